@@ -1,0 +1,243 @@
+//! Names of things. An id is validated once, where it enters, and never joined to a path.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Error, Reason};
+
+/// An operation: `operations/{uuid}`. Version 7, so that ids sort by the time they were made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OperationId(pub Uuid);
+
+impl fmt::Display for OperationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+/// The id a client gives to one request, so that a repeated call is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RequestId(pub Uuid);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+/// BLAKE3 of a request's content without its wait and deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ContentHash(pub [u8; 32]);
+
+/// Who is calling, as the listener established it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Principal {
+    /// A process on the Unix socket; the kernel vouches for its user id.
+    Uid(u32),
+    /// Somebody on this machine, over loopback TCP. Nothing vouches for who it is.
+    Loopback,
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uid(uid) => write!(f, "uid:{uid}"),
+            Self::Loopback => f.write_str("loopback"),
+        }
+    }
+}
+
+/// What a principal may do. Each includes the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Reads everything.
+    Viewer,
+    /// Starts, stops and changes work.
+    Operator,
+    /// Stops the coordinator.
+    Admin,
+}
+
+impl Principal {
+    /// Whoever may open the 0600 socket is its owner or root: an admin. A TCP peer could be any local user.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        match self {
+            Self::Uid(_) => Role::Admin,
+            Self::Loopback => Role::Operator,
+        }
+    }
+}
+
+/// What makes two requests "the same request".
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RequestKey {
+    pub principal: Principal,
+    /// Full method name: `/hoist.api.v1.AdminService/ProbeMachine`.
+    pub method: String,
+    pub id: RequestId,
+}
+
+/// What a condition is about; there is at most one condition of each kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ConditionKind {
+    /// The store cannot be written: reads go on, changes are refused.
+    StoreReadonly,
+    /// The store was damaged and has been rebuilt; the details list what is lost.
+    StoreRebuilt,
+    /// Tasks or request handlers have panicked since the start.
+    TaskPanicked,
+}
+
+impl ConditionKind {
+    pub const ALL: [Self; 3] = [Self::StoreReadonly, Self::StoreRebuilt, Self::TaskPanicked];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::StoreReadonly => "STORE_READONLY",
+            Self::StoreRebuilt => "STORE_REBUILT",
+            Self::TaskPanicked => "TASK_PANICKED",
+        }
+    }
+}
+
+/// The name of anything in the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ResourceName {
+    Machine,
+    Operation(OperationId),
+    Condition(ConditionKind),
+}
+
+impl fmt::Display for ResourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Machine => f.write_str("machine"),
+            Self::Operation(id) => write!(f, "operations/{id}"),
+            Self::Condition(kind) => write!(f, "conditions/{}", kind.as_str()),
+        }
+    }
+}
+
+/// The longest resource name anybody may send; longer text is refused before it is looked at.
+const MAX_NAME_BYTES: usize = 256;
+
+impl FromStr for ResourceName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let invalid = || {
+            Error::new(
+                Reason::NameInvalid,
+                format!(
+                    "`{}` is not a resource name: use machine, operations/{{uuid}} or conditions/{{KIND}}",
+                    excerpt(text)
+                ),
+            )
+        };
+        if text.len() > MAX_NAME_BYTES {
+            return Err(invalid());
+        }
+        match text.split_once('/') {
+            None if text == "machine" => Ok(Self::Machine),
+            Some(("operations", id)) => {
+                parse_uuid(id).map(|id| Self::Operation(OperationId(id))).ok_or_else(invalid)
+            }
+            Some(("conditions", kind)) => ConditionKind::ALL
+                .into_iter()
+                .find(|known| known.as_str() == kind)
+                .map(Self::Condition)
+                .ok_or_else(invalid),
+            _ => Err(invalid()),
+        }
+    }
+}
+
+impl FromStr for RequestId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        parse_uuid(text).map(Self).ok_or_else(|| {
+            Error::new(
+                Reason::RequestIdInvalid,
+                format!("request id `{}` is not a UUID: send a fresh version 4 UUID, or none", excerpt(text)),
+            )
+            .field("request_id", "must be a UUID in its hyphenated form")
+        })
+    }
+}
+
+/// Only the usual hyphenated form: a name has one spelling, so equal names are equal text.
+fn parse_uuid(text: &str) -> Option<Uuid> {
+    if text.len() != 36 || text.bytes().any(|b| b.is_ascii_uppercase()) {
+        return None;
+    }
+    Uuid::try_parse(text).ok()
+}
+
+/// The start of somebody's text, fit to be shown in a message: one line, no control characters, bounded.
+fn excerpt(text: &str) -> String {
+    const SHOWN_CHARS: usize = 64;
+    let mut shown: String =
+        text.chars().take(SHOWN_CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(SHOWN_CHARS).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        let id = OperationId(Uuid::from_u128(7));
+        for name in [
+            ResourceName::Machine,
+            ResourceName::Operation(id),
+            ResourceName::Condition(ConditionKind::StoreReadonly),
+        ] {
+            assert_eq!(name.to_string().parse::<ResourceName>().ok(), Some(name));
+        }
+    }
+
+    #[test]
+    fn a_name_has_one_spelling() {
+        for text in [
+            "",
+            "machine/",
+            "operations",
+            "operations/",
+            "operations/../machine",
+            "operations/00000000000000000000000000000007",
+            "operations/{00000000-0000-0000-0000-000000000007}",
+            "operations/ABCDEF00-0000-0000-0000-000000000007",
+            "operations/00000000-0000-0000-0000-000000000007/",
+            "conditions/store_readonly",
+            "models/x",
+        ] {
+            assert_eq!(
+                text.parse::<ResourceName>().map_err(|e| e.reason()),
+                Err(Reason::NameInvalid),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_hostile_name_is_not_repeated_in_full() {
+        let long = format!("operations/\u{1b}[2J{}", "x".repeat(10_000));
+        let message = long.parse::<ResourceName>().map_err(|e| e.to_string()).err().unwrap_or_default();
+        assert!(message.len() < 300 && !message.contains('\u{1b}'), "{message}");
+    }
+}

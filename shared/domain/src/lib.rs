@@ -1,0 +1,23 @@
+//! The words of Hoist: ids, quantities, lifecycles and errors.
+//!
+//! Everything else in the workspace speaks in these types. This crate does no I/O, reads no clock and knows no
+//! runtime or wire format; a value that needs one of those is handed in.
+
+mod error;
+mod id;
+mod lifecycle;
+mod machine;
+mod operation;
+mod quantity;
+mod reason;
+
+pub use error::{Error, FieldViolation, Result};
+pub use id::{ConditionKind, ContentHash, OperationId, Principal, RequestId, RequestKey, ResourceName, Role};
+pub use lifecycle::{
+    DeviceState, IllegalTransition, Lifecycle, MachineState, OperationState, ReplicaState, SegmentState,
+    WorkerState,
+};
+pub use machine::{Condition, Machine, Measurement, MeasurementKind, Severity};
+pub use operation::{Operation, OperationOutput, Outcome, ProbeSpec, Work};
+pub use quantity::{Bytes, Epoch, Generation, ParseBytesError, Position, Revision, ServiceTime, WallTime};
+pub use reason::{ErrorKind, ErrorSeverity, Reason, Recovery};
