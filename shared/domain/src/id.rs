@@ -110,12 +110,31 @@ impl ConditionKind {
     }
 }
 
+/// The kinds of resource in the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ResourceKind {
+    Machine,
+    Operation,
+    Condition,
+}
+
 /// The name of anything in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ResourceName {
     Machine,
     Operation(OperationId),
     Condition(ConditionKind),
+}
+
+impl ResourceName {
+    #[must_use]
+    pub const fn kind(&self) -> ResourceKind {
+        match self {
+            Self::Machine => ResourceKind::Machine,
+            Self::Operation(_) => ResourceKind::Operation,
+            Self::Condition(_) => ResourceKind::Condition,
+        }
+    }
 }
 
 impl fmt::Display for ResourceName {

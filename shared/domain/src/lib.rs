@@ -4,6 +4,7 @@
 //! runtime or wire format; a value that needs one of those is handed in.
 
 mod error;
+mod filter;
 mod id;
 mod lifecycle;
 mod machine;
@@ -12,12 +13,16 @@ mod quantity;
 mod reason;
 
 pub use error::{Error, FieldViolation, Result};
-pub use id::{ConditionKind, ContentHash, OperationId, Principal, RequestId, RequestKey, ResourceName, Role};
+pub use filter::Filter;
+pub use id::{
+    ConditionKind, ContentHash, OperationId, Principal, RequestId, RequestKey, ResourceKind, ResourceName,
+    Role,
+};
 pub use lifecycle::{
     DeviceState, IllegalTransition, Lifecycle, MachineState, OperationState, ReplicaState, SegmentState,
     WorkerState,
 };
 pub use machine::{Condition, Machine, Measurement, MeasurementKind, Severity};
-pub use operation::{Operation, OperationOutput, Outcome, ProbeSpec, Work};
+pub use operation::{Operation, OperationOutput, Outcome, ProbeSpec, Progress, Work};
 pub use quantity::{Bytes, Epoch, Generation, ParseBytesError, Position, Revision, ServiceTime, WallTime};
 pub use reason::{ErrorKind, ErrorSeverity, Reason, Recovery};

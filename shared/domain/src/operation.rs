@@ -86,3 +86,19 @@ impl Outcome {
 pub enum OperationOutput {
     ProbeMachine(Vec<Measurement>),
 }
+
+/// How far a running operation is, as of one sample. Never stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The step at work, for people.
+    pub phase: String,
+    pub done: Bytes,
+    /// Zero while not known.
+    pub total: Bytes,
+    /// Unset until two samples exist.
+    pub bytes_per_second: Option<u64>,
+    /// Unset rather than guessed.
+    pub remaining: Option<Duration>,
+    /// How long nothing has moved, once that is long enough to mention.
+    pub stalled: Option<Duration>,
+}

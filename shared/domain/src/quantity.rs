@@ -115,8 +115,8 @@ impl fmt::Display for Bytes {
         const UNITS: [(&str, u32); 5] = [("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
         for (unit, shift) in UNITS {
             if self.0 >= 1 << shift {
-                // One decimal place is far inside what f64 holds exactly.
-                return write!(f, "{:.1} {unit}", self.0 as f64 / f64::from(2f32).powi(shift.cast_signed()));
+                // One decimal place is far inside what f64 holds.
+                return write!(f, "{:.1} {unit}", self.0 as f64 / (1_u64 << shift) as f64);
             }
         }
         write!(f, "{} B", self.0)
