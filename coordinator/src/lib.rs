@@ -1,1 +1,15 @@
-//! Filled next.
+//! The coordinator: owns the state, the store and every decision.
+//!
+//! Read in this order: [`control`] (the one owner), [`watch`] (the state as a stream), [`operations`] (long work),
+//! [`api`] (the gRPC edge), [`listener`] (what stands before it), [`server`] (how it begins and ends).
+
+pub mod api;
+pub mod control;
+pub mod listener;
+pub mod operations;
+pub mod server;
+pub mod settings;
+pub mod watch;
+
+pub use server::{Process, Ready, ServeError, serve};
+pub use settings::{Loaded, Settings};

@@ -1,1 +1,17 @@
-//! Filled next.
+//! Pure decisions.
+//!
+//! The state, the events that change it, and the rules by which requests become events. Everything here is a
+//! function of its arguments: time, ids and limits are handed in, nothing is read or written, and the manifest
+//! proves it. The one caller is the coordinator's control loop, which owns the state, makes events durable, applies
+//! them and carries their effects out.
+
+mod decide;
+mod event;
+mod state;
+
+pub use decide::{
+    Decision, Limits, Moment, Submission, Submitted, begin_drain, cancel, deadline_exceeded, delete, expire,
+    finish, is_known, record, recover, schedule, submit,
+};
+pub use event::{Answer, Change, Delta, Event, RequestRecord};
+pub use state::{OperationCounts, Record, Resource, State};

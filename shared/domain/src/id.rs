@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -81,8 +82,16 @@ impl Principal {
 pub struct RequestKey {
     pub principal: Principal,
     /// Full method name: `/hoist.api.v1.AdminService/ProbeMachine`.
-    pub method: String,
+    pub method: Arc<str>,
     pub id: RequestId,
+}
+
+impl RequestKey {
+    /// Sorts before every other key: where a range over keys begins.
+    #[must_use]
+    pub fn least() -> Self {
+        Self { principal: Principal::Uid(0), method: "".into(), id: RequestId(Uuid::nil()) }
+    }
 }
 
 /// What a condition is about; there is at most one condition of each kind.

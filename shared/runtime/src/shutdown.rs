@@ -132,17 +132,14 @@ pub async fn stop_signal() -> &'static str {
     let mut listening = match Listening::start() {
         Ok(listening) => listening,
         Err(error) => {
-            tracing::error!(%error, "cannot listen for stop signals: they end the process at once");
+            tracing::error!(%error, "cannot listen for stop signals, so they end the process at once");
             return pending().await;
         }
     };
-    tokio::select! {
-        _ = listening.terminate.recv() => "SIGTERM",
-        _ = listening.interrupt.recv() => "SIGINT",
-    }
+    listening.next().await
 }
 
-/// The listeners between two calls of [`stop_signal`]: a listener made anew would miss what came before it.
+/// The listeners between two calls of [`stop_signal`]. A listener made anew would miss what came before it.
 static IDLE: Mutex<Option<Listeners>> = Mutex::new(None);
 
 struct Listeners {
@@ -150,8 +147,101 @@ struct Listeners {
     interrupt: Signal,
 }
 
-/// Listeners taken from [`IDLE`], put back when the wait ends or is given up.
-struct Listening {
-    terminate: Signal,
-    interrupt: Signal,
+/// The listeners during one call; `None` only while it is dropped, which puts them back.
+struct Listening(Option<Listeners>);
+
+impl Listening {
+    fn start() -> std::io::Result<Self> {
+        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let listeners = match idle {
+            Some(listeners) => listeners,
+            None => Listeners {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            },
+        };
+        Ok(Self(Some(listeners)))
+    }
+
+    async fn next(&mut self) -> &'static str {
+        let Some(listeners) = &mut self.0 else { return pending().await };
+        tokio::select! {
+            _ = listeners.terminate.recv() => "SIGTERM",
+            _ = listeners.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        *IDLE.lock().unwrap_or_else(PoisonError::into_inner) = self.0.take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use rustix::process::{Signal as Number, getpid, kill_process};
+
+    use super::*;
+
+    /// Compiles only if every wait can be part of a task.
+    #[test]
+    fn waits_can_be_spawned() {
+        fn spawnable(_: impl Future<Output: Send> + Send) {}
+        spawnable(Shutdown::new().triggered());
+        spawnable(Gate::new().wait_open());
+        spawnable(stop_signal());
+    }
+
+    #[tokio::test]
+    async fn the_first_reason_wins() {
+        let shutdown = Shutdown::new();
+        let waiter = shutdown.clone();
+        let mut waiting = Box::pin(waiter.triggered());
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(!shutdown.is_triggered());
+
+        shutdown.trigger("disk full");
+        shutdown.trigger("a consequence");
+        waiting.await;
+        shutdown.triggered().await;
+        assert!(shutdown.is_triggered());
+        assert_eq!(shutdown.reason().as_deref(), Some("disk full"));
+    }
+
+    #[tokio::test]
+    async fn a_gate_names_its_holders_and_opens_after_the_last() {
+        let gate = Gate::new();
+        gate.wait_open().await;
+        let store = gate.hold("store");
+        let watch = gate.hold("watch stream");
+        let again = gate.hold("store");
+        assert_eq!(gate.holders(), ["store", "watch stream", "store"]);
+
+        let mut open = Box::pin(gate.wait_open());
+        drop(store);
+        assert_eq!(gate.holders(), ["watch stream", "store"]);
+        drop(watch);
+        assert!(open.as_mut().now_or_never().is_none());
+        drop(again);
+        open.await;
+        assert!(gate.holders().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_second_signal_between_two_calls_is_not_lost() {
+        let mut first = Box::pin(stop_signal());
+        assert!(first.as_mut().now_or_never().is_none(), "no signal was sent yet");
+        kill_process(getpid(), Number::TERM).unwrap();
+        assert_eq!(first.await, "SIGTERM");
+
+        kill_process(getpid(), Number::INT).unwrap();
+        assert_eq!(stop_signal().await, "SIGINT");
+
+        // A wait that was given up keeps listening for the next one.
+        assert!(stop_signal().now_or_never().is_none());
+        kill_process(getpid(), Number::TERM).unwrap();
+        assert_eq!(stop_signal().await, "SIGTERM");
+    }
 }

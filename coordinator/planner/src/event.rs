@@ -1,0 +1,100 @@
+//! What can happen to the state, in the past tense, and what a watcher is told of it.
+
+use std::sync::Arc;
+
+use hoist_domain::{
+    Condition, ConditionKind, ContentHash, Measurement, Operation, OperationId, OperationState, Outcome,
+    Position, RequestKey, ResourceName, ServiceTime, WallTime,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::Record;
+
+/// One thing that happened. Events of one revision happened together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An operation exists now, PENDING.
+    OperationAccepted(Arc<Operation>),
+    /// Its executor is to start.
+    OperationStarted { id: OperationId, at: WallTime },
+    /// Somebody wants a running operation to stop; it has not stopped yet.
+    OperationCancelRequested { id: OperationId },
+    /// It reached its one terminal state.
+    OperationEnded { id: OperationId, outcome: Outcome, at: WallTime, service: ServiceTime },
+    /// A finished operation is no longer kept.
+    OperationForgotten { id: OperationId },
+    /// A request has its answer; repeats get the same.
+    RequestRecorded(Arc<RequestRecord>),
+    /// A request id means nothing any more.
+    RequestForgotten { key: RequestKey },
+    /// A speed was measured; it replaces the last of its kind.
+    MeasurementTaken(Measurement),
+    /// A condition holds, or holds with other particulars.
+    ConditionRaised(Arc<Condition>),
+    /// A condition holds no longer.
+    ConditionCleared(ConditionKind),
+    /// The coordinator ends soon.
+    DrainBegan,
+}
+
+impl Event {
+    /// Whether it must be on disk before anybody hears of it. The others are true only of this process.
+    #[must_use]
+    pub const fn is_durable(&self) -> bool {
+        match self {
+            Self::OperationAccepted(_)
+            | Self::OperationStarted { .. }
+            | Self::OperationCancelRequested { .. }
+            | Self::OperationEnded { .. }
+            | Self::OperationForgotten { .. }
+            | Self::RequestRecorded(_)
+            | Self::RequestForgotten { .. }
+            | Self::MeasurementTaken(_) => true,
+            Self::ConditionRaised(_) | Self::ConditionCleared(_) | Self::DrainBegan => false,
+        }
+    }
+}
+
+/// What a request id is kept for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestRecord {
+    pub key: RequestKey,
+    pub content: ContentHash,
+    pub answer: Answer,
+    /// Retention counts from here.
+    pub accepted: ServiceTime,
+}
+
+/// What a repeated request is answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// The operation it made or joined.
+    Operation(OperationId),
+    /// It was done, and its answer holds nothing.
+    Done,
+}
+
+/// Everything that changed at one revision, as watchers see it. Each name once; requests are nobody's business.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delta {
+    pub position: Position,
+    pub changes: Vec<Change>,
+}
+
+/// One resource before and after a revision. Never absent on both sides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub name: ResourceName,
+    pub before: Option<Record>,
+    pub after: Option<Record>,
+}
+
+impl Change {
+    /// The operation's states before and after, for filters.
+    #[must_use]
+    pub fn operation_states(&self) -> (Option<OperationState>, Option<OperationState>) {
+        let state = |record: &Option<Record>| record.as_ref().and_then(Record::operation_state);
+        (state(&self.before), state(&self.after))
+    }
+}

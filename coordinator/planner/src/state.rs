@@ -1,0 +1,435 @@
+//! The one state, and `apply`: the only way it changes.
+//!
+//! Everything is in persistent maps, so a copy of the whole costs a few reference counts: the owner publishes one
+//! after each commit, readers keep it as long as they like, and a failed commit is undone by dropping the draft.
+//! `apply` touches what an event names and the indexes over it: its cost does not grow with the state.
+
+use std::sync::Arc;
+
+use hoist_domain::{
+    Condition, ConditionKind, Lifecycle, Machine, MachineState, Measurement, Operation, OperationId,
+    OperationState, Position, RequestKey, ResourceName, Revision, ServiceTime,
+};
+use imbl::{OrdMap, OrdSet};
+
+use crate::{Change, Delta, Event, RequestRecord};
+
+/// A resource with the position of its last change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub position: Position,
+    pub resource: Resource,
+}
+
+/// A named thing in the state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resource {
+    Machine(Arc<Machine>),
+    Operation(Arc<Operation>),
+    Condition(Arc<Condition>),
+}
+
+impl Record {
+    #[must_use]
+    pub fn name(&self) -> ResourceName {
+        match &self.resource {
+            Resource::Machine(_) => ResourceName::Machine,
+            Resource::Operation(operation) => ResourceName::Operation(operation.id),
+            Resource::Condition(condition) => ResourceName::Condition(condition.kind),
+        }
+    }
+
+    /// The operation's state, for an operation.
+    #[must_use]
+    pub fn operation_state(&self) -> Option<OperationState> {
+        match &self.resource {
+            Resource::Operation(operation) => Some(operation.state),
+            Resource::Machine(_) | Resource::Condition(_) => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamped<T> {
+    position: Position,
+    value: Arc<T>,
+}
+
+impl<T> Stamped<T> {
+    fn record(&self, resource: impl Fn(Arc<T>) -> Resource) -> Record {
+        Record { position: self.position, resource: resource(Arc::clone(&self.value)) }
+    }
+}
+
+/// How many operations are in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OperationCounts {
+    pub pending: u32,
+    pub running: u32,
+    pub succeeded: u32,
+    pub failed: u32,
+    pub cancelled: u32,
+}
+
+impl OperationCounts {
+    #[must_use]
+    pub const fn of(&self, state: OperationState) -> u32 {
+        match state {
+            OperationState::Pending => self.pending,
+            OperationState::Running => self.running,
+            OperationState::Succeeded => self.succeeded,
+            OperationState::Failed => self.failed,
+            OperationState::Cancelled => self.cancelled,
+        }
+    }
+
+    fn slot(&mut self, state: OperationState) -> &mut u32 {
+        match state {
+            OperationState::Pending => &mut self.pending,
+            OperationState::Running => &mut self.running,
+            OperationState::Succeeded => &mut self.succeeded,
+            OperationState::Failed => &mut self.failed,
+            OperationState::Cancelled => &mut self.cancelled,
+        }
+    }
+}
+
+/// Everything the coordinator knows, at one position.
+#[derive(Clone, Debug)]
+pub struct State {
+    position: Position,
+    machine: Stamped<Machine>,
+    operations: OrdMap<OperationId, Stamped<Operation>>,
+    conditions: OrdMap<ConditionKind, Stamped<Condition>>,
+    requests: OrdMap<RequestKey, Arc<RequestRecord>>,
+    // Indexes: derived from the above, so that no decision has to walk it.
+    active: OrdSet<OperationId>,
+    ended: OrdSet<(ServiceTime, OperationId)>,
+    requests_by_age: OrdSet<(ServiceTime, RequestKey)>,
+    requests_of: OrdSet<(OperationId, RequestKey)>,
+    counts: OperationCounts,
+}
+
+impl State {
+    /// The state of a coordinator that has just opened its store, before anything happened in this epoch.
+    #[must_use]
+    pub fn restore(
+        position: Position,
+        machine: Machine,
+        operations: impl IntoIterator<Item = (Revision, Operation)>,
+        requests: impl IntoIterator<Item = RequestRecord>,
+    ) -> Self {
+        let mut state = Self {
+            position,
+            machine: Stamped { position, value: Arc::new(machine) },
+            operations: OrdMap::new(),
+            conditions: OrdMap::new(),
+            requests: OrdMap::new(),
+            active: OrdSet::new(),
+            ended: OrdSet::new(),
+            requests_by_age: OrdSet::new(),
+            requests_of: OrdSet::new(),
+            counts: OperationCounts::default(),
+        };
+        for (revision, operation) in operations {
+            state.index_operation(&operation);
+            let position = Position { epoch: position.epoch, revision };
+            state.operations.insert(operation.id, Stamped { position, value: Arc::new(operation) });
+        }
+        for request in requests {
+            state.insert_request(Arc::new(request));
+        }
+        state
+    }
+
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        &self.machine.value
+    }
+
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.machine.value.state == MachineState::Draining
+    }
+
+    #[must_use]
+    pub fn operation(&self, id: OperationId) -> Option<&Arc<Operation>> {
+        self.operations.get(&id).map(|stamped| &stamped.value)
+    }
+
+    /// Newest first; with `before`, only those older than that one.
+    pub fn operations_newest_first(
+        &self,
+        before: Option<OperationId>,
+    ) -> impl Iterator<Item = &Arc<Operation>> + use<'_> {
+        let upper = before.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        self.operations.range((std::ops::Bound::Unbounded, upper)).rev().map(|(_, stamped)| &stamped.value)
+    }
+
+    /// Pending and running ones, oldest first.
+    pub fn active_operations(&self) -> impl Iterator<Item = &Arc<Operation>> {
+        self.active.iter().filter_map(|id| self.operation(*id))
+    }
+
+    #[must_use]
+    pub fn active_count(&self) -> usize {
+        self.active.len()
+    }
+
+    #[must_use]
+    pub const fn operation_counts(&self) -> OperationCounts {
+        self.counts
+    }
+
+    #[must_use]
+    pub fn request(&self, key: &RequestKey) -> Option<&Arc<RequestRecord>> {
+        self.requests.get(key)
+    }
+
+    #[must_use]
+    pub fn request_count(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// The requests that led to an operation.
+    pub fn requests_of(&self, id: OperationId) -> impl Iterator<Item = &RequestKey> {
+        self.requests_of
+            .range((id, RequestKey::least())..)
+            .take_while(move |(of, _)| *of == id)
+            .map(|(_, key)| key)
+    }
+
+    /// Recorded requests, oldest first, with the service time of their acceptance.
+    pub fn requests_oldest_first(&self) -> impl Iterator<Item = &(ServiceTime, RequestKey)> {
+        self.requests_by_age.iter()
+    }
+
+    /// Ended operations, first ended first.
+    pub fn ended_oldest_first(&self) -> impl Iterator<Item = &(ServiceTime, OperationId)> {
+        self.ended.iter()
+    }
+
+    pub fn conditions(&self) -> impl Iterator<Item = &Arc<Condition>> {
+        self.conditions.values().map(|stamped| &stamped.value)
+    }
+
+    #[must_use]
+    pub fn record(&self, name: ResourceName) -> Option<Record> {
+        match name {
+            ResourceName::Machine => Some(self.machine.record(Resource::Machine)),
+            ResourceName::Operation(id) => self.operations.get(&id).map(|s| s.record(Resource::Operation)),
+            ResourceName::Condition(kind) => {
+                self.conditions.get(&kind).map(|s| s.record(Resource::Condition))
+            }
+        }
+    }
+
+    /// Every resource, for snapshots.
+    pub fn records(&self) -> impl Iterator<Item = Record> {
+        std::iter::once(self.machine.record(Resource::Machine))
+            .chain(self.conditions.values().map(|s| s.record(Resource::Condition)))
+            .chain(self.operations.values().map(|s| s.record(Resource::Operation)))
+    }
+
+    /// How many resources there are.
+    #[must_use]
+    pub fn record_count(&self) -> usize {
+        1 + self.conditions.len() + self.operations.len()
+    }
+
+    /// Everything durable, for an export.
+    pub fn durable(
+        &self,
+    ) -> (impl Iterator<Item = &Arc<Operation>>, impl Iterator<Item = &Arc<RequestRecord>>, &[Measurement])
+    {
+        (
+            self.operations.values().map(|s| &s.value),
+            self.requests.values(),
+            self.machine.value.measurements.as_slice(),
+        )
+    }
+
+    /// Applies events that happened together, at the next revision. `None` when there are none: a revision is only
+    /// spent on a change.
+    ///
+    /// # Panics
+    /// When an event contradicts the state: it names an operation that does not exist, or breaks a lifecycle. The
+    /// planner makes no such event; continuing with a state nobody decided on would be worse than stopping.
+    pub fn apply(&mut self, events: &[Event]) -> Option<Delta> {
+        if events.is_empty() {
+            return None;
+        }
+        self.position.revision = self.position.revision.next();
+        let mut changes: Vec<Change> = Vec::with_capacity(events.len());
+        for event in events {
+            let Some(name) = subject(event) else {
+                self.apply_to_requests(event);
+                continue;
+            };
+            let before = self.record(name);
+            self.apply_to_resource(event);
+            let after = self.record(name);
+            match changes.iter_mut().find(|change| change.name == name) {
+                Some(change) => change.after = after,
+                None => changes.push(Change { name, before, after }),
+            }
+        }
+        // Made and unmade within one revision, or nothing but a request: watchers see nothing.
+        changes.retain(|change| change.before.is_some() || change.after.is_some());
+        Some(Delta { position: self.position, changes })
+    }
+
+    fn apply_to_requests(&mut self, event: &Event) {
+        match event {
+            Event::RequestRecorded(request) => self.insert_request(Arc::clone(request)),
+            Event::RequestForgotten { key } => self.remove_request(key),
+            _ => {}
+        }
+    }
+
+    fn apply_to_resource(&mut self, event: &Event) {
+        match event {
+            Event::OperationAccepted(operation) => {
+                assert!(
+                    !self.operations.contains_key(&operation.id),
+                    "operation {} exists twice",
+                    operation.id
+                );
+                self.index_operation(operation);
+                let stamped = Stamped { position: self.position, value: Arc::clone(operation) };
+                self.operations.insert(operation.id, stamped);
+            }
+            Event::OperationStarted { id, at } => self.change_operation(*id, OperationState::Running, |o| {
+                o.started_at = Some(*at);
+                o.attempts = o.attempts.saturating_add(1);
+            }),
+            Event::OperationCancelRequested { id } => self.edit_operation(*id, |o| o.cancel_requested = true),
+            Event::OperationEnded { id, outcome, at, service } => {
+                self.change_operation(*id, outcome.state(), |o| {
+                    o.ended_at = Some(*at);
+                    o.ended = Some(*service);
+                    o.outcome = Some(outcome.clone());
+                });
+            }
+            Event::OperationForgotten { id } => self.remove_operation(*id),
+            Event::MeasurementTaken(measurement) => self.edit_machine(|machine| {
+                machine.measurements.retain(|known| known.kind != measurement.kind);
+                machine.measurements.push(measurement.clone());
+                machine.measurements.sort_by_key(|known| known.kind);
+            }),
+            Event::ConditionRaised(condition) => {
+                let stamped = Stamped { position: self.position, value: Arc::clone(condition) };
+                self.conditions.insert(condition.kind, stamped);
+            }
+            Event::ConditionCleared(kind) => {
+                self.conditions.remove(kind);
+            }
+            Event::DrainBegan => self.edit_machine(|machine| {
+                machine.state = legal(machine.state.to(MachineState::Draining));
+            }),
+            Event::RequestRecorded(_) | Event::RequestForgotten { .. } => {}
+        }
+    }
+
+    fn edit_machine(&mut self, edit: impl FnOnce(&mut Machine)) {
+        edit(Arc::make_mut(&mut self.machine.value));
+        self.machine.position = self.position;
+    }
+
+    fn edit_operation(&mut self, id: OperationId, edit: impl FnOnce(&mut Operation)) {
+        let position = self.position;
+        let stamped = self.operations.get_mut(&id);
+        assert!(stamped.is_some(), "operation {id} does not exist");
+        if let Some(stamped) = stamped {
+            edit(Arc::make_mut(&mut stamped.value));
+            stamped.position = position;
+        }
+    }
+
+    fn change_operation(&mut self, id: OperationId, next: OperationState, edit: impl FnOnce(&mut Operation)) {
+        let mut before = None;
+        self.edit_operation(id, |operation| {
+            before = Some(operation.state);
+            operation.state = legal(operation.state.to(next));
+            edit(operation);
+        });
+        if let Some(before) = before {
+            *self.counts.slot(before) -= 1;
+            *self.counts.slot(next) += 1;
+        }
+        if next.is_terminal() {
+            self.active.remove(&id);
+            let ended = self.operation(id).and_then(|o| o.ended).unwrap_or_default();
+            self.ended.insert((ended, id));
+        }
+    }
+
+    fn index_operation(&mut self, operation: &Operation) {
+        *self.counts.slot(operation.state) += 1;
+        if operation.state.is_terminal() {
+            self.ended.insert((operation.ended.unwrap_or_default(), operation.id));
+        } else {
+            self.active.insert(operation.id);
+        }
+    }
+
+    fn remove_operation(&mut self, id: OperationId) {
+        let removed = self.operations.remove(&id);
+        assert!(removed.is_some(), "operation {id} does not exist");
+        if let Some(stamped) = removed {
+            assert!(stamped.value.state.is_terminal(), "operation {id} is forgotten while it is not done");
+            *self.counts.slot(stamped.value.state) -= 1;
+            self.ended.remove(&(stamped.value.ended.unwrap_or_default(), id));
+        }
+    }
+
+    fn insert_request(&mut self, request: Arc<RequestRecord>) {
+        self.requests_by_age.insert((request.accepted, request.key.clone()));
+        if let crate::Answer::Operation(id) = request.answer {
+            self.requests_of.insert((id, request.key.clone()));
+        }
+        self.requests.insert(request.key.clone(), request);
+    }
+
+    fn remove_request(&mut self, key: &RequestKey) {
+        if let Some(request) = self.requests.remove(key) {
+            self.requests_by_age.remove(&(request.accepted, key.clone()));
+            if let crate::Answer::Operation(id) = request.answer {
+                self.requests_of.remove(&(id, key.clone()));
+            }
+        }
+    }
+}
+
+/// The resource that an event is about. Requests are not resources.
+fn subject(event: &Event) -> Option<ResourceName> {
+    match event {
+        Event::OperationAccepted(operation) => Some(ResourceName::Operation(operation.id)),
+        Event::OperationStarted { id, .. }
+        | Event::OperationCancelRequested { id }
+        | Event::OperationEnded { id, .. }
+        | Event::OperationForgotten { id } => Some(ResourceName::Operation(*id)),
+        Event::MeasurementTaken(_) | Event::DrainBegan => Some(ResourceName::Machine),
+        Event::ConditionRaised(condition) => Some(ResourceName::Condition(condition.kind)),
+        Event::ConditionCleared(kind) => Some(ResourceName::Condition(*kind)),
+        Event::RequestRecorded(_) | Event::RequestForgotten { .. } => None,
+    }
+}
+
+/// See [`State::apply`] on why this stops the process.
+fn legal<S: std::fmt::Debug>(step: Result<S, hoist_domain::IllegalTransition>) -> S {
+    match step {
+        Ok(state) => state,
+        Err(illegal) => {
+            #[expect(clippy::panic, reason = "the state is no longer one that anybody decided on")]
+            {
+                panic!("{illegal}")
+            }
+        }
+    }
+}

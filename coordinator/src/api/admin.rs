@@ -1,0 +1,111 @@
+//! AdminService.
+
+use std::time::Duration;
+
+use hoist_domain::{OperationId, ProbeSpec, Result, Work};
+use hoist_planner::Submission;
+use hoist_runtime::config::Origin;
+use hoist_wire::server::v1::admin_service_server::AdminService;
+use hoist_wire::{decode, longrunning, v1};
+use tonic::{Request, Response, Status};
+use tracing::info;
+use uuid::Uuid;
+
+use super::Api;
+use super::call::{Call, answer, content_hash};
+use crate::settings::MAX_GRACE;
+
+const SHORTEST_DEADLINE: Duration = Duration::from_millis(100);
+const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 3600);
+
+#[tonic::async_trait]
+impl AdminService for Api {
+    async fn get_config(
+        &self,
+        request: Request<v1::GetConfigRequest>,
+    ) -> Result<Response<v1::GetConfigResponse>, Status> {
+        let call = Call::open(request, |m| &m.request_id)?;
+        let entries = self.config.iter().map(config_entry).collect();
+        answer(call.id, Ok(v1::GetConfigResponse { request_id: call.id.to_string(), entries }))
+    }
+
+    async fn shutdown(
+        &self,
+        request: Request<v1::ShutdownRequest>,
+    ) -> Result<Response<v1::ShutdownResponse>, Status> {
+        let call = Call::open(request, |m| &m.request_id)?;
+        answer(call.id, self.stop_server(&call).await)
+    }
+
+    async fn probe_machine(
+        &self,
+        request: Request<v1::ProbeMachineRequest>,
+    ) -> Result<Response<longrunning::Operation>, Status> {
+        let call = Call::open(request, |m| &m.request_id)?;
+        answer(call.id, self.probe(&call).await)
+    }
+}
+
+fn config_entry(entry: &hoist_runtime::config::Entry) -> v1::ConfigEntry {
+    use v1::config_entry::Origin as Wire;
+    let (origin, origin_detail) = match entry.origin {
+        Origin::Default => (Wire::Default, String::new()),
+        Origin::File => (Wire::File, entry.origin_detail.clone()),
+        Origin::Environment => (Wire::Environment, entry.origin_detail.clone()),
+        Origin::Flag => (Wire::Flag, entry.origin_detail.clone()),
+    };
+    v1::ConfigEntry {
+        key: entry.key.to_owned(),
+        value: entry.value.clone(),
+        origin: origin.into(),
+        origin_detail,
+        description: entry.description.to_owned(),
+    }
+}
+
+impl Api {
+    async fn stop_server(&self, call: &Call<v1::ShutdownRequest>) -> Result<v1::ShutdownResponse> {
+        let grace =
+            decode::bounded_duration("grace", call.message.grace.as_ref(), Duration::ZERO..=MAX_GRACE)?;
+        // A stop that was recorded in an earlier life must not end this one.
+        let fresh = self.control.record(call.key(), content_hash(&grace)).await?;
+        if fresh {
+            if let Some(grace) = grace {
+                let _ = self.stop.grace.set(grace);
+            }
+            info!(request_id = %call.id, principal = %call.caller.principal, "shutdown requested");
+            self.stop.shutdown.trigger(format!("requested by {}", call.caller.principal));
+        }
+        Ok(v1::ShutdownResponse { request_id: call.id.to_string() })
+    }
+
+    async fn probe(&self, call: &Call<v1::ProbeMachineRequest>) -> Result<longrunning::Operation> {
+        let message = &call.message;
+        let spec = decode::probe_spec(message)?;
+        let wait = decode::duration("wait_for", message.wait_for.as_ref())?;
+        let bounds = SHORTEST_DEADLINE..=LONGEST_DEADLINE;
+        let deadline = decode::bounded_duration("deadline", message.deadline.as_ref(), bounds)?;
+        let submission = Submission {
+            key: call.key(),
+            content: content_hash(&spec),
+            work: Work::ProbeMachine(spec),
+            deadline: deadline.unwrap_or(ProbeSpec::DEFAULT_DEADLINE),
+            new_id: OperationId(Uuid::now_v7()),
+        };
+        let id = self.control.submit(submission).await?;
+        info!(request_id = %call.id, principal = %call.caller.principal, operation = %id, "probe submitted");
+        match wait {
+            Some(limit) if message.cancel_on_disconnect => {
+                let principal = call.caller.principal.clone();
+                let waiting = self.waiters.wait(id, principal, &self.control, &self.tasks);
+                let operation = self.wait(id, Some(limit)).await;
+                waiting.answered();
+                operation
+            }
+            wait => {
+                self.waiters.want(id);
+                self.wait(id, Some(wait.unwrap_or_default())).await
+            }
+        }
+    }
+}

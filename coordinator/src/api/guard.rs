@@ -1,0 +1,160 @@
+//! What stands before every handler, on every listener: policy, bounds, deadline, and a net for panics.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use hoist_domain::{Error, Principal, Reason};
+use hoist_runtime::{Tasks, panic_message};
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use tokio::sync::Semaphore;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::Service;
+use tracing::{Instrument, debug_span};
+
+use super::call::{Caller, refuse};
+use super::policy::{self, Lane};
+
+/// The longest deadline that is taken at its word: what a client sends may say centuries.
+const MAX_DEADLINE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Stands between a connection and the handlers.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    routes: Routes,
+    calls: Arc<Semaphore>,
+    limit: usize,
+    tasks: Tasks,
+}
+
+impl Guard {
+    /// At most `limit` calls in flight.
+    #[must_use]
+    pub fn new(routes: Routes, limit: usize, tasks: Tasks) -> Self {
+        Self { routes, calls: Arc::new(Semaphore::new(limit)), limit, tasks }
+    }
+
+    /// Handles one request of one connection. Never fails: a refusal is a response.
+    pub fn call(
+        &self,
+        principal: Principal,
+        mut request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
+        let admitted = self.admit(&principal, request.uri().path());
+        let guard = self.clone();
+        async move {
+            let (method, place) = match admitted {
+                Ok(admitted) => admitted,
+                Err(error) => return Ok(refuse(&error).into_http()),
+            };
+            let deadline = deadline(request.headers());
+            let span = debug_span!("call", method, %principal);
+            request.extensions_mut().insert(Caller { principal, method: method.into() });
+            let mut routes = guard.routes;
+            let handled =
+                AssertUnwindSafe(async move { routes.call(request).await }).catch_unwind().instrument(span);
+            let outcome = match deadline {
+                None => handled.await,
+                Some(limit) => match tokio::time::timeout(limit, handled).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => {
+                        let error = Error::new(
+                            Reason::DeadlineExceeded,
+                            format!("{method} was not done within the {limit:?} that the caller allows"),
+                        );
+                        return Ok(refuse(&error).into_http());
+                    }
+                },
+            };
+            drop(place);
+            match outcome {
+                Ok(response) => response,
+                Err(panic) => {
+                    guard.tasks.record_panic(method, panic_message(panic.as_ref()));
+                    let error = Error::new(
+                        Reason::Internal,
+                        format!("{method} failed by a defect of Hoist; report it with the server's log"),
+                    );
+                    Ok(refuse(&error).into_http())
+                }
+            }
+        }
+    }
+
+    fn admit(
+        &self,
+        principal: &Principal,
+        path: &str,
+    ) -> Result<(&'static str, Option<tokio::sync::OwnedSemaphorePermit>), Error> {
+        let Some((method, policy)) = policy::of(path) else {
+            let message =
+                "no such method; ask the server's reflection service, or `hoist --help`, for what exists";
+            return Err(Error::new(Reason::MethodUnknown, message));
+        };
+        if principal.role() < policy.role {
+            return Err(Error::new(
+                Reason::PermissionDenied,
+                format!("{principal} may not call {method}; use the Unix socket as the owner of the server"),
+            )
+            .with("method", method)
+            .with("principal", principal));
+        }
+        let place = match policy.lane {
+            Lane::Call => Some(Arc::clone(&self.calls).try_acquire_owned().map_err(|_| {
+                Error::new(
+                    Reason::Overloaded,
+                    format!("{} calls are in flight, which is the limit; try again shortly", self.limit),
+                )
+                .with("limit", self.limit)
+                .retry_after(Duration::from_millis(100))
+            })?),
+            Lane::Wait | Lane::Stream | Lane::Vital => None,
+        };
+        Ok((method, place))
+    }
+}
+
+/// The caller's own deadline: `grpc-timeout` is up to eight digits and a unit.
+fn deadline(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    let limit = match unit {
+        "H" => Duration::from_secs(count * 3600),
+        "M" => Duration::from_secs(count * 60),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    };
+    Some(limit.min(MAX_DEADLINE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_are_read_as_grpc_writes_them() {
+        let of = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-timeout", text.parse().unwrap());
+            deadline(&headers)
+        };
+        assert_eq!(of("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(of("1S"), Some(Duration::from_secs(1)));
+        assert_eq!(of("99999999H"), Some(MAX_DEADLINE));
+        for bad in ["", "S", "1", "1x", "-1S", "123456789S", "1 S"] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The gRPC edge: decode, submit, encode.
+//!
+//! Handlers hold no state and make no decision; what they may do for whom stands in [`policy`], which is applied
+//! before any of them runs. Reads come from the published view and never wait for the owner.
+
+mod admin;
+mod call;
+mod guard;
+mod operation_filter;
+mod operations;
+mod policy;
+mod state;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use hoist_runtime::config::Entry;
+use hoist_runtime::{Clock, Shutdown, Tasks};
+use hoist_wire::server::longrunning::operations_server::OperationsServer;
+use hoist_wire::server::v1::admin_service_server::AdminServiceServer;
+use hoist_wire::server::v1::state_service_server::StateServiceServer;
+use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
+
+use crate::control::Control;
+use crate::operations::{ProgressBoard, Waiters};
+use crate::watch::Watcher;
+
+pub use guard::Guard;
+
+/// What handlers work with. Cloning is a few reference counts.
+#[derive(Clone, Debug)]
+pub struct Api(Arc<Parts>);
+
+#[derive(Debug)]
+pub struct Parts {
+    pub control: Control,
+    pub watcher: Watcher,
+    pub board: ProgressBoard,
+    pub waiters: Waiters,
+    pub tasks: Tasks,
+    pub clock: Clock,
+    /// Monotonic time of the start.
+    pub started: Duration,
+    pub request_ids_limit: usize,
+    pub config: Vec<Entry>,
+    pub stop: StopRequest,
+}
+
+/// How somebody asked the server to stop.
+#[derive(Clone, Debug)]
+pub struct StopRequest {
+    pub shutdown: Shutdown,
+    /// Set by a request that named a grace period.
+    pub grace: Arc<OnceLock<Duration>>,
+}
+
+impl Api {
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// Every service, health and reflection included.
+    ///
+    /// # Errors
+    /// When the descriptors, which our own build made, cannot be read.
+    pub fn routes(&self) -> Result<(Routes, HealthReporter), tonic_reflection::server::Error> {
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let reflect = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(hoist_wire::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let routes = Routes::new(StateServiceServer::new(self.clone()))
+            .add_service(AdminServiceServer::new(self.clone()))
+            .add_service(OperationsServer::new(self.clone()))
+            .add_service(health)
+            .add_service(reflect().build_v1()?)
+            // grpcurl before 1.9 and other older tools ask for the alpha.
+            .add_service(reflect().build_v1alpha()?);
+        Ok((routes.prepare(), reporter))
+    }
+}
+
+impl std::ops::Deref for Api {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

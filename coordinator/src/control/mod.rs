@@ -1,0 +1,196 @@
+//! Control: the sole owner of the state.
+//!
+//! ```text
+//!  handlers ──Command──►  owner thread:  decide (planner) ─► draft ─► commit (store) ─► publish ─► answer, effects
+//!  executors ─Finish──►                                                        │
+//!                                                         View (newest state) ◄┴► History (ring of deltas)
+//! ```
+//!
+//! One OS thread takes commands in batches, asks the planner, applies the events to a draft, makes the durable ones
+//! durable in one commit, and only then publishes, answers and starts work. Handlers read the published [`View`]
+//! and never wait for the owner to read. What is in this module: the handle that everybody else holds.
+
+mod encoded;
+mod history;
+mod owner;
+mod rows;
+mod storage;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hoist_domain::{
+    Condition, ConditionKind, ContentHash, Error, OperationId, Outcome, Principal, Reason, RequestKey, Result,
+};
+use hoist_planner::{State, Submission};
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use encoded::{EncodedDelta, assemble, change_added, change_removed, resource};
+pub use history::{Behind, History, HistoryLimits};
+pub use owner::{Effect, Owner, Parts};
+pub use storage::restore;
+
+/// Commands that may wait for the owner. A commit takes about a millisecond and takes up to [`owner::BATCH`]
+/// commands with it, so a full queue means several hundred milliseconds of work: more waiting helps nobody.
+const QUEUE: usize = 1_024;
+
+/// The state as of the last commit. Cloning is a reference count.
+#[derive(Clone, Debug)]
+pub struct View {
+    pub state: State,
+}
+
+/// What somebody wants from the owner. Replies come after the commit.
+#[derive(Debug)]
+pub enum Command {
+    Submit {
+        submission: Submission,
+        reply: oneshot::Sender<Result<OperationId>>,
+    },
+    /// A mutation without an operation; the answer is whether it is new, and must be carried out.
+    Record {
+        key: RequestKey,
+        content: ContentHash,
+        reply: oneshot::Sender<Result<bool>>,
+    },
+    Cancel {
+        id: OperationId,
+        by: Principal,
+        reply: oneshot::Sender<Result<()>>,
+    },
+    Delete {
+        id: OperationId,
+        reply: oneshot::Sender<Result<()>>,
+    },
+    /// An executor's report.
+    Finish {
+        id: OperationId,
+        outcome: Outcome,
+    },
+    Raise(Condition),
+    Clear(ConditionKind),
+    /// Take no new work from here on.
+    Drain {
+        reply: oneshot::Sender<()>,
+    },
+    /// Time has passed: deadlines, retention, a store that may have recovered, a due export.
+    Tick,
+    /// Commit nothing more, export, and end the thread.
+    Stop,
+}
+
+/// The handle to the owner: send commands, read the view, follow the history.
+#[derive(Clone, Debug)]
+pub struct Control {
+    commands: mpsc::Sender<Command>,
+    view: watch::Receiver<Arc<View>>,
+    history: Arc<History>,
+}
+
+impl Control {
+    /// The newest published state.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// A receiver that wakes at each publication.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
+    }
+
+    #[must_use]
+    pub fn history(&self) -> &Arc<History> {
+        &self.history
+    }
+
+    /// Submits work; the answer is durable.
+    ///
+    /// # Errors
+    /// As the planner refuses, or STORE_READONLY, OVERLOADED, DRAINING.
+    pub async fn submit(&self, submission: Submission) -> Result<OperationId> {
+        self.ask(|reply| Command::Submit { submission, reply }).await?
+    }
+
+    /// Records a mutation without an operation. `true`: it is new, carry it out.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub async fn record(&self, key: RequestKey, content: ContentHash) -> Result<bool> {
+        self.ask(|reply| Command::Record { key, content, reply }).await?
+    }
+
+    /// Asks an operation to stop.
+    ///
+    /// # Errors
+    /// RESOURCE_NOT_FOUND, or as [`Self::submit`].
+    pub async fn cancel(&self, id: OperationId, by: Principal) -> Result<()> {
+        self.ask(|reply| Command::Cancel { id, by, reply }).await?
+    }
+
+    /// Forgets a finished operation.
+    ///
+    /// # Errors
+    /// RESOURCE_NOT_FOUND, OPERATION_NOT_DONE, or as [`Self::submit`].
+    pub async fn delete(&self, id: OperationId) -> Result<()> {
+        self.ask(|reply| Command::Delete { id, reply }).await?
+    }
+
+    /// Reports how an operation ended. Waits for room: a report must not be lost.
+    pub async fn finish(&self, id: OperationId, outcome: Outcome) {
+        // A closed queue means that the owner is gone; the next start resolves the operation.
+        let _ = self.commands.send(Command::Finish { id, outcome }).await;
+    }
+
+    pub async fn raise(&self, condition: Condition) {
+        let _ = self.commands.send(Command::Raise(condition)).await;
+    }
+
+    pub async fn clear(&self, kind: ConditionKind) {
+        let _ = self.commands.send(Command::Clear(kind)).await;
+    }
+
+    pub async fn drain(&self) {
+        let (reply, drained) = oneshot::channel();
+        if self.commands.send(Command::Drain { reply }).await.is_ok() {
+            let _ = drained.await;
+        }
+    }
+
+    pub async fn stop(&self) {
+        let _ = self.commands.send(Command::Stop).await;
+    }
+
+    pub async fn tick(&self) {
+        let _ = self.commands.send(Command::Tick).await;
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.try_send(command(reply)).map_err(|full| match full {
+            mpsc::error::TrySendError::Full(_) => Error::new(
+                Reason::Overloaded,
+                format!("{QUEUE} changes wait to be committed, which is the limit; try again shortly"),
+            )
+            .with("limit", QUEUE)
+            .retry_after(Duration::from_millis(200)),
+            mpsc::error::TrySendError::Closed(_) => gone(),
+        })?;
+        answer.await.map_err(|_| gone())
+    }
+}
+
+fn gone() -> Error {
+    Error::new(Reason::Draining, "the server is stopping; try again later")
+        .retry_after(Duration::from_secs(5))
+}
+
+/// Makes the queue between the handle and the owner.
+pub(crate) fn channel(
+    view: watch::Receiver<Arc<View>>,
+    history: Arc<History>,
+) -> (Control, mpsc::Receiver<Command>) {
+    let (commands, received) = mpsc::channel(QUEUE);
+    (Control { commands, view, history }, received)
+}

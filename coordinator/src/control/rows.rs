@@ -1,0 +1,114 @@
+//! What the durable part of the state looks like as rows.
+//!
+//! Values are JSON: a field that is added later has a default, one that is gone is ignored, and a person can read
+//! what was salvaged from a damaged store. Keys are what makes a row unique, in an order that does not matter.
+
+use hoist_domain::{Measurement, MeasurementKind, Operation, OperationId, RequestKey, Revision};
+use hoist_planner::{Event, RequestRecord, State};
+use hoist_store::{Row, Table, Write};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+struct Kept<T> {
+    /// When it last changed.
+    revision: Revision,
+    value: T,
+}
+
+/// What the rows of a store mean.
+#[derive(Debug, Default)]
+pub(super) struct Restored {
+    pub(super) operations: Vec<(Revision, Operation)>,
+    pub(super) requests: Vec<RequestRecord>,
+    pub(super) measurements: Vec<Measurement>,
+    /// Rows that say nothing to this version, one line each.
+    pub(super) unreadable: Vec<String>,
+}
+
+fn row<T: Serialize>(table: Table, key: Vec<u8>, revision: Revision, value: &T) -> Row {
+    // Serialising plain data to memory cannot fail; were it to, an empty value would be reported at the next start.
+    Row { table, key, value: serde_json::to_vec(&Kept { revision, value }).unwrap_or_default() }
+}
+
+fn operation_key(id: OperationId) -> Vec<u8> {
+    id.0.as_bytes().to_vec()
+}
+
+fn request_key(key: &RequestKey) -> Vec<u8> {
+    serde_json::to_vec(key).unwrap_or_default()
+}
+
+fn measurement_key(kind: MeasurementKind) -> Vec<u8> {
+    serde_json::to_vec(&kind).unwrap_or_default()
+}
+
+pub(super) fn operation_row(operation: &Operation, revision: Revision) -> Row {
+    row(Table::Operations, operation_key(operation.id), revision, operation)
+}
+
+pub(super) fn request_row(request: &RequestRecord, revision: Revision) -> Row {
+    row(Table::Requests, request_key(&request.key), revision, request)
+}
+
+pub(super) fn measurement_row(measurement: &Measurement, revision: Revision) -> Row {
+    row(Table::Measurements, measurement_key(measurement.kind), revision, measurement)
+}
+
+/// What an event changes on disk, given the state after it.
+pub(super) fn write(event: &Event, state: &State) -> Option<Write> {
+    let revision = state.position().revision;
+    match event {
+        Event::OperationAccepted(operation) => put_operation(operation.id, state),
+        Event::OperationStarted { id, .. }
+        | Event::OperationCancelRequested { id }
+        | Event::OperationEnded { id, .. } => put_operation(*id, state),
+        Event::OperationForgotten { id } => {
+            Some(Write::Delete { table: Table::Operations, key: operation_key(*id) })
+        }
+        Event::RequestRecorded(request) => Some(Write::Put(request_row(request, revision))),
+        Event::RequestForgotten { key } => {
+            Some(Write::Delete { table: Table::Requests, key: request_key(key) })
+        }
+        Event::MeasurementTaken(measurement) => Some(Write::Put(measurement_row(measurement, revision))),
+        Event::ConditionRaised(_) | Event::ConditionCleared(_) | Event::DrainBegan => None,
+    }
+}
+
+fn put_operation(id: OperationId, state: &State) -> Option<Write> {
+    state.operation(id).map(|operation| Write::Put(operation_row(operation, state.position().revision)))
+}
+
+/// Everything durable in a state, for an export.
+pub(super) fn all(state: &State) -> impl Iterator<Item = Row> + '_ {
+    let revision = state.position().revision;
+    let (operations, requests, measurements) = state.durable();
+    operations
+        .map(move |operation| operation_row(operation, revision))
+        .chain(requests.map(move |request| request_row(request, revision)))
+        .chain(measurements.iter().map(move |measurement| measurement_row(measurement, revision)))
+}
+
+/// Reads rows back. A row that cannot be read is reported, never guessed.
+pub(super) fn restore(rows: &[Row]) -> Restored {
+    let mut restored = Restored::default();
+    for row in rows {
+        let read = match row.table {
+            Table::Operations => parse::<Operation>(row).map(|kept| restored.operations.push(kept)),
+            Table::Requests => parse(row).map(|(_, request)| restored.requests.push(request)),
+            Table::Measurements => parse(row).map(|(_, measurement)| restored.measurements.push(measurement)),
+        };
+        if let Err(error) = read {
+            restored.unreadable.push(format!(
+                "{} row of {} bytes: {error}",
+                row.table.as_str(),
+                row.value.len()
+            ));
+        }
+    }
+    restored.measurements.sort_by_key(|measurement: &Measurement| measurement.kind);
+    restored
+}
+
+fn parse<T: for<'a> Deserialize<'a>>(row: &Row) -> serde_json::Result<(Revision, T)> {
+    serde_json::from_slice::<Kept<T>>(&row.value).map(|kept| (kept.revision, kept.value))
+}

@@ -1,0 +1,159 @@
+//! Taking the addresses: safe permissions, honest refusals, no other server's socket taken away.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use tokio::net::{TcpListener, UnixListener};
+
+/// Bound sockets, not served yet.
+#[derive(Debug)]
+pub struct Bound {
+    pub unix: UnixListener,
+    pub tcp: Option<TcpListener>,
+    pub socket: PathBuf,
+    /// The real address, also when port 0 was asked for.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Why the server cannot listen. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("another server answers on {path}: stop it, or choose another --socket")]
+    SocketInUse { path: String },
+    #[error("{path} exists and is not a socket: remove it, or choose another --socket")]
+    NotASocket { path: String },
+    #[error("cannot bind the socket {path}: {cause}; choose a --socket in a directory that you may write")]
+    Socket { path: String, cause: io::Error },
+    #[error("cannot use {what} {path}: {cause}; choose another with {flag}")]
+    Directory { what: &'static str, flag: &'static str, path: String, cause: io::Error },
+    #[error(
+        "{what} {path} belongs to another user or is open to others; it must be yours with mode 0700: fix it, or choose another with {flag}"
+    )]
+    DirectoryNotPrivate { what: &'static str, flag: &'static str, path: String },
+    #[error("`{address}` is not host:port, for instance 127.0.0.1:7070")]
+    AddressInvalid { address: String },
+    #[error(
+        "refusing to listen on {address}: without TLS and authentication only loopback is safe; use 127.0.0.1 or [::1], and a tunnel from outside"
+    )]
+    AddressNotLoopback { address: String },
+    #[error("{address} is taken by another program: choose another port for --listen, or 0 for any")]
+    AddressInUse { address: String },
+    #[error("cannot listen on {address}: {cause}")]
+    Address { address: String, cause: io::Error },
+}
+
+/// Makes sure that a directory exists, is ours, and is nobody else's business. Others could otherwise put a socket or
+/// a file of theirs under a name of ours.
+///
+/// # Errors
+/// When it is not so and cannot be made so.
+pub fn prepare_directory(what: &'static str, flag: &'static str, path: &Path) -> Result<(), BindError> {
+    let directory = |cause| BindError::Directory { what, flag, path: path.display().to_string(), cause };
+    match std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
+        Ok(()) => {}
+        Err(cause) => return Err(directory(cause)),
+    }
+    let facts = std::fs::symlink_metadata(path).map_err(directory)?;
+    let foreign = facts.uid() != rustix::process::geteuid().as_raw();
+    if !facts.is_dir() || foreign || facts.mode() & 0o022 != 0 {
+        return Err(BindError::DirectoryNotPrivate { what, flag, path: path.display().to_string() });
+    }
+    Ok(())
+}
+
+/// Binds the Unix socket, and TCP if asked for.
+///
+/// # Errors
+/// When an address is taken, unsafe or impossible.
+pub async fn bind(socket: &Path, listen: Option<&str>) -> Result<Bound, BindError> {
+    // TCP first: its refusals leave nothing behind.
+    let tcp = match listen {
+        Some(address) => Some(bind_tcp(address).await?),
+        None => None,
+    };
+    let listen = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
+    Ok(Bound { unix: bind_unix(socket)?, tcp, socket: socket.to_owned(), listen })
+}
+
+async fn bind_tcp(address: &str) -> Result<TcpListener, BindError> {
+    let resolved: Vec<SocketAddr> = address
+        .to_socket_addrs()
+        .map_err(|_| BindError::AddressInvalid { address: address.to_owned() })?
+        .collect();
+    if resolved.iter().any(|address| !address.ip().is_loopback()) {
+        return Err(BindError::AddressNotLoopback { address: address.to_owned() });
+    }
+    TcpListener::bind(resolved.as_slice()).await.map_err(|cause| match cause.kind() {
+        io::ErrorKind::AddrInUse => BindError::AddressInUse { address: address.to_owned() },
+        _ => BindError::Address { address: address.to_owned(), cause },
+    })
+}
+
+fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
+    let shown = || path.display().to_string();
+    match std::fs::symlink_metadata(path) {
+        Ok(facts) if !facts.file_type().is_socket() => return Err(BindError::NotASocket { path: shown() }),
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            return Err(BindError::SocketInUse { path: shown() });
+        }
+        // A socket that nobody answers on: its server died. The rename below replaces it.
+        Ok(_) | Err(_) => {}
+    }
+    // Under a name of its own until its mode is right: at no moment can others connect.
+    let socket = |cause| BindError::Socket { path: shown(), cause };
+    let fresh = path.with_extension(format!("{}.tmp", std::process::id()));
+    let listener = UnixListener::bind(&fresh).map_err(socket)?;
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))
+        .and_then(|()| std::fs::rename(&fresh, path))
+        .inspect_err(|_| drop(std::fs::remove_file(&fresh)))
+        .map_err(socket)?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_loopback_is_listened_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("s");
+        for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
+            let refused = bind(&socket, Some(address)).await;
+            assert!(matches!(refused, Err(BindError::AddressNotLoopback { .. })), "{address}");
+        }
+        for address in ["", "7070", "localhost", "127.0.0.1:x"] {
+            let refused = bind(&socket, Some(address)).await;
+            assert!(matches!(refused, Err(BindError::AddressInvalid { .. })), "{address}");
+        }
+        assert!(!socket.exists(), "a refusal leaves nothing behind");
+    }
+
+    #[tokio::test]
+    async fn a_live_socket_is_kept_and_a_stale_one_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let first = bind(&path, None).await.unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert!(matches!(bind(&path, None).await, Err(BindError::SocketInUse { .. })));
+        drop(first);
+        bind(&path, None).await.unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "mine").unwrap();
+        assert!(matches!(bind(&path, None).await, Err(BindError::NotASocket { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+    }
+
+    #[test]
+    fn a_directory_open_to_others_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run");
+        prepare_directory("the runtime directory", "--runtime-dir", &path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = prepare_directory("the runtime directory", "--runtime-dir", &path);
+        assert!(matches!(refused, Err(BindError::DirectoryNotPrivate { .. })));
+    }
+}

@@ -1,0 +1,258 @@
+//! The coordinator's life: open, recover, listen, serve, drain, end.
+//!
+//! ```text
+//! directories ─► store (lock, epoch) ─► state ─► recover ─► bind ─► SERVING ─► DRAINING ─► ended*
+//!      └─ any of these fails: one clear line, nothing left behind, exit code not 0
+//! ```
+//!
+//! DRAINING: health says NOT_SERVING and nothing new is admitted; watches end; running operations get the grace
+//! period, then are told to stop; what is done is committed and exported. Each wait has an end.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use hoist_domain::{Condition, ConditionKind, Machine, MachineState, Severity};
+use hoist_runtime::{Clock, Gate, OnError, Shutdown, Tasks};
+use hoist_store::{OpenOptions, Recovery};
+use tonic_health::ServingStatus;
+use tracing::{info, warn};
+
+use crate::api::{Api, Guard, Parts as ApiParts, StopRequest};
+use crate::control::{Control, Owner, Parts, restore};
+use crate::listener::{BindError, Listener, bind, prepare_directory};
+use crate::operations::{Directories, Runner};
+use crate::settings::Loaded;
+use crate::watch::Watcher;
+
+/// How often time passes for the owner: deadlines of pending work, retention, a full disk that has room again.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long executors get to stop once told, and connections to take their last answers.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What the process brings.
+#[derive(Clone, Debug)]
+pub struct Process {
+    pub clock: Clock,
+    pub tasks: Tasks,
+    /// Triggered by signals, by `AdminService.Shutdown`, or by the failure of a task that nothing works without.
+    pub shutdown: Shutdown,
+}
+
+/// Where a server that is SERVING can be reached.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    pub socket: PathBuf,
+    pub listen: Option<SocketAddr>,
+}
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("{0}")]
+    Bind(#[from] BindError),
+    #[error("{0}")]
+    Store(#[from] hoist_store::OpenError),
+    #[error("the state directory cannot be written: {0}")]
+    Recover(hoist_domain::Error),
+    #[error("cannot start: {0}; report this as a defect")]
+    Internal(String),
+}
+
+/// Runs a coordinator until its shutdown is triggered. `ready` is called once it is SERVING.
+///
+/// # Errors
+/// When it cannot start. A server that has started ends without error.
+pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready)) -> Result<(), ServeError> {
+    let settings = loaded.settings;
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    let (nofile, _) = hoist_runtime::machine::raise_nofile();
+    prepare_directory("the state directory", "--state-dir", &settings.state_dir)?;
+    prepare_directory("the runtime directory", "--runtime-dir", &settings.runtime_dir)?;
+
+    let started = process.clock.monotonic();
+    let (store, opened) = hoist_store::open(&settings.state_dir, OpenOptions::default())?;
+    let (state, unreadable) = restore(&opened, machine(&process.clock));
+    info!(
+        epoch = %opened.epoch, revision = %opened.revision, rows = opened.rows.len(),
+        milliseconds = u64::try_from(process.clock.monotonic().saturating_sub(started).as_millis()).unwrap_or(u64::MAX),
+        "store opened"
+    );
+    let (mut owner, control, effects) = Owner::new(Parts {
+        state,
+        store,
+        service_time: opened.service_time,
+        clock: process.clock.clone(),
+        limits: settings.limits,
+        history: settings.history,
+        export_interval: settings.export_interval,
+    });
+    owner.recover().map_err(ServeError::Recover)?;
+    let bound = bind(&settings.socket, settings.listen.as_deref()).await?;
+
+    let owner_thread = process
+        .tasks
+        .spawn_thread("control", OnError::Shutdown, move || {
+            owner.run();
+            Ok::<(), Infallible>(())
+        })
+        .map_err(|error| ServeError::Internal(error.to_string()))?;
+    if let Some(condition) = rebuilt(&opened.recovery, unreadable, &process.clock) {
+        control.raise(condition).await;
+    }
+    let operations = Gate::new();
+    let runner = Runner::new(
+        control.clone(),
+        process.tasks.clone(),
+        process.clock.clone(),
+        operations.clone(),
+        Directories { state: settings.state_dir.clone(), runtime: settings.runtime_dir.clone() },
+    );
+    process.tasks.spawn("runner", OnError::Shutdown, runner.clone().run(effects));
+    process.tasks.spawn("ticker", OnError::Shutdown, tick(control.clone(), process.clone()));
+
+    let draining = Shutdown::new();
+    let watcher = Watcher::new(
+        control.clone(),
+        runner.board.clone(),
+        process.clock.clone(),
+        process.tasks.clone(),
+        draining.clone(),
+        settings.watches,
+    );
+    let stop = StopRequest { shutdown: process.shutdown.clone(), grace: Arc::new(OnceLock::new()) };
+    let api = Api::new(ApiParts {
+        control: control.clone(),
+        watcher,
+        board: runner.board.clone(),
+        waiters: runner.waiters.clone(),
+        tasks: process.tasks.clone(),
+        clock: process.clock.clone(),
+        started,
+        request_ids_limit: settings.limits.request_ids,
+        config: loaded.entries,
+        stop: stop.clone(),
+    });
+    let (routes, health) = api.routes().map_err(|error| ServeError::Internal(error.to_string()))?;
+    let connections = Gate::new();
+    let guard = Guard::new(routes, settings.listener.calls, process.tasks.clone());
+    let listener = Listener::new(
+        guard,
+        settings.listener,
+        nofile,
+        process.tasks.clone(),
+        draining.clone(),
+        connections.clone(),
+    );
+    let at = Ready { socket: bound.socket, listen: bound.listen };
+    process.tasks.spawn("accept unix", OnError::Shutdown, listener.clone().serve_unix(bound.unix));
+    if let Some(tcp) = bound.tcp {
+        process.tasks.spawn("accept tcp", OnError::Shutdown, listener.serve_tcp(tcp));
+    }
+    health.set_service_status("", ServingStatus::Serving).await;
+    info!(socket = %at.socket.display(), listen = ?at.listen, "serving");
+    ready(&at);
+
+    process.shutdown.triggered().await;
+    info!(reason = process.shutdown.reason().unwrap_or_default(), "draining");
+    health.set_service_status("", ServingStatus::NotServing).await;
+    control.drain().await;
+    draining.trigger("the server is stopping");
+    let grace = stop.grace.get().copied().unwrap_or(settings.shutdown_grace);
+    if tokio::time::timeout(grace, operations.wait_open()).await.is_err() {
+        warn!(operations = ?operations.holders(), "grace period is over: telling operations to stop");
+        runner.stop_all();
+        wait("operations", &operations).await;
+    }
+    // Their ends are committed, and their waiters answered, before connections are given up.
+    wait("connections", &connections).await;
+    control.stop().await;
+    if tokio::time::timeout(LAST_WORDS, owner_thread.join()).await.is_err() {
+        warn!("the store is still busy: leaving without its export");
+    }
+    // Only if it is still ours: after a stall another server may have taken the place over.
+    let _ = std::fs::remove_file(&at.socket);
+    info!("stopped");
+    Ok(())
+}
+
+async fn wait(what: &'static str, gate: &Gate) {
+    if tokio::time::timeout(LAST_WORDS, gate.wait_open()).await.is_err() {
+        let holders = gate.holders();
+        warn!(what, count = holders.len(), first = ?holders.first(), "leaving without waiting any longer");
+    }
+}
+
+fn machine(clock: &Clock) -> Machine {
+    Machine {
+        state: MachineState::Serving,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        process_id: std::process::id(),
+        started_at: clock.wall(),
+        measurements: Vec::new(),
+    }
+}
+
+/// What an operator should know about how the store came back.
+fn rebuilt(recovery: &Recovery, unreadable: Vec<String>, clock: &Clock) -> Option<Condition> {
+    let (mut details, found) = match recovery {
+        Recovery::Clean if unreadable.is_empty() => return None,
+        Recovery::Clean => (Vec::new(), "some rows of the store could not be read".to_owned()),
+        Recovery::Rebuilt { moved_to, from, lost } => {
+            let aside = if moved_to.is_empty() {
+                String::new()
+            } else {
+                format!("; the damaged file is kept as {moved_to}")
+            };
+            (lost.clone(), format!("the store was damaged and has been rebuilt from {from}{aside}"))
+        }
+    };
+    details.extend(unreadable);
+    let lost = details.len();
+    if lost > Condition::MAX_DETAILS {
+        details.truncate(Condition::MAX_DETAILS - 1);
+        details.push(format!("and {} more", lost - details.len()));
+    }
+    let severity = if lost == 0 { Severity::Info } else { Severity::Warning };
+    Some(Condition {
+        kind: ConditionKind::StoreRebuilt,
+        severity,
+        message: format!("{found}; {lost} items could not be recovered"),
+        advice: "check the disk (kernel log, SMART); the items that are listed have to be asked for again"
+            .to_owned(),
+        since: clock.wall(),
+        details,
+    })
+}
+
+/// Lets time pass for the owner, and tells of panics.
+async fn tick(control: Control, process: Process) -> Result<(), Infallible> {
+    let mut ticks = tokio::time::interval(TICK);
+    let mut told = 0;
+    loop {
+        ticks.tick().await;
+        control.tick().await;
+        let panics = process.tasks.panics();
+        if panics > told {
+            told = panics;
+            control.raise(panicked(panics, &process.clock)).await;
+        }
+    }
+}
+
+fn panicked(panics: u64, clock: &Clock) -> Condition {
+    Condition {
+        kind: ConditionKind::TaskPanicked,
+        severity: Severity::Warning,
+        message: format!("{panics} tasks or calls have ended by a defect of Hoist since the start"),
+        advice: "report it with the server's log; what was affected got an error with reason INTERNAL"
+            .to_owned(),
+        since: clock.wall(),
+        details: Vec::new(),
+    }
+}

@@ -1,0 +1,213 @@
+//! The coordinator's settings: this struct, and the one place where keys, defaults and bounds stand.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hoist_domain::Bytes;
+use hoist_planner::Limits;
+use hoist_runtime::LogFormat;
+use hoist_runtime::config::{ConfigErrors, Entry, Reader, Sources, current_uid, default_dirs};
+
+use crate::control::HistoryLimits;
+
+/// `HOIST_` variables that are not settings of the server.
+const OTHER_VARIABLES: [&str; 4] = ["HOIST_ENDPOINT", "HOIST_CONFIG", "HOIST_BINARY", "HOIST_LIBTORCH"];
+
+/// Everything that can be set.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub state_dir: PathBuf,
+    pub runtime_dir: PathBuf,
+    pub socket: PathBuf,
+    /// `host:port` on loopback; unset: the Unix socket alone.
+    pub listen: Option<String>,
+    pub log_format: LogFormat,
+    pub log_filter: String,
+    pub limits: Limits,
+    pub history: HistoryLimits,
+    pub listener: ListenerLimits,
+    pub watches: usize,
+    pub shutdown_grace: Duration,
+    pub export_interval: Duration,
+}
+
+/// Bounds on what strangers can make the listener hold. tonic's own defaults have none of them.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenerLimits {
+    /// Connections on all listeners together; the Unix socket keeps [`Self::reserved_connections`] of them.
+    pub connections: usize,
+    pub reserved_connections: usize,
+    pub streams_per_connection: u32,
+    /// Unary calls in flight.
+    pub calls: usize,
+    /// From accept to the first request.
+    pub first_request: Duration,
+    pub keepalive_interval: Duration,
+    pub keepalive_timeout: Duration,
+}
+
+/// Settings, where each came from, and what was odd about the sources.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub settings: Settings,
+    pub entries: Vec<Entry>,
+    pub warnings: Vec<String>,
+}
+
+impl Settings {
+    /// Reads all settings from their sources.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn load(sources: Sources) -> Result<Loaded, ConfigErrors> {
+        let dirs = default_dirs(&hoist_runtime::config::process_environment(), current_uid());
+        let mut r = Reader::new(sources, &OTHER_VARIABLES);
+        let state_dir = r.read(
+            "state_dir",
+            dirs.state_dir,
+            "what must survive a restart: operations, request ids, figures",
+        );
+        let runtime_dir = r.read(
+            "runtime_dir",
+            dirs.runtime_dir,
+            "the socket, and later the weights in RAM; belongs on tmpfs",
+        );
+        let socket = r.read("socket", runtime_dir.join("hoist.sock"), "path of the Unix socket");
+        let listen = r.read(
+            "listen",
+            None::<String>,
+            "loopback host:port for gRPC over TCP, port 0 for any; unset: Unix socket only",
+        );
+        let settings = Settings {
+            state_dir,
+            runtime_dir,
+            socket,
+            listen,
+            log_format: r.read("log.format", LogFormat::Human, "human or json"),
+            log_filter: r.read("log.filter", "info".to_owned(), "level, or target=level pairs"),
+            limits: Limits {
+                request_ids: count(
+                    &mut r,
+                    "limits.request_ids",
+                    100_000,
+                    "request ids kept at the same time",
+                ),
+                active_operations: count(
+                    &mut r,
+                    "limits.active_operations",
+                    1_000,
+                    "operations pending or running at the same time",
+                ),
+                retention: r.read(
+                    "limits.retention",
+                    Duration::from_secs(24 * 3600),
+                    "how long request ids and finished operations are kept",
+                ),
+            },
+            history: HistoryLimits {
+                events: count(&mut r, "watch.history_events", 100_000, "changes kept for watches to resume"),
+                bytes: usize::try_from(
+                    r.read("watch.history_bytes", Bytes::mib(64), "memory for those changes at most").0,
+                )
+                .unwrap_or(usize::MAX),
+                age: r.read("watch.history_age", Duration::from_secs(600), "older changes are dropped"),
+            },
+            watches: count(&mut r, "watch.streams", 12_000, "watches open at the same time"),
+            listener: listener(&mut r),
+            shutdown_grace: r.read(
+                "shutdown.grace",
+                Duration::from_secs(5),
+                "how long running operations may go on after a request to stop",
+            ),
+            export_interval: r.read(
+                "store.export_interval",
+                Duration::from_secs(300),
+                "how often the store is copied to an export, if it changed",
+            ),
+        };
+        settings.check(&mut r);
+        let warnings = r.warnings();
+        let entries = r.finish()?;
+        Ok(Loaded { settings, entries, warnings })
+    }
+
+    fn check(&self, r: &mut Reader) {
+        let positive = [
+            ("limits.request_ids", self.limits.request_ids),
+            ("limits.active_operations", self.limits.active_operations),
+            ("watch.history_events", self.history.events),
+            ("watch.streams", self.watches),
+            ("listener.connections", self.listener.connections),
+            ("listener.calls", self.listener.calls),
+        ];
+        for (key, value) in positive {
+            r.check(key, value > 0, "must be at least 1");
+        }
+        let l = &self.listener;
+        r.check("listener.streams_per_connection", l.streams_per_connection > 0, "must be at least 1");
+        r.check(
+            "listener.reserved_connections",
+            l.reserved_connections < l.connections,
+            "must be less than listener.connections",
+        );
+        r.check("shutdown.grace", self.shutdown_grace <= MAX_GRACE, "must be at most 10s");
+        r.check("limits.retention", self.limits.retention >= Duration::from_secs(60), "must be at least 1m");
+        for (key, interval) in [
+            ("listener.first_request", l.first_request),
+            ("listener.keepalive_interval", l.keepalive_interval),
+            ("listener.keepalive_timeout", l.keepalive_timeout),
+            ("store.export_interval", self.export_interval),
+        ] {
+            r.check(key, interval >= Duration::from_millis(100), "must be at least 100ms");
+        }
+        let socket_bytes = self.socket.as_os_str().len();
+        r.check(
+            "socket",
+            socket_bytes <= MAX_SOCKET_PATH,
+            "must be at most 107 bytes long: a limit of the kernel",
+        );
+    }
+}
+
+/// A stop never takes longer than this: what supervisors allow by default is not much more.
+pub const MAX_GRACE: Duration = Duration::from_secs(10);
+
+/// `sun_path` holds 108 bytes with the final zero.
+const MAX_SOCKET_PATH: usize = 107;
+
+fn listener(r: &mut Reader) -> ListenerLimits {
+    ListenerLimits {
+        connections: count(r, "listener.connections", 4_096, "connections on all listeners together"),
+        reserved_connections: count(
+            r,
+            "listener.reserved_connections",
+            64,
+            "of those, only for the Unix socket",
+        ),
+        streams_per_connection: r.read(
+            "listener.streams_per_connection",
+            256_u32,
+            "calls at once on one connection",
+        ),
+        calls: count(r, "listener.calls", 4_096, "calls in flight on all connections, watches apart"),
+        first_request: r.read(
+            "listener.first_request",
+            Duration::from_secs(10),
+            "a connection that has sent no request by then is closed",
+        ),
+        keepalive_interval: r.read(
+            "listener.keepalive_interval",
+            Duration::from_secs(10),
+            "pings on quiet TCP connections",
+        ),
+        keepalive_timeout: r.read(
+            "listener.keepalive_timeout",
+            Duration::from_secs(5),
+            "a ping unanswered this long closes",
+        ),
+    }
+}
+
+fn count(r: &mut Reader, key: &'static str, default: u32, description: &'static str) -> usize {
+    usize::try_from(r.read(key, default, description)).unwrap_or(usize::MAX)
+}
