@@ -103,7 +103,9 @@ impl Api {
                 operation
             }
             wait => {
-                self.waiters.want(id);
+                if !message.cancel_on_disconnect {
+                    self.waiters.want(id, &self.control);
+                }
                 self.wait(id, Some(wait.unwrap_or_default())).await
             }
         }

@@ -40,7 +40,6 @@ const TABLE: &[(&str, Policy)] = &[
     ("/google.longrunning.Operations/CancelOperation", policy(Role::Operator, Lane::Call)),
     ("/google.longrunning.Operations/WaitOperation", policy(Role::Viewer, Lane::Wait)),
     ("/grpc.health.v1.Health/Check", policy(Role::Viewer, Lane::Vital)),
-    ("/grpc.health.v1.Health/List", policy(Role::Viewer, Lane::Vital)),
     ("/grpc.health.v1.Health/Watch", policy(Role::Viewer, Lane::Vital)),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", policy(Role::Viewer, Lane::Vital)),
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", policy(Role::Viewer, Lane::Vital)),

@@ -35,6 +35,8 @@ pub enum Effect {
         remaining: Duration,
     },
     Cancel(OperationId),
+    /// Its end is published.
+    Ended(OperationId),
 }
 
 /// Everything an owner needs.
@@ -287,6 +289,7 @@ impl Owner {
                     })
                 }
                 Event::OperationCancelRequested { id } => Some(Effect::Cancel(*id)),
+                Event::OperationEnded { id, .. } => Some(Effect::Ended(*id)),
                 _ => None,
             };
             if let Some(effect) = effect {

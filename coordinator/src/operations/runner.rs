@@ -90,6 +90,7 @@ impl Runner {
                         stop.now(Why::Asked);
                     }
                 }
+                Effect::Ended(id) => self.waiters.forget(id),
             }
         }
         Ok(())
@@ -117,7 +118,6 @@ impl Runner {
             runner.control.finish(id, outcome).await;
             runner.board.close(id);
             runner.running.remove(&id);
-            runner.waiters.forget(id);
             drop(hold);
             Ok::<(), std::convert::Infallible>(())
         });

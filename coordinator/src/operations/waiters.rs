@@ -4,9 +4,9 @@
 //! that flag, or asked without waiting, wants it done whether or not they look.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hoist_domain::{OperationId, Principal};
+use hoist_domain::{Lifecycle, OperationId, Principal};
 use hoist_runtime::{OnError, Tasks};
 
 use crate::control::Control;
@@ -23,15 +23,14 @@ struct Interest {
 
 impl Waiters {
     /// Somebody wants this operation done, come what may.
-    pub fn want(&self, id: OperationId) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(id).or_default().wanted = true;
+    pub fn want(&self, id: OperationId, control: &Control) {
+        self.enter(id, control, |interest| interest.wanted = true);
     }
 
     /// Somebody waits, and wants it only as long as they do.
     #[must_use]
     pub fn wait(&self, id: OperationId, by: Principal, control: &Control, tasks: &Tasks) -> Waiting {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default().waiting += 1;
+        self.enter(id, control, |interest| interest.waiting += 1);
         Waiting {
             id,
             by,
@@ -42,17 +41,30 @@ impl Waiters {
         }
     }
 
-    /// The operation has ended: who waited does not matter any more.
-    pub fn forget(&self, id: OperationId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    /// The operation has ended, and everybody can see that: who waited does not matter any more.
+    pub(super) fn forget(&self, id: OperationId) {
+        self.lock().remove(&id);
+    }
+
+    /// Notes an interest in an operation that has not ended. Its end is published before [`Self::forget`]: whoever
+    /// comes after that sees it here, and leaves nothing behind.
+    fn enter(&self, id: OperationId, control: &Control, note: impl FnOnce(&mut Interest)) {
+        let mut all = self.lock();
+        if control.view().state.operation(id).is_some_and(|operation| !operation.state.is_terminal()) {
+            note(all.entry(id).or_default());
+        }
     }
 
     /// One waiter less. Whether that was the last one, of an operation that nobody else wants.
     fn leave(&self, id: OperationId) -> bool {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.lock();
         let Some(interest) = all.get_mut(&id) else { return false };
-        interest.waiting -= 1;
+        interest.waiting = interest.waiting.saturating_sub(1);
         interest.waiting == 0 && !interest.wanted
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<OperationId, Interest>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -68,10 +80,9 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// The caller has got an answer, if only "not done yet": from now on the operation goes on by itself.
+    /// The caller has got an answer, if only "not done yet": it did not go away. It may wait again.
     pub fn answered(mut self) {
         self.answered = true;
-        self.waiters.want(self.id);
     }
 }
 

@@ -32,13 +32,13 @@ fn measure(directory: &Path) -> Result<(), Box<dyn Error>> {
     let filling = Instant::now();
     commit(store.as_mut(), 0..ROWS, &mut revision)?;
     println!("{ROWS} rows in one commit: {:?}", filling.elapsed());
+    let exporting = Instant::now();
+    let header = ExportHeader { revision: Revision(revision), service_time: ServiceTime(revision) };
+    store.export(header, &mut (0..ROWS).map(|number| row(number, revision)))?;
+    println!("export of {ROWS} rows: {:?}", exporting.elapsed());
     commits(store.as_mut(), "100,000 rows, 1 row", 1, &mut revision)?;
     commits(store.as_mut(), "100,000 rows, 64 rows", 64, &mut revision)?;
 
-    let exporting = Instant::now();
-    let header = ExportHeader { revision: Revision(revision), service_time: ServiceTime(revision) };
-    store.export(header, &mut (0..ROWS).map(|number| row(number, 0)))?;
-    println!("export of {ROWS} rows: {:?}", exporting.elapsed());
     // A copy of the open file is what a kill would leave.
     let unclean = directory.join("store.redb.copy");
     std::fs::copy(directory.join("store.redb"), &unclean)?;

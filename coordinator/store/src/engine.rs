@@ -168,8 +168,12 @@ impl Engine {
         let gone = || Fault::new(Call::Open, STORE, &std::io::ErrorKind::NotFound.into());
         let backend = self.disk.open_store()?.ok_or_else(gone)?;
         let connection = Connection::open(STORE, backend, self.options)?;
-        let revision = connection.read_head()?.revision;
-        Ok((connection, revision))
+        let head = connection.read_head()?;
+        // A failed commit may lie complete in the slot that does not count, where the next start would take it for
+        // one that was in flight. The caller is about to hear that it did not land, so it is overwritten; and a
+        // reopening that succeeds has shown that there is room.
+        connection.write_head(head)?;
+        Ok((connection, head.revision))
     }
 }
 

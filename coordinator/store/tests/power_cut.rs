@@ -1,4 +1,5 @@
 //! A power cut leaves the last acknowledged commit, or the one in flight, and nothing else.
+#![expect(clippy::panic, reason = "helpers of tests are tests")]
 
 mod support;
 

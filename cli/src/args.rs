@@ -1,0 +1,394 @@
+//! The command line: what can be written, and what each help text says. Nothing here acts.
+//!
+//! Flags that every verb takes are global: `hoist --json status` and `hoist status --json` are the same.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hoist_domain::{Bytes, Epoch, Position, Revision};
+use hoist_wire::v1;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0 done   1 failed   2 usage   3 not found   4 refused (state, quota, in use, permission)
+  5 no server answers   6 timed out";
+
+/// Serves model weights to every process of this machine.
+#[derive(Debug, Parser)]
+#[command(name = "hoist", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+#[command(disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub(crate) struct Common {
+    /// Where the server listens: unix:///path/to/socket or http://host:port [default: the default socket]
+    #[arg(long, env = "HOIST_ENDPOINT", hide_env_values = true, value_name = "URL", global = true)]
+    pub(crate) endpoint: Option<String>,
+
+    /// Print JSON on stdout: one value, or for a stream one value a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// How long the server may take to answer, for instance 500ms or 2m [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = duration, global = true)]
+    pub(crate) timeout: Option<Duration>,
+
+    /// When to use colours
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Color::Auto, global = true)]
+    pub(crate) color: Color,
+
+    // Never written by people: the way in which clap reads a variable, so that nobody else reads the environment.
+    #[arg(long, env = "NO_COLOR", hide = true, num_args = 0..=1, default_missing_value = "1", global = true)]
+    pub(crate) no_color: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run the server in the foreground
+    ///
+    /// Prints one line, `ready socket=... listen=...`, on stdout once it serves. Logs go to stderr. SIGTERM or
+    /// SIGINT stops it: running operations get a grace period; a second signal stops it at once.
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(ServeArgs),
+    /// Show the machine, or what is known about the named things
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusArgs),
+    /// Follow every change of the state
+    #[command(after_help = WATCH_EXAMPLES)]
+    Watch(WatchArgs),
+    /// List, show, wait for, cancel or forget operations
+    #[command(after_help = OPS_EXAMPLES, args_conflicts_with_subcommands = true)]
+    Ops(OpsArgs),
+    /// Show the running server's settings and where each came from
+    #[command(after_help = CONFIG_EXAMPLES)]
+    Config(ConfigArgs),
+    /// Check this machine, or measure it with --probe
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
+    /// Stop the server
+    #[command(after_help = SHUTDOWN_EXAMPLES)]
+    Shutdown(ShutdownArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+}
+
+/// What a server can be started with. Every setting can also stand in the file or in a HOIST_ variable.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ServeArgs {
+    /// What must survive a restart [default: ~/.local/state/hoist]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+
+    /// Where the socket is, and later the weights in RAM; on tmpfs [default: /dev/shm/hoist-UID]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) runtime_dir: Option<PathBuf>,
+
+    /// Path of the Unix socket [default: hoist.sock in the runtime directory]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// Also serve gRPC over TCP on this loopback host:port; port 0 takes any
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+
+    /// Settings file in TOML [default: ~/.config/hoist/hoist.toml if there is one]
+    #[arg(long, value_name = "FILE", env = "HOIST_CONFIG", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// How log lines are written: human or json
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<String>,
+
+    /// What is logged: a level, or target=level pairs
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log_filter: Option<String>,
+
+    // This version starts none, so asking for none changes nothing; scripts may already say it.
+    #[arg(long, hide = true)]
+    pub(crate) no_workers: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// Evaluate file, environment and the flags of `hoist serve` here, without a server
+    #[arg(long)]
+    pub(crate) offline: bool,
+
+    #[command(flatten)]
+    pub(crate) serve: ServeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// `machine`, `operations/ID`, `conditions/KIND`, or the unique start of an operation's id [default: machine]
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// Only things of this kind; may be repeated
+    #[arg(long = "kind", value_name = "KIND", value_enum)]
+    pub(crate) kinds: Vec<Kind>,
+
+    /// Only the thing with this name, written as for `hoist status`; may be repeated
+    #[arg(long = "name", value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+
+    /// Only operations in this state (other kinds pass); may be repeated
+    #[arg(long = "state", value_name = "STATE", value_enum)]
+    pub(crate) states: Vec<State>,
+
+    /// Go on after this position, for instance 3.1042, in place of starting with a snapshot
+    #[arg(long, value_name = "EPOCH.REVISION", value_parser = position)]
+    pub(crate) from: Option<Position>,
+
+    /// Also show how far running operations are, this often [without a value: 500ms]
+    #[arg(long, value_name = "EVERY", value_parser = duration, num_args = 0..=1, default_missing_value = "500ms")]
+    pub(crate) progress: Option<Duration>,
+
+    /// Print the snapshot and end
+    #[arg(long, conflicts_with_all = ["from", "progress"])]
+    pub(crate) once: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    Machine,
+    Operation,
+    Condition,
+}
+
+impl From<Kind> for v1::ResourceKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Machine => Self::Machine,
+            Kind::Operation => Self::Operation,
+            Kind::Condition => Self::Condition,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum State {
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl From<State> for v1::OperationState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Pending => Self::Pending,
+            State::Running => Self::Running,
+            State::Succeeded => Self::Succeeded,
+            State::Failed => Self::Failed,
+            State::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OpsArgs {
+    #[command(subcommand)]
+    pub(crate) verb: Option<OpsVerb>,
+    #[command(flatten)]
+    pub(crate) list: OpsListArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OpsVerb {
+    /// List operations, the newest first (also without `list`)
+    #[command(after_help = OPS_EXAMPLES)]
+    List(OpsListArgs),
+    /// Show one operation, with its result
+    #[command(after_help = "Example:\n  hoist ops show 0198c2f4")]
+    Show(OpsIdArgs),
+    /// Wait until an operation ends; the exit code says how
+    ///
+    /// Here --timeout says how long to wait for the end: exit code 6 when it passes. Without it, for ever.
+    #[command(
+        after_help = "Examples:\n  hoist ops wait 0198c2f4\n  hoist ops wait 0198c2f4 --timeout 30s --json"
+    )]
+    Wait(OpsIdArgs),
+    /// Ask an operation to stop
+    #[command(after_help = "Example:\n  hoist ops cancel 0198c2f4")]
+    Cancel(OpsIdArgs),
+    /// Forget a finished operation
+    #[command(after_help = "Example:\n  hoist ops delete 0198c2f4")]
+    Delete(OpsIdArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OpsListArgs {
+    /// Terms joined by AND: `state = RUNNING`, `kind = PROBE_MACHINE`, `done = true`
+    #[arg(long, value_name = "FILTER", default_value = "", hide_default_value = true)]
+    pub(crate) filter: String,
+
+    /// The most to show
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OpsIdArgs {
+    /// The operation: its id, `operations/ID`, or the unique start of its id
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Measure disk, tmpfs and memory speed through the server, in place of the checks
+    #[arg(long)]
+    pub(crate) probe: bool,
+
+    /// With --probe: bytes to move for each kind, 16MiB to 16GiB
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", requires = "probe")]
+    pub(crate) bytes: Bytes,
+
+    /// With --probe: measure only this; may be repeated
+    #[arg(long = "kind", value_name = "KIND", value_enum, requires = "probe")]
+    pub(crate) kinds: Vec<Probe>,
+
+    /// The state directory to check [default: the running server's, else the default one]
+    #[arg(long, value_name = "DIR", env = "HOIST_STATE_DIR", hide_env_values = true)]
+    pub(crate) state_dir: Option<PathBuf>,
+
+    /// The runtime directory to check [default: the running server's, else the default one]
+    #[arg(long, value_name = "DIR", env = "HOIST_RUNTIME_DIR", hide_env_values = true)]
+    pub(crate) runtime_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Probe {
+    DiskRead,
+    TmpfsWrite,
+    MemoryCopy,
+}
+
+impl From<Probe> for v1::MeasurementKind {
+    fn from(probe: Probe) -> Self {
+        match probe {
+            Probe::DiskRead => Self::DiskRead,
+            Probe::TmpfsWrite => Self::TmpfsWrite,
+            Probe::MemoryCopy => Self::MemoryCopy,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShutdownArgs {
+    /// How long running operations may go on, at most 10s [default: the server's `shutdown.grace`]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) grace: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL", value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  hoist serve
+  hoist serve --listen 127.0.0.1:7070 --log-format json
+  hoist serve --config hoist.toml --state-dir ./state";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  hoist status
+  hoist status 0198c2f4 conditions/STORE_REBUILT
+  hoist status --json | jq .machine.uptime_seconds";
+
+const WATCH_EXAMPLES: &str = "\
+A broken connection is made again, and the watch goes on where it was; where the server no longer knows that, it
+starts over with a snapshot. With --json each line is an event: `snapshot` holds all there is, `added`, `modified`
+and `removed` follow, each with its position. `more` counts the changes of the same position that still come: go on
+from a position (--from) only after the one with 0.
+
+Examples:
+  hoist watch --kind operation --progress
+  hoist watch --state running --state failed --json
+  hoist watch --once --json | jq '.resources[].name'";
+
+const OPS_EXAMPLES: &str = "\
+Examples:
+  hoist ops
+  hoist ops --filter 'state = RUNNING' --json
+  hoist ops list --limit 10
+  hoist ops wait 0198c2f4 --timeout 30s";
+
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  hoist config
+  hoist config --offline --config hoist.toml
+  hoist config --json | jq '.[] | select(.origin != \"default\")'";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  hoist doctor
+  hoist doctor --json | jq '.[] | select(.result != \"ok\")'
+  hoist doctor --probe --bytes 4GiB --kind disk-read";
+
+const SHUTDOWN_EXAMPLES: &str = "\
+Examples:
+  hoist shutdown
+  hoist shutdown --grace 0s";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  hoist completions bash > ~/.local/share/bash-completion/completions/hoist
+  hoist completions zsh > \"${fpath[1]}/_hoist\"";
+
+fn duration(text: &str) -> Result<Duration, String> {
+    hoist_runtime::config::parse_duration(text).map_err(|error| error.to_string())
+}
+
+fn position(text: &str) -> Result<Position, String> {
+    text.split_once('.')
+        .and_then(|(epoch, revision)| {
+            Some(Position { epoch: Epoch(epoch.parse().ok()?), revision: Revision(revision.parse().ok()?) })
+        })
+        .ok_or_else(|| "write epoch and revision, for instance 3.1042".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_position_is_epoch_and_revision() {
+        assert_eq!(position("3.1042").unwrap(), Position { epoch: Epoch(3), revision: Revision(1042) });
+        for text in ["", "3", "3.", ".4", "3.4.5", "-1.2", "a.b"] {
+            assert!(position(text).is_err(), "{text}");
+        }
+    }
+}

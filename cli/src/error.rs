@@ -1,0 +1,179 @@
+//! Why a verb did not do what it was asked: one shape, whether the server said so, the way to it is broken, or the
+//! command line cannot be right. How it is shown stands in `output`.
+
+use std::collections::BTreeMap;
+
+use hoist_wire::status::Failure;
+use tonic::{Code, Status};
+
+use crate::exit::{Exit, exit_for};
+
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// To be told on stderr. Boxed: it is large and rare.
+    Told(Box<Told>),
+    /// Stdout cannot be written. A broken pipe is no failure.
+    Stdout(std::io::Error),
+}
+
+/// One failure, with everything that is shown of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    pub(crate) exit: Exit,
+    pub(crate) code: Code,
+    /// The server's stable reason; empty when it was not the server who said no.
+    pub(crate) reason: String,
+    pub(crate) message: String,
+    pub(crate) metadata: BTreeMap<String, String>,
+    /// What to do about it.
+    pub(crate) hint: Option<String>,
+    /// By this the server's log can be searched.
+    pub(crate) request_id: Option<String>,
+}
+
+impl Error {
+    fn told(exit: Exit, code: Code, message: String, hint: Option<String>) -> Self {
+        Self::Told(Box::new(Told {
+            exit,
+            code,
+            reason: String::new(),
+            message,
+            metadata: BTreeMap::new(),
+            hint,
+            request_id: None,
+        }))
+    }
+
+    /// The command line cannot be right.
+    pub(crate) fn usage(message: impl Into<String>, hint: Option<&str>) -> Self {
+        Self::told(Exit::Usage, Code::InvalidArgument, message.into(), hint.map(str::to_owned))
+    }
+
+    /// The named thing does not exist.
+    pub(crate) fn not_found(message: impl Into<String>, hint: &str) -> Self {
+        Self::told(Exit::NotFound, Code::NotFound, message.into(), Some(hint.to_owned()))
+    }
+
+    /// No server answers.
+    pub(crate) fn unreachable(message: impl Into<String>, hint: &str) -> Self {
+        Self::told(Exit::Unreachable, Code::Unavailable, message.into(), Some(hint.to_owned()))
+    }
+
+    /// The time that the command line allows has passed.
+    pub(crate) fn timed_out(message: impl Into<String>, hint: &str) -> Self {
+        Self::told(Exit::TimedOut, Code::DeadlineExceeded, message.into(), Some(hint.to_owned()))
+    }
+
+    /// It does not work, for a reason at this end.
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self::told(Exit::Failed, Code::Unknown, message.into(), None)
+    }
+
+    /// The state of this machine does not allow it.
+    pub(crate) fn refused(message: impl Into<String>) -> Self {
+        Self::told(Exit::Refused, Code::FailedPrecondition, message.into(), None)
+    }
+
+    /// Somebody at this end asked for it to stop.
+    pub(crate) fn interrupted(message: impl Into<String>) -> Self {
+        Self::told(Exit::Failed, Code::Cancelled, message.into(), None)
+    }
+
+    /// The server sent something that this client cannot read.
+    pub(crate) fn unreadable(what: &str) -> Self {
+        let hint = "the server may be newer: use the `hoist` of the same release".to_owned();
+        Self::told(Exit::Failed, Code::Internal, format!("cannot read {what}"), Some(hint))
+    }
+
+    /// A call failed.
+    pub(crate) fn from_status(status: &Status, request_id: Option<&str>) -> Self {
+        let failure = Failure::from(status);
+        // What the server says has no source; a source is the transport's own trouble, under whatever code.
+        let by_transport = failure.reason.is_empty()
+            && (status.code() == Code::Unavailable
+                || (std::error::Error::source(status).is_some()
+                    && !matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled)));
+        if by_transport {
+            return Self::unreachable(
+                format!("the connection to the server broke: {}", failure.message),
+                "see with `hoist status` whether the server is back, then try again",
+            );
+        }
+        Self::from_failure(failure, request_id)
+    }
+
+    /// A call or an operation failed, for a reason that the server gave.
+    pub(crate) fn from_failure(failure: Failure, request_id: Option<&str>) -> Self {
+        let mut metadata: BTreeMap<_, _> = failure.metadata.into_iter().collect();
+        let hint = metadata.get("advice").filter(|advice| !advice.is_empty()).cloned();
+        let request_id = metadata
+            .remove("request_id")
+            .or_else(|| request_id.map(str::to_owned))
+            .filter(|id| !id.is_empty());
+        let message =
+            if failure.message.is_empty() { failure.code.description().to_owned() } else { failure.message };
+        Self::Told(Box::new(Told {
+            exit: exit_for(failure.code, &failure.reason),
+            code: failure.code,
+            reason: failure.reason,
+            message,
+            metadata,
+            hint,
+            request_id,
+        }))
+    }
+
+    pub(crate) const fn exit(&self) -> Exit {
+        match self {
+            Self::Told(told) => told.exit,
+            Self::Stdout(_) => Exit::Failed,
+        }
+    }
+
+    /// What went wrong, in one line.
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Self::Told(told) => told.message.clone(),
+            Self::Stdout(cause) => format!("cannot write to stdout: {cause}"),
+        }
+    }
+
+    /// The server's stable reason, or nothing.
+    pub(crate) fn reason(&self) -> &str {
+        match self {
+            Self::Told(told) => &told.reason,
+            Self::Stdout(_) => "",
+        }
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(cause: std::io::Error) -> Self {
+        Self::Stdout(cause)
+    }
+}
+
+/// A gRPC code as scripts read it: `not_found`.
+pub(crate) const fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "ok",
+        Code::Cancelled => "cancelled",
+        Code::Unknown => "unknown",
+        Code::InvalidArgument => "invalid_argument",
+        Code::DeadlineExceeded => "deadline_exceeded",
+        Code::NotFound => "not_found",
+        Code::AlreadyExists => "already_exists",
+        Code::PermissionDenied => "permission_denied",
+        Code::ResourceExhausted => "resource_exhausted",
+        Code::FailedPrecondition => "failed_precondition",
+        Code::Aborted => "aborted",
+        Code::OutOfRange => "out_of_range",
+        Code::Unimplemented => "unimplemented",
+        Code::Internal => "internal",
+        Code::Unavailable => "unavailable",
+        Code::DataLoss => "data_loss",
+        Code::Unauthenticated => "unauthenticated",
+    }
+}

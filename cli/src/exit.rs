@@ -1,0 +1,114 @@
+//! Exit codes: the one table from what went wrong to what a script sees. The numbers are a public contract.
+
+use std::process::ExitCode;
+
+use hoist_domain::Reason;
+use tonic::Code;
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Exit {
+    /// What was asked for is done.
+    Done = 0,
+    /// It was tried and did not work, or a check found a fault.
+    Failed = 1,
+    /// The command line, or a value in it, can never be right.
+    Usage = 2,
+    /// The named thing does not exist.
+    NotFound = 3,
+    /// The server said no: state, quota, in use, permission.
+    Refused = 4,
+    /// No server answers, or it is stopping.
+    Unreachable = 5,
+    /// It took longer than allowed.
+    TimedOut = 6,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// The exit code for a failed call or operation. The reason decides where the code alone would mislead; an empty
+/// or unknown reason leaves it to the code.
+pub(crate) fn exit_for(code: Code, reason: &str) -> Exit {
+    let of_work = [
+        Reason::CoordinatorRestarted,
+        Reason::ProbeFailed,
+        Reason::WorkerLost,
+        Reason::SourceChanged,
+        Reason::SourceUnresponsive,
+    ];
+    // Their codes speak of the server or of a precondition, but it is the work that failed.
+    if of_work.iter().any(|known| known.as_str() == reason) {
+        return Exit::Failed;
+    }
+    match code {
+        Code::Ok => Exit::Done,
+        Code::InvalidArgument => Exit::Usage,
+        Code::NotFound => Exit::NotFound,
+        Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::Unauthenticated
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange => Exit::Refused,
+        Code::Unavailable => Exit::Unreachable,
+        Code::DeadlineExceeded => Exit::TimedOut,
+        Code::Cancelled | Code::Unknown | Code::Unimplemented | Code::Internal | Code::DataLoss => {
+            Exit::Failed
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hoist_domain::Error;
+
+    #[test]
+    fn every_reason_has_the_exit_code_that_scripts_rely_on() {
+        let exit = |reason: Reason| {
+            let status = hoist_wire::status::to_status(&Error::new(reason, "x"));
+            exit_for(status.code(), reason.as_str())
+        };
+        let with = |wanted: Exit| -> Vec<&str> {
+            Reason::ALL.iter().filter(|r| exit(**r) == wanted).map(|r| r.as_str()).collect()
+        };
+        assert_eq!(with(Exit::Done), [""; 0]);
+        assert_eq!(
+            with(Exit::Usage),
+            ["FIELD_INVALID", "NAME_INVALID", "REQUEST_ID_INVALID", "PAGE_TOKEN_INVALID"]
+        );
+        assert_eq!(with(Exit::NotFound), ["RESOURCE_NOT_FOUND"]);
+        assert_eq!(with(Exit::Unreachable), ["DRAINING"]);
+        assert_eq!(with(Exit::TimedOut), ["DEADLINE_EXCEEDED"]);
+        assert_eq!(
+            with(Exit::Failed),
+            [
+                "METHOD_UNKNOWN",
+                "COORDINATOR_RESTARTED",
+                "OPERATION_CANCELLED",
+                "PROBE_FAILED",
+                "INTERNAL",
+                "CORRUPTED_MODEL",
+                "WORKER_LOST",
+                "SOURCE_CHANGED",
+                "SOURCE_TRUNCATED",
+                "SOURCE_UNRESPONSIVE",
+            ]
+        );
+        for refused in ["STORE_READONLY", "IN_USE", "PERMISSION_DENIED", "OVERLOADED", "OPERATION_NOT_DONE"] {
+            assert!(with(Exit::Refused).contains(&refused), "{refused}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_reason_leaves_it_to_the_code() {
+        assert_eq!(exit_for(Code::ResourceExhausted, "SOMETHING_NEW"), Exit::Refused);
+        assert_eq!(exit_for(Code::Unavailable, ""), Exit::Unreachable);
+        assert_eq!(exit_for(Code::Unknown, ""), Exit::Failed);
+    }
+}

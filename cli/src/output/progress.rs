@@ -1,0 +1,92 @@
+//! How far an operation is: a bar on a terminal, and the same in words for a line of text.
+
+use std::io::IsTerminal as _;
+
+use hoist_domain::Bytes;
+use hoist_wire::v1;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::output::{Out, text};
+
+/// A bar on stderr, or nothing where stderr is no terminal or `--json` asks for silence.
+#[derive(Debug)]
+pub(crate) struct Bar(Option<ProgressBar>);
+
+impl Bar {
+    pub(crate) fn new(out: Out) -> Self {
+        if out.json || !std::io::stderr().is_terminal() {
+            return Self(None);
+        }
+        let bar = ProgressBar::new(0);
+        // The template is fixed; a bar in the default style is better than none should it ever be wrong.
+        if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {percent:>3} %  {msg}") {
+            bar.set_style(style.progress_chars("━╸ "));
+        }
+        Self(Some(bar))
+    }
+
+    /// Whether anybody sees it.
+    pub(crate) const fn is_shown(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(crate) fn update(&self, operation: &v1::OperationMetadata) {
+        let Some(bar) = &self.0 else { return };
+        let Some(progress) = &operation.progress else {
+            bar.set_prefix(text::operation_state(operation.state));
+            bar.tick();
+            return;
+        };
+        bar.set_prefix(text::plain(&progress.phase));
+        bar.set_length(progress.total_bytes);
+        bar.set_position(progress.done_bytes);
+        bar.set_message(speed(progress));
+    }
+}
+
+impl Drop for Bar {
+    /// A bar that stays would stand between the command and its answer.
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Speed and time to go, as far as they are known: `2.8 GB/s, 12 s left`.
+fn speed(progress: &v1::Progress) -> String {
+    if let Some(stalled) = &progress.stalled {
+        return format!("stalled for {}", text::span(text::wire_span(stalled)));
+    }
+    let rate = progress.bytes_per_second.map(text::rate);
+    let left = progress.remaining.as_ref().map(|r| format!("{} left", text::span(text::wire_span(r))));
+    [rate, left].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// One line: `disk read 45 % of 3.0 GiB, 2.8 GB/s, 12 s left`.
+pub(crate) fn in_words(progress: &v1::Progress) -> String {
+    let far = match progress.done_bytes.saturating_mul(100).checked_div(progress.total_bytes) {
+        Some(percent) => format!("{percent} % of {}", Bytes(progress.total_bytes)),
+        None => Bytes(progress.done_bytes).to_string(),
+    };
+    let speed = speed(progress);
+    let comma = if speed.is_empty() { "" } else { ", " };
+    format!("{} {far}{comma}{speed}", text::plain(&progress.phase))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_parts_are_left_out() {
+        let mut progress =
+            v1::Progress { phase: "disk read".into(), done_bytes: 1 << 30, ..Default::default() };
+        assert_eq!(in_words(&progress), "disk read 1.0 GiB");
+        progress.total_bytes = 2 << 30;
+        progress.bytes_per_second = Some(2_800_000_000);
+        assert_eq!(in_words(&progress), "disk read 50 % of 2.0 GiB, 2.8 GB/s");
+        progress.stalled = Some(prost_types::Duration { seconds: 3, nanos: 0 });
+        assert_eq!(in_words(&progress), "disk read 50 % of 2.0 GiB, stalled for 3 s");
+    }
+}

@@ -1,0 +1,120 @@
+//! Tables without lines: a header, columns that fit the terminal, and nothing at the end of a line.
+
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, presets};
+use hoist_domain::Bytes;
+use hoist_wire::v1;
+
+use crate::error::Result;
+use crate::output::{Out, Tone, text};
+
+#[derive(Debug)]
+pub(crate) struct Table {
+    table: comfy_table::Table,
+    columns: usize,
+}
+
+/// A cell and its look.
+#[derive(Debug)]
+pub(crate) struct Toned(pub(crate) Tone, pub(crate) String);
+
+impl From<String> for Toned {
+    fn from(text: String) -> Self {
+        Self(Tone::Plain, text)
+    }
+}
+
+impl From<&str> for Toned {
+    fn from(text: &str) -> Self {
+        Self(Tone::Plain, text.to_owned())
+    }
+}
+
+impl Table {
+    pub(crate) fn new<const N: usize>(out: Out, header: [&str; N]) -> Self {
+        let mut table = comfy_table::Table::new();
+        table.load_style(presets::NOTHING);
+        if out.terminal {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+        } else {
+            // Whoever reads a pipe wants one line a row, however long.
+            table.set_content_arrangement(ContentArrangement::Disabled);
+        }
+        if out.stdout_colors {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        table.set_header(header.map(|name| cell(Toned(Tone::Dim, name.to_owned()))));
+        Self { table, columns: N }
+    }
+
+    pub(crate) fn row<const N: usize>(&mut self, cells: [Toned; N]) {
+        self.table.add_row(cells.map(cell));
+    }
+
+    /// The column is never broken into several lines: ids are to be copied.
+    pub(crate) fn keep_whole(&mut self, column: usize) {
+        if let Some(column) = self.table.column_mut(column) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
+
+    pub(crate) fn print(mut self, out: Out) -> Result<()> {
+        for index in 0..self.columns {
+            if let Some(column) = self.table.column_mut(index) {
+                column.set_padding((0, 2));
+            }
+        }
+        for line in self.table.lines() {
+            out.line(line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+fn cell(Toned(tone, text): Toned) -> Cell {
+    let cell = Cell::new(text::plain(&text));
+    match tone {
+        Tone::Plain => cell,
+        Tone::Strong => cell.add_attribute(Attribute::Bold),
+        Tone::Dim => cell.add_attribute(Attribute::Dim),
+        Tone::Good => cell.fg(Color::DarkGreen),
+        Tone::Warning => cell.fg(Color::DarkYellow),
+        Tone::Bad => cell.fg(Color::DarkRed).add_attribute(Attribute::Bold),
+    }
+}
+
+/// The speeds that were measured.
+pub(crate) fn measurements(out: Out, measured: &[v1::Measurement]) -> Result<()> {
+    let mut table =
+        Table::new(out, ["MEASURED", "RATE", "BYTES", "TOOK", "THREADS", "BLOCK", "WHEN", "NOTE"]);
+    for it in measured {
+        let kind = text::measurement_kind(it.kind).replace('_', " ");
+        let speed = match it.bytes_per_second {
+            0 => Toned(Tone::Bad, "not measured".to_owned()),
+            rate => Toned(Tone::Strong, text::rate(rate)),
+        };
+        table.row([
+            kind.into(),
+            speed,
+            Bytes(it.bytes).to_string().into(),
+            it.duration.as_ref().map(|d| text::span(text::wire_span(d))).unwrap_or_default().into(),
+            it.threads.to_string().into(),
+            Bytes(it.block_bytes).to_string().into(),
+            it.measure_time.as_ref().map(text::when).unwrap_or_default().into(),
+            it.note.clone().into(),
+        ]);
+    }
+    table.print(out)
+}
+
+/// The tone of an operation's state.
+pub(crate) fn state_tone(state: i32) -> Tone {
+    match v1::OperationState::try_from(state) {
+        Ok(v1::OperationState::Running) => Tone::Strong,
+        Ok(v1::OperationState::Succeeded) => Tone::Good,
+        Ok(v1::OperationState::Failed) => Tone::Bad,
+        Ok(v1::OperationState::Cancelled) => Tone::Warning,
+        Ok(v1::OperationState::Pending | v1::OperationState::Unspecified) | Err(_) => Tone::Plain,
+    }
+}

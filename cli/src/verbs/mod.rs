@@ -1,0 +1,82 @@
+//! The verbs, one file each, and what they share: how to print, where the server is, and the time.
+
+mod completions;
+mod config;
+mod doctor;
+mod follow;
+mod names;
+mod ops;
+mod probe;
+mod serve;
+mod shutdown;
+mod status;
+mod watch;
+
+use std::time::Duration;
+
+use hoist_runtime::Clock;
+
+use crate::args::{Cli, Verb};
+use crate::client::{Client, DEFAULT_TIMEOUT, Endpoint};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::output::Out;
+
+/// What a client verb works with.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub(crate) out: Out,
+    pub(crate) endpoint: Endpoint,
+    /// As written; each verb says what it means when it is not.
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) clock: Clock,
+}
+
+impl Session {
+    pub(crate) async fn connect(&self) -> Result<Client> {
+        self.connect_within(self.timeout.unwrap_or(DEFAULT_TIMEOUT)).await
+    }
+
+    async fn connect_within(&self, timeout: Duration) -> Result<Client> {
+        Client::connect(&self.endpoint, timeout).await
+    }
+}
+
+/// Runs the verb that the command line names.
+pub(crate) fn run(cli: Cli, out: Out) -> Result<Exit> {
+    // What runs a server, or needs none, comes before the question where one is.
+    match &cli.verb {
+        Verb::Serve(args) => return serve::run(args),
+        Verb::Config(args) if args.offline => {
+            config::print(out, &serve::offline(&args.serve)?)?;
+            return Ok(Exit::Done);
+        }
+        Verb::Completions(args) => return completions::run(args),
+        _ => {}
+    }
+    let endpoint = Endpoint::choose(cli.common.endpoint.as_deref())?;
+    let session = Session { out, endpoint, timeout: cli.common.timeout, clock: Clock::system() };
+    client_verb(&session, cli.verb)
+}
+
+/// A client does one thing at a time: one thread is enough.
+fn client_verb(session: &Session, verb: Verb) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|cause| Error::failed(format!("cannot start: {cause}")))?;
+    runtime.block_on(async {
+        match verb {
+            Verb::Status(args) => Box::pin(status::run(session, &args)).await,
+            Verb::Watch(args) => Box::pin(watch::run(session, &args)).await,
+            Verb::Ops(args) => Box::pin(ops::run(session, args)).await,
+            Verb::Config(_) => Box::pin(config::run(session)).await,
+            Verb::Doctor(args) if args.probe => Box::pin(probe::run(session, &args)).await,
+            Verb::Doctor(args) => Box::pin(doctor::run(session, &args)).await,
+            Verb::Shutdown(args) => Box::pin(shutdown::run(session, &args)).await,
+            // Handled before there was a session.
+            Verb::Serve(args) => serve::run(&args),
+            Verb::Completions(args) => completions::run(&args),
+        }
+    })
+}

@@ -1,0 +1,190 @@
+//! `hoist ops`: long work that somebody asked for.
+
+use hoist_wire::longrunning::{CancelOperationRequest, DeleteOperationRequest};
+use hoist_wire::v1;
+use serde_json::{Value, json};
+
+use crate::args::{OpsArgs, OpsIdArgs, OpsListArgs, OpsVerb};
+use crate::client::DEFAULT_TIMEOUT;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::output::json::{self, Operation, Response};
+use crate::output::table::{self, Table, Toned, state_tone};
+use crate::output::{Out, Tone, progress, text};
+use crate::verbs::{Session, follow, names};
+
+pub(crate) async fn run(session: &Session, args: OpsArgs) -> Result<Exit> {
+    match args.verb {
+        None => list(session, &args.list).await,
+        Some(OpsVerb::List(args)) => list(session, &args).await,
+        Some(OpsVerb::Show(args)) => show(session, &args).await,
+        Some(OpsVerb::Wait(args)) => wait(session, &args).await,
+        Some(OpsVerb::Cancel(args)) => cancel(session, &args).await,
+        Some(OpsVerb::Delete(args)) => delete(session, &args).await,
+    }
+}
+
+async fn list(session: &Session, args: &OpsListArgs) -> Result<Exit> {
+    let client = session.connect().await?;
+    let listed = names::list(&client, &args.filter, Some(args.limit)).await?;
+    if session.out.json {
+        session.out.value(&listed.operations.iter().map(json::operation).collect::<Value>())?;
+        return Ok(Exit::Done);
+    }
+    if listed.operations.is_empty() {
+        session.out.note("no operations");
+        return Ok(Exit::Done);
+    }
+    let now = session.clock.wall();
+    let mut table = Table::new(session.out, ["ID", "KIND", "STATE", "AGE", "TOOK", "BY", "NOW"]);
+    for operation in &listed.operations {
+        let it = &operation.metadata;
+        let age = it.create_time.as_ref().map(|t| text::span(text::age(t, now)));
+        table.row([
+            operation.id().into(),
+            text::operation_kind(it.kind).replace('_', " ").into(),
+            Toned(state_tone(it.state), text::operation_state(it.state)),
+            age.unwrap_or_default().into(),
+            took(it).unwrap_or_default().into(),
+            it.principal.clone().into(),
+            what_now(it).into(),
+        ]);
+    }
+    table.keep_whole(0);
+    table.print(session.out)?;
+    if listed.more {
+        session.out.note(format_args!("there are more than {}: raise --limit", args.limit));
+    }
+    Ok(Exit::Done)
+}
+
+async fn show(session: &Session, args: &OpsIdArgs) -> Result<Exit> {
+    let client = session.connect().await?;
+    let name = names::resolve_operation(&client, &args.id).await?;
+    print(session.out, &follow::read(&client, &name).await?)?;
+    Ok(Exit::Done)
+}
+
+async fn wait(session: &Session, args: &OpsIdArgs) -> Result<Exit> {
+    // Here `--timeout` bounds the wait for the end, so single answers keep their own bound.
+    let client = session.connect_within(DEFAULT_TIMEOUT).await?;
+    let name = names::resolve_operation(&client, &args.id).await?;
+    let operation = follow::to_the_end(session, &client, &name, session.timeout).await?;
+    print_end(session.out, &operation)
+}
+
+async fn cancel(session: &Session, args: &OpsIdArgs) -> Result<Exit> {
+    let client = session.connect().await?;
+    let name = names::resolve_operation(&client, &args.id).await?;
+    let request = CancelOperationRequest { name: name.clone() };
+    client.call(None, client.operations().cancel_operation(request)).await?;
+    let operation = follow::read(&client, &name).await?;
+    if session.out.json {
+        session.out.value(&json::operation(&operation))?;
+    } else if operation.done {
+        let state = text::operation_state(operation.metadata.state);
+        session.out.line(format_args!("{name}: {state}"))?;
+    } else {
+        session.out.line(format_args!("{name} was asked to stop"))?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn delete(session: &Session, args: &OpsIdArgs) -> Result<Exit> {
+    let client = session.connect().await?;
+    let name = names::resolve_operation(&client, &args.id).await?;
+    let request = DeleteOperationRequest { name: name.clone() };
+    client.call(None, client.operations().delete_operation(request)).await?;
+    if session.out.json {
+        session.out.value(&json!({ "name": name, "deleted": true }))?;
+    } else {
+        session.out.line(format_args!("{name} is forgotten"))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Prints an operation that has ended; one that ended without success is this command's failure too.
+pub(crate) fn print_end(out: Out, operation: &Operation) -> Result<Exit> {
+    if out.json {
+        out.value(&json::operation(operation))?;
+    } else if operation.failure().is_none() {
+        let it = &operation.metadata;
+        let state = out.toned(state_tone(it.state), &text::operation_state(it.state));
+        let after = took(it).map(|span| format!(" after {span}")).unwrap_or_default();
+        out.line(format_args!("{}: {state}{after}", it.name))?;
+        print_response(out, operation)?;
+    }
+    match operation.failure() {
+        Some(error) => Err(error),
+        None if operation.metadata.state == i32::from(v1::OperationState::Succeeded) => Ok(Exit::Done),
+        None => Err(Error::failed(format!("{} did not succeed", operation.metadata.name))),
+    }
+}
+
+/// Prints all that is known about an operation.
+pub(crate) fn print(out: Out, operation: &Operation) -> Result<()> {
+    if out.json {
+        return out.value(&json::operation(operation));
+    }
+    print_metadata(out, &operation.metadata)?;
+    print_response(out, operation)
+}
+
+pub(crate) fn print_metadata(out: Out, it: &v1::OperationMetadata) -> Result<()> {
+    let row = |label: &str, value: &str| {
+        if value.is_empty() {
+            return Ok(());
+        }
+        out.line(format_args!("{} {}", out.toned(Tone::Dim, &format!("{label:<10}")), text::plain(value)))
+    };
+    let time = |time: &Option<prost_types::Timestamp>| time.as_ref().map(text::when).unwrap_or_default();
+    out.line(out.toned(Tone::Strong, &text::plain(&it.name)))?;
+    row("kind", &text::operation_kind(it.kind).replace('_', " "))?;
+    let asked = if it.cancel_requested { " (asked to stop)" } else { "" };
+    let state = out.toned(state_tone(it.state), &text::operation_state(it.state));
+    out.line(format_args!("{} {state}{asked}", out.toned(Tone::Dim, &format!("{:<10}", "state"))))?;
+    row("progress", &it.progress.as_ref().map(progress::in_words).unwrap_or_default())?;
+    row("created", &time(&it.create_time))?;
+    row("started", &time(&it.start_time))?;
+    row("ended", &time(&it.end_time))?;
+    row("took", &took(it).unwrap_or_default())?;
+    row("by", &it.principal)?;
+    row("request", &it.request_id)?;
+    if it.attempts > 1 {
+        row("attempts", &it.attempts.to_string())?;
+    }
+    if let Some(error) = &it.error {
+        row("error", &error.message)?;
+        let failure = hoist_wire::status::Failure::from(error);
+        row("reason", &failure.reason)?;
+        row("advice", failure.metadata.get("advice").map_or("", String::as_str))?;
+    }
+    Ok(())
+}
+
+fn print_response(out: Out, operation: &Operation) -> Result<()> {
+    match &operation.response {
+        Some(Response::ProbeMachine(probe)) => {
+            out.line("")?;
+            table::measurements(out, &probe.measurements)
+        }
+        Some(Response::Unknown(type_url)) => {
+            out.note(format_args!("its result is a {type_url}, which this hoist is too old to show"));
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+fn took(it: &v1::OperationMetadata) -> Option<String> {
+    Some(text::span(text::between(it.start_time.as_ref()?, it.end_time.as_ref()?)))
+}
+
+/// The last column of the list: how far it is, or why it ended.
+fn what_now(it: &v1::OperationMetadata) -> String {
+    const EXCERPT_CHARS: usize = 80;
+    if let Some(error) = &it.error {
+        return error.message.chars().take(EXCERPT_CHARS).collect();
+    }
+    it.progress.as_ref().map(progress::in_words).unwrap_or_default()
+}

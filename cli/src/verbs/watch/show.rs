@@ -1,0 +1,270 @@
+//! What a watch prints: events as JSON lines, or for people one line a change, which needs the state before it.
+
+use std::collections::BTreeMap;
+
+use hoist_runtime::Clock;
+use hoist_wire::v1;
+use hoist_wire::v1::change::Kind as ChangeKind;
+use hoist_wire::v1::watch_response::Event;
+use serde_json::{Value, json};
+
+use crate::error::Result;
+use crate::output::json::{changed, position, progress, resource, set};
+use crate::output::progress::in_words;
+use crate::output::{Out, Tone, text};
+
+/// A snapshot as far as it has come.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    resources: Vec<Value>,
+    complete: bool,
+}
+
+impl Snapshot {
+    pub(super) const fn is_complete(&self) -> bool {
+        self.complete
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Show {
+    out: Out,
+    clock: Clock,
+    /// For people only: each resource as it was last shown, to say what a change replaced.
+    known: BTreeMap<String, Value>,
+}
+
+impl Show {
+    pub(super) const fn new(out: Out, clock: Clock) -> Self {
+        Self { out, clock, known: BTreeMap::new() }
+    }
+
+    /// Prints a message; returns the position that has now been seen, if the message carries one.
+    pub(super) fn message(
+        &mut self,
+        message: v1::WatchResponse,
+        snapshot: &mut Snapshot,
+        seen: Option<&v1::Position>,
+    ) -> Result<Option<v1::Position>> {
+        match message.event {
+            Some(Event::Snapshot(chunk)) => {
+                snapshot.resources.extend(chunk.resources.iter().map(resource));
+                Ok(None)
+            }
+            Some(Event::SnapshotEnd(end)) => {
+                snapshot.complete = true;
+                self.snapshot(std::mem::take(&mut snapshot.resources), end.position.as_ref())?;
+                Ok(end.position)
+            }
+            Some(Event::Delta(delta)) => {
+                self.delta(&delta)?;
+                Ok(delta.position)
+            }
+            Some(Event::Mark(mark)) => {
+                if self.out.json {
+                    self.out
+                        .event(&json!({ "event": "mark", "position": position(mark.position.as_ref()) }))?;
+                }
+                Ok(mark.position)
+            }
+            Some(Event::Progress(sample)) => self.progress(&sample, seen).map(|()| None),
+            // Newer than this client: it carries no position that could be lost.
+            None => Ok(None),
+        }
+    }
+
+    fn snapshot(&mut self, resources: Vec<Value>, at: Option<&v1::Position>) -> Result<()> {
+        if self.out.json {
+            return self.out.event(&json!({
+                "event": "snapshot", "position": position(at), "resources": resources,
+            }));
+        }
+        let now: BTreeMap<String, Value> =
+            resources.into_iter().map(|it| (name_of(&it).to_owned(), it)).collect();
+        // After a gap this tells what happened in it; at the start, everything that there is.
+        for name in self.known.keys().filter(|name| !now.contains_key(*name)) {
+            self.tell(name, Tone::Dim, "removed")?;
+        }
+        for (name, it) in &now {
+            match self.known.get(name) {
+                None => self.tell(name, Tone::Plain, &summary(it))?,
+                Some(before) => {
+                    let difference = difference(before, it);
+                    if !difference.is_empty() {
+                        self.tell(name, Tone::Plain, &difference)?;
+                    }
+                }
+            }
+        }
+        self.known = now;
+        Ok(())
+    }
+
+    fn delta(&mut self, delta: &v1::Delta) -> Result<()> {
+        let mut more = delta.changes.len();
+        for change in &delta.changes {
+            more = more.saturating_sub(1);
+            let is_removal = change.kind() == ChangeKind::Removed;
+            let paths = change.mask.as_ref().map(|mask| mask.paths.clone()).unwrap_or_default();
+            let partial = change.resource.as_ref().map(resource);
+            if self.out.json {
+                let mut event = json!({
+                    "event": text::change_kind(change.kind),
+                    "position": position(delta.position.as_ref()),
+                    "more": more,
+                    "name": change.name,
+                });
+                if let Some(partial) = &partial {
+                    let is_whole = paths.is_empty();
+                    let shown = if is_whole { partial.clone() } else { changed(partial, &paths) };
+                    set(&mut event, "resource", shown);
+                    if !is_whole {
+                        set(&mut event, "changed", paths.into());
+                    }
+                }
+                self.out.event(&event)?;
+            } else if is_removal {
+                self.known.remove(&change.name);
+                self.tell(&change.name, Tone::Dim, "removed")?;
+            } else if let Some(partial) = partial {
+                self.changed_for_people(change, partial, &paths)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn changed_for_people(&mut self, change: &v1::Change, partial: Value, paths: &[String]) -> Result<()> {
+        let before = self.known.get(&change.name);
+        let after = match before {
+            Some(before) if change.kind() == ChangeKind::Modified => {
+                merged(before, &changed(&partial, paths))
+            }
+            // After --from the state before is not known: what changed is all there is to tell.
+            None if change.kind() == ChangeKind::Modified => changed(&partial, paths),
+            _ => partial,
+        };
+        let words = match before {
+            Some(before) => difference(before, &after),
+            None => summary(&after),
+        };
+        let is_new = change.kind() == ChangeKind::Added && before.is_none();
+        let words = if is_new { format!("added, {words}") } else { words };
+        self.tell(&change.name, Tone::Plain, &words)?;
+        self.known.insert(change.name.clone(), after);
+        Ok(())
+    }
+
+    fn progress(&self, sample: &v1::ProgressSample, seen: Option<&v1::Position>) -> Result<()> {
+        if self.out.json {
+            let operations = sample
+                .operations
+                .iter()
+                .map(|it| json!({ "name": it.name, "progress": it.progress.as_ref().map(progress) }));
+            return self.out.event(&json!({
+                "event": "progress", "position": position(seen), "operations": operations.collect::<Value>(),
+            }));
+        }
+        for it in &sample.operations {
+            if let Some(far) = &it.progress {
+                self.tell(&it.name, Tone::Dim, &in_words(far))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, name: &str, tone: Tone, words: &str) -> Result<()> {
+        let time = self.out.toned(Tone::Dim, &text::time_of_day(self.clock.wall()));
+        self.out.line(format_args!(
+            "{time} {}  {}",
+            text::plain(name),
+            self.out.toned(tone, &text::plain(words))
+        ))
+    }
+}
+
+fn name_of(resource: &Value) -> &str {
+    resource.get("name").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The part of a resource that says what it is: its one object that is not the position.
+fn body(resource: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    resource
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| *key != "position")
+        .filter_map(|(_, value)| value.as_object())
+        .flatten()
+}
+
+/// A resource with the changed parts replaced.
+fn merged(before: &Value, change: &Value) -> Value {
+    let mut after = before.clone();
+    for (kind, part) in change.as_object().into_iter().flatten() {
+        let fields = part.as_object().into_iter().flatten();
+        match after.get_mut(kind) {
+            Some(whole @ Value::Object(_)) => fields.for_each(|(key, value)| set(whole, key, value.clone())),
+            _ => set(&mut after, kind, part.clone()),
+        }
+    }
+    after
+}
+
+/// What is most worth knowing about a resource, in a few words.
+fn summary(resource: &Value) -> String {
+    const TELLING: [&str; 6] = ["severity", "kind", "state", "message", "version", "error"];
+    let body: BTreeMap<&String, &Value> = body(resource).collect();
+    let parts = TELLING.iter().filter_map(|key| Some((*key, *body.get(&(*key).to_owned())?)));
+    let parts: Vec<String> =
+        parts.filter(|(_, value)| !value.is_null()).map(|(_, value)| words(value)).collect();
+    parts.join(", ")
+}
+
+/// What differs, as `state pending -> running`. Times are left out: the line has its own.
+fn difference(before: &Value, after: &Value) -> String {
+    let old: BTreeMap<&String, &Value> = body(before).collect();
+    let mut parts = Vec::new();
+    for (key, new) in body(after) {
+        let old = old.get(key).copied().unwrap_or(&Value::Null);
+        if old == new || key.ends_with("_time") || key == "name" || key == "progress" {
+            continue;
+        }
+        parts.push(match (old.is_null() || old.is_array(), new.is_null()) {
+            (_, true) => format!("{key} unset"),
+            (true, false) => format!("{key} {}", words(new)),
+            (false, false) => format!("{key} {} -> {}", words(old), words(new)),
+        });
+    }
+    parts.join(", ")
+}
+
+fn words(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Object(map) => match map.get("message").and_then(Value::as_str) {
+            Some(message) => message.to_owned(),
+            None => value.to_string(),
+        },
+        Value::Array(items) => format!("({} now)", items.len()),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_told_against_what_was_before() {
+        let before = json!({
+            "name": "operations/a", "position": { "epoch": 1, "revision": 2 },
+            "operation": { "name": "operations/a", "state": "pending", "attempts": 0, "error": null },
+        });
+        let change = json!({ "operation": { "state": "failed", "error": { "message": "no room" } } });
+        let after = merged(&before, &change);
+        assert_eq!(after["operation"]["attempts"], 0);
+        assert_eq!(difference(&before, &after), "error no room, state pending -> failed");
+        assert_eq!(summary(&before), "pending");
+        assert_eq!(difference(&after, &after), "");
+    }
+}

@@ -1,0 +1,263 @@
+//! The command line where no server is: what is wrong with it, what it says when nobody answers, and its help.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "the lint spares only functions marked as tests, not what they share"
+)]
+use std::path::Path;
+use std::process::Output;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+/// The binary, deaf to the variables of whoever runs the tests.
+fn hoist(args: &[&str]) -> Output {
+    let mut command = Command::cargo_bin("hoist").unwrap();
+    for name in ["HOIST_ENDPOINT", "HOIST_STATE_DIR", "HOIST_RUNTIME_DIR", "NO_COLOR"] {
+        command.env_remove(name);
+    }
+    command.args(args).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// An endpoint in a directory of our own, at which nobody listens.
+fn nobody(dir: &Path) -> String {
+    format!("unix://{}/hoist.sock", dir.display())
+}
+
+#[test]
+fn a_wrong_command_line_is_exit_2() {
+    for args in [
+        &[][..],
+        &["fly"],
+        &["status", "--fly"],
+        &["status", "--timeout", "soon"],
+        &["status", "--endpoint", "hoist.sock"],
+        &["status", "--endpoint", "http://localhost"],
+        &["watch", "--from", "3"],
+        &["watch", "--once", "--from", "3.4"],
+        &["watch", "--kind", "model"],
+        &["watch", "--state", "done"],
+        &["ops", "show"],
+        &["ops", "fly"],
+        &["ops", "--limit", "0"],
+        &["doctor", "--bytes", "1GiB"],
+        &["doctor", "--probe", "--bytes", "lots"],
+        &["shutdown", "--grace", "5"],
+        &["completions", "sh"],
+    ] {
+        let output = hoist(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
+        assert!(output.stdout.is_empty(), "{args:?}: {}", stdout(&output));
+    }
+}
+
+#[test]
+fn nobody_answering_is_exit_5_with_a_hint() {
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint = nobody(dir.path());
+    for verb in [
+        &["status"][..],
+        &["status", "machine", "0198"],
+        &["watch"],
+        &["watch", "--once"],
+        &["ops"],
+        &["ops", "list"],
+        &["ops", "show", "0198"],
+        &["ops", "wait", "0198", "--timeout", "1s"],
+        &["ops", "cancel", "0198"],
+        &["ops", "delete", "0198"],
+        &["config"],
+        &["doctor", "--probe"],
+        &["shutdown"],
+    ] {
+        let output = hoist(&[verb, &["--endpoint", &endpoint]].concat());
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(5), "{verb:?}: {said}");
+        assert!(output.stdout.is_empty(), "{verb:?}");
+        assert!(said.starts_with("error: no server: there is no socket "), "{verb:?}: {said}");
+        assert!(said.contains("\nhint: start one with `hoist serve`"), "{verb:?}: {said}");
+    }
+}
+
+#[test]
+fn a_socket_at_which_nobody_listens_is_unreachable_too() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(std::os::unix::net::UnixListener::bind(dir.path().join("hoist.sock")).unwrap());
+    let output = hoist(&["status", "--endpoint", &nobody(dir.path())]);
+    assert_eq!(output.status.code(), Some(5));
+    assert!(stderr(&output).contains("nobody listens"), "{}", stderr(&output));
+
+    // Bound for its number only: once it is dropped, nobody listens there.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let output = hoist(&["status", "--endpoint", &format!("http://127.0.0.1:{port}")]);
+    assert_eq!(output.status.code(), Some(5));
+    assert!(stderr(&output).contains("nobody listens"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_server_that_hangs_is_exit_6() {
+    let dir = tempfile::tempdir().unwrap();
+    // It takes connections, for the kernel does, and never says a word.
+    let _mute = std::os::unix::net::UnixListener::bind(dir.path().join("hoist.sock")).unwrap();
+    let output = hoist(&["status", "--endpoint", &nobody(dir.path()), "--timeout", "200ms"]);
+    assert_eq!(output.status.code(), Some(6), "{}", stderr(&output));
+}
+
+#[test]
+fn the_endpoint_may_come_from_the_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::cargo_bin("hoist")
+        .unwrap()
+        .env("HOIST_ENDPOINT", nobody(dir.path()))
+        .arg("status")
+        .output()
+        .unwrap();
+    assert!(stderr(&output).contains(dir.path().to_str().unwrap()), "{}", stderr(&output));
+}
+
+#[test]
+fn with_json_the_last_line_of_stderr_is_the_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint = nobody(dir.path());
+    // A flag that every verb takes may stand on either side of the verb.
+    for args in [["--json", "status"], ["status", "--json"]] {
+        let output = hoist(&[&args[..], &["--endpoint", &endpoint]].concat());
+        let said = stderr(&output);
+        let error: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+        assert_eq!(error["error"]["code"], "unavailable");
+        assert!(error["error"]["message"].as_str().unwrap().contains("no server"));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn doctor_json_is_one_array_of_checks() {
+    let (state, runtime) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let output = hoist(&[
+        "doctor",
+        "--json",
+        "--endpoint",
+        &nobody(runtime.path()),
+        "--state-dir",
+        state.path().to_str().unwrap(),
+        "--runtime-dir",
+        runtime.path().to_str().unwrap(),
+    ]);
+    let checks: Vec<Value> = serde_json::from_str(&stdout(&output)).unwrap();
+    let names: Vec<&str> = checks.iter().map(|check| check["check"].as_str().unwrap()).collect();
+    for name in [
+        "kernel",
+        "open_files",
+        "gpu",
+        "memory",
+        "cgroup_memory",
+        "memory_lock",
+        "memory_pressure",
+        "shmem_huge_pages",
+        "runtime_dir",
+        "state_dir",
+        "state_dir_writable",
+        "state_dir_direct_io",
+        "server",
+    ] {
+        assert!(names.contains(&name), "{name} is missing in {names:?}");
+    }
+    let mut any_failed = false;
+    for check in &checks {
+        let result = check["result"].as_str().unwrap();
+        assert!(["ok", "warn", "fail"].contains(&result), "{check}");
+        assert!(!check["found"].as_str().unwrap().is_empty(), "{check}");
+        assert!(result == "ok" || check["advice"].is_string(), "{check}");
+        any_failed |= result == "fail";
+    }
+    assert_eq!(output.status.code(), Some(i32::from(any_failed)));
+}
+
+#[test]
+fn doctor_fails_where_weights_would_lie_on_a_disk_or_nothing_can_be_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let output = hoist(&[
+        "doctor",
+        "--json",
+        "--endpoint",
+        &nobody(dir.path()),
+        "--state-dir",
+        dir.path().to_str().unwrap(),
+        "--runtime-dir",
+        file.to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let checks: Vec<Value> = serde_json::from_str(&stdout(&output)).unwrap();
+    assert!(checks.iter().any(|c| c["check"] == "runtime_dir_owner" && c["result"] == "fail"), "{checks:#?}");
+}
+
+#[test]
+fn the_help_of_every_verb_shows_its_flags_and_an_example() {
+    let every = ["--endpoint", "--json", "--timeout", "--color"];
+    for (verb, flags) in [
+        (&["status"][..], &["[NAME]..."][..]),
+        (&["watch"], &["--kind", "--name", "--state", "--from", "--progress", "--once"]),
+        (&["ops"], &["--filter", "--limit", "show", "wait", "cancel", "delete", "list"]),
+        (&["ops", "list"], &["--filter", "--limit"]),
+        (&["ops", "show"], &["<ID>"]),
+        (&["ops", "wait"], &["<ID>", "--timeout says how long to wait"]),
+        (&["ops", "cancel"], &["<ID>"]),
+        (&["ops", "delete"], &["<ID>"]),
+        (&["config"], &[]),
+        (&["doctor"], &["--probe", "--bytes", "--kind", "--state-dir", "--runtime-dir"]),
+        (&["shutdown"], &["--grace"]),
+        (&["completions"], &["<SHELL>"]),
+    ] {
+        let output = hoist(&[verb, &["--help"]].concat());
+        assert_eq!(output.status.code(), Some(0), "{verb:?}");
+        let help = stdout(&output);
+        for flag in every.iter().chain(flags) {
+            assert!(help.contains(flag), "`hoist {} --help` lacks {flag}:\n{help}", verb.join(" "));
+        }
+        assert!(help.contains("Example"), "`hoist {} --help` lacks an example:\n{help}", verb.join(" "));
+        assert!(!help.contains("no-color"), "{help}");
+    }
+}
+
+#[test]
+fn version_and_help_are_answers() {
+    let version = hoist(&["--version"]);
+    assert_eq!(stdout(&version), format!("hoist {}\n", env!("CARGO_PKG_VERSION")));
+    let help = hoist(&["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(stdout(&help).contains("Exit codes:"));
+}
+
+#[test]
+fn completions_know_the_verbs() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = hoist(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(stdout(&output).contains("shutdown"), "{shell}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("hoist"))
+        .args(["completions", "bash"])
+        .stdout(writer)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let said = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+    assert_eq!(said, "");
+}
