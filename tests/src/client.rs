@@ -1,0 +1,61 @@
+//! Plain generated clients over the Unix socket or TCP.
+
+use std::path::{Path, PathBuf};
+
+use hoist_wire::longrunning::operations_client::OperationsClient;
+use hoist_wire::v1::admin_service_client::AdminServiceClient;
+use hoist_wire::v1::state_service_client::StateServiceClient;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+/// One connection, and a client of each service on it.
+#[derive(Clone, Debug)]
+pub struct Channels {
+    pub channel: Channel,
+}
+
+impl Channels {
+    #[must_use]
+    pub fn state(&self) -> StateServiceClient<Channel> {
+        StateServiceClient::new(self.channel.clone())
+    }
+
+    #[must_use]
+    pub fn admin(&self) -> AdminServiceClient<Channel> {
+        AdminServiceClient::new(self.channel.clone())
+    }
+
+    #[must_use]
+    pub fn operations(&self) -> OperationsClient<Channel> {
+        OperationsClient::new(self.channel.clone())
+    }
+
+    /// Over TCP.
+    ///
+    /// # Errors
+    /// When nobody listens there.
+    pub async fn tcp(address: &str) -> anyhow::Result<Self> {
+        Ok(Self { channel: Endpoint::try_from(format!("http://{address}"))?.connect().await? })
+    }
+}
+
+/// A connection of its own over the Unix socket.
+///
+/// # Errors
+/// When nobody listens there.
+pub async fn connect(socket: &Path) -> anyhow::Result<Channels> {
+    let socket: PathBuf = socket.to_owned();
+    let connector = tower::service_fn(move |_: Uri| {
+        let socket = socket.clone();
+        async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
+    });
+    let channel = Endpoint::from_static("http://localhost").connect_with_connector(connector).await?;
+    Ok(Channels { channel })
+}
+
+/// A fresh request id.
+#[must_use]
+pub fn request_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}

@@ -1,0 +1,149 @@
+//! A watcher's own copy of the state, built from nothing but the messages, in the simplest way that the contract
+//! allows. Strict: whatever the contract forbids is an error here.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail, ensure};
+use hoist_wire::v1;
+use hoist_wire::v1::change::Kind;
+use hoist_wire::v1::resource::Value;
+use hoist_wire::v1::watch_response::Event;
+
+/// What a watcher knows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Mirror {
+    pub resources: BTreeMap<String, v1::Resource>,
+    /// Resume from here. Unset: no snapshot has ended yet.
+    pub position: Option<v1::Position>,
+    in_snapshot: bool,
+}
+
+impl Mirror {
+    /// A mirror that waits for its snapshot.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { in_snapshot: true, ..Self::default() }
+    }
+
+    /// Takes the next message; an error is a broken promise of the server.
+    ///
+    /// # Errors
+    /// When the message breaks the contract.
+    pub fn take(&mut self, message: v1::WatchResponse) -> Result<()> {
+        match message.event.context("a message without an event")? {
+            Event::Snapshot(chunk) => {
+                ensure!(self.in_snapshot, "a snapshot chunk after the snapshot's end");
+                for resource in chunk.resources {
+                    let name = resource.name.clone();
+                    ensure!(
+                        self.resources.insert(name.clone(), resource).is_none(),
+                        "{name} twice in a snapshot"
+                    );
+                }
+            }
+            Event::SnapshotEnd(end) => {
+                ensure!(self.in_snapshot, "a second end of the snapshot");
+                self.in_snapshot = false;
+                ensure!(end.resources == self.resources.len() as u64, "the snapshot's count is wrong");
+                self.position = Some(end.position.context("a snapshot end without a position")?);
+            }
+            Event::Delta(delta) => {
+                self.advance(delta.position.context("a delta without a position")?, true)?;
+                ensure!(!delta.changes.is_empty(), "an empty delta");
+                let mut seen = std::collections::BTreeSet::new();
+                for change in delta.changes {
+                    ensure!(seen.insert(change.name.clone()), "{} twice in a delta", change.name);
+                    self.change(change)?;
+                }
+            }
+            Event::Mark(mark) => self.advance(mark.position.context("a mark without a position")?, false)?,
+            Event::Progress(sample) => {
+                ensure!(!self.in_snapshot, "progress before the snapshot's end");
+                for operation in sample.operations {
+                    ensure!(
+                        self.resources.contains_key(&operation.name),
+                        "progress of unknown {}",
+                        operation.name
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, to: v1::Position, strictly: bool) -> Result<()> {
+        let at = self.position.context("a position before the snapshot's end")?;
+        ensure!(to.epoch == at.epoch, "the epoch changed within a watch");
+        let forward = if strictly { to.revision > at.revision } else { to.revision >= at.revision };
+        ensure!(forward, "revision {} after {}", to.revision, at.revision);
+        self.position = Some(to);
+        Ok(())
+    }
+
+    fn change(&mut self, change: v1::Change) -> Result<()> {
+        let name = change.name.clone();
+        match change.kind() {
+            Kind::Unspecified => bail!("a change of no kind"),
+            Kind::Added => {
+                let resource = change.resource.context("ADDED without a resource")?;
+                ensure!(resource.name == name && change.mask.is_none(), "ADDED {name} is inconsistent");
+                ensure!(
+                    self.resources.insert(name.clone(), resource).is_none(),
+                    "ADDED {name}, which was there"
+                );
+            }
+            Kind::Removed => {
+                ensure!(
+                    change.resource.is_none() && change.mask.is_none(),
+                    "REMOVED {name} carries more than a name"
+                );
+                ensure!(self.resources.remove(&name).is_some(), "REMOVED {name}, which was not there");
+            }
+            Kind::Modified => {
+                let part = change.resource.context("MODIFIED without a resource")?;
+                let mask = change.mask.context("MODIFIED without a mask")?;
+                let known =
+                    self.resources.get_mut(&name).with_context(|| format!("MODIFIED unknown {name}"))?;
+                merge(known, &part, &mask.paths)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Field by field, written out: an oracle must not share the server's generic code.
+fn merge(known: &mut v1::Resource, part: &v1::Resource, paths: &[String]) -> Result<()> {
+    ensure!(known.name == part.name, "MODIFIED carries another name");
+    known.position = part.position;
+    for path in paths {
+        match (&mut known.value, &part.value) {
+            (Some(Value::Machine(known)), Some(Value::Machine(part))) => match path.as_str() {
+                "machine.state" => known.state = part.state,
+                "machine.version" => known.version.clone_from(&part.version),
+                "machine.process_id" => known.process_id = part.process_id,
+                "machine.start_time" => known.start_time = part.start_time,
+                "machine.measurements" => known.measurements.clone_from(&part.measurements),
+                _ => bail!("unknown path {path}"),
+            },
+            (Some(Value::Operation(known)), Some(Value::Operation(part))) => match path.as_str() {
+                "operation.state" => known.state = part.state,
+                "operation.start_time" => known.start_time = part.start_time,
+                "operation.end_time" => known.end_time = part.end_time,
+                "operation.attempts" => known.attempts = part.attempts,
+                "operation.cancel_requested" => known.cancel_requested = part.cancel_requested,
+                "operation.error" => known.error.clone_from(&part.error),
+                _ => bail!("path {path} never changes"),
+            },
+            (Some(Value::Condition(known)), Some(Value::Condition(part))) => match path.as_str() {
+                "condition.severity" => known.severity = part.severity,
+                "condition.message" => known.message.clone_from(&part.message),
+                "condition.advice" => known.advice.clone_from(&part.advice),
+                "condition.since_time" => known.since_time = part.since_time,
+                "condition.details" => known.details.clone_from(&part.details),
+                _ => bail!("path {path} never changes"),
+            },
+            _ => bail!("MODIFIED {} carries another kind of resource", known.name),
+        }
+    }
+    Ok(())
+}
