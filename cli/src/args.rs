@@ -9,14 +9,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hoist_domain::{Bytes, Epoch, Position, Revision};
 use hoist_wire::v1;
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0 done   1 failed   2 usage   3 not found   4 refused (state, quota, in use, permission)
-  5 no server answers   6 timed out";
+mod examples;
 
 /// Serves model weights to every process of this machine.
 #[derive(Debug, Parser)]
-#[command(name = "hoist", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+#[command(name = "hoist", version, arg_required_else_help = true, after_help = examples::EXIT_CODES)]
 #[command(disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -64,28 +61,28 @@ pub(crate) enum Verb {
     ///
     /// Prints one line, `ready socket=... listen=...`, on stdout once it serves. Logs go to stderr. SIGTERM or
     /// SIGINT stops it: running operations get a grace period; a second signal stops it at once.
-    #[command(after_help = SERVE_EXAMPLES)]
+    #[command(after_help = examples::SERVE)]
     Serve(ServeArgs),
     /// Show the machine, or what is known about the named things
-    #[command(after_help = STATUS_EXAMPLES)]
+    #[command(after_help = examples::STATUS)]
     Status(StatusArgs),
     /// Follow every change of the state
-    #[command(after_help = WATCH_EXAMPLES)]
+    #[command(after_help = examples::WATCH)]
     Watch(WatchArgs),
     /// List, show, wait for, cancel or forget operations
-    #[command(after_help = OPS_EXAMPLES, args_conflicts_with_subcommands = true)]
+    #[command(after_help = examples::OPS, args_conflicts_with_subcommands = true)]
     Ops(OpsArgs),
     /// Show the running server's settings and where each came from
-    #[command(after_help = CONFIG_EXAMPLES)]
+    #[command(after_help = examples::CONFIG)]
     Config(ConfigArgs),
     /// Check this machine, or measure it with --probe
-    #[command(after_help = DOCTOR_EXAMPLES)]
+    #[command(after_help = examples::DOCTOR)]
     Doctor(DoctorArgs),
     /// Stop the server
-    #[command(after_help = SHUTDOWN_EXAMPLES)]
+    #[command(after_help = examples::SHUTDOWN)]
     Shutdown(ShutdownArgs),
     /// Print a completion script for a shell
-    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    #[command(after_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),
 }
 
@@ -218,7 +215,7 @@ pub(crate) struct OpsArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum OpsVerb {
     /// List operations, the newest first (also without `list`)
-    #[command(after_help = OPS_EXAMPLES)]
+    #[command(after_help = examples::OPS)]
     List(OpsListArgs),
     /// Show one operation, with its result
     #[command(after_help = "Example:\n  hoist ops show 0198c2f4")]
@@ -309,58 +306,6 @@ pub(crate) struct CompletionsArgs {
     #[arg(value_name = "SHELL", value_enum)]
     pub(crate) shell: clap_complete::Shell,
 }
-
-const SERVE_EXAMPLES: &str = "\
-Examples:
-  hoist serve
-  hoist serve --listen 127.0.0.1:7070 --log-format json
-  hoist serve --config hoist.toml --state-dir ./state";
-
-const STATUS_EXAMPLES: &str = "\
-Examples:
-  hoist status
-  hoist status 0198c2f4 conditions/STORE_REBUILT
-  hoist status --json | jq .machine.uptime_seconds";
-
-const WATCH_EXAMPLES: &str = "\
-A broken connection is made again, and the watch goes on where it was; where the server no longer knows that, it
-starts over with a snapshot. With --json each line is an event: `snapshot` holds all there is, `added`, `modified`
-and `removed` follow, each with its position. `more` counts the changes of the same position that still come: go on
-from a position (--from) only after the one with 0.
-
-Examples:
-  hoist watch --kind operation --progress
-  hoist watch --state running --state failed --json
-  hoist watch --once --json | jq '.resources[].name'";
-
-const OPS_EXAMPLES: &str = "\
-Examples:
-  hoist ops
-  hoist ops --filter 'state = RUNNING' --json
-  hoist ops list --limit 10
-  hoist ops wait 0198c2f4 --timeout 30s";
-
-const CONFIG_EXAMPLES: &str = "\
-Examples:
-  hoist config
-  hoist config --offline --config hoist.toml
-  hoist config --json | jq '.[] | select(.origin != \"default\")'";
-
-const DOCTOR_EXAMPLES: &str = "\
-Examples:
-  hoist doctor
-  hoist doctor --json | jq '.[] | select(.result != \"ok\")'
-  hoist doctor --probe --bytes 4GiB --kind disk-read";
-
-const SHUTDOWN_EXAMPLES: &str = "\
-Examples:
-  hoist shutdown
-  hoist shutdown --grace 0s";
-
-const COMPLETIONS_EXAMPLES: &str = "\
-Examples:
-  hoist completions bash > ~/.local/share/bash-completion/completions/hoist
-  hoist completions zsh > \"${fpath[1]}/_hoist\"";
 
 fn duration(text: &str) -> Result<Duration, String> {
     hoist_runtime::config::parse_duration(text).map_err(|error| error.to_string())

@@ -39,10 +39,19 @@ impl Endpoint {
     /// The one named on the command line or in HOIST_ENDPOINT, else the default socket.
     pub(crate) fn choose(named: Option<&str>) -> Result<Self> {
         match named {
-            None | Some("") => Ok(Self::Unix(default_dirs().runtime_dir.join("hoist.sock"))),
+            None | Some("") => Ok(Self::Unix(default_socket())),
             Some(text) => text.parse().map_err(|why: String| Error::usage(why, None)),
         }
     }
+}
+
+/// Where a server that was started in this environment listens.
+fn default_socket() -> PathBuf {
+    let environment = config::process_environment();
+    let set = |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("HOIST_SOCKET").unwrap_or_else(|| {
+        set("HOIST_RUNTIME_DIR").unwrap_or_else(|| default_dirs().runtime_dir).join("hoist.sock")
+    })
 }
 
 /// Where a server of this user keeps its things when nobody says otherwise.

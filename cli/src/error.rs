@@ -107,7 +107,9 @@ impl Error {
     /// A call or an operation failed, for a reason that the server gave.
     pub(crate) fn from_failure(failure: Failure, request_id: Option<&str>) -> Self {
         let mut metadata: BTreeMap<_, _> = failure.metadata.into_iter().collect();
-        let hint = metadata.get("advice").filter(|advice| !advice.is_empty()).cloned();
+        // Many messages end with the advice already.
+        let is_news = |advice: &&String| !advice.is_empty() && !failure.message.contains(advice.as_str());
+        let hint = metadata.get("advice").filter(is_news).cloned();
         let request_id = metadata
             .remove("request_id")
             .or_else(|| request_id.map(str::to_owned))

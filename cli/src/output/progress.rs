@@ -17,7 +17,7 @@ impl Bar {
         if out.json || !std::io::stderr().is_terminal() {
             return Self(None);
         }
-        let bar = ProgressBar::new(0);
+        let bar = ProgressBar::new(1);
         // The template is fixed; a bar in the default style is better than none should it ever be wrong.
         if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {percent:>3} %  {msg}") {
             bar.set_style(style.progress_chars("━╸ "));
@@ -38,8 +38,9 @@ impl Bar {
             return;
         };
         bar.set_prefix(text::plain(&progress.phase));
-        bar.set_length(progress.total_bytes);
-        bar.set_position(progress.done_bytes);
+        // While the total is not known the bar stands at nothing: of a length of 0 it would show all.
+        bar.set_length(progress.total_bytes.max(1));
+        bar.set_position(if progress.total_bytes > 0 { progress.done_bytes } else { 0 });
         bar.set_message(speed(progress));
     }
 }

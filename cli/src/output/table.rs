@@ -1,11 +1,14 @@
-//! Tables without lines: a header, columns that fit the terminal, and nothing at the end of a line.
+//! Tables without lines: a header, a last column of text that fits the terminal, and nothing at the end of a line.
 
-use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, presets};
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Width, presets};
 use hoist_domain::Bytes;
 use hoist_wire::v1;
 
 use crate::error::Result;
 use crate::output::{Out, Tone, text};
+
+/// Characters. A narrower column of text is worse to read than a line that the terminal breaks.
+const LEAST_TEXT_WIDTH: u16 = 24;
 
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -52,18 +55,15 @@ impl Table {
         self.table.add_row(cells.map(cell));
     }
 
-    /// The column is never broken into several lines: ids are to be copied.
-    pub(crate) fn keep_whole(&mut self, column: usize) {
-        if let Some(column) = self.table.column_mut(column) {
-            column.set_constraint(ColumnConstraint::ContentWidth);
-        }
-    }
-
     pub(crate) fn print(mut self, out: Out) -> Result<()> {
-        for index in 0..self.columns {
-            if let Some(column) = self.table.column_mut(index) {
-                column.set_padding((0, 2));
-            }
+        for (index, column) in self.table.column_iter_mut().enumerate() {
+            column.set_padding((0, 2));
+            // Ids and numbers are to be copied, so only the last column, of free text, is broken into lines.
+            column.set_constraint(if index + 1 < self.columns {
+                ColumnConstraint::ContentWidth
+            } else {
+                ColumnConstraint::LowerBoundary(Width::Fixed(LEAST_TEXT_WIDTH))
+            });
         }
         for line in self.table.lines() {
             out.line(line.trim_end())?;
@@ -86,8 +86,7 @@ fn cell(Toned(tone, text): Toned) -> Cell {
 
 /// The speeds that were measured.
 pub(crate) fn measurements(out: Out, measured: &[v1::Measurement]) -> Result<()> {
-    let mut table =
-        Table::new(out, ["MEASURED", "RATE", "BYTES", "TOOK", "THREADS", "BLOCK", "WHEN", "NOTE"]);
+    let mut table = Table::new(out, ["MEASURED", "RATE", "BYTES", "TOOK", "THREADS", "WHEN", "NOTE"]);
     for it in measured {
         let kind = text::measurement_kind(it.kind).replace('_', " ");
         let speed = match it.bytes_per_second {
@@ -100,7 +99,6 @@ pub(crate) fn measurements(out: Out, measured: &[v1::Measurement]) -> Result<()>
             Bytes(it.bytes).to_string().into(),
             it.duration.as_ref().map(|d| text::span(text::wire_span(d))).unwrap_or_default().into(),
             it.threads.to_string().into(),
-            Bytes(it.block_bytes).to_string().into(),
             it.measure_time.as_ref().map(text::when).unwrap_or_default().into(),
             it.note.clone().into(),
         ]);

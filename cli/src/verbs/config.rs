@@ -75,6 +75,5 @@ pub(crate) fn print(out: Out, settings: &[Setting]) -> Result<()> {
             Toned(if is_default { Tone::Dim } else { Tone::Plain }, from),
         ]);
     }
-    table.keep_whole(0);
     table.print(out)
 }

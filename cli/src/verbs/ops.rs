@@ -36,7 +36,7 @@ async fn list(session: &Session, args: &OpsListArgs) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     let now = session.clock.wall();
-    let mut table = Table::new(session.out, ["ID", "KIND", "STATE", "AGE", "TOOK", "BY", "NOW"]);
+    let mut table = Table::new(session.out, ["ID", "KIND", "STATE", "AGE", "TOOK", "NOW"]);
     for operation in &listed.operations {
         let it = &operation.metadata;
         let age = it.create_time.as_ref().map(|t| text::span(text::age(t, now)));
@@ -46,11 +46,9 @@ async fn list(session: &Session, args: &OpsListArgs) -> Result<Exit> {
             Toned(state_tone(it.state), text::operation_state(it.state)),
             age.unwrap_or_default().into(),
             took(it).unwrap_or_default().into(),
-            it.principal.clone().into(),
             what_now(it).into(),
         ]);
     }
-    table.keep_whole(0);
     table.print(session.out)?;
     if listed.more {
         session.out.note(format_args!("there are more than {}: raise --limit", args.limit));

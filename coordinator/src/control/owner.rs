@@ -23,6 +23,9 @@ use super::{Command, Control, EncodedDelta, History, HistoryLimits, View, channe
 /// dominates.
 pub(super) const BATCH: usize = 256;
 
+/// From the start to the first export.
+const FIRST_EXPORT: Duration = Duration::from_secs(10);
+
 /// What expiry may forget in one commit.
 const EXPIRY_BUDGET: usize = 512;
 
@@ -173,7 +176,12 @@ impl Owner {
             started: (parts.service_time, now),
             clock: parts.clock,
             limits: parts.limits,
-            export: Export { interval: parts.export_interval, last: now, revision },
+            export: Export {
+                interval: parts.export_interval,
+                // The first one soon: until there is one, a damaged header means that everything is lost.
+                last: (now + FIRST_EXPORT).saturating_sub(parts.export_interval),
+                revision,
+            },
         };
         (owner, control, effected)
     }

@@ -128,7 +128,6 @@ fn print(out: Out, checks: &[Check]) -> Result<()> {
             format!("{}{advice}", check.found).into(),
         ]);
     }
-    table.keep_whole(1);
     table.print(out)?;
     let count = |verdict| checks.iter().filter(|check| check.verdict == verdict).count();
     let (ok, warn, fail) = (count(Verdict::Ok), count(Verdict::Warn), count(Verdict::Fail));

@@ -229,8 +229,13 @@ fn difference(before: &Value, after: &Value) -> String {
         if old == new || key.ends_with("_time") || key == "name" || key == "progress" {
             continue;
         }
+        // That it was started once says no more than that it runs.
+        if key == "attempts" && *new == 1 {
+            continue;
+        }
         parts.push(match (old.is_null() || old.is_array(), new.is_null()) {
             (_, true) => format!("{key} unset"),
+            _ if *new == true => key.replace('_', " "),
             (true, false) => format!("{key} {}", words(new)),
             (false, false) => format!("{key} {} -> {}", words(old), words(new)),
         });

@@ -1,0 +1,79 @@
+# The front door. `make` or `make help` lists what there is. Nothing has to be installed by hand beyond Rust, Python 3
+# and a C compiler: each target gets what it needs, says so, and keeps it in ignored folders or in cargo's own.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Where `make run` keeps its state. The runtime directory is on tmpfs: weights will live there.
+RUN_DIR ?= .run
+RUN_RUNTIME ?= /dev/shm/hoist-run-$(shell id -u)
+RUN_ENDPOINT = unix://$(RUN_RUNTIME)/hoist.sock
+
+VENV = .venv
+PYTHON = $(VENV)/bin/python
+# Multiplies the rounds of every randomised test: `make soak SOAK=200`.
+SOAK ?= 50
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## Build, start Hoist on its Unix socket, and say what to try (Ctrl-C stops it)
+	@scripts/run "$(RUN_DIR)" "$(RUN_RUNTIME)"
+
+.PHONY: build
+build: ## Build everything that needs no libtorch
+	cargo build --workspace --locked
+
+.PHONY: test
+test: test-rust test-python ## Set everything up and run all tests
+
+.PHONY: test-rust
+test-rust: ## The Rust tests, the real binary included
+	@scripts/setup nextest strace
+	cargo build --locked -p hoist-cli
+	cargo nextest run --workspace --locked $(NEXTEST_FLAGS)
+	cargo test --workspace --locked --doc -q
+
+.PHONY: test-python
+test-python: $(VENV)/ready ## The Python client against the real binary
+	cargo build --locked -p hoist-cli
+	HOIST_BINARY="$(CURDIR)/target/debug/hoist" $(PYTHON) -m pytest clients/python -q
+
+.PHONY: lint
+lint: $(VENV)/ready ## Format, clippy, contract, dependencies, Python types
+	@scripts/lint
+
+.PHONY: proto
+proto: $(VENV)/ready ## Generate the Python stubs from proto/ anew
+	$(PYTHON) clients/python/generate.py
+
+.PHONY: bench
+bench: $(VENV)/ready ## Measure, in a release build; prints a table (BENCH_FLAGS=--quick for a short one)
+	cargo build --release --locked -p hoist-cli -p hoist-tests
+	target/release/hoist-bench --python $(PYTHON) $(BENCH_FLAGS)
+	cargo bench --locked -p hoist-planner
+
+.PHONY: soak
+soak: ## The long runs: every randomised test with SOAK times its rounds
+	@scripts/setup nextest strace
+	cargo build --release --locked -p hoist-cli
+	HOIST_SOAK=$(SOAK) HOIST_SOAK_SEEDS=$$(( $(SOAK) * 1000 )) cargo nextest run --release --workspace --locked --profile soak
+
+.PHONY: fmt
+fmt: ## Format Rust and Python
+	cargo fmt
+	@[ ! -e $(VENV)/bin/ruff ] || $(VENV)/bin/ruff format clients/python
+
+.PHONY: clean
+clean: ## Remove everything that was built or downloaded into this folder
+	cargo clean
+	rm -rf $(VENV) $(RUN_DIR)
+
+$(VENV)/ready: clients/python/pyproject.toml
+	@echo "setup: Python environment in $(VENV) (about 150 MB: grpcio, protobuf, pytest, mypy, ruff, buf)"
+	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --editable 'clients/python[dev]'
+	@touch $@
