@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use encoded::{EncodedDelta, assemble, change_added, change_removed, resource};
 pub use history::{Behind, History, HistoryLimits};
 pub use owner::{Effect, Owner, Parts};
-pub use storage::restore;
+pub use storage::{durable_rows, restore};
 
 /// Commands that may wait for the owner. A commit takes about a millisecond and takes up to [`owner::BATCH`]
 /// commands with it, so a full queue means several hundred milliseconds of work: more waiting helps nobody.

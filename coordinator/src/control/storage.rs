@@ -117,6 +117,11 @@ impl Storage {
     }
 }
 
+/// The rows that hold everything durable of a state: what [`restore`] reads.
+pub fn durable_rows(state: &State) -> impl Iterator<Item = hoist_store::Row> + '_ {
+    rows::all(state)
+}
+
 /// The state that a store holds, and one line for each row that says nothing to this version.
 #[must_use]
 pub fn restore(opened: &Opened, mut machine: Machine) -> (State, Vec<String>) {

@@ -12,6 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, warn};
 
 use super::Listener;
+use super::authority::LenientAuthority;
 use super::connection::{Keepalive, serve};
 
 /// Out of descriptors or memory, accepting again at once fails again at once, at the price of a core.
@@ -39,7 +40,7 @@ impl Listener {
                 debug!("connection closed: no place left");
                 continue;
             };
-            self.start(stream, Principal::Uid(credentials.uid()), (place, None), None);
+            self.start(LenientAuthority::new(stream), Principal::Uid(credentials.uid()), (place, None), None);
         }
         Ok(())
     }

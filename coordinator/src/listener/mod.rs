@@ -11,6 +11,7 @@
 //! TCP is flooded.
 
 mod accept;
+mod authority;
 mod bind;
 mod connection;
 

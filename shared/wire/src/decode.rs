@@ -49,7 +49,7 @@ pub fn bounded_duration(
     match duration(field, value)? {
         Some(asked) if !bounds.contains(&asked) => Err(Error::invalid_field(
             field,
-            format!("must be from {:?} to {:?}", bounds.start(), bounds.end()),
+            format!("must be from {} s to {} s", bounds.start().as_secs_f64(), bounds.end().as_secs_f64()),
         )),
         asked => Ok(asked),
     }

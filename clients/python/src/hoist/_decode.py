@@ -1,0 +1,201 @@
+"""From messages to values, and the few conversions the other way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
+
+from google.longrunning import operations_proto_pb2 as operations_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from hoist import _errors
+from hoist._enums import (
+    ConfigOrigin,
+    MachineState,
+    MeasurementKind,
+    OperationKind,
+    OperationState,
+    Severity,
+)
+from hoist._enums import decode as enum
+from hoist._proto.v1 import admin_service_pb2, operation_pb2, resources_pb2, state_service_pb2
+from hoist._types import (
+    Condition,
+    ConfigEntry,
+    Machine,
+    MachineStatus,
+    Measurement,
+    OperationMetadata,
+    Position,
+    ProbeResult,
+    Progress,
+    Resource,
+    Status,
+)
+
+
+def time(value: Timestamp) -> datetime:
+    return value.ToDatetime(tzinfo=timezone.utc)
+
+
+def span(value: Duration) -> timedelta:
+    try:
+        return value.ToTimedelta()
+    except (OverflowError, ValueError):
+        # The wire can say 292 billion years; a timedelta ends at 2.7 million.
+        return timedelta.max
+
+
+def to_span(name: str, value: float | timedelta | None) -> Duration | None:
+    """Seconds or a timedelta for the wire."""
+    if value is None:
+        return None
+    result = Duration()
+    try:
+        result.FromTimedelta(value if isinstance(value, timedelta) else timedelta(seconds=value))
+    except (OverflowError, ValueError):
+        raise ValueError(f"{name}: {value!r} is not a number of seconds") from None
+    return result
+
+
+def seconds(value: float | timedelta | None) -> float | None:
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def words(name: str, values: Iterable[str] | None) -> tuple[str, ...]:
+    """Names as a tuple. A lone string would be taken letter by letter, which nobody means."""
+    if isinstance(values, str):
+        raise TypeError(f"{name} must be a list of strings, not {values!r}")
+    return tuple(values or ())
+
+
+def position(message: resources_pb2.Position) -> Position:
+    return Position(message.epoch, message.revision)
+
+
+def measurement(message: resources_pb2.Measurement) -> Measurement:
+    return Measurement(
+        kind=enum(MeasurementKind, message.kind),
+        bytes=message.bytes,
+        duration=span(message.duration),
+        bytes_per_second=message.bytes_per_second,
+        threads=message.threads,
+        block_bytes=message.block_bytes,
+        measure_time=time(message.measure_time),
+        note=message.note,
+    )
+
+
+def machine(message: resources_pb2.Machine) -> Machine:
+    return Machine(
+        state=enum(MachineState, message.state),
+        version=message.version,
+        process_id=message.process_id,
+        start_time=time(message.start_time),
+        measurements=tuple(map(measurement, message.measurements)),
+    )
+
+
+def condition(message: resources_pb2.Condition) -> Condition:
+    return Condition(
+        kind=message.kind,
+        severity=enum(Severity, message.severity),
+        message=message.message,
+        advice=message.advice,
+        since_time=time(message.since_time),
+        details=tuple(message.details),
+    )
+
+
+def progress(message: operation_pb2.Progress) -> Progress:
+    return Progress(
+        phase=message.phase,
+        done_bytes=message.done_bytes,
+        total_bytes=message.total_bytes,
+        bytes_per_second=message.bytes_per_second if message.HasField("bytes_per_second") else None,
+        remaining=span(message.remaining) if message.HasField("remaining") else None,
+        stalled=span(message.stalled) if message.HasField("stalled") else None,
+    )
+
+
+def operation_metadata(message: operation_pb2.OperationMetadata) -> OperationMetadata:
+    error = None
+    if message.HasField("error"):
+        error = _errors.from_operation(message.name, message.error, message.request_id or None)
+    return OperationMetadata(
+        name=message.name,
+        kind=enum(OperationKind, message.kind),
+        state=enum(OperationState, message.state),
+        request_id=message.request_id,
+        principal=message.principal,
+        create_time=time(message.create_time),
+        start_time=time(message.start_time) if message.HasField("start_time") else None,
+        end_time=time(message.end_time) if message.HasField("end_time") else None,
+        attempts=message.attempts,
+        cancel_requested=message.cancel_requested,
+        error=error,
+        progress=progress(message.progress) if message.HasField("progress") else None,
+    )
+
+
+def resource(message: resources_pb2.Resource) -> Resource:
+    value: Machine | OperationMetadata | Condition | None = None
+    match message.WhichOneof("value"):
+        case "machine":
+            value = machine(message.machine)
+        case "operation":
+            value = operation_metadata(message.operation)
+        case "condition":
+            value = condition(message.condition)
+    return Resource(message.name, position(message.position), value)
+
+
+def status(message: state_service_pb2.Status) -> Status:
+    return Status(
+        name=message.name,
+        position=position(message.position),
+        resource=resource(message.resource),
+        machine=machine_status(message.machine) if message.HasField("machine") else None,
+    )
+
+
+def machine_status(message: state_service_pb2.MachineStatus) -> MachineStatus:
+    return MachineStatus(
+        uptime=span(message.uptime),
+        conditions=tuple(map(condition, message.conditions)),
+        operation_counts={enum(OperationState, each.state): each.count for each in message.operation_counts},
+        watch_streams=message.watch_streams,
+        request_ids=message.request_ids,
+        request_ids_limit=message.request_ids_limit,
+        oldest_revision=message.oldest_revision,
+    )
+
+
+def config_entry(message: admin_service_pb2.ConfigEntry) -> ConfigEntry:
+    return ConfigEntry(
+        key=message.key,
+        value=message.value,
+        origin=enum(ConfigOrigin, message.origin),
+        origin_detail=message.origin_detail,
+        description=message.description,
+    )
+
+
+def operation(message: operations_pb2.Operation) -> OperationMetadata:
+    """The metadata of a standard operation, with the name and the end that the standard fields state."""
+    metadata = operation_pb2.OperationMetadata()
+    message.metadata.Unpack(metadata)
+    return operation_metadata(metadata)
+
+
+def result(message: operations_pb2.Operation) -> ProbeResult:
+    """What a finished operation produced. Raises why it did not."""
+    metadata = operation(message)
+    if message.HasField("error"):
+        raise _errors.from_operation(message.name, message.error, metadata.request_id or None)
+    response = admin_service_pb2.ProbeMachineResponse()
+    if not message.response.Unpack(response):
+        kind = message.response.type_url or "nothing"
+        raise _errors.Error(f"{message.name} produced {kind}, which this client is too old to read")
+    return ProbeResult(tuple(map(measurement, response.measurements)))

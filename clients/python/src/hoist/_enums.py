@@ -1,0 +1,146 @@
+"""The words of the contract as string enums, each tied to its enum on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Protocol, TypeVar
+
+from google.rpc import code_pb2
+
+from hoist._proto.v1 import admin_service_pb2, operation_pb2, resources_pb2
+
+
+class _Wire(Protocol):
+    """What protobuf gives for an enum."""
+
+    def Name(self, number: int) -> str: ...
+    def items(self) -> Sequence[tuple[str, int]]: ...
+
+
+class WireEnum(str, Enum):
+    """A value is its own name on the wire, less the prefix: `OperationState.RUNNING == "RUNNING"`."""
+
+    # Python 3.10 and 3.12 format mixed-in enums differently; this makes both print the bare word.
+    __str__ = str.__str__
+
+
+class Code(WireEnum):
+    """What kind of failure it is: the gRPC status codes."""
+
+    OK = "OK"
+    CANCELLED = "CANCELLED"
+    UNKNOWN = "UNKNOWN"
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    NOT_FOUND = "NOT_FOUND"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    FAILED_PRECONDITION = "FAILED_PRECONDITION"
+    ABORTED = "ABORTED"
+    OUT_OF_RANGE = "OUT_OF_RANGE"
+    UNIMPLEMENTED = "UNIMPLEMENTED"
+    INTERNAL = "INTERNAL"
+    UNAVAILABLE = "UNAVAILABLE"
+    DATA_LOSS = "DATA_LOSS"
+
+
+class ResourceKind(WireEnum):
+    """The kinds of resource. UNSPECIFIED: a kind that is newer than this client."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    MACHINE = "MACHINE"
+    OPERATION = "OPERATION"
+    CONDITION = "CONDITION"
+
+
+class OperationKind(WireEnum):
+    """What an operation does. UNSPECIFIED: something that is newer than this client."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    PROBE_MACHINE = "PROBE_MACHINE"
+
+
+class OperationState(WireEnum):
+    """Where an operation is in its life: PENDING, RUNNING, then exactly one of the last three, for ever."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def done(self) -> bool:
+        """Whether it is one of the last three."""
+        return self in (OperationState.SUCCEEDED, OperationState.FAILED, OperationState.CANCELLED)
+
+
+class MachineState(WireEnum):
+    """Where the coordinator is in its life. DRAINING: it refuses new work and ends soon."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    SERVING = "SERVING"
+    DRAINING = "DRAINING"
+
+
+class MeasurementKind(WireEnum):
+    """What can be measured about the machine."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    DISK_READ = "DISK_READ"
+    TMPFS_WRITE = "TMPFS_WRITE"
+    MEMORY_COPY = "MEMORY_COPY"
+
+
+class Severity(WireEnum):
+    """How much a condition matters."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
+class ConfigOrigin(WireEnum):
+    """Where a setting's value came from; a later one wins over an earlier one."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    DEFAULT = "DEFAULT"
+    FILE = "FILE"
+    ENVIRONMENT = "ENVIRONMENT"
+    FLAG = "FLAG"
+
+
+# A test compares this table with the descriptors: a value added to the contract and not here fails it.
+WIRE: dict[type[WireEnum], tuple[_Wire, str]] = {
+    Code: (code_pb2.Code, ""),
+    ResourceKind: (resources_pb2.ResourceKind, "RESOURCE_KIND_"),
+    OperationKind: (operation_pb2.OperationKind, "OPERATION_KIND_"),
+    OperationState: (operation_pb2.OperationState, "OPERATION_STATE_"),
+    MachineState: (resources_pb2.Machine.State, "STATE_"),
+    MeasurementKind: (resources_pb2.MeasurementKind, "MEASUREMENT_KIND_"),
+    Severity: (resources_pb2.Condition.Severity, "SEVERITY_"),
+    ConfigOrigin: (admin_service_pb2.ConfigEntry.Origin, "ORIGIN_"),
+}
+
+E = TypeVar("E", bound=WireEnum)
+
+
+def decode(kind: type[E], number: int) -> E:
+    """The enum for a number. What this client does not know yet is UNSPECIFIED (for Code: UNKNOWN)."""
+    wire, prefix = WIRE[kind]
+    try:
+        return kind(wire.Name(number).removeprefix(prefix))
+    except ValueError:
+        return kind("UNKNOWN" if kind is Code else "UNSPECIFIED")
+
+
+def encode(kind: type[E], value: E | str) -> str:
+    """The name on the wire for an enum or its word. Raises ValueError for another word."""
+    _, prefix = WIRE[kind]
+    word: str = kind(value).value
+    return prefix + word

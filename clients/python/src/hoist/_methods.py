@@ -1,0 +1,56 @@
+"""The calls this client makes: path, request and answer.
+
+protoc's own service stubs are not used: they are untyped, differ between sync and asyncio, and refuse to load
+under a grpcio that is older than their generator. A test compares this table with the descriptors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from google.longrunning import operations_proto_pb2 as operations_pb2
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+
+from hoist._proto.v1 import admin_service_pb2 as admin
+from hoist._proto.v1 import state_service_pb2 as state
+
+Req = TypeVar("Req", bound=Message)
+Res = TypeVar("Res", bound=Message)
+
+
+@dataclass(frozen=True)
+class Method(Generic[Req, Res]):
+    """One call of the contract."""
+
+    path: str
+    request: type[Req]
+    response: type[Res]
+
+
+_STATE = "/hoist.api.v1.StateService"
+_ADMIN = "/hoist.api.v1.AdminService"
+_OPERATIONS = "/google.longrunning.Operations"
+
+GET_STATUS = Method(f"{_STATE}/GetStatus", state.GetStatusRequest, state.GetStatusResponse)
+BATCH_GET_STATUS = Method(
+    f"{_STATE}/BatchGetStatus", state.BatchGetStatusRequest, state.BatchGetStatusResponse
+)
+WATCH = Method(f"{_STATE}/Watch", state.WatchRequest, state.WatchResponse)
+GET_CONFIG = Method(f"{_ADMIN}/GetConfig", admin.GetConfigRequest, admin.GetConfigResponse)
+SHUTDOWN = Method(f"{_ADMIN}/Shutdown", admin.ShutdownRequest, admin.ShutdownResponse)
+PROBE_MACHINE = Method(f"{_ADMIN}/ProbeMachine", admin.ProbeMachineRequest, operations_pb2.Operation)
+LIST_OPERATIONS = Method(
+    f"{_OPERATIONS}/ListOperations",
+    operations_pb2.ListOperationsRequest,
+    operations_pb2.ListOperationsResponse,
+)
+GET_OPERATION = Method(
+    f"{_OPERATIONS}/GetOperation", operations_pb2.GetOperationRequest, operations_pb2.Operation
+)
+WAIT_OPERATION = Method(
+    f"{_OPERATIONS}/WaitOperation", operations_pb2.WaitOperationRequest, operations_pb2.Operation
+)
+CANCEL_OPERATION = Method(f"{_OPERATIONS}/CancelOperation", operations_pb2.CancelOperationRequest, Empty)
+DELETE_OPERATION = Method(f"{_OPERATIONS}/DeleteOperation", operations_pb2.DeleteOperationRequest, Empty)

@@ -1,0 +1,1 @@
+"""Generated modules. Private: nothing outside this package sees a protobuf object."""

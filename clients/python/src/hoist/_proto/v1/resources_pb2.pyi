@@ -1,0 +1,125 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from . import operation_pb2 as _operation_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ResourceKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RESOURCE_KIND_UNSPECIFIED: _ClassVar[ResourceKind]
+    RESOURCE_KIND_MACHINE: _ClassVar[ResourceKind]
+    RESOURCE_KIND_OPERATION: _ClassVar[ResourceKind]
+    RESOURCE_KIND_CONDITION: _ClassVar[ResourceKind]
+
+class MeasurementKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MEASUREMENT_KIND_UNSPECIFIED: _ClassVar[MeasurementKind]
+    MEASUREMENT_KIND_DISK_READ: _ClassVar[MeasurementKind]
+    MEASUREMENT_KIND_TMPFS_WRITE: _ClassVar[MeasurementKind]
+    MEASUREMENT_KIND_MEMORY_COPY: _ClassVar[MeasurementKind]
+RESOURCE_KIND_UNSPECIFIED: ResourceKind
+RESOURCE_KIND_MACHINE: ResourceKind
+RESOURCE_KIND_OPERATION: ResourceKind
+RESOURCE_KIND_CONDITION: ResourceKind
+MEASUREMENT_KIND_UNSPECIFIED: MeasurementKind
+MEASUREMENT_KIND_DISK_READ: MeasurementKind
+MEASUREMENT_KIND_TMPFS_WRITE: MeasurementKind
+MEASUREMENT_KIND_MEMORY_COPY: MeasurementKind
+
+class Position(_message.Message):
+    __slots__ = ("epoch", "revision")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    revision: int
+    def __init__(self, epoch: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class Resource(_message.Message):
+    __slots__ = ("name", "position", "machine", "operation", "condition")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    MACHINE_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    position: Position
+    machine: Machine
+    operation: _operation_pb2.OperationMetadata
+    condition: Condition
+    def __init__(self, name: _Optional[str] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., machine: _Optional[_Union[Machine, _Mapping]] = ..., operation: _Optional[_Union[_operation_pb2.OperationMetadata, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ...) -> None: ...
+
+class Machine(_message.Message):
+    __slots__ = ("state", "version", "process_id", "start_time", "measurements")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[Machine.State]
+        STATE_SERVING: _ClassVar[Machine.State]
+        STATE_DRAINING: _ClassVar[Machine.State]
+    STATE_UNSPECIFIED: Machine.State
+    STATE_SERVING: Machine.State
+    STATE_DRAINING: Machine.State
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_ID_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    MEASUREMENTS_FIELD_NUMBER: _ClassVar[int]
+    state: Machine.State
+    version: str
+    process_id: int
+    start_time: _timestamp_pb2.Timestamp
+    measurements: _containers.RepeatedCompositeFieldContainer[Measurement]
+    def __init__(self, state: _Optional[_Union[Machine.State, str]] = ..., version: _Optional[str] = ..., process_id: _Optional[int] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ...) -> None: ...
+
+class Measurement(_message.Message):
+    __slots__ = ("kind", "bytes", "duration", "bytes_per_second", "threads", "block_bytes", "measure_time", "note")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    DURATION_FIELD_NUMBER: _ClassVar[int]
+    BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    THREADS_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEASURE_TIME_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    kind: MeasurementKind
+    bytes: int
+    duration: _duration_pb2.Duration
+    bytes_per_second: int
+    threads: int
+    block_bytes: int
+    measure_time: _timestamp_pb2.Timestamp
+    note: str
+    def __init__(self, kind: _Optional[_Union[MeasurementKind, str]] = ..., bytes: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., bytes_per_second: _Optional[int] = ..., threads: _Optional[int] = ..., block_bytes: _Optional[int] = ..., measure_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., note: _Optional[str] = ...) -> None: ...
+
+class Condition(_message.Message):
+    __slots__ = ("kind", "severity", "message", "advice", "since_time", "details")
+    class Severity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SEVERITY_UNSPECIFIED: _ClassVar[Condition.Severity]
+        SEVERITY_INFO: _ClassVar[Condition.Severity]
+        SEVERITY_WARNING: _ClassVar[Condition.Severity]
+        SEVERITY_ERROR: _ClassVar[Condition.Severity]
+    SEVERITY_UNSPECIFIED: Condition.Severity
+    SEVERITY_INFO: Condition.Severity
+    SEVERITY_WARNING: Condition.Severity
+    SEVERITY_ERROR: Condition.Severity
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SEVERITY_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    ADVICE_FIELD_NUMBER: _ClassVar[int]
+    SINCE_TIME_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    severity: Condition.Severity
+    message: str
+    advice: str
+    since_time: _timestamp_pb2.Timestamp
+    details: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, kind: _Optional[str] = ..., severity: _Optional[_Union[Condition.Severity, str]] = ..., message: _Optional[str] = ..., advice: _Optional[str] = ..., since_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., details: _Optional[_Iterable[str]] = ...) -> None: ...

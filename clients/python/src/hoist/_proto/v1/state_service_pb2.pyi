@@ -1,0 +1,198 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
+from google.rpc import status_pb2 as _status_pb2
+from . import operation_pb2 as _operation_pb2
+from . import resources_pb2 as _resources_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GetStatusRequest(_message.Message):
+    __slots__ = ("request_id", "name", "field_mask")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FIELD_MASK_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    name: str
+    field_mask: _field_mask_pb2.FieldMask
+    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., field_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
+
+class GetStatusResponse(_message.Message):
+    __slots__ = ("request_id", "status")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    status: Status
+    def __init__(self, request_id: _Optional[str] = ..., status: _Optional[_Union[Status, _Mapping]] = ...) -> None: ...
+
+class Status(_message.Message):
+    __slots__ = ("name", "position", "resource", "machine")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    MACHINE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    position: _resources_pb2.Position
+    resource: _resources_pb2.Resource
+    machine: MachineStatus
+    def __init__(self, name: _Optional[str] = ..., position: _Optional[_Union[_resources_pb2.Position, _Mapping]] = ..., resource: _Optional[_Union[_resources_pb2.Resource, _Mapping]] = ..., machine: _Optional[_Union[MachineStatus, _Mapping]] = ...) -> None: ...
+
+class MachineStatus(_message.Message):
+    __slots__ = ("uptime", "conditions", "operation_counts", "watch_streams", "request_ids", "request_ids_limit", "oldest_revision")
+    UPTIME_FIELD_NUMBER: _ClassVar[int]
+    CONDITIONS_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    WATCH_STREAMS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_IDS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_IDS_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_REVISION_FIELD_NUMBER: _ClassVar[int]
+    uptime: _duration_pb2.Duration
+    conditions: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Condition]
+    operation_counts: _containers.RepeatedCompositeFieldContainer[OperationCount]
+    watch_streams: int
+    request_ids: int
+    request_ids_limit: int
+    oldest_revision: int
+    def __init__(self, uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., conditions: _Optional[_Iterable[_Union[_resources_pb2.Condition, _Mapping]]] = ..., operation_counts: _Optional[_Iterable[_Union[OperationCount, _Mapping]]] = ..., watch_streams: _Optional[int] = ..., request_ids: _Optional[int] = ..., request_ids_limit: _Optional[int] = ..., oldest_revision: _Optional[int] = ...) -> None: ...
+
+class OperationCount(_message.Message):
+    __slots__ = ("state", "count")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    state: _operation_pb2.OperationState
+    count: int
+    def __init__(self, state: _Optional[_Union[_operation_pb2.OperationState, str]] = ..., count: _Optional[int] = ...) -> None: ...
+
+class BatchGetStatusRequest(_message.Message):
+    __slots__ = ("request_id", "names", "field_mask")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    FIELD_MASK_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    names: _containers.RepeatedScalarFieldContainer[str]
+    field_mask: _field_mask_pb2.FieldMask
+    def __init__(self, request_id: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., field_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
+
+class BatchGetStatusResponse(_message.Message):
+    __slots__ = ("request_id", "results")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    results: _containers.RepeatedCompositeFieldContainer[StatusResult]
+    def __init__(self, request_id: _Optional[str] = ..., results: _Optional[_Iterable[_Union[StatusResult, _Mapping]]] = ...) -> None: ...
+
+class StatusResult(_message.Message):
+    __slots__ = ("status", "error")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    status: Status
+    error: _status_pb2.Status
+    def __init__(self, status: _Optional[_Union[Status, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class WatchRequest(_message.Message):
+    __slots__ = ("request_id", "filter", "mark_interval", "progress_interval")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    FROM_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    MARK_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    filter: WatchFilter
+    mark_interval: _duration_pb2.Duration
+    progress_interval: _duration_pb2.Duration
+    def __init__(self, request_id: _Optional[str] = ..., filter: _Optional[_Union[WatchFilter, _Mapping]] = ..., mark_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., progress_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., **kwargs) -> None: ...
+
+class WatchFilter(_message.Message):
+    __slots__ = ("kinds", "names", "operation_states")
+    KINDS_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_STATES_FIELD_NUMBER: _ClassVar[int]
+    kinds: _containers.RepeatedScalarFieldContainer[_resources_pb2.ResourceKind]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    operation_states: _containers.RepeatedScalarFieldContainer[_operation_pb2.OperationState]
+    def __init__(self, kinds: _Optional[_Iterable[_Union[_resources_pb2.ResourceKind, str]]] = ..., names: _Optional[_Iterable[str]] = ..., operation_states: _Optional[_Iterable[_Union[_operation_pb2.OperationState, str]]] = ...) -> None: ...
+
+class WatchResponse(_message.Message):
+    __slots__ = ("snapshot", "snapshot_end", "delta", "mark", "progress")
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_END_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    MARK_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    snapshot: SnapshotChunk
+    snapshot_end: SnapshotEnd
+    delta: Delta
+    mark: Mark
+    progress: ProgressSample
+    def __init__(self, snapshot: _Optional[_Union[SnapshotChunk, _Mapping]] = ..., snapshot_end: _Optional[_Union[SnapshotEnd, _Mapping]] = ..., delta: _Optional[_Union[Delta, _Mapping]] = ..., mark: _Optional[_Union[Mark, _Mapping]] = ..., progress: _Optional[_Union[ProgressSample, _Mapping]] = ...) -> None: ...
+
+class SnapshotChunk(_message.Message):
+    __slots__ = ("resources",)
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    resources: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Resource]
+    def __init__(self, resources: _Optional[_Iterable[_Union[_resources_pb2.Resource, _Mapping]]] = ...) -> None: ...
+
+class SnapshotEnd(_message.Message):
+    __slots__ = ("position", "resources")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    position: _resources_pb2.Position
+    resources: int
+    def __init__(self, position: _Optional[_Union[_resources_pb2.Position, _Mapping]] = ..., resources: _Optional[int] = ...) -> None: ...
+
+class Delta(_message.Message):
+    __slots__ = ("position", "changes")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    position: _resources_pb2.Position
+    changes: _containers.RepeatedCompositeFieldContainer[Change]
+    def __init__(self, position: _Optional[_Union[_resources_pb2.Position, _Mapping]] = ..., changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ...) -> None: ...
+
+class Change(_message.Message):
+    __slots__ = ("kind", "name", "resource", "mask")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[Change.Kind]
+        KIND_ADDED: _ClassVar[Change.Kind]
+        KIND_MODIFIED: _ClassVar[Change.Kind]
+        KIND_REMOVED: _ClassVar[Change.Kind]
+    KIND_UNSPECIFIED: Change.Kind
+    KIND_ADDED: Change.Kind
+    KIND_MODIFIED: Change.Kind
+    KIND_REMOVED: Change.Kind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    MASK_FIELD_NUMBER: _ClassVar[int]
+    kind: Change.Kind
+    name: str
+    resource: _resources_pb2.Resource
+    mask: _field_mask_pb2.FieldMask
+    def __init__(self, kind: _Optional[_Union[Change.Kind, str]] = ..., name: _Optional[str] = ..., resource: _Optional[_Union[_resources_pb2.Resource, _Mapping]] = ..., mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
+
+class Mark(_message.Message):
+    __slots__ = ("position",)
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    position: _resources_pb2.Position
+    def __init__(self, position: _Optional[_Union[_resources_pb2.Position, _Mapping]] = ...) -> None: ...
+
+class ProgressSample(_message.Message):
+    __slots__ = ("operations",)
+    OPERATIONS_FIELD_NUMBER: _ClassVar[int]
+    operations: _containers.RepeatedCompositeFieldContainer[OperationProgress]
+    def __init__(self, operations: _Optional[_Iterable[_Union[OperationProgress, _Mapping]]] = ...) -> None: ...
+
+class OperationProgress(_message.Message):
+    __slots__ = ("name", "progress")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    progress: _operation_pb2.Progress
+    def __init__(self, name: _Optional[str] = ..., progress: _Optional[_Union[_operation_pb2.Progress, _Mapping]] = ...) -> None: ...

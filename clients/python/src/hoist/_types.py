@@ -1,0 +1,180 @@
+"""What the server tells, as frozen values. Times are aware and in UTC; sizes are bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from hoist._enums import (
+    ConfigOrigin,
+    MachineState,
+    MeasurementKind,
+    OperationKind,
+    OperationState,
+    ResourceKind,
+    Severity,
+)
+from hoist._errors import Error
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in the history of the state. Positions compare; wall-clock times are for people only."""
+
+    epoch: int
+    """Grows with every start of the coordinator."""
+    revision: int
+    """Grows by one with every change. Changes with one revision happened together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One measured speed of the machine."""
+
+    kind: MeasurementKind
+    bytes: int
+    """Moved while measuring. 0 when it could not be measured."""
+    duration: timedelta
+    bytes_per_second: int
+    """0 when it could not be measured."""
+    threads: int
+    block_bytes: int
+    measure_time: datetime
+    note: str
+    """Why it could not be measured, or what makes the figure less than a clean one. Empty: a clean figure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The machine and the coordinator that runs on it."""
+
+    state: MachineState
+    version: str
+    process_id: int
+    start_time: datetime
+    measurements: tuple[Measurement, ...]
+    """The newest of each kind. Empty: nobody has probed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a running operation is."""
+
+    phase: str
+    """For people."""
+    done_bytes: int
+    total_bytes: int
+    """0: not known yet."""
+    bytes_per_second: int | None
+    remaining: timedelta | None
+    """None rather than guessed."""
+    stalled: timedelta | None
+    """How long nothing has moved. None: it moves."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperationMetadata:
+    """What is known about one operation."""
+
+    name: str
+    kind: OperationKind
+    state: OperationState
+    request_id: str
+    """The request that created it; requests that joined it have their own."""
+    principal: str
+    create_time: datetime
+    start_time: datetime | None
+    """None while PENDING, and when it ended before it ran."""
+    end_time: datetime | None
+    attempts: int
+    cancel_requested: bool
+    # Exceptions compare by identity; the state says already whether there is one.
+    error: Error | None = field(compare=False)
+    """Why it FAILED or was CANCELLED."""
+    progress: Progress | None
+    """Never set in events of a watch, nor unless RUNNING."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something that is wrong, or was repaired. It exists while it holds."""
+
+    kind: str
+    severity: Severity
+    message: str
+    advice: str
+    since_time: datetime
+    details: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One named thing in the state."""
+
+    name: str
+    position: Position
+    """When it last changed."""
+    value: Machine | OperationMetadata | Condition | None
+    """None: a kind that is newer than this client."""
+
+    @property
+    def kind(self) -> ResourceKind:
+        """What `value` is."""
+        match self.value:
+            case Machine():
+                return ResourceKind.MACHINE
+            case OperationMetadata():
+                return ResourceKind.OPERATION
+            case Condition():
+                return ResourceKind.CONDITION
+            case None:
+                return ResourceKind.UNSPECIFIED
+
+
+@dataclass(frozen=True, slots=True)
+class MachineStatus:
+    """What is derived about the machine when it is asked for."""
+
+    uptime: timedelta
+    conditions: tuple[Condition, ...]
+    operation_counts: Mapping[OperationState, int]
+    """States with no operation are left out."""
+    watch_streams: int
+    request_ids: int
+    request_ids_limit: int
+    """At this many kept ids new mutations are refused until old ones expire."""
+    oldest_revision: int
+    """A watch can resume from here or later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is known about one resource."""
+
+    name: str
+    position: Position
+    """Of the whole state when this was read: `watch(since=...)` from here misses nothing."""
+    resource: Resource
+    machine: MachineStatus | None
+    """Set for `machine` only."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigEntry:
+    """One setting and where its value came from."""
+
+    key: str
+    value: str
+    """As it would be written in the file. Secrets are `<redacted>`."""
+    origin: ConfigOrigin
+    origin_detail: str
+    """The file and line, variable or flag. Empty for defaults."""
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """What was measured: one for each kind asked for."""
+
+    measurements: tuple[Measurement, ...]
