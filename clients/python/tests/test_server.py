@@ -9,10 +9,12 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TypeVar
 
+import grpc
 import pytest
 
 import hoist
 from hoist import MeasurementKind, OperationState, ResourceKind
+from hoist._proto.v1 import state_service_pb2
 
 from .conftest import Relay, Server
 
@@ -294,3 +296,15 @@ def test_shutdown_ends_watches_and_the_server(server: Server, client: hoist.Clie
     assert server.wait() == 0
     with pytest.raises(hoist.Unreachable):
         client.status()
+
+
+def test_a_plain_grpc_client_needs_no_options_on_the_socket(server: Server) -> None:
+    # gRPC's C core names the path of a Unix socket as the authority; servers commonly reset such streams.
+    with grpc.insecure_channel(server.endpoint) as channel:
+        call = channel.unary_unary(
+            "/hoist.api.v1.StateService/GetStatus",
+            request_serializer=state_service_pb2.GetStatusRequest.SerializeToString,
+            response_deserializer=state_service_pb2.GetStatusResponse.FromString,
+        )
+        for _ in range(3):
+            assert call(state_service_pb2.GetStatusRequest(), timeout=10).status.name == "machine"

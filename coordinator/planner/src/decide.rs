@@ -42,7 +42,7 @@ pub struct Submission {
     pub work: Work,
     /// From acceptance to failure with DEADLINE_EXCEEDED.
     pub deadline: Duration,
-    /// The id to use if a new operation is made.
+    /// The id to use if a new operation is made; it is moved up if it would not sort after all others.
     pub new_id: OperationId,
 }
 
@@ -78,8 +78,10 @@ pub fn submit(state: &State, submission: &Submission, now: Moment, limits: &Limi
         .with("limit", limits.active_operations)
         .retry_after(Duration::from_secs(1)));
     }
+    // Oldest and newest mean the order of ids: it is the order of acceptance, whatever the wall clock does.
+    let newest = state.operations_newest_first(None).next();
     let operation = Operation {
-        id: submission.new_id,
+        id: newest.map_or(submission.new_id, |newest| submission.new_id.sorted_after(newest.id)),
         work: submission.work.clone(),
         state: OperationState::Pending,
         request_id: submission.key.id,
@@ -287,12 +289,18 @@ pub fn expire(state: &State, now: Moment, limits: &Limits, budget: usize) -> Dec
             events.push(Event::OperationForgotten { id });
         }
     }
-    // Ids that made no operation.
+    // Ids that made no operation, or whose operation was lost with a damaged store.
+    let stands_alone = |key: &RequestKey| {
+        state.request(key).is_some_and(|request| match request.answer {
+            Answer::Done => true,
+            Answer::Operation(id) => state.operation(id).is_none(),
+        })
+    };
     events.extend(
         state
             .requests_oldest_first()
             .take_while(|(accepted, _)| old(*accepted))
-            .filter(|(_, key)| state.request(key).is_some_and(|request| request.answer == Answer::Done))
+            .filter(|(_, key)| stands_alone(key))
             .take(budget)
             .map(|(_, key)| Event::RequestForgotten { key: key.clone() }),
     );

@@ -35,19 +35,8 @@ fn key(number: u64) -> RequestKey {
 }
 
 /// A version 7 id, as it is made at this wall-clock time.
-fn id_made_at(milliseconds: u64, random: u64) -> OperationId {
-    OperationId(uuid::Builder::from_unix_timestamp_millis(milliseconds, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).into_uuid())
-        .with_tail(random)
-}
-
-trait Tail {
-    fn with_tail(self, random: u64) -> Self;
-}
-
-impl Tail for OperationId {
-    fn with_tail(self, random: u64) -> Self {
-        Self(Uuid::from_u128(self.0.as_u128() | u128::from(random)))
-    }
+fn id_made_at(milliseconds: u64, random: u8) -> OperationId {
+    OperationId(uuid::Builder::from_unix_timestamp_millis(milliseconds, &[random; 10]).into_uuid())
 }
 
 fn submission(number: u64, new_id: OperationId) -> Submission {
@@ -73,7 +62,8 @@ fn operations_begin_in_the_order_of_their_acceptance_whatever_the_wall_clock_doe
     let accepted: Vec<OperationId> = (1..)
         .zip(clock)
         .map(|(number, at)| {
-            let submitted = submit(&state, &submission(number, id_made_at(at, number)), now, &LIMITS).unwrap();
+            let submission = submission(number.into(), id_made_at(at, number));
+            let submitted = submit(&state, &submission, now, &LIMITS).unwrap();
             state.apply(&submitted.events).unwrap();
             submitted.operation
         })

@@ -14,6 +14,25 @@ use crate::{Error, Reason};
 #[serde(transparent)]
 pub struct OperationId(pub Uuid);
 
+impl OperationId {
+    /// This id or, if it does not sort after `other`, one with the same random part that does.
+    ///
+    /// An id begins with the wall-clock time at which it was made, and that clock may have been set back since
+    /// `other` was. Random parts never repeat, so neither does the id, also when `other` is forgotten later.
+    #[must_use]
+    pub fn sorted_after(self, other: Self) -> Self {
+        // The version, the variant and what is random lie below the 48 bits of the time in milliseconds.
+        const BELOW_TIME: u32 = 80;
+        const LATEST: u128 = (1 << 48) - 1;
+        if self > other {
+            return self;
+        }
+        let later = (other.0.as_u128() >> BELOW_TIME) + 1;
+        let rest = self.0.as_u128() & ((1 << BELOW_TIME) - 1);
+        Self(Uuid::from_u128((later.min(LATEST) << BELOW_TIME) | rest))
+    }
+}
+
 impl fmt::Display for OperationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.hyphenated().fmt(f)

@@ -327,8 +327,7 @@ impl Model {
             .collect();
         let forgotten = oldest_first(&orphans, budget, |key| after.request(key).is_none());
 
-        let overdue =
-            |op: &Op| op.value.state == OperationState::Pending && op.value.deadline <= now.service;
+        let overdue = |op: &Op| op.value.state == OperationState::Pending && op.value.deadline <= now.service;
         let failed = |op: &Op| Outcome::Failed(error(Reason::DeadlineExceeded, op.value.id));
         let changed = self.end_all(overdue, failed, now) || !gone.is_empty() || !forgotten.is_empty();
         self.operations.retain(|op| !gone.contains(&op.value.id));
@@ -420,12 +419,8 @@ impl Model {
                 Answer::Operation(id) => Some(id),
                 Answer::Done => None,
             };
-            let kept = Request {
-                key: kept.key.clone(),
-                content: kept.content,
-                operation,
-                accepted: kept.accepted,
-            };
+            let kept =
+                Request { key: kept.key.clone(), content: kept.content, operation, accepted: kept.accepted };
             assert_eq!(kept, *request);
         }
         for op in &self.operations {
@@ -466,7 +461,11 @@ fn oldest_first<T: Clone>(
     is_gone: impl Fn(&T) -> bool,
 ) -> Vec<T> {
     let gone: Vec<_> = candidates.iter().filter(|(_, item)| is_gone(item)).collect();
-    assert_eq!(gone.len(), candidates.len().min(budget), "what is old enough goes, as far as the budget allows");
+    assert_eq!(
+        gone.len(),
+        candidates.len().min(budget),
+        "what is old enough goes, as far as the budget allows"
+    );
     let youngest_gone = gone.iter().map(|(since, _)| *since).max();
     for (since, _) in candidates.iter().filter(|(_, item)| !is_gone(item)) {
         assert!(youngest_gone.is_none_or(|gone| gone <= *since), "an older one stayed");
