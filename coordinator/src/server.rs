@@ -149,7 +149,7 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
         draining.clone(),
         connections.clone(),
     );
-    let at = Ready { socket: bound.socket, listen: bound.listen };
+    let at = Ready { socket: bound.socket.path.clone(), listen: bound.listen };
     process.tasks.spawn("accept unix", OnError::Shutdown, listener.clone().serve_unix(bound.unix));
     if let Some(tcp) = bound.tcp {
         process.tasks.spawn("accept tcp", OnError::Shutdown, listener.serve_tcp(tcp));
@@ -163,6 +163,8 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
     health.set_service_status("", ServingStatus::NotServing).await;
     control.drain().await;
     draining.trigger("the server is stopping");
+    // While the store is still locked: nobody else can have bound the name meanwhile.
+    bound.socket.remove();
     let grace = stop.grace.get().copied().unwrap_or(settings.shutdown_grace);
     if tokio::time::timeout(grace, operations.wait_open()).await.is_err() {
         warn!(operations = ?operations.holders(), "grace period is over: telling operations to stop");
@@ -175,8 +177,6 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
     if tokio::time::timeout(LAST_WORDS, owner_thread.join()).await.is_err() {
         warn!("the store is still busy: leaving without its export");
     }
-    // Only if it is still ours: after a stall another server may have taken the place over.
-    let _ = std::fs::remove_file(&at.socket);
     info!("stopped");
     Ok(())
 }

@@ -105,6 +105,9 @@ fn flags(args: &ServeArgs) -> Vec<FlagValue> {
 /// What a server started with these flags here would run with.
 pub(crate) fn offline(args: &ServeArgs) -> Result<Vec<Setting>> {
     let loaded = load(args)?;
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
     Ok(loaded
         .entries
         .into_iter()

@@ -340,7 +340,7 @@ impl History {
     fn finish(&mut self, operation: u8, outcome: u8) {
         // Mostly what runs; now and then what never did, or has ended long ago.
         let running = self.state.active_operations().find(|op| op.state == OperationState::Running);
-        let id = running.filter(|_| operation % 4 != 0).map_or_else(|| self.pick(operation), |op| op.id);
+        let id = running.filter(|_| !operation.is_multiple_of(4)).map_or_else(|| self.pick(operation), |op| op.id);
         let outcome = match outcome {
             0 => Outcome::Failed(Error::new(Reason::ProbeFailed, "the disk is gone")),
             1 => Outcome::Failed(Error::new(Reason::DeadlineExceeded, "too slow")),
@@ -411,7 +411,7 @@ fn check_delta(before: &State, after: &State, delta: &Delta) {
 }
 
 fn key(method: &str, number: u8) -> RequestKey {
-    let principal = if number % 2 == 0 { Principal::Uid(1) } else { Principal::Loopback };
+    let principal = if number.is_multiple_of(2) { Principal::Uid(1) } else { Principal::Loopback };
     RequestKey { principal, method: method.into(), id: RequestId(Uuid::from_u128(u128::from(number / 2))) }
 }
 

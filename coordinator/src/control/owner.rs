@@ -202,21 +202,35 @@ impl Owner {
 
     /// Serves commands until [`Command::Stop`], or until every handle is gone.
     pub fn run(mut self) {
-        let mut batch = Vec::with_capacity(BATCH);
         while let Some(first) = self.commands.blocking_recv() {
-            batch.push(first);
-            while batch.len() < BATCH {
-                let Ok(next) = self.commands.try_recv() else { break };
-                batch.push(next);
-            }
-            let stop = batch.iter().any(|command| matches!(command, Command::Stop));
-            self.serve(&mut batch);
-            if stop {
+            if self.serve_with_waiting(first) {
                 break;
             }
         }
         self.export_now();
         info!(position = %self.state.position(), "control stopped");
+    }
+
+    /// Serves what waits now, as one batch, and returns; `false` when nothing waited. In place of [`Self::run`], for
+    /// those who decide themselves when the owner takes its turn: a simulation, where a seed is to be a history.
+    pub fn take_turn(&mut self) -> bool {
+        let first = self.commands.try_recv();
+        first.is_ok_and(|first| {
+            self.serve_with_waiting(first);
+            true
+        })
+    }
+
+    /// Serves a command with those that wait behind it. Whether the thread is to end.
+    fn serve_with_waiting(&mut self, first: Command) -> bool {
+        let mut batch = vec![first];
+        while batch.len() < BATCH {
+            let Ok(next) = self.commands.try_recv() else { break };
+            batch.push(next);
+        }
+        let stop = batch.iter().any(|command| matches!(command, Command::Stop));
+        self.serve(batch);
+        stop
     }
 
     fn now(&self) -> Moment {
@@ -226,18 +240,18 @@ impl Owner {
     }
 
     /// Decides a batch against a draft and carries it out.
-    fn serve(&mut self, batch: &mut Vec<Command>) {
+    fn serve(&mut self, batch: Vec<Command>) {
         if batch.iter().any(|command| matches!(command, Command::Tick)) {
             self.recover_storage();
             self.export_if_due();
         }
         let now = self.now();
         if self.storage.readonly().is_some() {
-            self.serve_readonly(batch.drain(..), now);
+            self.serve_readonly(batch, now);
             return;
         }
         let mut draft = Draft::of(&self.state);
-        for command in self.owed.drain(..).chain(batch.drain(..)) {
+        for command in self.owed.drain(..).chain(batch) {
             draft.add(decide(&draft.state, command, now, &self.limits));
         }
         draft.add(Decided::events(hoist_planner::schedule(&draft.state, now)));
@@ -308,31 +322,33 @@ impl Owner {
     }
 
     /// Answers what needs no write, refuses what does, keeps reports for later.
-    fn serve_readonly(&mut self, commands: impl Iterator<Item = Command>, now: Moment) {
+    fn serve_readonly(&mut self, commands: Vec<Command>, now: Moment) {
         for command in commands {
-            let mut decided = decide(&self.state, command, now, &self.limits);
-            if matches!(decided.answer, Answer::Drained(_)) {
-                // Stopping must work. Pending operations are resolved by the next start.
-                decided.events.retain(|event| !event.is_durable());
-            }
-            if decided.events.iter().any(Event::is_durable) {
-                self.refuse(decided);
+            let decided = decide(&self.state, command, now, &self.limits);
+            if decided.events.is_empty() {
+                // Decided on the state as it is: the answer holds.
+                decided.answer.send();
             } else {
-                self.commit_volatile(decided);
+                self.refuse(decided);
             }
         }
     }
 
-    fn refuse(&mut self, decided: Decided) {
+    /// What becomes of a decision when nothing can be written.
+    fn refuse(&mut self, mut decided: Decided) {
         if let Some((id, outcome)) = decided.report {
             self.owed.push_back(Command::Finish { id, outcome });
-        } else if decided.events.iter().any(Event::is_durable) {
+            return;
+        }
+        if matches!(decided.answer, Answer::Drained(_)) {
+            // Stopping must work. Pending operations are resolved by the next start.
+            decided.events.retain(|event| !event.is_durable());
+        }
+        if decided.events.is_empty() || decided.events.iter().any(Event::is_durable) {
+            // Without events: it was decided on a draft that is gone, so its answer may not hold.
             decided.answer.refuse(readonly_error(self.storage.readonly())).send();
-        } else if !decided.events.is_empty() {
-            self.commit_volatile(decided);
         } else {
-            // Decided on a draft that is gone, so what it was told may not hold; a retry will be told what does.
-            decided.answer.refuse(readonly_error(self.storage.readonly())).send();
+            self.commit_volatile(decided);
         }
     }
 

@@ -12,9 +12,26 @@ use tokio::net::{TcpListener, UnixListener};
 pub struct Bound {
     pub unix: UnixListener,
     pub tcp: Option<TcpListener>,
-    pub socket: PathBuf,
+    pub socket: SocketFile,
     /// The real address, also when port 0 was asked for.
     pub listen: Option<SocketAddr>,
+}
+
+/// The socket's name in the file system. Removed when the server ends, if it is still this server's.
+#[derive(Clone, Debug)]
+pub struct SocketFile {
+    pub path: PathBuf,
+    inode: u64,
+}
+
+impl SocketFile {
+    /// Takes the name away. Another server may have put its own socket there since; that one stays.
+    pub fn remove(&self) {
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|facts| facts.ino() == self.inode) {
+            // Left behind, it is a stale socket, which the next start replaces.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// Why the server cannot listen. Each says what to do.
@@ -74,7 +91,8 @@ pub async fn bind(socket: &Path, listen: Option<&str>) -> Result<Bound, BindErro
         None => None,
     };
     let listen = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
-    Ok(Bound { unix: bind_unix(socket)?, tcp, socket: socket.to_owned(), listen })
+    let (unix, socket) = bind_unix(socket)?;
+    Ok(Bound { unix, tcp, socket, listen })
 }
 
 async fn bind_tcp(address: &str) -> Result<TcpListener, BindError> {
@@ -91,7 +109,7 @@ async fn bind_tcp(address: &str) -> Result<TcpListener, BindError> {
     })
 }
 
-fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
+fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), BindError> {
     let shown = || path.display().to_string();
     match std::fs::symlink_metadata(path) {
         Ok(facts) if !facts.file_type().is_socket() => return Err(BindError::NotASocket { path: shown() }),
@@ -105,11 +123,12 @@ fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
     let socket = |cause| BindError::Socket { path: shown(), cause };
     let fresh = path.with_extension(format!("{}.tmp", std::process::id()));
     let listener = UnixListener::bind(&fresh).map_err(socket)?;
-    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))
-        .and_then(|()| std::fs::rename(&fresh, path))
+    let inode = std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))
+        .and_then(|()| std::fs::symlink_metadata(&fresh))
+        .and_then(|facts| std::fs::rename(&fresh, path).map(|()| facts.ino()))
         .inspect_err(|_| drop(std::fs::remove_file(&fresh)))
         .map_err(socket)?;
-    Ok(listener)
+    Ok((listener, SocketFile { path: path.to_owned(), inode }))
 }
 
 #[cfg(test)]
@@ -138,7 +157,13 @@ mod tests {
         let first = bind(&path, None).await.unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert!(matches!(bind(&path, None).await, Err(BindError::SocketInUse { .. })));
+        let of_the_first = first.socket.clone();
         drop(first);
+        let second = bind(&path, None).await.unwrap();
+        of_the_first.remove();
+        assert!(path.exists(), "a server removes no socket but its own");
+        second.socket.remove();
+        assert!(!path.exists());
         bind(&path, None).await.unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "mine").unwrap();

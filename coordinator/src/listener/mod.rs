@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 use crate::api::Guard;
 use crate::settings::ListenerLimits;
 
-pub use bind::{BindError, Bound, bind, prepare_directory};
+pub use bind::{BindError, Bound, SocketFile, bind, prepare_directory};
 
 /// What every connection shares.
 #[derive(Clone, Debug)]
