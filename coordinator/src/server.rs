@@ -93,6 +93,9 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
         export_interval: settings.export_interval,
     });
     owner.recover().map_err(ServeError::Recover)?;
+    if let Some(condition) = rebuilt(&opened.recovery, unreadable, &process.clock) {
+        owner.raise(condition);
+    }
     let bound = bind(&settings.socket, settings.listen.as_deref()).await?;
 
     let owner_thread = process
@@ -102,9 +105,6 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
             Ok::<(), Infallible>(())
         })
         .map_err(|error| ServeError::Internal(error.to_string()))?;
-    if let Some(condition) = rebuilt(&opened.recovery, unreadable, &process.clock) {
-        control.raise(condition).await;
-    }
     let operations = Gate::new();
     let runner = Runner::new(
         control.clone(),

@@ -45,13 +45,20 @@ impl Channels {
 /// # Errors
 /// When nobody listens there.
 pub async fn connect(socket: &Path) -> anyhow::Result<Channels> {
+    connect_as(Endpoint::from_static("http://localhost"), socket).await
+}
+
+/// The same, with a client set up by the caller.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_as(endpoint: Endpoint, socket: &Path) -> anyhow::Result<Channels> {
     let socket: PathBuf = socket.to_owned();
     let connector = tower::service_fn(move |_: Uri| {
         let socket = socket.clone();
         async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
     });
-    let channel = Endpoint::from_static("http://localhost").connect_with_connector(connector).await?;
-    Ok(Channels { channel })
+    Ok(Channels { channel: endpoint.connect_with_connector(connector).await? })
 }
 
 /// A fresh request id.

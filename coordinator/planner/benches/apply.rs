@@ -1,6 +1,6 @@
 //! What one change costs as the state grows: the promise is that it does not.
 
-#![expect(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
+#![expect(clippy::unwrap_used, reason = "a benchmark")]
 
 use std::time::Duration;
 

@@ -289,18 +289,12 @@ pub fn expire(state: &State, now: Moment, limits: &Limits, budget: usize) -> Dec
             events.push(Event::OperationForgotten { id });
         }
     }
-    // Ids that made no operation, or whose operation was lost with a damaged store.
-    let stands_alone = |key: &RequestKey| {
-        state.request(key).is_some_and(|request| match request.answer {
-            Answer::Done => true,
-            Answer::Operation(id) => state.operation(id).is_none(),
-        })
-    };
+    // Ids that made no operation.
     events.extend(
         state
             .requests_oldest_first()
             .take_while(|(accepted, _)| old(*accepted))
-            .filter(|(_, key)| stands_alone(key))
+            .filter(|(_, key)| state.request(key).is_some_and(|request| request.answer == Answer::Done))
             .take(budget)
             .map(|(_, key)| Event::RequestForgotten { key: key.clone() }),
     );
@@ -314,9 +308,12 @@ pub fn deadline_exceeded(operation: &Operation) -> Error {
         .with("operation", operation.id)
 }
 
-/// What a start means for operations that the last coordinator left behind: nobody runs them any more.
+/// What a start means for what the last coordinator left behind: nobody runs its operations any more, and a request
+/// whose operation was lost with a damaged store was never made, as far as anybody can tell.
 #[must_use]
 pub fn recover(state: &State, now: Moment) -> Decision {
+    let forgotten =
+        state.orphaned_requests().map(|request| Event::RequestForgotten { key: request.key.clone() });
     state
         .active_operations()
         .map(|operation| {
@@ -327,6 +324,7 @@ pub fn recover(state: &State, now: Moment) -> Decision {
             .with("operation", operation.id);
             ended(operation.id, Outcome::Failed(error), now)
         })
+        .chain(forgotten)
         .collect()
 }
 

@@ -12,7 +12,7 @@ use hoist_domain::{
 };
 use imbl::{OrdMap, OrdSet};
 
-use crate::{Change, Delta, Event, RequestRecord};
+use crate::{Answer, Change, Delta, Event, RequestRecord};
 
 /// A resource with the position of its last change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,6 +202,14 @@ impl State {
             .range((id, RequestKey::least())..)
             .take_while(move |(of, _)| *of == id)
             .map(|(_, key)| key)
+    }
+
+    /// Requests whose operation does not exist. There are none but after a damaged store was rebuilt.
+    pub fn orphaned_requests(&self) -> impl Iterator<Item = &RequestRecord> {
+        self.requests.values().map(Arc::as_ref).filter(|request| match request.answer {
+            Answer::Operation(id) => !self.operations.contains_key(&id),
+            Answer::Done => false,
+        })
     }
 
     /// Recorded requests, oldest first, with the service time of their acceptance.

@@ -70,9 +70,14 @@ enum Step {
     Restart,
 }
 
+/// Milliseconds, in steps so large that something is often due to the very moment.
+fn tenths(most: u64) -> impl Strategy<Value = u64> {
+    (0..=most).prop_map(|tenths| tenths * 100)
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => (0..8_u8, 0..2_u8, 0..4_u8, 0..400_u64, 0..50_u16).prop_map(
+        8 => (0..8_u8, 0..2_u8, 0..4_u8, tenths(5), 0..50_u16).prop_map(
             |(request, content, work, deadline, id_time)| Step::Submit { request, content, work, deadline, id_time }
         ),
         2 => (0..4_u8, 0..2_u8).prop_map(|(request, content)| Step::Record { request, content }),
@@ -81,7 +86,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (any::<u8>(), 0..5_u8).prop_map(|(operation, outcome)| Step::Finish { operation, outcome }),
         6 => Just(Step::Schedule),
         3 => (0..4_usize).prop_map(|budget| Step::Expire { budget }),
-        4 => (0..600_u64, any::<i32>()).prop_map(|(service, wall)| Step::Pass { service, wall: wall.into() }),
+        4 => (tenths(7), any::<i32>()).prop_map(|(service, wall)| Step::Pass { service, wall: wall.into() }),
         1 => (0..6_u8).prop_map(Step::Raise),
         1 => (0..3_u8).prop_map(Step::Clear),
         1 => prop::bool::weighted(0.2).prop_map(|drain| if drain { Step::Drain } else { Step::Schedule }),
@@ -90,11 +95,13 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
-    (1..10_usize, 1..4_usize, 100..1_000_u64).prop_map(|(request_ids, active_operations, retention)| Limits {
-        request_ids,
-        active_operations,
-        retention: Duration::from_millis(retention),
-    })
+    (1..10_usize, 1..4_usize, (1..10_u64).prop_map(|tenths| tenths * 100)).prop_map(
+        |(request_ids, active_operations, retention)| Limits {
+            request_ids,
+            active_operations,
+            retention: Duration::from_millis(retention),
+        },
+    )
 }
 
 /// A state and its model, side by side.
@@ -340,7 +347,8 @@ impl History {
     fn finish(&mut self, operation: u8, outcome: u8) {
         // Mostly what runs; now and then what never did, or has ended long ago.
         let running = self.state.active_operations().find(|op| op.state == OperationState::Running);
-        let id = running.filter(|_| !operation.is_multiple_of(4)).map_or_else(|| self.pick(operation), |op| op.id);
+        let id =
+            running.filter(|_| !operation.is_multiple_of(4)).map_or_else(|| self.pick(operation), |op| op.id);
         let outcome = match outcome {
             0 => Outcome::Failed(Error::new(Reason::ProbeFailed, "the disk is gone")),
             1 => Outcome::Failed(Error::new(Reason::DeadlineExceeded, "too slow")),

@@ -8,7 +8,7 @@ use hoist_domain::{
     ProbeSpec, RequestId, RequestKey, Revision, ServiceTime, WallTime, Work,
 };
 use hoist_planner::{
-    Answer, Event, Limits, Moment, RequestRecord, State, Submission, expire, is_known, schedule, submit,
+    Answer, Event, Limits, Moment, RequestRecord, State, Submission, is_known, recover, schedule, submit,
 };
 use uuid::Uuid;
 
@@ -80,18 +80,21 @@ fn operations_begin_in_the_order_of_their_acceptance_whatever_the_wall_clock_doe
 
 /// A rebuilt store may have lost an operation and kept the requests that led to it.
 #[test]
-fn a_request_whose_operation_is_lost_expires_like_any_other() {
-    let lost = RequestRecord {
-        key: key(1),
+fn a_request_whose_operation_is_lost_is_forgotten_at_the_start() {
+    let request = |number, answer| RequestRecord {
+        key: key(number),
         content: ContentHash([0; 32]),
-        answer: Answer::Operation(id_made_at(1, 1)),
+        answer,
         accepted: ServiceTime(0),
     };
-    let mut state = empty(vec![lost]);
-    let at = |service| Moment { wall: WallTime(0), service: ServiceTime(service) };
-    let day = u64::try_from(DAY.as_millis()).unwrap();
-    assert_eq!(expire(&state, at(day - 1), &LIMITS, 10), [], "not before its time");
-    state.apply(&expire(&state, at(day), &LIMITS, 10)).unwrap();
-    assert!(!is_known(&state, &key(1)));
-    assert_eq!(state.request_count(), 0);
+    let lost = request(1, Answer::Operation(id_made_at(1, 1)));
+    let mut state = empty(vec![lost, request(2, Answer::Done)]);
+    let now = Moment::default();
+    assert_eq!(recover(&state, now), [Event::RequestForgotten { key: key(1) }]);
+    state.apply(&recover(&state, now)).unwrap();
+    assert!(!is_known(&state, &key(1)) && is_known(&state, &key(2)));
+    assert_eq!((state.request_count(), state.requests_oldest_first().count()), (1, 1));
+    let again = submission(1, id_made_at(2, 2));
+    let submitted = submit(&state, &again, now, &LIMITS).unwrap();
+    assert_eq!(submitted.operation, again.new_id, "the id counts as unused");
 }

@@ -1,18 +1,22 @@
 //! AdminService.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use hoist_domain::{OperationId, ProbeSpec, Result, Work};
+use hoist_domain::{Error, OperationId, ProbeSpec, Reason, Result, Work};
 use hoist_planner::Submission;
+use hoist_runtime::OnError;
 use hoist_runtime::config::Origin;
 use hoist_wire::server::v1::admin_service_server::AdminService;
 use hoist_wire::{decode, longrunning, v1};
+use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 use tracing::info;
 use uuid::Uuid;
 
 use super::Api;
 use super::call::{Call, answer, content_hash};
+use crate::operations::Waiting;
 use crate::settings::MAX_GRACE;
 
 const SHORTEST_DEADLINE: Duration = Duration::from_millis(100);
@@ -92,22 +96,40 @@ impl Api {
             deadline: deadline.unwrap_or(ProbeSpec::DEFAULT_DEADLINE),
             new_id: OperationId(Uuid::now_v7()),
         };
+        if message.cancel_on_disconnect
+            && let Some(limit) = wait
+        {
+            let (id, claim) = self.submit_claimed(submission, call).await?;
+            let operation = self.wait(id, Some(limit)).await;
+            claim.answered();
+            return operation;
+        }
         let id = self.control.submit(submission).await?;
         info!(request_id = %call.id, principal = %call.caller.principal, operation = %id, "probe submitted");
-        match wait {
-            Some(limit) if message.cancel_on_disconnect => {
-                let principal = call.caller.principal.clone();
-                let waiting = self.waiters.wait(id, principal, &self.control, &self.tasks);
-                let operation = self.wait(id, Some(limit)).await;
-                waiting.answered();
-                operation
-            }
-            wait => {
-                if !message.cancel_on_disconnect {
-                    self.waiters.want(id, &self.control);
-                }
-                self.wait(id, Some(wait.unwrap_or_default())).await
-            }
+        if !message.cancel_on_disconnect {
+            self.waiters.want(id, &self.control);
         }
+        self.wait(id, Some(wait.unwrap_or_default())).await
+    }
+
+    /// Submits, and claims the operation for a caller who wants it only as long as they wait. On a task of its own,
+    /// so that a caller who goes away at any moment leaves no operation behind that nobody claims.
+    async fn submit_claimed<T: Sync>(
+        &self,
+        submission: Submission,
+        call: &Call<T>,
+    ) -> Result<(OperationId, Waiting)> {
+        let (send, receive) = oneshot::channel();
+        let (api, principal, request_id) = (self.clone(), call.caller.principal.clone(), call.id);
+        self.tasks.spawn("submit", OnError::Log, async move {
+            let submitted = api.control.submit(submission).await.map(|id| {
+                info!(%request_id, %principal, operation = %id, "probe submitted");
+                (id, api.waiters.wait(id, principal, &api.control, &api.tasks))
+            });
+            // A caller who is gone already drops the claim here.
+            drop(send.send(submitted));
+            Ok::<(), Infallible>(())
+        });
+        receive.await.map_err(|_| Error::new(Reason::Internal, "the submission was lost; report this"))?
     }
 }

@@ -1,17 +1,22 @@
 //! What stands before every handler, on every listener: policy, bounds, deadline, and a net for panics.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use hoist_domain::{Error, Principal, Reason};
 use hoist_runtime::{Tasks, panic_message};
 use http::{HeaderMap, Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::sync::Semaphore;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service;
@@ -72,16 +77,10 @@ impl Guard {
                 },
             };
             drop(place);
+            let net = Net { method, tasks: guard.tasks };
             match outcome {
-                Ok(response) => response,
-                Err(panic) => {
-                    guard.tasks.record_panic(method, panic_message(panic.as_ref()));
-                    let error = Error::new(
-                        Reason::Internal,
-                        format!("{method} failed by a defect of Hoist; report it with the server's log"),
-                    );
-                    Ok(refuse(&error).into_http())
-                }
+                Ok(Ok(response)) => Ok(response.map(|body| Body::new(Caught { body: Some(body), net }))),
+                Err(panic) => Ok(net.catch(panic.as_ref())),
             }
         }
     }
@@ -116,6 +115,61 @@ impl Guard {
             Lane::Wait | Lane::Stream | Lane::Vital => None,
         };
         Ok((method, place))
+    }
+}
+
+/// What becomes of a panic in a call.
+struct Net {
+    method: &'static str,
+    tasks: Tasks,
+}
+
+impl Net {
+    fn catch(&self, panic: &(dyn Any + Send)) -> Response<Body> {
+        self.tasks.record_panic(self.method, panic_message(panic));
+        let error = Error::new(
+            Reason::Internal,
+            format!("{} failed by a defect of Hoist; report it with the server's log", self.method),
+        );
+        refuse(&error).into_http()
+    }
+}
+
+/// The body of a response. A stream runs here, long after its handler has returned: without this, its panic would
+/// be a reset to the caller and nothing to anybody else.
+struct Caught {
+    /// Dropped once it has panicked.
+    body: Option<Body>,
+    net: Net,
+}
+
+impl hyper::body::Body for Caught {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        match catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(context))) {
+            Ok(polled) => polled,
+            Err(panic) => {
+                self.body = None;
+                let mut trailers = std::mem::take(self.net.catch(panic.as_ref()).headers_mut());
+                // The headers are out already; this one is not for trailers.
+                trailers.remove(http::header::CONTENT_TYPE);
+                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
     }
 }
 

@@ -10,6 +10,7 @@ mod operation_filter;
 mod operations;
 mod policy;
 mod state;
+mod watch_body;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -19,8 +20,9 @@ use hoist_runtime::{Clock, Shutdown, Tasks};
 use hoist_wire::server::longrunning::operations_server::OperationsServer;
 use hoist_wire::server::v1::admin_service_server::AdminServiceServer;
 use hoist_wire::server::v1::state_service_server::StateServiceServer;
-use tonic::service::Routes;
+use tonic::service::{LayerExt, Routes};
 use tonic_health::server::HealthReporter;
+use tower::util::MapResponseLayer;
 
 use crate::control::Control;
 use crate::operations::{ProgressBoard, Waiters};
@@ -72,7 +74,9 @@ impl Api {
                 .register_encoded_file_descriptor_set(hoist_wire::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
-        let routes = Routes::new(StateServiceServer::new(self.clone()))
+        let state = MapResponseLayer::new(watch_body::in_place as fn(_) -> _)
+            .named_layer(StateServiceServer::new(self.clone()));
+        let routes = Routes::new(state)
             .add_service(AdminServiceServer::new(self.clone()))
             .add_service(OperationsServer::new(self.clone()))
             .add_service(health)

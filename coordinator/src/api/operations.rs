@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hoist_domain::{Error, Lifecycle, Operation, OperationId, Reason, ResourceName, Result};
+use hoist_domain::{
+    Error, Lifecycle, Operation, OperationId, OperationState, Progress, Reason, ResourceName, Result,
+};
 use hoist_wire::server::longrunning::operations_server::Operations;
 use hoist_wire::{decode, encode, longrunning};
 use tonic::{Request, Response, Status};
@@ -97,8 +99,13 @@ fn not_kept(id: OperationId) -> Error {
 
 impl Api {
     fn shown(&self, operation: &Operation) -> longrunning::Operation {
-        let sample = self.board.sample(operation.id, self.clock.monotonic());
-        encode::operation(operation, sample.as_ref())
+        encode::operation(operation, self.progress(operation).as_ref())
+    }
+
+    /// How far it is, while it runs. Its executor's counters live a moment longer than that.
+    pub(super) fn progress(&self, operation: &Operation) -> Option<Progress> {
+        let runs = operation.state == OperationState::Running;
+        runs.then(|| self.board.sample(operation.id, self.clock.monotonic())).flatten()
     }
 
     /// An operation as it is now.

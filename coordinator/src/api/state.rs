@@ -1,11 +1,9 @@
 //! StateService.
 
-use std::pin::Pin;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
 use hoist_domain::{Error, OperationState, Reason, ResourceName, Result};
-use hoist_wire::frame::WatchFrame;
+use hoist_planner::Resource;
 use hoist_wire::mask::Mask;
 use hoist_wire::server::v1::state_service_server::StateService;
 use hoist_wire::{decode, encode, status, v1};
@@ -13,7 +11,8 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::Api;
-use super::call::{Call, answer, refuse};
+use super::call::{Call, answer};
+use super::watch_body::{self, NoMessages};
 use crate::control::{View, resource};
 use crate::watch::WatchSpec;
 
@@ -65,7 +64,7 @@ impl StateService for Api {
         answer(call.id, result)
     }
 
-    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchFrame, Status>> + Send>>;
+    type WatchStream = NoMessages;
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let call = Call::open(request, |m| &m.request_id)?;
@@ -73,8 +72,7 @@ impl StateService for Api {
             Ok(spec) => self.watcher.open(spec).await,
             Err(error) => Err(error),
         };
-        let stream = opened.map(|frames| Box::pin(frames.map(|frame| frame.map_err(|e| refuse(&e)))) as _);
-        answer(call.id, stream)
+        answer(call.id, opened).map(watch_body::carrying)
     }
 }
 
@@ -101,10 +99,10 @@ impl Api {
             Error::new(Reason::ResourceNotFound, message).with("name", name)
         })?;
         let mut shown = resource(&record);
-        if let (Some(v1::resource::Value::Operation(operation)), ResourceName::Operation(id)) =
-            (&mut shown.value, name)
+        if let (Some(v1::resource::Value::Operation(shown)), Resource::Operation(operation)) =
+            (&mut shown.value, &record.resource)
         {
-            operation.progress = self.board.sample(id, self.clock.monotonic()).as_ref().map(encode::progress);
+            shown.progress = self.progress(operation).as_ref().map(encode::progress);
         }
         let status = v1::Status {
             name: shown.name.clone(),

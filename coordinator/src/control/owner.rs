@@ -200,6 +200,11 @@ impl Owner {
         }
     }
 
+    /// Lets a condition hold from the start, so that nobody who is served can miss it.
+    pub fn raise(&mut self, condition: Condition) {
+        self.commit_volatile(Decided::events(vec![Event::ConditionRaised(Arc::new(condition))]));
+    }
+
     /// Serves commands until [`Command::Stop`], or until every handle is gone.
     pub fn run(mut self) {
         while let Some(first) = self.commands.blocking_recv() {
@@ -269,7 +274,11 @@ impl Owner {
         if !writes.is_empty() {
             let batch =
                 Batch { revision: state.position().revision, service_time: self.now().service, writes };
-            let events = || decided.iter().map(|d| d.events.clone()).filter(|e| !e.is_empty()).collect();
+            // Only these can land in spite of a failure; what is not durable is published at once then.
+            let durable = |decided: &Decided| -> Decision {
+                decided.events.iter().filter(|event| event.is_durable()).cloned().collect()
+            };
+            let events = || decided.iter().map(durable).filter(|events| !events.is_empty()).collect();
             if self.storage.commit(&batch, events).is_err() {
                 return Some(decided);
             }

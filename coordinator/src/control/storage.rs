@@ -122,11 +122,17 @@ pub fn durable_rows(state: &State) -> impl Iterator<Item = hoist_store::Row> + '
     rows::all(state)
 }
 
-/// The state that a store holds, and one line for each row that says nothing to this version.
+/// The state that a store holds, and one line for each row that says nothing: to this version, or without another
+/// row that is lost.
 #[must_use]
 pub fn restore(opened: &Opened, mut machine: Machine) -> (State, Vec<String>) {
     let restored = rows::restore(&opened.rows);
     machine.measurements = restored.measurements;
     let position = Position { epoch: opened.epoch, revision: opened.revision };
-    (State::restore(position, machine, restored.operations, restored.requests), restored.unreadable)
+    let state = State::restore(position, machine, restored.operations, restored.requests);
+    let mut unreadable = restored.unreadable;
+    unreadable.extend(state.orphaned_requests().map(|request| {
+        format!("requests: what request {} made is lost; the id counts as unused", request.key.id)
+    }));
+    (state, unreadable)
 }

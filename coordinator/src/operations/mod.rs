@@ -11,4 +11,4 @@ mod waiters;
 
 pub use progress::{ProgressBoard, ProgressCell};
 pub use runner::{Directories, Runner};
-pub use waiters::Waiters;
+pub use waiters::{Waiters, Waiting};

@@ -31,6 +31,8 @@ pub(super) struct Cursor {
     unsent: Unsent,
     marks: Interval,
     samples: Option<Interval>,
+    /// Something was sent since the marks were last told.
+    has_sent: bool,
     ended: bool,
     _place: OwnedSemaphorePermit,
 }
@@ -87,18 +89,30 @@ impl Cursor {
     ) -> Self {
         let marks = every(spec.mark_interval);
         let samples = spec.progress_interval.map(every);
-        Self { watcher, changes, spec, position, unsent, marks, samples, ended: false, _place: place }
+        Self {
+            watcher,
+            changes,
+            spec,
+            position,
+            unsent,
+            marks,
+            samples,
+            has_sent: false,
+            ended: false,
+            _place: place,
+        }
     }
 
     /// The stream that tonic polls whenever the connection has room for more.
     pub(super) fn into_stream(self) -> impl Stream<Item = Result<WatchFrame>> {
-        stream::unfold(self, |mut cursor| async move {
+        // Boxed: it moves in and out with each message, and is large.
+        stream::unfold(Box::new(self), |mut cursor| async move {
             if cursor.ended {
                 return None;
             }
             let next = cursor.next().await;
             cursor.ended = next.is_err();
-            cursor.marks.reset();
+            cursor.has_sent = true;
             Some((next, cursor))
         })
     }
@@ -110,6 +124,9 @@ impl Cursor {
             }
             if self.refill()? {
                 continue;
+            }
+            if std::mem::take(&mut self.has_sent) {
+                self.marks.reset();
             }
             match self.wait().await {
                 Woken::Changed => {}

@@ -60,15 +60,15 @@ pub(crate) fn open_on(
 
 /// The newest whole commit in the file, which from here on is the one that counts.
 fn read_newest(backend: &Arc<dyn StorageBackend>) -> Result<Contents, Finding> {
-    let recorded = inspect(backend.clone(), Slot::Recorded);
-    if matches!(recorded, Err(Finding::Newer(_) | Finding::Unreadable(_)))
-        || !header::other_is_newer(backend.as_ref())
-    {
-        return recorded;
+    // Of a slot that does not verify not even the number is to be believed: the other one may be the older commit,
+    // and taking it would undo an acknowledged one without a word. That is for the salvage, which says so.
+    let recorded = inspect(backend.clone(), Slot::Recorded)?;
+    if !header::other_is_newer(backend.as_ref()) {
+        return Ok(recorded);
     }
-    let Ok(other) = inspect(backend.clone(), Slot::Other) else { return recorded };
-    if recorded.as_ref().is_ok_and(|recorded| recorded.head.revision >= other.head.revision) {
-        return recorded;
+    let Ok(other) = inspect(backend.clone(), Slot::Other) else { return Ok(recorded) };
+    if recorded.head.revision >= other.head.revision {
+        return Ok(recorded);
     }
     let switched = header::switch(backend.as_ref())
         .map_err(|error| Fault::new(Call::Write, disk::STORE, &error))
@@ -214,6 +214,13 @@ fn join(salvaged: &Salvaged, export: Option<&Export>) -> (Joined, Vec<String>) {
         }
         if let Some(found) = salvaged.tables.get(&table) {
             account(table, found, &rows, &mut lost);
+        }
+        if let (true, Some(head)) = (salvaged.is_of_other_slot, salvaged.head) {
+            lost.push(format!(
+                "{}: rows are as of revision {}: a later commit is not readable, and what it changed is lost",
+                table.as_str(),
+                head.revision
+            ));
         }
     }
     (rows, lost)

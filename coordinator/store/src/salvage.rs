@@ -12,7 +12,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Sto
 use crate::Table;
 use crate::export;
 use crate::frame::{Head, Stored, decode_value, definition};
-use crate::header;
+use crate::header::{self, Slot};
 use crate::inspect::{Finding, check_schema, open_overlay, read_head, with_overlay};
 
 /// What could be read of one table.
@@ -34,11 +34,26 @@ pub(crate) struct Salvaged {
     pub(crate) tables: BTreeMap<Table, SalvagedTable>,
     /// Why nothing at all could be read.
     pub(crate) unreadable: Option<String>,
+    /// The commit that counts was not readable, and this is the other one: most likely the one before.
+    pub(crate) is_of_other_slot: bool,
 }
 
 /// `wanted` are keys to ask for one by one where a walk did not get through.
 pub(crate) fn salvage(backend: &Arc<dyn StorageBackend>, wanted: &export::Rows) -> Result<Salvaged, Finding> {
-    let source = Source { backend, least_len: header::stated_len(backend.as_ref()).unwrap_or(0) };
+    let recorded = salvage_slot(backend, Slot::Recorded, wanted)?;
+    if recorded.unreadable.is_none() {
+        return Ok(recorded);
+    }
+    let other = salvage_slot(backend, Slot::Other, wanted)?;
+    Ok(if other.unreadable.is_none() { Salvaged { is_of_other_slot: true, ..other } } else { recorded })
+}
+
+fn salvage_slot(
+    backend: &Arc<dyn StorageBackend>,
+    slot: Slot,
+    wanted: &export::Rows,
+) -> Result<Salvaged, Finding> {
+    let source = Source { backend, slot, least_len: header::stated_len(backend.as_ref()).unwrap_or(0) };
     let mut salvaged = Salvaged::default();
     let survey = source.read(|db| {
         // Asked first and for one thing only: a newer build's store is not ours to take apart.
@@ -75,12 +90,16 @@ fn go_on<T>(result: Result<T, Finding>) -> Result<Result<T, Finding>, Finding> {
 
 struct Source<'a> {
     backend: &'a Arc<dyn StorageBackend>,
+    slot: Slot,
     least_len: u64,
 }
 
 impl Source<'_> {
     fn read<T>(&self, work: impl FnOnce(&Database) -> Result<T, Finding>) -> Result<T, Finding> {
         with_overlay(self.backend.clone(), self.least_len, |overlay| {
+            if self.slot == Slot::Other {
+                header::switch(overlay).map_err(redb::Error::Io)?;
+            }
             let db = open_overlay(overlay)?;
             let result = work(&db);
             overlay.stop();

@@ -4,13 +4,14 @@
 //! of the case plus what the reason means in general (`severity`, `recoverable`, `advice`). Fields in error become a
 //! BadRequest, a delay becomes a RetryInfo.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use hoist_domain::{Error, ErrorKind, ErrorSeverity, Reason, Recovery};
+use hoist_domain::{Error, ErrorKind, ErrorSeverity, FieldViolation, Reason, Recovery};
 use prost::Message;
+use prost_types::Any;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic_types::{StatusExt, pb};
 
 /// ErrorInfo.domain of every error that Hoist makes.
 pub const DOMAIN: &str = "hoist.dev";
@@ -64,36 +65,54 @@ fn clipped(message: &str) -> String {
     format!("{}…", message.get(..end).unwrap_or_default())
 }
 
+/// Wire twin of `google.rpc.ErrorInfo` with its metadata in order. The same error is the same bytes, every time: the
+/// fields of a change are found by comparing encodings, and a repeated request gets the very same answer.
+#[derive(Clone, PartialEq, Eq, Message)]
+struct OrderedErrorInfo {
+    #[prost(string, tag = "1")]
+    reason: String,
+    #[prost(string, tag = "2")]
+    domain: String,
+    #[prost(btree_map = "string, string", tag = "3")]
+    metadata: BTreeMap<String, String>,
+}
+
+fn detail(message_type: &str, message: &impl Message) -> Any {
+    Any { type_url: format!("type.googleapis.com/google.rpc.{message_type}"), value: message.encode_to_vec() }
+}
+
 /// An error as a call's status.
 #[must_use]
 pub fn to_status(error: &Error) -> Status {
-    let reason = error.reason();
-    let mut metadata: HashMap<String, String> =
-        error.metadata().iter().map(|(key, value)| (key.clone(), clipped(value))).collect();
-    metadata.insert("severity".into(), severity(reason.severity()).into());
-    metadata.insert("recoverable".into(), recovery(reason.recovery()).into());
-    metadata.insert("advice".into(), reason.advice().into());
-    let mut details = ErrorDetails::new();
-    details.set_error_info(reason.as_str(), DOMAIN, metadata);
-    for violation in error.fields().iter().take(MAX_FIELDS) {
-        details.add_bad_request_violation(clipped(&violation.field), clipped(&violation.description));
-    }
-    if let Some(delay) = error.retry_delay() {
-        details.set_retry_info(Some(delay));
-    }
-    Status::with_error_details(code(reason.kind()), clipped(error.message()), details)
+    let message = to_proto(error);
+    Status::with_details(code(error.reason().kind()), message.message.clone(), message.encode_to_vec().into())
 }
 
 /// An error as a message inside another one.
 #[must_use]
 pub fn to_proto(error: &Error) -> tonic_types::Status {
-    let status = to_status(error);
-    // The details of a tonic status are an encoded google.rpc.Status; tonic-types has just encoded this one.
-    tonic_types::Status::decode(status.details()).unwrap_or_else(|_| tonic_types::Status {
-        code: status.code().into(),
-        message: status.message().to_owned(),
-        details: Vec::new(),
-    })
+    let reason = error.reason();
+    let mut metadata: BTreeMap<String, String> =
+        error.metadata().iter().map(|(key, value)| (key.clone(), clipped(value))).collect();
+    metadata.insert("severity".into(), severity(reason.severity()).into());
+    metadata.insert("recoverable".into(), recovery(reason.recovery()).into());
+    metadata.insert("advice".into(), reason.advice().into());
+    let info = OrderedErrorInfo { reason: reason.as_str().into(), domain: DOMAIN.into(), metadata };
+    let mut details = vec![detail("ErrorInfo", &info)];
+    if !error.fields().is_empty() {
+        let violation = |violation: &FieldViolation| pb::bad_request::FieldViolation {
+            field: clipped(&violation.field),
+            description: clipped(&violation.description),
+            ..Default::default()
+        };
+        let field_violations = error.fields().iter().take(MAX_FIELDS).map(violation).collect();
+        details.push(detail("BadRequest", &pb::BadRequest { field_violations }));
+    }
+    if let Some(delay) = error.retry_delay() {
+        details
+            .push(detail("RetryInfo", &pb::RetryInfo { retry_delay: Some(crate::encode::duration(delay)) }));
+    }
+    tonic_types::Status { code: code(reason.kind()).into(), message: clipped(error.message()), details }
 }
 
 /// What a client can read from a failed call or operation.
@@ -181,6 +200,15 @@ mod tests {
             assert_eq!(failure.metadata["limit_bytes"], "17179869184");
             assert_eq!(failure.retry_after, Some(Duration::from_millis(250)));
             assert_eq!(failure.message, "bytes: must be at most 16 GiB");
+        }
+    }
+
+    #[test]
+    fn the_same_error_is_the_same_bytes() {
+        let error = (0..8).fold(Error::new(Reason::Internal, "x"), |e, n| e.with(&format!("key{n}"), n));
+        let bytes = to_proto(&error).encode_to_vec();
+        for _ in 0..20 {
+            assert_eq!(to_proto(&error.clone()).encode_to_vec(), bytes);
         }
     }
 

@@ -318,14 +318,13 @@ impl Model {
             })
             .collect();
         let gone = oldest_first(&expired, budget, |id| after.operation(*id).is_none());
-        let exists = |id: OperationId| self.operations.iter().any(|op| op.value.id == id);
-        let orphans: Vec<(ServiceTime, RequestKey)> = self
+        let alone: Vec<(ServiceTime, RequestKey)> = self
             .requests
             .iter()
-            .filter(|request| request.operation.is_none_or(|id| !exists(id)) && old(request.accepted))
+            .filter(|request| request.operation.is_none() && old(request.accepted))
             .map(|request| (request.accepted, request.key.clone()))
             .collect();
-        let forgotten = oldest_first(&orphans, budget, |key| after.request(key).is_none());
+        let forgotten = oldest_first(&alone, budget, |key| after.request(key).is_none());
 
         let overdue = |op: &Op| op.value.state == OperationState::Pending && op.value.deadline <= now.service;
         let failed = |op: &Op| Outcome::Failed(error(Reason::DeadlineExceeded, op.value.id));

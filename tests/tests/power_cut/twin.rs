@@ -1,0 +1,146 @@
+//! A coordinator that never meets a fault: what the one under test must be like once its faults are over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use hoist_domain::{
+    Machine, Measurement, Operation, OperationId, Position, RequestKey, Revision, ServiceTime,
+};
+use hoist_planner::{RequestRecord, State};
+use hoist_store::{Batch, CommitError, ExportError, ExportHeader, Row, Store};
+use hoist_tests::simulation::{Coordinator, World, machine};
+
+/// Everything that must survive. Operations with the revision of their last change.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Durable {
+    pub(crate) operations: BTreeMap<OperationId, (Revision, Operation)>,
+    pub(crate) requests: BTreeMap<RequestKey, RequestRecord>,
+    pub(crate) measurements: Vec<Measurement>,
+}
+
+impl Durable {
+    pub(crate) fn of(state: &State) -> Self {
+        let (operations, requests, measurements) = state.durable();
+        let revision = |id| {
+            let record = state.record(hoist_domain::ResourceName::Operation(id));
+            record.map(|record| record.position.revision).unwrap_or_default()
+        };
+        Self {
+            operations: operations
+                .map(|operation| (operation.id, (revision(operation.id), operation.as_ref().clone())))
+                .collect(),
+            requests: requests.map(|request| (request.key.clone(), request.as_ref().clone())).collect(),
+            measurements: measurements.to_vec(),
+        }
+    }
+
+    /// What is not the same in the other one, if anything is.
+    pub(crate) fn differs_from(&self, due: &Self) -> Option<String> {
+        let mut told = String::new();
+        let mut tell = |what: String| told = format!("{told}\n{what}");
+        let ids: BTreeSet<_> = self.operations.keys().chain(due.operations.keys()).collect();
+        for id in ids {
+            let (found, due) = (self.operations.get(id), due.operations.get(id));
+            if found != due {
+                tell(format!("found {found:?}\n  due {due:?}"));
+            }
+        }
+        let keys: BTreeSet<_> = self.requests.keys().chain(due.requests.keys()).collect();
+        for key in keys {
+            let (found, due) = (self.requests.get(key), due.requests.get(key));
+            if found != due {
+                tell(format!("found {found:?}\n  due {due:?}"));
+            }
+        }
+        if self.measurements != due.measurements {
+            tell(format!("found {:?}\n  due {:?}", self.measurements, due.measurements));
+        }
+        (!told.is_empty()).then_some(told)
+    }
+
+    /// The same without revisions, which differ where one coordinator had more to tell than the other.
+    pub(crate) fn content(mut self) -> Self {
+        for (revision, _) in self.operations.values_mut() {
+            *revision = Revision(0);
+        }
+        self
+    }
+}
+
+/// What the last commit of a store says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) revision: Revision,
+    pub(crate) service_time: ServiceTime,
+}
+
+/// Takes every commit, and keeps nothing but its head.
+struct Perfect(Arc<Mutex<Head>>);
+
+impl Store for Perfect {
+    fn commit(&mut self, batch: &Batch) -> Result<(), CommitError> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
+            Head { revision: batch.revision, service_time: batch.service_time };
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> Result<Revision, CommitError> {
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).revision)
+    }
+
+    fn export(&mut self, _: ExportHeader, _: &mut dyn Iterator<Item = Row>) -> Result<(), ExportError> {
+        Ok(())
+    }
+}
+
+/// What a store may hold after a fault.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) state: State,
+    pub(crate) head: Head,
+}
+
+impl Candidate {
+    /// Whether this is what was found.
+    pub(crate) fn is(&self, found: &Coordinator) -> bool {
+        let head = Head { revision: found.restored.position().revision, service_time: found.restored_at };
+        head == self.head && Durable::of(&self.state) == Durable::of(&found.restored)
+    }
+
+    /// The same after a start that has resolved what was left behind.
+    pub(crate) fn recovered(&self, world: &World) -> Result<Self> {
+        let Durable { operations, requests, measurements } = Durable::of(&self.state);
+        // Revisions that held nothing durable are not on the disk.
+        let position = Position { revision: self.head.revision, ..self.state.position() };
+        let machine = Machine { measurements, ..machine(&world.clock) };
+        let state = State::restore(position, machine, operations.into_values(), requests.into_values());
+        Ok(Twin::start(world, state, self.head)?.candidate())
+    }
+}
+
+pub(crate) struct Twin {
+    pub(crate) coordinator: Coordinator,
+    head: Arc<Mutex<Head>>,
+}
+
+impl Twin {
+    /// Begins where a store was opened.
+    pub(crate) fn start(world: &World, state: State, opened: Head) -> Result<Self> {
+        let head = Arc::new(Mutex::new(opened));
+        let coordinator =
+            world.start_with(state, opened.service_time, Box::new(Perfect(Arc::clone(&head))))?;
+        Ok(Self { coordinator, head })
+    }
+
+    /// Begins beside another one.
+    pub(crate) fn of(world: &World, other: &Coordinator) -> Result<Self> {
+        let head = Head { revision: other.restored.position().revision, service_time: other.restored_at };
+        Self::start(world, other.restored.clone(), head)
+    }
+
+    pub(crate) fn candidate(&self) -> Candidate {
+        let head = *self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        Candidate { state: self.coordinator.state(), head }
+    }
+}
