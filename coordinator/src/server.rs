@@ -138,7 +138,7 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
         config: loaded.entries,
         stop: stop.clone(),
     });
-    let (routes, health) = api.routes().map_err(|error| ServeError::Internal(error.to_string()))?;
+    let (routes, mut health) = api.routes().map_err(|error| ServeError::Internal(error.to_string()))?;
     let connections = Gate::new();
     let guard = Guard::new(routes, settings.listener.calls, process.tasks.clone());
     let listener = Listener::new(
@@ -171,6 +171,8 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
         runner.stop_all();
         wait("operations", &operations).await;
     }
+    // Ends the watches of it, which have said NOT_SERVING and have no other end.
+    health.clear_service_status("").await;
     // Their ends are committed, and their waiters answered, before connections are given up.
     wait("connections", &connections).await;
     control.stop().await;

@@ -3,16 +3,20 @@
 
 pub mod bench;
 mod client;
+pub mod inject;
+pub mod ledger;
 mod mirror;
 pub mod oracle;
+pub mod process;
+pub mod quick;
 mod random;
+pub mod raw;
 mod sandbox;
 pub mod simulation;
 pub mod soak;
-mod strace;
 
 pub use client::{Channels, connect, connect_as, request_id};
+pub use ledger::Ledger;
 pub use mirror::Mirror;
 pub use random::Random;
 pub use sandbox::{Sandbox, Server, binary};
-pub use strace::Strace;

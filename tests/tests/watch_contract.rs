@@ -21,7 +21,7 @@ use hoist_wire::{decode, encode, v1};
 use prost::Message;
 
 /// Histories in CI.
-const SEEDS: usize = 300;
+const SEEDS: usize = 200;
 
 /// What happens in one history.
 const STEPS: usize = 120;

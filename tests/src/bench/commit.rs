@@ -1,5 +1,5 @@
 //! What it costs that nothing is acknowledged before it is on disk: one caller, and 32 who share commits. The
-//! mutation is the deletion of a finished operation: one command, one revision, two rows.
+//! mutation is mostly the deletion of a finished operation: one command, one revision, two rows.
 
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
@@ -23,6 +23,8 @@ const SYNCS: usize = 2;
 const BLOCK: [u8; 4096] = [7; 4096];
 
 struct Round {
+    /// Whole lives of an operation: its three mutations together.
+    lives: Vec<Duration>,
     single: Slice,
     shared: Slice,
     /// Of a reader beside the 32.
@@ -41,6 +43,7 @@ pub(super) async fn run(options: &Options) -> Result<Vec<Row>> {
     let mut taken = Vec::new();
     for round in 0..rounds {
         let disk = syncs(sandbox.state_dir(), alone)?;
+        let lives = lives(&connected, options.pick(50, 20)).await?;
         let single = deletions(&connected, 1, &next, alone).await?;
         let done = AtomicBool::new(false);
         let (shared, reader) = tokio::join!(
@@ -52,7 +55,7 @@ pub(super) async fn run(options: &Options) -> Result<Vec<Row>> {
             statuses(&reading, &done)
         );
         if round > 0 {
-            taken.push(Round { single, shared: shared?, reader: reader?, disk });
+            taken.push(Round { lives, single, shared: shared?, reader: reader?, disk });
         }
     }
     Ok(rows(&mut taken))
@@ -72,6 +75,30 @@ async fn deletions(connected: &Channels, callers: usize, next: &Arc<AtomicU32>, 
         }
     });
     slice.await
+}
+
+/// Submits, cancels and deletes the smallest probe there is, so many times; waiting for its end is not counted.
+async fn lives(connected: &Channels, count: u32) -> Result<Vec<Duration>> {
+    let (mut admin, mut operations) = (connected.admin(), connected.operations());
+    let mut took = Vec::new();
+    for _ in 0..count {
+        let probe = v1::ProbeMachineRequest {
+            request_id: request_id(),
+            kinds: vec![v1::MeasurementKind::TmpfsWrite.into()],
+            bytes: 16 << 20,
+            ..v1::ProbeMachineRequest::default()
+        };
+        let begun = now();
+        let name = admin.probe_machine(probe).await?.into_inner().name;
+        operations.cancel_operation(longrunning::CancelOperationRequest { name: name.clone() }).await?;
+        let cancelled = now();
+        let wait = longrunning::WaitOperationRequest { name: name.clone(), timeout: None };
+        operations.wait_operation(wait).await?;
+        let ended = now();
+        operations.delete_operation(longrunning::DeleteOperationRequest { name }).await?;
+        took.push(cancelled.saturating_sub(begun) + now().saturating_sub(ended));
+    }
+    Ok(took)
 }
 
 /// Reads the machine's status, one call after the other, until told that it is enough.
@@ -106,6 +133,7 @@ fn syncs(directory: &Path, count: u32) -> Result<Vec<Duration>> {
 fn rows(rounds: &mut [Round]) -> Vec<Row> {
     let at =
         |rounds: &mut [Round], of: fn(&mut Round) -> f64| -> Vec<f64> { rounds.iter_mut().map(of).collect() };
+    let lives = at(rounds, |round| micros(per_mille(&mut round.lives, 500)));
     let single = at(rounds, |round| micros(round.single.at(500)));
     let disk = at(rounds, |round| micros(per_mille(&mut round.disk, 500)));
     let slow = at(rounds, |round| millis(round.single.at(990)));
@@ -117,6 +145,7 @@ fn rows(rounds: &mut [Round]) -> Vec<Row> {
     let same = |value: &f64| *value;
     let row = |name: &str, unit, values: &[f64]| Row::new(name, unit, Rounds::of(values));
     vec![
+        row("submitting, cancelling and deleting a probe, 1 caller: p50 of the three together", "us", &lives),
         row("deletion, 1 caller: p50", "us", &single)
             .beside(Rounds::of(&disk), Rounds::ratio(&single, &disk, same))
             .note("peer: two writes of 4 KiB, each with fdatasync, in the same directory"),

@@ -26,6 +26,7 @@ pub(super) fn facts(state_dir: &Path) -> Vec<(&'static str, String)> {
             "build",
             if cfg!(debug_assertions) { "DEBUG: these figures mean nothing" } else { "release" }.into(),
         ),
+        ("server", crate::binary().display().to_string()),
         ("processor", format!("{} x {}", cpus.usable, processor())),
         ("memory", memory),
         ("kernel", release),

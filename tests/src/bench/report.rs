@@ -221,8 +221,9 @@ impl Report {
 
     pub(super) fn markdown(&self) -> String {
         let mut text = String::from(
-            "# Benchmarks\n\nWritten by `make bench`; do not edit. Ratios are round against round with the peer in \
-             the same run; values are medians over the rounds, spreads their least and most.\n\n",
+            "# Benchmarks\n\nWritten by `make bench BENCH_FLAGS='--markdown docs/benchmarks.md'`; do not edit. A value is the \
+             median of the rounds, a spread their least and most. A ratio is taken round against round with the peer, \
+             which is an empty call of the same library where the note names no other.\n\n",
         );
         for (name, fact) in &self.facts {
             let _ = writeln!(text, "- {name}: {}", fact.replace('|', "\\|"));

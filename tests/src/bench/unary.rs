@@ -121,7 +121,10 @@ fn compare(socket: &str, callers: usize, [echo, ours @ ..]: &[Side; 3]) -> Vec<R
             .beside(Rounds::each(&echo.rounds, of), Rounds::ratio(&side.rounds, &echo.rounds, of))
         };
         rows.push(row("p50", "us", |r| r.p50).target(Target::RatioAtMost(1.5)));
-        rows.push(row("p99", "ms", |r| r.p99).target(Target::AtMost(1.0)));
+        // Callers that fill all cores queue, and are stopped in the middle of a time slice: then the empty call's
+        // tail is the measure. C1's millisecond beside work is measured in the commit group.
+        let tail = if callers == 1 { Target::AtMost(1.0) } else { Target::RatioAtMost(1.5) };
+        rows.push(row("p99", "ms", |r| r.p99).target(tail));
         rows.push(row("rate", "calls/s", |r| r.per_second).target(Target::RatioAtLeast(0.7)));
         if callers > 1 {
             rows.push(row("server's processor", "us/call", |r| r.processor));

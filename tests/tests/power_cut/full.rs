@@ -28,30 +28,41 @@ const SEEDS: usize = 150;
 const PHASES: u64 = 4;
 
 /// A store on which a commit may land although it is reported as failed for lack of room: after a full disk nobody
-/// knows, until the store is opened anew. The simulated disk is never in this doubt.
+/// knows, until the store is opened anew. A simulated disk leaves that doubt once in ten thousand times.
 struct Doubtful {
     inner: Box<dyn Store>,
     /// Refuses everything, in the words of the real store.
     full: Box<dyn Store>,
-    /// The next commit lands, and is reported as failed.
-    doubt: Arc<AtomicBool>,
+    attempted: Revision,
     in_doubt: bool,
+    doubt: Doubt,
+}
+
+/// What the test and the store tell each other.
+#[derive(Clone, Debug, Default)]
+struct Doubt {
+    /// The next commit lands, and is reported as failed.
+    next: Arc<AtomicBool>,
+    /// The commit that failed has turned out to be there.
+    landed: Arc<AtomicBool>,
 }
 
 impl Doubtful {
-    fn open(disk: &SimulatedDisk) -> Result<(Self, hoist_store::Opened, Arc<AtomicBool>)> {
+    fn open(disk: &SimulatedDisk) -> Result<(Self, hoist_store::Opened, Doubt)> {
         let (inner, opened) = open_simulated(disk)?;
         let other = SimulatedDisk::new();
         let (full, _) = open_simulated(&other)?;
         other.fail_writes(Some(ErrorKind::StorageFull));
-        let doubt = Arc::new(AtomicBool::new(false));
-        Ok((Self { inner, full, doubt: Arc::clone(&doubt), in_doubt: false }, opened, doubt))
+        let doubt = Doubt::default();
+        let attempted = opened.revision;
+        Ok((Self { inner, full, attempted, in_doubt: false, doubt: doubt.clone() }, opened, doubt))
     }
 }
 
 impl Store for Doubtful {
     fn commit(&mut self, batch: &Batch) -> Result<(), CommitError> {
-        if self.doubt.swap(false, Ordering::Relaxed) {
+        self.attempted = batch.revision;
+        if self.doubt.next.swap(false, Ordering::Relaxed) {
             self.inner.commit(batch)?;
             self.in_doubt = true;
         }
@@ -61,6 +72,7 @@ impl Store for Doubtful {
     fn reopen(&mut self) -> Result<Revision, CommitError> {
         let found = self.inner.reopen()?;
         self.in_doubt = false;
+        self.doubt.landed.store(found == self.attempted, Ordering::Relaxed);
         Ok(found)
     }
 
@@ -73,7 +85,7 @@ impl Store for Doubtful {
     }
 }
 
-fn start(world: &World) -> Result<(Coordinator, Arc<AtomicBool>)> {
+fn start(world: &World) -> Result<(Coordinator, Doubt)> {
     let (store, opened, doubt) = Doubtful::open(&world.disk)?;
     let (state, _) = restore(&opened, machine(&world.clock));
     Ok((world.start_with(state, opened.service_time, Box::new(store))?, doubt))
@@ -82,8 +94,8 @@ fn start(world: &World) -> Result<(Coordinator, Arc<AtomicBool>)> {
 /// What the twin gets to hear once the fault is over.
 #[derive(Debug, Default)]
 struct Missed {
-    /// The commit that landed although it was refused.
-    landed: Vec<Request>,
+    /// The commit that failed, in case it landed.
+    attempted: Vec<Request>,
     /// What executors have reported.
     owed: Vec<Request>,
 }
@@ -99,7 +111,7 @@ struct Seen {
 struct History {
     world: World,
     life: Coordinator,
-    doubt: Arc<AtomicBool>,
+    doubt: Doubt,
     twin: Twin,
     ledger: Ledger,
     follower: Follower,
@@ -181,9 +193,8 @@ impl History {
             self.serve_both(&requests)?;
         }
         self.read()?;
-        let lands = self.random.percent(30);
-        if lands {
-            self.doubt.store(true, Ordering::Relaxed);
+        if self.random.percent(30) {
+            self.doubt.next.store(true, Ordering::Relaxed);
         } else {
             self.world.disk.fail_writes_after(self.random.below(12), ErrorKind::StorageFull);
         }
@@ -203,8 +214,8 @@ impl History {
                 Durable::of(&self.life.state()) == Durable::of(&before),
                 "{requests:?} is seen although it was refused"
             );
-            if lands && !was_readonly {
-                missed.landed.clone_from(&requests);
+            if !was_readonly {
+                missed.attempted.clone_from(&requests);
             }
             for (request, reply) in requests.into_iter().zip(replies) {
                 if matches!(request, Request::Finish { .. }) {
@@ -220,7 +231,7 @@ impl History {
             }
         }
         self.world.disk.fail_writes(None);
-        self.doubt.store(false, Ordering::Relaxed);
+        self.doubt.next.store(false, Ordering::Relaxed);
         self.seen.refused += refused.len() as u64;
         let replies = self.serve(&[Request::Tick])?;
         ensure!(!is_readonly(&self.life), "there is room again, and nobody noticed");
@@ -230,8 +241,11 @@ impl History {
 
     /// The fault is over, and these requests were served. The twin hears of what it missed, and must then be the same.
     fn catch_up(&mut self, missed: &mut Missed, requests: &[Request], replies: &[Reply]) -> Result<()> {
-        self.seen.landed += u64::from(!missed.landed.is_empty());
-        self.twin.coordinator.serve(&std::mem::take(&mut missed.landed))?;
+        let attempted = std::mem::take(&mut missed.attempted);
+        if self.doubt.landed.swap(false, Ordering::Relaxed) {
+            self.seen.landed += 1;
+            self.twin.coordinator.serve(&attempted)?;
+        }
         let mut all = std::mem::take(&mut missed.owed);
         let owed = all.len();
         all.extend_from_slice(requests);
@@ -336,7 +350,7 @@ fn a_commit_that_landed_although_it_was_refused_is_published_once() {
         let replies = life.serve(&[Request::Submit(first)])?;
         let Some(Reply::Operation(running)) = replies.first().cloned() else { anyhow::bail!("{replies:?}") };
         ensure!(life.running.contains_key(&running));
-        doubt.store(true, Ordering::Relaxed);
+        doubt.next.store(true, Ordering::Relaxed);
         let condition = Condition {
             kind: ConditionKind::TaskPanicked,
             severity: Severity::Warning,

@@ -245,7 +245,10 @@ fn ledgers(transcript: &[Entry]) -> Result<BTreeMap<u64, Ledger>> {
                     ledger.newest = u64::MAX;
                 }
             }
-            Entry::Ended(reason) => ensure!(reason.is_empty() || reason == "EPOCH_MISMATCH", "{reason}"),
+            // On a busy machine even this one may be too slow: then the ledger knows less, and nothing wrong.
+            Entry::Ended(reason) => {
+                ensure!(["", "EPOCH_MISMATCH", "TOO_SLOW"].contains(&reason.as_str()), "{reason}");
+            }
         }
     }
     Ok(ledgers)

@@ -56,7 +56,9 @@ impl fmt::Display for LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// A wrong setting: the filter's text is not one.
-    #[error("`{filter}` is not a log filter")]
+    #[error(
+        "`{filter}` is not a log filter; accepted: a level such as info, or target=level pairs joined by commas"
+    )]
     Filter {
         filter: String,
         #[source]
