@@ -26,11 +26,11 @@ pub(super) fn facts(state_dir: &Path) -> Vec<(&'static str, String)> {
             "build",
             if cfg!(debug_assertions) { "DEBUG: these figures mean nothing" } else { "release" }.into(),
         ),
-        ("server", crate::binary().display().to_string()),
+        ("server", crate::binary().file_name().unwrap_or_default().display().to_string()),
         ("processor", format!("{} x {}", cpus.usable, processor())),
         ("memory", memory),
         ("kernel", release),
-        ("state directory", format!("{} on {filesystem}", state_dir.display())),
+        ("state directory", format!("on {filesystem}")),
         ("load before", load()),
     ]
 }
