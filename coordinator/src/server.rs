@@ -140,7 +140,7 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
     });
     let (routes, mut health) = api.routes().map_err(|error| ServeError::Internal(error.to_string()))?;
     let connections = Gate::new();
-    let guard = Guard::new(routes, settings.listener.calls, process.tasks.clone());
+    let guard = Guard::new(routes, settings.listener, process.tasks.clone());
     let listener = Listener::new(
         guard,
         settings.listener,

@@ -40,7 +40,7 @@ pub struct ListenerLimits {
     pub streams_per_connection: u32,
     /// Unary calls in flight.
     pub calls: usize,
-    /// From accept to the first request.
+    /// From accept to the first request; also from the headers of a request to the end of its message.
     pub first_request: Duration,
     pub keepalive_interval: Duration,
     pub keepalive_timeout: Duration,
@@ -193,7 +193,7 @@ fn listener(r: &mut Reader) -> ListenerLimits {
         first_request: r.read(
             "listener.first_request",
             Duration::from_secs(10),
-            "a connection that has sent no request by then is closed",
+            "a connection without a request by then is closed, a request that is not whole by then refused",
         ),
         keepalive_interval: r.read(
             "listener.keepalive_interval",

@@ -28,6 +28,9 @@ const FILES: [&str; 9] = [
 /// Calls that change files; always in the log.
 const CHANGES: &str = "pwrite64,fdatasync,fsync,ftruncate,rename";
 
+/// A call over the Unix socket takes a tenth of this.
+const SLOWLY: &str = "10ms";
+
 /// What happens, and where.
 #[derive(Clone, Debug)]
 pub struct Injection<'a> {
@@ -39,6 +42,9 @@ pub struct Injection<'a> {
     pub when: &'a str,
     /// Only calls on the files of this state directory. Unset: all.
     pub within: Option<&'a Path>,
+    /// Other system calls, each of which takes [`SLOWLY`]: long enough for an answer that is given too early to get
+    /// out. Empty: none.
+    pub slow: &'a str,
 }
 
 impl Injection<'_> {
@@ -46,6 +52,9 @@ impl Injection<'_> {
         let mut words = vec!["-o".into(), log.display().to_string(), "-e".into()];
         words.push(format!("trace={CHANGES},{}", self.calls));
         words.extend(["-e".into(), format!("inject={}:{}:when={}", self.calls, self.fault, self.when)]);
+        if !self.slow.is_empty() {
+            words.extend(["-e".into(), format!("inject={}:delay_enter={SLOWLY}", self.slow)]);
+        }
         for file in self.within.iter().flat_map(|directory| FILES.map(|file| directory.join(file))) {
             let path = file.display().to_string();
             words.extend(["-P".into(), path.trim_end_matches('/').to_owned()]);

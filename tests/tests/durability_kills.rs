@@ -3,11 +3,10 @@
 //! The server is the shipped binary; strace kills it before the first, second, third ... system call of each kind
 //! that makes something durable, until what it was doing gets through. The oracle is the client's own ledger.
 
-#![allow(
+#![expect(
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::unnecessary_unwrap,
     reason = "the lint spares only functions marked as tests, not what they share"
 )]
 
@@ -120,7 +119,8 @@ async fn kill_everywhere(step: Step, calls: &[&str]) -> usize {
             ledger.look(&at).await.unwrap();
             let when = nth.to_string();
             let within = Some(place.sandbox.state_dir());
-            let injection = Injection { calls: call, fault: "signal=SIGKILL", when: &when, within };
+            let slow = if *call == "fdatasync" { "pwrite64" } else { "fdatasync" };
+            let injection = Injection { calls: call, fault: "signal=SIGKILL", when: &when, within, slow };
             let tracer = injection.in_thread(server.process_id(), "control").unwrap();
             let acted = step.act(&place, &mut ledger, &at, &name).await;
             if step != Step::Shutdown && acted.is_ok() {
@@ -165,7 +165,7 @@ async fn nothing_is_lost_by_sigkill_at_every_durable_step_of_a_shutdown() {
 fn start_killed(place: &QuickPlace, call: &str, nth: usize) -> Option<Server> {
     let when = nth.to_string();
     let within = Some(place.sandbox.state_dir());
-    let injection = Injection { calls: call, fault: "signal=SIGKILL", when: &when, within };
+    let injection = Injection { calls: call, fault: "signal=SIGKILL", when: &when, within, slow: "" };
     let words = injection.from_the_start();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match Server::spawn(place.sandbox.command_under(&words)) {
@@ -249,7 +249,7 @@ async fn made_by(at: &Channels, id: &str) -> Vec<Operation> {
 /// thing to be written is the answer to the next call.
 fn kill_at_the_answer(server: &Server) -> hoist_tests::inject::Tracer {
     let calls = "writev,sendmsg,sendto";
-    let injection = Injection { calls, fault: "signal=SIGKILL", when: "1", within: None };
+    let injection = Injection { calls, fault: "signal=SIGKILL", when: "1", within: None, slow: "" };
     injection.in_every_thread(server.process_id()).unwrap()
 }
 

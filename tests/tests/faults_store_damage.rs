@@ -1,11 +1,10 @@
 //! A store that was damaged between two runs: the server serves, what it says is true, and what it cannot say any
 //! more it lists. It never starts silently empty.
 
-#![allow(
+#![expect(
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::unnecessary_unwrap,
     reason = "the lint spares only functions marked as tests, not what they share"
 )]
 

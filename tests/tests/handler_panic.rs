@@ -93,7 +93,7 @@ impl Server {
             keepalive_interval: Duration::from_secs(10),
             keepalive_timeout: Duration::from_secs(5),
         };
-        let guard = Guard::new(routes, limits.calls, tasks.clone());
+        let guard = Guard::new(routes, limits, tasks.clone());
         let listener = Listener::new(guard, limits, 1_024, tasks.clone(), shutdown.clone(), Gate::new());
         let bound = bind(&directory.path().join("s"), None).await?;
         tasks.spawn("accept unix", OnError::Shutdown, async move {

@@ -1,10 +1,7 @@
 //! What strangers can do to the listeners, and what the owner can do all the same.
 
-#![allow(
+#![expect(
     clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::unnecessary_unwrap,
     reason = "the lint spares only functions marked as tests, not what they share"
 )]
 
@@ -389,6 +386,12 @@ async fn a_value_that_is_not_known_is_named_by_its_path() {
     let mask = prost_types::FieldMask { paths: vec!["machine.fly".into()] };
     let get = v1::GetStatusRequest { field_mask: Some(mask), ..Default::default() };
     assert_eq!(fields(&at.state().get_status(get).await.unwrap_err()), ["field_mask.paths[0]"]);
+    let batch = v1::BatchGetStatusRequest { names: vec!["machine".into(); 1_001], ..Default::default() };
+    assert_eq!(fields(&at.state().batch_get_status(batch).await.unwrap_err()), ["names"]);
+    let get = v1::GetStatusRequest { request_id: "me".into(), ..Default::default() };
+    let refused = at.state().get_status(get).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(Failure::from(&refused).is(Reason::RequestIdInvalid), "{refused:?}");
     for path in ["/hoist.api.v1.StateService/Fly", "/hoist.api.v2.StateService/GetStatus", "/"] {
         let unknown = raw::post(&at.channel, path, raw::frame(b"")).await.unwrap();
         assert_eq!(unknown.code(), Code::Unimplemented);
@@ -407,7 +410,11 @@ async fn unfinished(at: Channels) -> anyhow::Result<Status> {
 async fn above_its_capacity_the_server_refuses_at_once_and_stays_visible() {
     const CAPACITY: usize = 4;
     let capacity = CAPACITY.to_string();
-    let sandbox = on_tcp(&[("HOIST_LISTENER_CALLS", &capacity)]);
+    let sandbox = on_tcp(&[
+        ("HOIST_LISTENER_CALLS", &capacity),
+        ("HOIST_WATCH_STREAMS", &capacity),
+        ("HOIST_LISTENER_FIRST_REQUEST", "10m"),
+    ]);
     let server = sandbox.start().unwrap();
     let at = Channels::tcp(tcp_address(&server)).await.unwrap();
     status(&at).await.unwrap();
@@ -436,8 +443,16 @@ async fn above_its_capacity_the_server_refuses_at_once_and_stays_visible() {
     took.sort();
     println!("refused after {:?} at the median, {:?} at most", took[took.len() / 2], took[took.len() - 1]);
     assert!(took[took.len() / 2] <= Duration::from_millis(50), "{took:?}");
-    // Watches and waits have places of their own.
-    at.state().watch(v1::WatchRequest::default()).await.unwrap();
+    // Watches have places of their own, and those have an end as well.
+    let mut watches = Vec::new();
+    let refused = loop {
+        match at.state().watch(v1::WatchRequest::default()).await {
+            Ok(watch) => watches.push(watch),
+            Err(refused) => break Failure::from(&refused),
+        }
+    };
+    assert_eq!((watches.len(), refused.code), (CAPACITY, Code::ResourceExhausted));
+    assert!(refused.is(Reason::WatchesExhausted) && refused.retry_after.is_some(), "{refused:?}");
 
     assert_eq!(calls.len(), CAPACITY);
     calls.shutdown().await;
@@ -452,6 +467,30 @@ async fn above_its_capacity_the_server_refuses_at_once_and_stays_visible() {
         }
     };
     assert!(failure.is_none(), "{failure:?}");
+    assert!(is_quiet(&server.kill().unwrap()));
+}
+
+/// N7 and N11 together: what never arrives must not keep others out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_whose_message_never_arrives_gives_its_place_back() {
+    const CAPACITY: usize = 4;
+    let (capacity, patience) = (CAPACITY.to_string(), "300ms");
+    let sandbox = on_tcp(&[("HOIST_LISTENER_CALLS", &capacity), ("HOIST_LISTENER_FIRST_REQUEST", patience)]);
+    let server = sandbox.start().unwrap();
+    let at = Channels::tcp(tcp_address(&server)).await.unwrap();
+    let mut calls = JoinSet::new();
+    for _ in 0..CAPACITY {
+        calls.spawn(unfinished(at.clone()));
+    }
+    let refused = tokio::time::timeout(Duration::from_secs(5), calls.join_all()).await;
+    for refused in refused.expect("they keep their places for ever") {
+        let refused = refused.unwrap();
+        assert_eq!(refused.code(), Code::DeadlineExceeded, "{refused:?}");
+        assert!(Failure::from(&refused).is(Reason::DeadlineExceeded), "{refused:?}");
+    }
+    // Neither the connection nor the owner has to suffer for it.
+    status(&at).await.unwrap();
+    status(&connect(&server.socket).await.unwrap()).await.unwrap();
     assert!(is_quiet(&server.kill().unwrap()));
 }
 
@@ -487,26 +526,25 @@ async fn health_says_that_the_server_drains_before_it_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reflection_lists_every_service() {
+async fn reflection_lists_every_service_on_every_listener() {
     let sandbox = on_tcp(&[]);
     let server = sandbox.start().unwrap();
-    let at = Channels::tcp(tcp_address(&server)).await.unwrap();
-    let request = ServerReflectionRequest {
-        message_request: Some(MessageRequest::ListServices(String::new())),
-        ..Default::default()
-    };
-    let mut reflection = ServerReflectionClient::new(at.channel.clone());
-    let answers = reflection.server_reflection_info(tokio_stream::once(request)).await.unwrap();
-    let answer = answers.into_inner().message().await.unwrap().unwrap();
-    let Some(MessageResponse::ListServicesResponse(listed)) = answer.message_response else {
-        panic!("{answer:?}");
-    };
-    let listed: BTreeSet<String> = listed.service.into_iter().map(|service| service.name).collect();
-    for set in [hoist_wire::FILE_DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET] {
-        for file in prost_types::FileDescriptorSet::decode(set).unwrap().file {
-            for service in &file.service {
-                let name = format!("{}.{}", file.package(), service.name());
-                assert!(listed.contains(&name), "{name} is not in {listed:?}");
+    for at in [connect(&server.socket).await.unwrap(), Channels::tcp(tcp_address(&server)).await.unwrap()] {
+        let message_request = Some(MessageRequest::ListServices(String::new()));
+        let request = ServerReflectionRequest { message_request, ..Default::default() };
+        let mut reflection = ServerReflectionClient::new(at.channel.clone());
+        let answers = reflection.server_reflection_info(tokio_stream::once(request)).await.unwrap();
+        let answer = answers.into_inner().message().await.unwrap().unwrap();
+        let Some(MessageResponse::ListServicesResponse(listed)) = answer.message_response else {
+            panic!("{answer:?}");
+        };
+        let listed: BTreeSet<String> = listed.service.into_iter().map(|service| service.name).collect();
+        for set in [hoist_wire::FILE_DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET] {
+            for file in prost_types::FileDescriptorSet::decode(set).unwrap().file {
+                for service in &file.service {
+                    let name = format!("{}.{}", file.package(), service.name());
+                    assert!(listed.contains(&name), "{name} is not in {listed:?}");
+                }
             }
         }
     }

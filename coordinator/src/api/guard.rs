@@ -15,15 +15,17 @@ use hoist_domain::{Error, Principal, Reason};
 use hoist_runtime::{Tasks, panic_message};
 use http::{HeaderMap, Request, Response};
 use hyper::body::{Frame, Incoming, SizeHint};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service;
 use tracing::{Instrument, debug_span};
 
+use super::arrival::Arrival;
 use super::call::{Caller, refuse};
 use super::policy::{self, Lane};
+use crate::settings::ListenerLimits;
 
 /// The longest deadline that is taken at its word: what a client sends may say centuries.
 const MAX_DEADLINE: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -33,15 +35,21 @@ const MAX_DEADLINE: Duration = Duration::from_secs(30 * 24 * 3600);
 pub struct Guard {
     routes: Routes,
     calls: Arc<Semaphore>,
-    limit: usize,
+    limits: ListenerLimits,
     tasks: Tasks,
 }
 
+/// A call that may go on.
+struct Admitted {
+    method: &'static str,
+    lane: Lane,
+    place: Option<OwnedSemaphorePermit>,
+}
+
 impl Guard {
-    /// At most `limit` calls in flight.
     #[must_use]
-    pub fn new(routes: Routes, limit: usize, tasks: Tasks) -> Self {
-        Self { routes, calls: Arc::new(Semaphore::new(limit)), limit, tasks }
+    pub fn new(routes: Routes, limits: ListenerLimits, tasks: Tasks) -> Self {
+        Self { routes, calls: Arc::new(Semaphore::new(limits.calls)), limits, tasks }
     }
 
     /// Handles one request of one connection. Never fails: a refusal is a response.
@@ -53,13 +61,16 @@ impl Guard {
         let admitted = self.admit(&principal, request.uri().path());
         let guard = self.clone();
         async move {
-            let (method, place) = match admitted {
+            let Admitted { method, lane, place } = match admitted {
                 Ok(admitted) => admitted,
                 Err(error) => return Ok(refuse(&error).into_http()),
             };
             let deadline = deadline(request.headers());
             let span = debug_span!("call", method, %principal);
             request.extensions_mut().insert(Caller { principal, method: method.into() });
+            // What is vital holds no place, and reflection takes requests for as long as its caller has any.
+            let patience = (lane != Lane::Vital).then_some(guard.limits.first_request);
+            let request = request.map(|body| Arrival::within(patience, body));
             let mut routes = guard.routes;
             let handled =
                 AssertUnwindSafe(async move { routes.call(request).await }).catch_unwind().instrument(span);
@@ -85,11 +96,7 @@ impl Guard {
         }
     }
 
-    fn admit(
-        &self,
-        principal: &Principal,
-        path: &str,
-    ) -> Result<(&'static str, Option<tokio::sync::OwnedSemaphorePermit>), Error> {
+    fn admit(&self, principal: &Principal, path: &str) -> Result<Admitted, Error> {
         let Some((method, policy)) = policy::of(path) else {
             let message =
                 "no such method; ask the server's reflection service, or `hoist --help`, for what exists";
@@ -105,16 +112,15 @@ impl Guard {
         }
         let place = match policy.lane {
             Lane::Call => Some(Arc::clone(&self.calls).try_acquire_owned().map_err(|_| {
-                Error::new(
-                    Reason::Overloaded,
-                    format!("{} calls are in flight, which is the limit; try again shortly", self.limit),
-                )
-                .with("limit", self.limit)
-                .retry_after(Duration::from_millis(100))
+                let limit = self.limits.calls;
+                let message = format!("{limit} calls are in flight, which is the limit; try again shortly");
+                Error::new(Reason::Overloaded, message)
+                    .with("limit", limit)
+                    .retry_after(Duration::from_millis(100))
             })?),
             Lane::Wait | Lane::Stream | Lane::Vital => None,
         };
-        Ok((method, place))
+        Ok(Admitted { method, lane: policy.lane, place })
     }
 }
 

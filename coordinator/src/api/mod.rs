@@ -4,6 +4,7 @@
 //! before any of them runs. Reads come from the published view and never wait for the owner.
 
 mod admin;
+mod arrival;
 mod call;
 mod guard;
 mod operation_filter;
