@@ -82,8 +82,11 @@ impl Sandbox {
         command.arg("serve").arg("--state-dir").arg(self.state_dir());
         command.arg("--runtime-dir").arg(self.runtime_dir()).args(&self.flags);
         // Nothing of the developer's own configuration reaches a test.
-        for name in ["HOIST_ENDPOINT", "HOIST_CONFIG", "XDG_CONFIG_HOME"] {
-            command.env_remove(name);
+        command.env_remove("XDG_CONFIG_HOME");
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"HOIST_") {
+                command.env_remove(name);
+            }
         }
         command.env("HOME", self.state_dir()).envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
