@@ -232,7 +232,8 @@ fn parse_uuid(text: &str) -> Option<Uuid> {
 }
 
 /// The start of somebody's text, fit to be shown in a message: one line, no control characters, bounded.
-fn excerpt(text: &str) -> String {
+#[must_use]
+pub fn excerpt(text: &str) -> String {
     const SHOWN_CHARS: usize = 64;
     let mut shown: String =
         text.chars().take(SHOWN_CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();

@@ -8,6 +8,7 @@ mod filter;
 mod id;
 mod lifecycle;
 mod machine;
+mod model;
 mod operation;
 mod quantity;
 mod reason;
@@ -16,13 +17,14 @@ pub use error::{Error, FieldViolation, Result};
 pub use filter::Filter;
 pub use id::{
     ConditionKind, ContentHash, OperationId, Principal, RequestId, RequestKey, ResourceKind, ResourceName,
-    Role,
+    Role, excerpt,
 };
 pub use lifecycle::{
     DeviceState, IllegalTransition, Lifecycle, MachineState, OperationState, ReplicaState, SegmentState,
     WorkerState,
 };
 pub use machine::{Condition, Machine, Measurement, MeasurementKind, Severity};
+pub use model::{BaseModel, Dtype, Finding, FindingKind, ModelFormat, ModelType, Verdict};
 pub use operation::{Operation, OperationOutput, Outcome, ProbeSpec, Progress, Work};
 pub use quantity::{Bytes, Epoch, Generation, ParseBytesError, Position, Revision, ServiceTime, WallTime};
 pub use reason::{ErrorKind, ErrorSeverity, Reason, Recovery};

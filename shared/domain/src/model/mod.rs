@@ -1,0 +1,9 @@
+//! Models: the vocabulary that says what a file is, and what is wrong with it.
+
+mod dtype;
+mod verdict;
+mod vocabulary;
+
+pub use dtype::Dtype;
+pub use verdict::{Finding, FindingKind, Verdict};
+pub use vocabulary::{BaseModel, ModelFormat, ModelType};
