@@ -234,6 +234,7 @@ impl Coordinator {
                     running.told_to_stop = true;
                 }
             }
+            Effect::Drained(reply) => drop(reply.send(())),
             Effect::Ended(id) => {
                 if self.running.contains_key(&id) {
                     bail!("{id} has ended although nobody reported it");

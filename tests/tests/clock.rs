@@ -131,8 +131,7 @@ impl Side {
                 told = format!("{told}\n{} {operation:?}", record.position);
             }
         }
-        let (_, requests, _) = state.durable();
-        let requests: Vec<_> = requests.collect();
+        let requests: Vec<_> = state.requests().collect();
         let running: Vec<_> = self.life.running.values().collect();
         format!("{told}\n{requests:?}\n{running:?}\n{:?}", state.operation_counts())
     }

@@ -34,15 +34,19 @@ async fn serve(loaded: Loaded) -> Result<Exit> {
     let shutdown = Shutdown::new();
     let tasks = Tasks::new(shutdown.clone());
     let signalled = shutdown.clone();
+    let (first, first_signal) = tokio::sync::oneshot::channel();
     tasks.spawn("signals", hoist_runtime::OnError::Log, async move {
         let signal = stop_signal().await;
         signalled.trigger(signal);
+        let _ = first.send(());
         Ok::<(), std::convert::Infallible>(())
     });
     let process = Process { clock: Clock::system(), tasks, shutdown: shutdown.clone() };
     let serving = hoist_coordinator::serve(loaded, process, announce);
     let impatient = async {
         shutdown.triggered().await;
+        // Asked to stop by a call, the task above still waits: the first signal is its own, only the next is one too many.
+        let _ = first_signal.await;
         stop_signal().await
     };
     let ended = tokio::select! {

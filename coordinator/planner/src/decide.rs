@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_domain::{
-    ContentHash, Error, Lifecycle, Operation, OperationId, OperationOutput, OperationState, Outcome,
-    Principal, Reason, RequestKey, ResourceName, Result, ServiceTime, WallTime, Work,
+    Condition, ConditionKind, ContentHash, Error, Lifecycle, Operation, OperationId, OperationOutput,
+    OperationState, Outcome, Principal, Reason, RequestKey, ResourceName, Result, ServiceTime, WallTime,
+    Work,
 };
 
 use crate::{Answer, Event, RequestRecord, State};
@@ -53,8 +54,8 @@ pub struct Submitted {
     pub events: Decision,
 }
 
-/// Judges a submission: a repeated request gets its operation, equal work that is not done is joined, anything else
-/// becomes a new operation if there is room.
+/// Judges a submission: a repeated request gets its operation, equal work that is neither done nor being cancelled
+/// is joined, anything else becomes a new operation if there is room.
 ///
 /// # Errors
 /// REQUEST_ID_REUSED, DRAINING, REQUEST_IDS_EXHAUSTED, OPERATIONS_EXHAUSTED.
@@ -63,7 +64,9 @@ pub fn submit(state: &State, submission: &Submission, now: Moment, limits: &Limi
         return Ok(Submitted { operation, events: Vec::new() });
     }
     admit_request(state, now.service, limits)?;
-    if let Some(same) = state.active_operations().find(|active| active.work == submission.work) {
+    // Work that is being cancelled is no answer to somebody who asks for it now.
+    let same = |active: &&Arc<Operation>| active.work == submission.work && !active.cancel_requested;
+    if let Some(same) = state.active_operations().find(same) {
         let request = recorded(&submission.key, submission.content, Answer::Operation(same.id), now);
         return Ok(Submitted { operation: same.id, events: vec![request] });
     }
@@ -283,7 +286,7 @@ pub fn expire(state: &State, now: Moment, limits: &Limits, budget: usize) -> Dec
     let expired_operations =
         state.ended_oldest_first().take_while(|(ended, _)| old(*ended)).map(|(_, id)| *id).take(budget);
     for id in expired_operations {
-        // Requests that joined late are younger than 24 hours; their operation stays until they are not.
+        // An id is kept as long as any other, also if the limits were raised meanwhile.
         if state.requests_of(id).all(|key| state.request(key).is_none_or(|request| old(request.accepted))) {
             events.extend(state.requests_of(id).map(|key| Event::RequestForgotten { key: key.clone() }));
             events.push(Event::OperationForgotten { id });
@@ -343,4 +346,23 @@ pub fn begin_drain(state: &State, now: Moment) -> Decision {
         .collect();
     events.push(Event::DrainBegan);
     events
+}
+
+/// A condition holds from now on. Said again unchanged, it changes nothing: `since` stays what it was.
+#[must_use]
+pub fn raise(state: &State, mut condition: Condition) -> Decision {
+    if let Some(known) = state.conditions().find(|known| known.kind == condition.kind) {
+        condition.since = known.since;
+        if **known == condition {
+            return Vec::new();
+        }
+    }
+    vec![Event::ConditionRaised(Arc::new(condition))]
+}
+
+/// A condition does not hold any more.
+#[must_use]
+pub fn clear(state: &State, kind: ConditionKind) -> Decision {
+    let holds = state.conditions().any(|known| known.kind == kind);
+    holds.then_some(Event::ConditionCleared(kind)).into_iter().collect()
 }

@@ -10,8 +10,8 @@ mod event;
 mod state;
 
 pub use decide::{
-    Decision, Limits, Moment, Submission, Submitted, begin_drain, cancel, deadline_exceeded, delete, expire,
-    finish, is_known, record, recover, schedule, submit,
+    Decision, Limits, Moment, Submission, Submitted, begin_drain, cancel, clear, deadline_exceeded, delete,
+    expire, finish, is_known, raise, record, recover, schedule, submit,
 };
 pub use event::{Answer, Change, Delta, Event, RequestRecord};
 pub use state::{OperationCounts, Record, Resource, State};

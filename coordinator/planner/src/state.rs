@@ -4,11 +4,12 @@
 //! after each commit, readers keep it as long as they like, and a failed commit is undone by dropping the draft.
 //! `apply` touches what an event names and the indexes over it: its cost does not grow with the state.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use hoist_domain::{
-    Condition, ConditionKind, Lifecycle, Machine, MachineState, Measurement, Operation, OperationId,
-    OperationState, Position, RequestKey, ResourceName, Revision, ServiceTime,
+    Condition, ConditionKind, Lifecycle, Machine, MachineState, Operation, OperationId, OperationState,
+    Position, RequestKey, ResourceName, Revision, ServiceTime,
 };
 use imbl::{OrdMap, OrdSet};
 
@@ -250,16 +251,13 @@ impl State {
         1 + self.conditions.len() + self.operations.len()
     }
 
-    /// Everything durable, for an export.
-    pub fn durable(
-        &self,
-    ) -> (impl Iterator<Item = &Arc<Operation>>, impl Iterator<Item = &Arc<RequestRecord>>, &[Measurement])
-    {
-        (
-            self.operations.values().map(|s| &s.value),
-            self.requests.values(),
-            self.machine.value.measurements.as_slice(),
-        )
+    /// With the position at which each last changed.
+    pub fn operations_with_position(&self) -> impl Iterator<Item = (Position, &Arc<Operation>)> {
+        self.operations.values().map(|stamped| (stamped.position, &stamped.value))
+    }
+
+    pub fn requests(&self) -> impl Iterator<Item = &RequestRecord> {
+        self.requests.values().map(Arc::as_ref)
     }
 
     /// Applies events that happened together, at the next revision. `None` when there are none: a revision is only
@@ -274,6 +272,7 @@ impl State {
         }
         self.position.revision = self.position.revision.next();
         let mut changes: Vec<Change> = Vec::with_capacity(events.len());
+        let mut places: HashMap<ResourceName, usize> = HashMap::with_capacity(events.len());
         for event in events {
             let Some(name) = subject(event) else {
                 self.apply_to_requests(event);
@@ -282,7 +281,8 @@ impl State {
             let before = self.record(name);
             self.apply_to_resource(event);
             let after = self.record(name);
-            match changes.iter_mut().find(|change| change.name == name) {
+            let place = *places.entry(name).or_insert(changes.len());
+            match changes.get_mut(place) {
                 Some(change) => change.after = after,
                 None => changes.push(Change { name, before, after }),
             }

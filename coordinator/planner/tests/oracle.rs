@@ -14,7 +14,6 @@ mod model;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_domain::{
@@ -24,7 +23,7 @@ use hoist_domain::{
 };
 use hoist_planner::{
     Change, Delta, Event, Limits, Moment, Record, RequestRecord, State, Submission, begin_drain, cancel,
-    delete, expire, finish, is_known, record, recover, schedule, submit,
+    clear, delete, expire, finish, is_known, raise, record, recover, schedule, submit,
 };
 use model::{Expected, Model, fingerprint, machine, measurement};
 use proptest::prelude::*;
@@ -187,7 +186,8 @@ impl History {
         let active: Vec<_> = self.state.active_operations().collect();
         for (index, one) in active.iter().enumerate() {
             for other in &active[..index] {
-                assert_ne!(one.work, other.work, "{} and {} are the same work", one.id, other.id);
+                let leaving = one.cancel_requested || other.cancel_requested;
+                assert!(leaving || one.work != other.work, "{} and {} are the same work", one.id, other.id);
             }
         }
         let running = active.iter().filter(|op| op.state == OperationState::Running).count();
@@ -225,14 +225,19 @@ impl History {
                 self.now.wall.0 = wall;
             }
             Step::Raise(number) => {
-                let condition = condition(number);
-                self.apply(&[Event::ConditionRaised(Arc::new(condition.clone()))]);
-                self.model.raise(condition);
+                let condition = Condition { since: self.now.wall, ..condition(number) };
+                let events = self.decide(|state| raise(state, condition.clone()));
+                self.seen.insert(if events.is_empty() { "raised in vain" } else { "raised" });
+                self.apply(&events);
+                self.model.raise(condition.clone());
+                assert_eq!(self.decide(|state| raise(state, condition.clone())), [], "raised again");
             }
             Step::Clear(number) => {
                 let kind = ConditionKind::ALL[usize::from(number) % 3];
-                self.apply(&[Event::ConditionCleared(kind)]);
+                let events = self.decide(|state| clear(state, kind));
+                self.apply(&events);
                 self.model.clear(kind);
+                assert_eq!(self.decide(|state| clear(state, kind)), [], "cleared again");
             }
             Step::Drain => {
                 let events = self.decide(|state| begin_drain(state, self.now));
@@ -368,17 +373,16 @@ impl History {
 
     /// What was durable is handed to a new life, which must look the same but for what was not.
     fn restart(&mut self) {
-        let (operations, requests, measurements) = self.state.durable();
-        let operations: Vec<_> = operations
-            .map(|operation| {
-                let record = self.state.record(ResourceName::Operation(operation.id)).unwrap();
-                (record.position.revision, operation.as_ref().clone())
-            })
+        let operations: Vec<_> = self
+            .state
+            .operations_with_position()
+            .map(|(at, operation)| (at.revision, operation.as_ref().clone()))
             .collect();
-        let requests: Vec<RequestRecord> = requests.map(|request| request.as_ref().clone()).collect();
+        let requests: Vec<RequestRecord> = self.state.requests().cloned().collect();
+        let measurements = self.state.machine().measurements.clone();
         let Position { epoch, revision } = self.state.position();
         let position = Position { epoch: epoch.next(), revision };
-        self.state = State::restore(position, machine(measurements.to_vec()), operations, requests);
+        self.state = State::restore(position, machine(measurements), operations, requests);
         self.model.restart();
         self.model.agree(&self.state);
         let events = self.decide(|state| recover(state, self.now));
@@ -452,7 +456,9 @@ fn histories() -> u32 {
 }
 
 /// What the histories must have come across, taken together: what never happens is not tested.
-const EVERYTHING: [&str; 19] = [
+const EVERYTHING: [&str; 21] = [
+    "raised",
+    "raised in vain",
     "submitted again",
     "joined",
     "accepted",

@@ -1,26 +1,20 @@
 //! AdminService.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
-use hoist_domain::{Error, OperationId, ProbeSpec, Reason, Result, Work};
+use hoist_domain::{OperationId, ProbeSpec, Reason, Result, Work};
 use hoist_planner::Submission;
-use hoist_runtime::OnError;
 use hoist_runtime::config::Origin;
 use hoist_wire::server::v1::admin_service_server::AdminService;
 use hoist_wire::{decode, longrunning, v1};
-use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 use tracing::info;
 use uuid::Uuid;
 
 use super::Api;
 use super::call::{Call, answer, content_hash};
-use crate::operations::Waiting;
+use super::submit::{LONGEST_DEADLINE, Patience, SHORTEST_DEADLINE};
 use crate::settings::MAX_GRACE;
-
-const SHORTEST_DEADLINE: Duration = Duration::from_millis(100);
-const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 
 #[tonic::async_trait]
 impl AdminService for Api {
@@ -71,8 +65,16 @@ impl Api {
     async fn stop_server(&self, call: &Call<v1::ShutdownRequest>) -> Result<v1::ShutdownResponse> {
         let grace =
             decode::bounded_duration("grace", call.message.grace.as_ref(), Duration::ZERO..=MAX_GRACE)?;
-        // A stop that was recorded in an earlier life must not end this one.
-        let fresh = self.control.record(call.key(), content_hash(&grace)).await?;
+        // A stop that was recorded in an earlier life must not end this one. That is all the record is for: a server
+        // that cannot write it, or has no room for it, must stop all the same.
+        let fresh = match self.control.record(call.key(), content_hash(&grace)).await {
+            Ok(fresh) => fresh,
+            Err(error) if error.reason() == Reason::RequestIdReused => return Err(error),
+            Err(error) => {
+                info!(request_id = %call.id, %error, "the request to stop is not recorded");
+                !hoist_planner::is_known(&self.control.view().state, &call.key())
+            }
+        };
         if fresh {
             if let Some(grace) = grace {
                 let _ = self.stop.grace.set(grace);
@@ -96,40 +98,7 @@ impl Api {
             deadline: deadline.unwrap_or(ProbeSpec::DEFAULT_DEADLINE),
             new_id: OperationId(Uuid::now_v7()),
         };
-        if message.cancel_on_disconnect
-            && let Some(limit) = wait
-        {
-            let (id, claim) = self.submit_claimed(submission, call).await?;
-            let operation = self.wait(id, Some(limit)).await;
-            claim.answered();
-            return operation;
-        }
-        let id = self.control.submit(submission).await?;
-        info!(request_id = %call.id, principal = %call.caller.principal, operation = %id, "probe submitted");
-        if !message.cancel_on_disconnect {
-            self.waiters.want(id, &self.control);
-        }
-        self.wait(id, Some(wait.unwrap_or_default())).await
-    }
-
-    /// Submits, and claims the operation for a caller who wants it only as long as they wait. On a task of its own,
-    /// so that a caller who goes away at any moment leaves no operation behind that nobody claims.
-    async fn submit_claimed<T: Sync>(
-        &self,
-        submission: Submission,
-        call: &Call<T>,
-    ) -> Result<(OperationId, Waiting)> {
-        let (send, receive) = oneshot::channel();
-        let (api, principal, request_id) = (self.clone(), call.caller.principal.clone(), call.id);
-        self.tasks.spawn("submit", OnError::Log, async move {
-            let submitted = api.control.submit(submission).await.map(|id| {
-                info!(%request_id, %principal, operation = %id, "probe submitted");
-                (id, api.waiters.wait(id, principal, &api.control, &api.tasks))
-            });
-            // A caller who is gone already drops the claim here.
-            drop(send.send(submitted));
-            Ok::<(), Infallible>(())
-        });
-        receive.await.map_err(|_| Error::new(Reason::Internal, "the submission was lost; report this"))?
+        self.submit(call, submission, Patience { wait, only_while_waiting: message.cancel_on_disconnect })
+            .await
     }
 }

@@ -11,6 +11,7 @@ mod operation_filter;
 mod operations;
 mod policy;
 mod state;
+mod submit;
 mod watch_body;
 
 use std::sync::{Arc, OnceLock};

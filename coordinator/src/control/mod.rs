@@ -75,7 +75,7 @@ pub enum Command {
     },
     /// Time has passed: deadlines, retention, a store that may have recovered, a due export.
     Tick,
-    /// Commit nothing more, export, and end the thread.
+    /// Commit what came with this, export, and end the thread.
     Stop,
 }
 
@@ -127,6 +127,21 @@ impl Control {
     /// RESOURCE_NOT_FOUND, or as [`Self::submit`].
     pub async fn cancel(&self, id: OperationId, by: Principal) -> Result<()> {
         self.ask(|reply| Command::Cancel { id, by, reply }).await?
+    }
+
+    /// Asks an operation to stop when nobody is left to ask again: tries until it is heard, or not needed any more.
+    ///
+    /// # Errors
+    /// RESOURCE_NOT_FOUND, DRAINING.
+    pub async fn cancel_surely(&self, id: OperationId, by: Principal) -> Result<()> {
+        loop {
+            match self.cancel(id, by.clone()).await {
+                Err(error) if matches!(error.reason(), Reason::Overloaded | Reason::StoreReadonly) => {
+                    tokio::time::sleep(error.retry_delay().unwrap_or(Duration::from_secs(1))).await;
+                }
+                heard => return heard,
+            }
+        }
     }
 
     /// Forgets a finished operation.

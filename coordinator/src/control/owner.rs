@@ -40,6 +40,8 @@ pub enum Effect {
     Cancel(OperationId),
     /// Its end is published.
     Ended(OperationId),
+    /// Nothing is started after this; tell who asked, once everything before it has begun.
+    Drained(oneshot::Sender<()>),
 }
 
 /// Everything an owner needs.
@@ -84,8 +86,8 @@ pub struct Owner {
 struct Export {
     interval: Duration,
     last: Duration,
-    /// What the last export held.
-    revision: Revision,
+    /// What the last export of this life held. None was made yet: what the directory has is of unknown age.
+    revision: Option<Revision>,
 }
 
 /// What a command will be told, once its events are durable.
@@ -180,7 +182,7 @@ impl Owner {
                 interval: parts.export_interval,
                 // The first one soon: until there is one, a damaged header means that everything is lost.
                 last: (now + FIRST_EXPORT).saturating_sub(parts.export_interval),
-                revision,
+                revision: None,
             },
         };
         (owner, control, effected)
@@ -286,7 +288,11 @@ impl Owner {
         self.publish(state, &deltas);
         for decided in decided {
             self.carry_out(&decided.events);
-            decided.answer.send();
+            match decided.answer {
+                // Behind the starts that came before it.
+                Answer::Drained(reply) => drop(self.effects.send(Effect::Drained(reply))),
+                answer => answer.send(),
+            }
         }
         None
     }
@@ -304,10 +310,16 @@ impl Owner {
             return;
         }
         let now = self.clock.monotonic();
-        for delta in deltas {
-            self.history.append(EncodedDelta::new(delta), now);
+        let encoded: Vec<EncodedDelta> = deltas.iter().map(EncodedDelta::new).collect();
+        // The view first: whoever got a delta must find what it tells of. Watchers are woken when the history has it.
+        self.view.send_if_modified(|view| {
+            *view = Arc::new(View { state: self.state.clone() });
+            false
+        });
+        for delta in encoded {
+            self.history.append(delta, now);
         }
-        self.view.send_replace(Arc::new(View { state: self.state.clone() }));
+        self.view.send_modify(|_| {});
     }
 
     fn carry_out(&self, events: &[Event]) {
@@ -410,13 +422,14 @@ impl Owner {
     fn export_now(&mut self) {
         self.export.last = self.clock.monotonic();
         let revision = self.state.position().revision;
-        if revision == self.export.revision || self.storage.readonly().is_some() {
+        if Some(revision) == self.export.revision || self.storage.readonly().is_some() {
             return;
         }
         debug!(%revision, "exporting the store");
         let head = Batch { revision, service_time: self.now().service, writes: Vec::new() };
-        self.storage.export(&self.state, &head);
-        self.export.revision = revision;
+        if self.storage.export(&self.state, &head) {
+            self.export.revision = Some(revision);
+        }
     }
 }
 
@@ -453,10 +466,8 @@ fn decide(state: &State, command: Command, now: Moment, limits: &Limits) -> Deci
             let events = hoist_planner::finish(state, id, outcome.clone(), now);
             (Answer::Nobody, events, Some((id, outcome)))
         }
-        Command::Raise(condition) => {
-            (Answer::Nobody, vec![Event::ConditionRaised(Arc::new(condition))], None)
-        }
-        Command::Clear(kind) => (Answer::Nobody, vec![Event::ConditionCleared(kind)], None),
+        Command::Raise(condition) => (Answer::Nobody, hoist_planner::raise(state, condition), None),
+        Command::Clear(kind) => (Answer::Nobody, hoist_planner::clear(state, kind), None),
         Command::Drain { reply } => (Answer::Drained(reply), hoist_planner::begin_drain(state, now), None),
         Command::Tick => (Answer::Nobody, hoist_planner::expire(state, now, limits, EXPIRY_BUDGET), None),
         Command::Stop => (Answer::Nobody, Vec::new(), None),

@@ -46,17 +46,18 @@ pub(super) fn operation_row(operation: &Operation, revision: Revision) -> Row {
     row(Table::Operations, operation_key(operation.id), revision, operation)
 }
 
-pub(super) fn request_row(request: &RequestRecord, revision: Revision) -> Row {
-    row(Table::Requests, request_key(&request.key), revision, request)
+/// Never changes, so when it last did is of no interest.
+pub(super) fn request_row(request: &RequestRecord) -> Row {
+    row(Table::Requests, request_key(&request.key), Revision(0), request)
 }
 
-pub(super) fn measurement_row(measurement: &Measurement, revision: Revision) -> Row {
-    row(Table::Measurements, measurement_key(measurement.kind), revision, measurement)
+/// Part of the machine's record, which has a position of its own in each epoch.
+pub(super) fn measurement_row(measurement: &Measurement) -> Row {
+    row(Table::Measurements, measurement_key(measurement.kind), Revision(0), measurement)
 }
 
 /// What an event changes on disk, given the state after it.
 pub(super) fn write(event: &Event, state: &State) -> Option<Write> {
-    let revision = state.position().revision;
     match event {
         Event::OperationAccepted(operation) => put_operation(operation.id, state),
         Event::OperationStarted { id, .. }
@@ -65,11 +66,11 @@ pub(super) fn write(event: &Event, state: &State) -> Option<Write> {
         Event::OperationForgotten { id } => {
             Some(Write::Delete { table: Table::Operations, key: operation_key(*id) })
         }
-        Event::RequestRecorded(request) => Some(Write::Put(request_row(request, revision))),
+        Event::RequestRecorded(request) => Some(Write::Put(request_row(request))),
         Event::RequestForgotten { key } => {
             Some(Write::Delete { table: Table::Requests, key: request_key(key) })
         }
-        Event::MeasurementTaken(measurement) => Some(Write::Put(measurement_row(measurement, revision))),
+        Event::MeasurementTaken(measurement) => Some(Write::Put(measurement_row(measurement))),
         Event::ConditionRaised(_) | Event::ConditionCleared(_) | Event::DrainBegan => None,
     }
 }
@@ -78,14 +79,13 @@ fn put_operation(id: OperationId, state: &State) -> Option<Write> {
     state.operation(id).map(|operation| Write::Put(operation_row(operation, state.position().revision)))
 }
 
-/// Everything durable in a state, for an export.
+/// Everything durable in a state, for an export: byte for byte the rows that the commits wrote.
 pub(super) fn all(state: &State) -> impl Iterator<Item = Row> + '_ {
-    let revision = state.position().revision;
-    let (operations, requests, measurements) = state.durable();
+    let operations = state.operations_with_position();
     operations
-        .map(move |operation| operation_row(operation, revision))
-        .chain(requests.map(move |request| request_row(request, revision)))
-        .chain(measurements.iter().map(move |measurement| measurement_row(measurement, revision)))
+        .map(|(position, operation)| operation_row(operation, position.revision))
+        .chain(state.requests().map(request_row))
+        .chain(state.machine().measurements.iter().map(measurement_row))
 }
 
 /// Reads rows back. A row that cannot be read is reported, never guessed.
@@ -96,6 +96,8 @@ pub(super) fn restore(rows: &[Row]) -> Restored {
             Table::Operations => parse::<Operation>(row).map(|kept| restored.operations.push(kept)),
             Table::Requests => parse(row).map(|(_, request)| restored.requests.push(request)),
             Table::Measurements => parse(row).map(|(_, measurement)| restored.measurements.push(measurement)),
+            // Nothing writes any yet.
+            Table::Models => Ok(()),
         };
         if let Err(error) = read {
             restored.unreadable.push(format!(

@@ -105,15 +105,17 @@ impl Storage {
         }
     }
 
-    /// Writes everything durable beside the store. A failure costs the copy, not the store.
-    pub(super) fn export(&mut self, state: &State, batch_head: &Batch) {
+    /// Writes everything durable beside the store; whether that is done. A failure costs the copy, not the store.
+    pub(super) fn export(&mut self, state: &State, batch_head: &Batch) -> bool {
         let header = hoist_store::ExportHeader {
             revision: batch_head.revision,
             service_time: batch_head.service_time,
         };
-        if let Err(cause) = self.store.export(header, &mut rows::all(state)) {
+        let written = self.store.export(header, &mut rows::all(state));
+        if let Err(cause) = &written {
             warn!(%cause, "export of the store failed; the store itself is not affected");
         }
+        written.is_ok()
     }
 }
 

@@ -121,7 +121,7 @@ fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), BindError> {
     }
     // Under a name of its own until its mode is right: at no moment can others connect.
     let socket = |cause| BindError::Socket { path: shown(), cause };
-    let fresh = path.with_extension(format!("{}.tmp", std::process::id()));
+    let fresh = path.with_file_name(format!(".{}", std::process::id()));
     let listener = UnixListener::bind(&fresh).map_err(socket)?;
     let inode = std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))
         .and_then(|()| std::fs::symlink_metadata(&fresh))

@@ -91,6 +91,7 @@ impl Runner {
                     }
                 }
                 Effect::Ended(id) => self.waiters.forget(id),
+                Effect::Drained(reply) => drop(reply.send(())),
             }
         }
         Ok(())

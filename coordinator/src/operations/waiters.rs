@@ -92,10 +92,8 @@ impl Drop for Waiting {
             return;
         }
         let (control, id, by) = (self.control.clone(), self.id, self.by.clone());
-        self.tasks.spawn(
-            "cancel abandoned operation",
-            OnError::Log,
-            async move { control.cancel(id, by).await },
-        );
+        self.tasks.spawn("cancel abandoned operation", OnError::Log, async move {
+            control.cancel_surely(id, by).await
+        });
     }
 }

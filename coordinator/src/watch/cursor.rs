@@ -112,7 +112,6 @@ impl Cursor {
             }
             let next = cursor.next().await;
             cursor.ended = next.is_err();
-            cursor.has_sent = true;
             Some((next, cursor))
         })
     }
@@ -120,6 +119,7 @@ impl Cursor {
     async fn next(&mut self) -> Result<WatchFrame> {
         loop {
             if let Some(frame) = self.take_unsent() {
+                self.has_sent = true;
                 return Ok(frame);
             }
             if self.refill()? {
@@ -131,6 +131,7 @@ impl Cursor {
             match self.wait().await {
                 Woken::Changed => {}
                 Woken::MarkDue => {
+                    self.has_sent = true;
                     return Ok(WatchFrame::of_mark(&v1::Mark {
                         position: Some(encode::position(self.position)),
                     }));

@@ -78,8 +78,15 @@ impl Connection {
         })
     }
 
+    /// The first write of an opening: a new head, and what an older layout lacks.
     pub(crate) fn write_head(&self, head: Head) -> Result<(), Fault> {
-        self.write(|transaction| put_head(transaction, head))
+        self.write(|transaction| {
+            transaction.open_table(META)?.insert(SCHEMA_KEY, encode_schema(SCHEMA_VERSION).as_slice())?;
+            for table in Table::ALL {
+                transaction.open_table(definition(table))?;
+            }
+            put_head(transaction, head)
+        })
     }
 
     /// Everything a new store starts with, in one transaction: a store that has a head is complete.

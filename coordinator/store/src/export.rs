@@ -15,7 +15,7 @@ use hoist_domain::{Epoch, Position, Revision, ServiceTime};
 use crate::disk::{Disk, EXPORT};
 use crate::fault::Fault;
 use crate::frame::Head;
-use crate::{Row, SCHEMA_VERSION, Table};
+use crate::{OLDEST_SCHEMA, Row, SCHEMA_VERSION, Table};
 
 const MAGIC: &[u8; 8] = b"HOISTEXP";
 const ROW: u8 = 1;
@@ -95,8 +95,10 @@ fn decode(bytes: &[u8]) -> ExportFile {
         return ExportFile::Damaged;
     }
     match read_schema(body) {
-        Some(SCHEMA_VERSION) => decode_body(body).map_or(ExportFile::Damaged, ExportFile::Good),
         Some(version) if version > SCHEMA_VERSION => ExportFile::Newer(version),
+        Some(version) if version >= OLDEST_SCHEMA => {
+            decode_body(body).map_or(ExportFile::Damaged, ExportFile::Good)
+        }
         _ => ExportFile::Damaged,
     }
 }

@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, StorageBackend};
 
-use crate::SCHEMA_VERSION;
-use crate::Table;
 use crate::fault::Fault;
 use crate::frame::{HEAD_KEY, Head, META, SCHEMA_KEY, Stored, decode_schema, decode_value, definition};
 use crate::header::{self, Slot};
 use crate::overlay::Overlay;
 use crate::quiet;
+use crate::{OLDEST_SCHEMA, SCHEMA_VERSION, Table};
 
 /// Everything in a database that is as it should be.
 #[derive(Debug)]
@@ -58,11 +57,11 @@ pub(crate) fn inspect(backend: Arc<dyn StorageBackend>, slot: Slot) -> Result<Co
 }
 
 fn examine(db: &mut Database) -> Result<Contents, Finding> {
-    check_schema(db)?;
+    let schema = check_schema(db)?;
     if !db.check_integrity()? {
         return Err(Finding::Damaged("the check found pages that do not belong together".to_owned()));
     }
-    load(db)
+    load(db, schema)
 }
 
 /// Runs `work` on an overlay of the file. A panic is a finding; so is nothing said after the file system failed.
@@ -86,11 +85,12 @@ pub(crate) fn open_overlay(overlay: &Overlay) -> Result<Database, Finding> {
     Ok(Builder::new().set_cache_size(0).create_with_backend(overlay.clone())?)
 }
 
-pub(crate) fn check_schema(db: &Database) -> Result<(), Finding> {
+/// The layout of what is stored, if this build knows it.
+pub(crate) fn check_schema(db: &Database) -> Result<u32, Finding> {
     let record = db.begin_read()?.open_table(META)?.get(SCHEMA_KEY)?;
     match record.as_ref().and_then(|record| decode_schema(record.value())) {
         Some(version) if version > SCHEMA_VERSION => Err(Finding::Newer(version)),
-        Some(SCHEMA_VERSION) => Ok(()),
+        Some(version) if version >= OLDEST_SCHEMA => Ok(version),
         Some(_) | None => Err(Finding::Damaged("the schema record is not readable".to_owned())),
     }
 }
@@ -100,12 +100,12 @@ pub(crate) fn read_head(db: &Database) -> Result<Option<Head>, Finding> {
     Ok(record.as_ref().and_then(|record| Head::decode(record.value())))
 }
 
-fn load(db: &Database) -> Result<Contents, Finding> {
+fn load(db: &Database, schema: u32) -> Result<Contents, Finding> {
     let head = read_head(db)?;
     let head = head.ok_or_else(|| Finding::Damaged("the head record is not readable".to_owned()))?;
     let transaction = db.begin_read()?;
     let mut rows = Vec::new();
-    for table in Table::ALL {
+    for table in Table::of(schema) {
         for item in transaction.open_table(definition(table))?.iter()? {
             let (key, framed) = item?;
             let stored = decode_value(table, key.value(), framed.value());

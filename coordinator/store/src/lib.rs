@@ -37,9 +37,15 @@ use hoist_domain::{Bytes, Epoch, Revision, ServiceTime};
 
 pub use fault::{Call, CommitError, ExportError, Fault, OpenError};
 
-/// The layout of what is stored. A store with a greater number is refused, untouched: adding a table, or changing
-/// a frame or the export, needs a new number and a migration from the one before.
-pub const SCHEMA_VERSION: u32 = 1;
+/// The layout of what is stored. A store with a greater number is refused, untouched. One with a smaller number is
+/// brought up when it is opened: a table that is newer than the store begins empty ([`Table::since`]). Changing a
+/// frame or the export needs a number and a migration of its own.
+///
+/// 1: operations, requests, measurements. 2: models.
+pub const SCHEMA_VERSION: u32 = 2;
+
+/// The oldest layout that can be brought up.
+pub(crate) const OLDEST_SCHEMA: u32 = 1;
 
 /// What a row is about. The store gives each its own key space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,10 +53,25 @@ pub enum Table {
     Operations,
     Requests,
     Measurements,
+    Models,
 }
 
 impl Table {
-    pub const ALL: [Self; 3] = [Self::Operations, Self::Requests, Self::Measurements];
+    pub const ALL: [Self; 4] = [Self::Operations, Self::Requests, Self::Measurements, Self::Models];
+
+    /// The layout that brought this table.
+    #[must_use]
+    pub(crate) const fn since(self) -> u32 {
+        match self {
+            Self::Operations | Self::Requests | Self::Measurements => 1,
+            Self::Models => 2,
+        }
+    }
+
+    /// The tables that a store of this layout has.
+    pub(crate) fn of(schema: u32) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |table| table.since() <= schema)
+    }
 
     /// The name on disk. Never changes for a table that has been released.
     #[must_use]
@@ -59,6 +80,7 @@ impl Table {
             Self::Operations => "operations",
             Self::Requests => "requests",
             Self::Measurements => "measurements",
+            Self::Models => "models",
         }
     }
 }

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend};
 
-use crate::Table;
 use crate::export;
 use crate::frame::{Head, Stored, decode_value, definition};
 use crate::header::{self, Slot};
 use crate::inspect::{Finding, check_schema, open_overlay, read_head, with_overlay};
+use crate::{SCHEMA_VERSION, Table};
 
 /// What could be read of one table.
 #[derive(Debug, Default)]
@@ -55,10 +55,14 @@ fn salvage_slot(
 ) -> Result<Salvaged, Finding> {
     let source = Source { backend, slot, least_len: header::stated_len(backend.as_ref()).unwrap_or(0) };
     let mut salvaged = Salvaged::default();
+    let mut schema = SCHEMA_VERSION;
     let survey = source.read(|db| {
         // Asked first and for one thing only: a newer build's store is not ours to take apart.
-        if let Err(Finding::Newer(version)) = check_schema(db) {
-            return Err(Finding::Newer(version));
+        match check_schema(db) {
+            Err(Finding::Newer(version)) => return Err(Finding::Newer(version)),
+            Ok(version) => schema = version,
+            // Which tables there are is not known then: each one that is not there counts as lost.
+            Err(_) => {}
         }
         salvaged.head = read_head(db).ok().flatten();
         Ok(())
@@ -67,7 +71,7 @@ fn salvage_slot(
         salvaged.unreadable = Some(reason);
         return Ok(salvaged);
     }
-    for table in Table::ALL {
+    for table in Table::of(schema) {
         let mut found = SalvagedTable::default();
         go_on(source.read(|db| walk(db, table, Direction::Forward, &mut found)))?.ok();
         if !found.complete {

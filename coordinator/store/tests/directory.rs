@@ -6,7 +6,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use hoist_store::{ExportHeader, OpenError, OpenOptions, Recovery, SCHEMA_VERSION, open};
+use hoist_domain::{Revision, ServiceTime};
+use hoist_store::{
+    Batch, ExportHeader, OpenError, OpenOptions, Recovery, Row, SCHEMA_VERSION, Table, Write, open,
+};
 
 fn refusal(path: &Path) -> OpenError {
     match open(path, OpenOptions::default()) {
@@ -104,6 +107,49 @@ fn a_newer_store_is_refused_and_not_touched() {
     );
     assert!(error.to_string().contains("start the newer build"), "{error}");
     assert_eq!(contents(directory.path()), before);
+}
+
+/// What the first layout lacks is made, what it holds is kept, and its export still counts.
+#[test]
+fn an_older_store_is_brought_up_with_all_it_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let row = Row { table: Table::Requests, key: b"k".to_vec(), value: b"v".to_vec() };
+    {
+        let (mut store, _) = open(directory.path(), OpenOptions::default()).unwrap();
+        let writes = vec![Write::Put(row.clone())];
+        store.commit(&Batch { revision: Revision(7), service_time: ServiceTime(1), writes }).unwrap();
+        let header = ExportHeader { revision: Revision(7), service_time: ServiceTime(1) };
+        store.export(header, &mut std::iter::once(row.clone())).unwrap();
+    }
+    let meta: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("meta");
+    let models: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("models");
+    {
+        let db = redb::Database::create(directory.path().join("store.redb")).unwrap();
+        let transaction = db.begin_write().unwrap();
+        transaction.open_table(meta).unwrap().insert("schema", schema_record(1).as_slice()).unwrap();
+        assert!(transaction.delete_table(models).unwrap(), "the table was there");
+        transaction.commit().unwrap();
+    }
+    let export = directory.path().join("store.export");
+    let mut old = fs::read(&export).unwrap();
+    let body = old.len() - 32;
+    old[8..12].copy_from_slice(&1_u32.to_le_bytes());
+    let sum = *blake3::hash(&old[..body]).as_bytes();
+    old[body..].copy_from_slice(&sum);
+    fs::write(&export, &old).unwrap();
+
+    let (mut store, opened) = open(directory.path(), OpenOptions::default()).unwrap();
+    assert_eq!((opened.recovery, opened.rows), (Recovery::Clean, vec![row.clone()]));
+    let model = Row { table: Table::Models, key: b"m".to_vec(), value: b"new".to_vec() };
+    let writes = vec![Write::Put(model.clone())];
+    store.commit(&Batch { revision: Revision(8), service_time: ServiceTime(2), writes }).unwrap();
+    drop(store);
+    let (_, again) = open(directory.path(), OpenOptions::default()).unwrap();
+    assert_eq!(again.rows, [row.clone(), model], "the store was brought up once and for all");
+
+    fs::write(directory.path().join("store.redb"), b"ruined").unwrap();
+    let (_, rebuilt) = open(directory.path(), OpenOptions::default()).unwrap();
+    assert_eq!(rebuilt.rows, [row], "the older export is read");
 }
 
 #[test]

@@ -21,17 +21,13 @@ pub(crate) struct Durable {
 
 impl Durable {
     pub(crate) fn of(state: &State) -> Self {
-        let (operations, requests, measurements) = state.durable();
-        let revision = |id| {
-            let record = state.record(hoist_domain::ResourceName::Operation(id));
-            record.map(|record| record.position.revision).unwrap_or_default()
-        };
         Self {
-            operations: operations
-                .map(|operation| (operation.id, (revision(operation.id), operation.as_ref().clone())))
+            operations: state
+                .operations_with_position()
+                .map(|(at, operation)| (operation.id, (at.revision, operation.as_ref().clone())))
                 .collect(),
-            requests: requests.map(|request| (request.key.clone(), request.as_ref().clone())).collect(),
-            measurements: measurements.to_vec(),
+            requests: state.requests().map(|request| (request.key.clone(), request.clone())).collect(),
+            measurements: state.machine().measurements.clone(),
         }
     }
 

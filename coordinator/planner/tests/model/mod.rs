@@ -107,7 +107,7 @@ impl Model {
         if let Err(reason) = self.admits() {
             return Expected::Refused(reason);
         }
-        if let Some(same) = self.active().find(|op| op.value.work == *work) {
+        if let Some(same) = self.active().find(|op| op.value.work == *work && !op.value.cancel_requested) {
             return Expected::Joined(same.value.id);
         }
         if self.active().count() >= self.limits.active_operations {
@@ -277,13 +277,23 @@ impl Model {
         self.machine_revision = self.revision;
     }
 
-    pub(crate) fn raise(&mut self, condition: Condition) {
+    /// What is said again unchanged is no news, and a thing that goes on has begun when it began.
+    pub(crate) fn raise(&mut self, mut condition: Condition) {
+        if let Some((_, known)) = self.conditions.iter().find(|(_, known)| known.kind == condition.kind) {
+            condition.since = known.since;
+            if *known == condition {
+                return;
+            }
+        }
         self.revision += 1;
         self.conditions.retain(|(_, known)| known.kind != condition.kind);
         self.conditions.push((self.revision, condition));
     }
 
     pub(crate) fn clear(&mut self, kind: hoist_domain::ConditionKind) {
+        if self.conditions.iter().all(|(_, known)| known.kind != kind) {
+            return;
+        }
         self.revision += 1;
         self.conditions.retain(|(_, known)| known.kind != kind);
     }
@@ -507,8 +517,7 @@ pub(crate) fn fingerprint(state: &State) -> String {
             Resource::Condition(condition) => format!("{} {condition:?}", record.position),
         })
         .collect();
-    let (_, requests, _) = state.durable();
-    let requests: Vec<_> = requests.collect();
+    let requests: Vec<_> = state.requests().collect();
     let by_age: Vec<_> = state.requests_oldest_first().collect();
     let ended: Vec<_> = state.ended_oldest_first().collect();
     let active: Vec<_> = state.active_operations().map(|op| op.id).collect();

@@ -40,7 +40,7 @@ pub(crate) fn put(table: Table, key: &str, value: &[u8]) -> Write {
 pub(crate) fn scattered(random: &mut Random, revision: u64) -> Batch {
     let writes = (0..=random.below(6))
         .map(|_| {
-            let table = Table::ALL[usize::try_from(random.below(3)).unwrap()];
+            let table = Table::ALL[usize::try_from(random.below(Table::ALL.len() as u64)).unwrap()];
             let key = format!("key/{}", random.below(12)).into_bytes();
             if random.below(4) == 0 {
                 return Write::Delete { table, key };

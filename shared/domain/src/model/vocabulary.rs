@@ -98,9 +98,11 @@ vocabulary! {
         TextualInversion = "textual_inversion",
         Hypernetwork = "hypernetwork",
         IpAdapter = "ip_adapter",
-        /// T2I adapters and others that add features to a denoiser.
+        T2iAdapter = "t2i_adapter",
+        /// Other networks that add features or conditions to a denoiser.
         Adapter = "adapter",
-        MotionModule = "motion_module",
+        /// Makes an image model move: AnimateDiff's motion modules.
+        MotionAdapter = "motion_adapter",
         Upscaler = "upscaler",
         Llm = "llm",
         /// Text and images in, text out.
