@@ -155,7 +155,10 @@ impl Probe<'_> {
 
     fn tmpfs_write(&self, asked: Bytes) -> Result<Run, Failed> {
         let directory = &self.machine.directories.runtime;
-        let (bytes, mut notes) = room(directory, asked)?;
+        let (bytes, mut notes) = room(directory, Bytes(asked.0.min(spare_memory()?)))?;
+        if bytes + BLOCK as u64 <= asked.0 && notes.is_empty() {
+            notes.push(format!("only {} used: a quarter of the free memory", Bytes(bytes)));
+        }
         let filesystem =
             hoist_runtime::machine::filesystem(Path::new("/"), directory).map_err(io::Error::other)?;
         if !filesystem.kind.is_memory() {
@@ -170,13 +173,13 @@ impl Probe<'_> {
     fn memory_copy(&self, asked: Bytes) -> Result<Run, Failed> {
         let threads = cpus();
         let share = asked.0 / u64::from(threads);
-        let per_pass = COPY_BUFFER.min(share).max(1);
+        let per_pass = COPY_BUFFER.min(share).min(spare_memory()? / 2 / u64::from(threads)).max(1);
         let passes = share.div_ceil(per_pass);
         let buffer = usize::try_from(per_pass).map_err(|_| io::Error::other("no such buffer"))?;
         let duration = self.on_threads(
             threads,
             // Both written once before the clock starts: first touch is what the tmpfs figure is about.
-            |_| (vec![1_u8; buffer], vec![2_u8; buffer]),
+            |_| Ok((written(buffer)?, written(buffer)?)),
             |_, (from, to)| {
                 for _ in 0..passes {
                     self.go_on()?;
@@ -203,9 +206,9 @@ impl Probe<'_> {
         handle: impl Fn(&mut [u8], u64) -> io::Result<()> + Sync,
     ) -> Result<Duration, Failed> {
         let prepare = |index| {
-            let mut memory = vec![0_u8; BLOCK + ALIGNMENT];
+            let mut memory = written(BLOCK + ALIGNMENT)?;
             fill(&mut memory, u64::from(index) + 1);
-            memory
+            Ok(memory)
         };
         self.on_threads(threads, prepare, |index, memory| {
             let start = memory.as_ptr().align_offset(ALIGNMENT);
@@ -228,11 +231,11 @@ impl Probe<'_> {
     fn on_threads<T: Send>(
         &self,
         threads: u32,
-        prepare: impl Fn(u32) -> T,
+        prepare: impl Fn(u32) -> io::Result<T>,
         work: impl Fn(u32, &mut T) -> Result<(), Failed> + Sync,
     ) -> Result<Duration, Failed> {
         let work = &work;
-        let mut prepared: Vec<T> = (0..threads).map(prepare).collect();
+        let mut prepared: Vec<T> = (0..threads).map(prepare).collect::<io::Result<_>>()?;
         let started = self.machine.clock.monotonic();
         let ends: Vec<Result<(), Failed>> = std::thread::scope(|scope| {
             let running: Vec<_> = (0..threads)
@@ -266,6 +269,24 @@ fn room(directory: &Path, asked: Bytes) -> Result<(u64, Vec<String>), Failed> {
             Vec::new()
         },
     ))
+}
+
+/// What a probe may take of the memory: a quarter of what is free, an eighth of any group's limit. (What a group
+/// "uses" is mostly page cache and says little; beyond its limit it is the kernel's killer that answers.)
+fn spare_memory() -> io::Result<u64> {
+    let root = Path::new("/");
+    let free = hoist_runtime::machine::memory(root).map_err(io::Error::other)?.available.0 / SPACE_DIVISOR;
+    let groups = hoist_runtime::machine::cgroup_memory(root).map_err(io::Error::other)?;
+    let limits = groups.iter().filter_map(|group| group.limit).map(|limit| limit.0 / (2 * SPACE_DIVISOR));
+    Ok(limits.fold(free, u64::min))
+}
+
+/// Memory that has been written to, or an error where there is none: never the end of the process.
+fn written(bytes: usize) -> io::Result<Vec<u8>> {
+    let mut memory = Vec::new();
+    memory.try_reserve_exact(bytes).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    memory.resize(bytes, 1);
+    Ok(memory)
 }
 
 /// A file without a name: whatever happens, nothing is left behind.
