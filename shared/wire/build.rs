@@ -5,7 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 7] = [
+    "hoist/api/v1/model.proto",
+    "hoist/api/v1/catalog_service.proto",
     "hoist/api/v1/resources.proto",
     "hoist/api/v1/operation.proto",
     "hoist/api/v1/state_service.proto",

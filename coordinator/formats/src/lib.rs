@@ -10,10 +10,25 @@
 //! - it does not panic, recurse without bound, or return an error for damage: damage is a [`Finding`], and what was
 //!   readable before it is returned beside it. An `Err` is the file system's.
 
+mod companions;
+mod cursor;
+pub mod gguf;
+pub mod index;
+mod inspect;
+pub mod json;
+mod layout;
 pub mod limits;
+mod metadata;
+pub mod onnx;
+mod pickle;
+pub mod safetensors;
 mod source;
 mod table;
+pub mod torch;
+mod zip;
 
+pub use companions::companions;
+pub use inspect::inspect;
 pub use source::{FileSource, Source, read_at_most, read_exactly};
 pub use table::{Format, Inspection, Place, Tensor};
 

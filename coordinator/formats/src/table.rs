@@ -63,10 +63,15 @@ impl Inspection {
         }
     }
 
-    /// Keeps a finding, unless there are enough.
+    /// Keeps a finding, unless there are enough: then it takes the place of a less bad one, if there is any.
     pub fn find(&mut self, finding: Finding) {
         if self.findings.len() < limits::FINDINGS {
             self.findings.push(finding);
+            return;
+        }
+        let least = self.findings.iter_mut().min_by_key(|kept| kept.verdict);
+        if let Some(least) = least.filter(|least| least.verdict < finding.verdict) {
+            *least = finding;
         }
     }
 
@@ -82,5 +87,23 @@ impl Tensor {
     #[must_use]
     pub fn elements(&self) -> u64 {
         self.shape.iter().fold(1, |product: u64, dimension| product.saturating_mul(*dimension))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hoist_domain::FindingKind;
+
+    use super::*;
+
+    #[test]
+    fn the_worst_finding_is_kept_among_too_many() {
+        let mut inspection = Inspection::new(Format::Unknown);
+        for at in 0..100 {
+            let verdict = if at == 70 { Verdict::Malicious } else { Verdict::Suspicious };
+            inspection.find(Finding::new(FindingKind::Pickle, verdict, at.to_string()));
+        }
+        assert_eq!(inspection.findings.len(), limits::FINDINGS);
+        assert_eq!(inspection.verdict(), Verdict::Malicious);
     }
 }

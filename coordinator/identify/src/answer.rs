@@ -40,7 +40,8 @@ pub struct Component {
     pub base: BaseModel,
     /// Index into the subject's parts.
     pub part: usize,
-    /// What its keys begin with in the file, and what is stripped; empty when all keys of the part belong to it.
+    /// What its keys begin with in the file, and what is stripped. Of several prefixes that fit a key, the longest has it.
+    /// Empty for a component whose keys have none, and for `rest`: both have what no other component of the part claims.
     pub prefix: String,
     pub tensors: u64,
     pub parameters: u64,
@@ -55,4 +56,11 @@ pub struct Evidence {
     pub subject: String,
     /// What it says: `width 768: cross-attention of SD 1.x`.
     pub says: String,
+}
+
+impl Evidence {
+    /// `subject` is somebody's text: it is cut and stripped of what a terminal would obey.
+    pub(crate) fn new(source: &'static str, subject: &str, says: impl Into<String>) -> Self {
+        Self { source, subject: hoist_domain::excerpt(subject), says: says.into() }
+    }
 }

@@ -249,28 +249,27 @@ pub fn finish(state: &State, id: OperationId, outcome: Outcome, now: Moment) -> 
     }
 }
 
-/// Which pending operations may begin. Probes would falsify each other, so one runs at a time.
+/// Which pending operations may begin. Of each kind of work one runs at a time: probes would falsify each other, and
+/// scans would read the same disks.
 #[must_use]
 pub fn schedule(state: &State, now: Moment) -> Decision {
     if state.is_draining() {
         return Vec::new();
     }
-    let probing = state
+    let kind = |operation: &Operation| std::mem::discriminant(&operation.work);
+    let mut busy: Vec<_> = state
         .active_operations()
-        .any(|operation| operation.state == OperationState::Running && is_probe(&operation.work));
-    if probing {
-        return Vec::new();
+        .filter(|operation| operation.state == OperationState::Running)
+        .map(|operation| kind(operation))
+        .collect();
+    let mut events = Vec::new();
+    for pending in state.active_operations().filter(|operation| operation.state == OperationState::Pending) {
+        if !busy.contains(&kind(pending)) {
+            busy.push(kind(pending));
+            events.push(Event::OperationStarted { id: pending.id, at: now.wall });
+        }
     }
-    let next = state
-        .active_operations()
-        .find(|operation| operation.state == OperationState::Pending && is_probe(&operation.work));
-    next.map(|operation| Event::OperationStarted { id: operation.id, at: now.wall }).into_iter().collect()
-}
-
-const fn is_probe(work: &Work) -> bool {
-    match work {
-        Work::ProbeMachine(_) => true,
-    }
+    events
 }
 
 /// What the passing of time means: pending operations past their deadline fail, and what was kept long enough goes.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use hoist_domain::{
-    Condition, ConditionKind, ContentHash, Measurement, Operation, OperationId, OperationState, Outcome,
-    Position, RequestKey, ResourceName, ServiceTime, WallTime,
+    Condition, ConditionKind, ContentHash, Measurement, Model, ModelId, Operation, OperationId,
+    OperationState, Outcome, Position, RequestKey, ResourceName, ServiceTime, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,10 @@ pub enum Event {
     ConditionRaised(Arc<Condition>),
     /// A condition holds no longer.
     ConditionCleared(ConditionKind),
+    /// A model is in the catalog, as it is given here in full.
+    ModelRecorded(Arc<Model>),
+    /// A model is no longer in the catalog.
+    ModelForgotten { id: ModelId },
     /// The coordinator ends soon.
     DrainBegan,
 }
@@ -49,7 +53,9 @@ impl Event {
             | Self::OperationForgotten { .. }
             | Self::RequestRecorded(_)
             | Self::RequestForgotten { .. }
-            | Self::MeasurementTaken(_) => true,
+            | Self::MeasurementTaken(_)
+            | Self::ModelRecorded(_)
+            | Self::ModelForgotten { .. } => true,
             Self::ConditionRaised(_) | Self::ConditionCleared(_) | Self::DrainBegan => false,
         }
     }

@@ -5,13 +5,17 @@
 //! proves it. The one caller is the coordinator's control loop, which owns the state, makes events durable, applies
 //! them and carries their effects out.
 
+mod catalog;
 mod decide;
 mod event;
+mod models;
 mod state;
 
+pub use catalog::{Observation, Observed, Sighting, delete_model, edit, identify_components, observe};
 pub use decide::{
     Decision, Limits, Moment, Submission, Submitted, begin_drain, cancel, clear, deadline_exceeded, delete,
     expire, finish, is_known, raise, record, recover, schedule, submit,
 };
 pub use event::{Answer, Change, Delta, Event, RequestRecord};
+pub use models::Models;
 pub use state::{OperationCounts, Record, Resource, State};

@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use hoist_domain::{
-    Condition, ConditionKind, Lifecycle, Machine, MachineState, Operation, OperationId, OperationState,
-    Position, RequestKey, ResourceName, Revision, ServiceTime,
+    Condition, ConditionKind, Lifecycle, Machine, MachineState, Model, Operation, OperationId,
+    OperationState, Position, RequestKey, ResourceName, Revision, ServiceTime,
 };
 use imbl::{OrdMap, OrdSet};
 
-use crate::{Answer, Change, Delta, Event, RequestRecord};
+use crate::{Answer, Change, Delta, Event, Models, RequestRecord};
 
 /// A resource with the position of its last change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,7 @@ pub enum Resource {
     Machine(Arc<Machine>),
     Operation(Arc<Operation>),
     Condition(Arc<Condition>),
+    Model(Arc<Model>),
 }
 
 impl Record {
@@ -37,6 +38,7 @@ impl Record {
             Resource::Machine(_) => ResourceName::Machine,
             Resource::Operation(operation) => ResourceName::Operation(operation.id),
             Resource::Condition(condition) => ResourceName::Condition(condition.kind),
+            Resource::Model(model) => ResourceName::Model(model.id),
         }
     }
 
@@ -45,15 +47,15 @@ impl Record {
     pub fn operation_state(&self) -> Option<OperationState> {
         match &self.resource {
             Resource::Operation(operation) => Some(operation.state),
-            Resource::Machine(_) | Resource::Condition(_) => None,
+            Resource::Machine(_) | Resource::Condition(_) | Resource::Model(_) => None,
         }
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamped<T> {
-    position: Position,
-    value: Arc<T>,
+pub(crate) struct Stamped<T> {
+    pub(crate) position: Position,
+    pub(crate) value: Arc<T>,
 }
 
 impl<T> Stamped<T> {
@@ -102,6 +104,7 @@ pub struct State {
     machine: Stamped<Machine>,
     operations: OrdMap<OperationId, Stamped<Operation>>,
     conditions: OrdMap<ConditionKind, Stamped<Condition>>,
+    models: Models,
     requests: OrdMap<RequestKey, Arc<RequestRecord>>,
     // Indexes: derived from the above, so that no decision has to walk it.
     active: OrdSet<OperationId>,
@@ -119,12 +122,14 @@ impl State {
         machine: Machine,
         operations: impl IntoIterator<Item = (Revision, Operation)>,
         requests: impl IntoIterator<Item = RequestRecord>,
+        models: impl IntoIterator<Item = (Revision, Model)>,
     ) -> Self {
         let mut state = Self {
             position,
             machine: Stamped { position, value: Arc::new(machine) },
             operations: OrdMap::new(),
             conditions: OrdMap::new(),
+            models: Models::default(),
             requests: OrdMap::new(),
             active: OrdSet::new(),
             ended: OrdSet::new(),
@@ -139,6 +144,9 @@ impl State {
         }
         for request in requests {
             state.insert_request(Arc::new(request));
+        }
+        for (revision, model) in models {
+            state.models.put(Position { epoch: position.epoch, revision }, Arc::new(model));
         }
         state
     }
@@ -223,6 +231,11 @@ impl State {
         self.ended.iter()
     }
 
+    #[must_use]
+    pub const fn models(&self) -> &Models {
+        &self.models
+    }
+
     pub fn conditions(&self) -> impl Iterator<Item = &Arc<Condition>> {
         self.conditions.values().map(|stamped| &stamped.value)
     }
@@ -235,6 +248,7 @@ impl State {
             ResourceName::Condition(kind) => {
                 self.conditions.get(&kind).map(|s| s.record(Resource::Condition))
             }
+            ResourceName::Model(id) => self.models.stamped(id).map(|s| s.record(Resource::Model)),
         }
     }
 
@@ -243,12 +257,13 @@ impl State {
         std::iter::once(self.machine.record(Resource::Machine))
             .chain(self.conditions.values().map(|s| s.record(Resource::Condition)))
             .chain(self.operations.values().map(|s| s.record(Resource::Operation)))
+            .chain(self.models.stamped_all().map(|s| s.record(Resource::Model)))
     }
 
     /// How many resources there are.
     #[must_use]
     pub fn record_count(&self) -> usize {
-        1 + self.conditions.len() + self.operations.len()
+        1 + self.conditions.len() + self.operations.len() + self.models.len()
     }
 
     /// With the position at which each last changed.
@@ -337,6 +352,8 @@ impl State {
             Event::ConditionCleared(kind) => {
                 self.conditions.remove(kind);
             }
+            Event::ModelRecorded(model) => self.models.put(self.position, Arc::clone(model)),
+            Event::ModelForgotten { id } => self.models.remove(*id),
             Event::DrainBegan => self.edit_machine(|machine| {
                 machine.state = legal(machine.state.to(MachineState::Draining));
             }),
@@ -422,6 +439,8 @@ fn subject(event: &Event) -> Option<ResourceName> {
         | Event::OperationCancelRequested { id }
         | Event::OperationEnded { id, .. }
         | Event::OperationForgotten { id } => Some(ResourceName::Operation(*id)),
+        Event::ModelRecorded(model) => Some(ResourceName::Model(model.id)),
+        Event::ModelForgotten { id } => Some(ResourceName::Model(*id)),
         Event::MeasurementTaken(_) | Event::DrainBegan => Some(ResourceName::Machine),
         Event::ConditionRaised(condition) => Some(ResourceName::Condition(condition.kind)),
         Event::ConditionCleared(kind) => Some(ResourceName::Condition(*kind)),

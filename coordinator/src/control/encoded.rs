@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use hoist_domain::{OperationState, Position, ResourceName};
 use hoist_planner::{Change, Delta, Record, Resource};
-use hoist_wire::{encode, mask, v1};
+use hoist_wire::{encode, mask, models, v1};
 use prost::Message;
 
 // Field numbers of hoist.api.v1.Delta.
@@ -111,6 +111,7 @@ pub fn resource(record: &Record) -> v1::Resource {
         Resource::Machine(machine) => Value::Machine(encode::machine(machine)),
         Resource::Operation(operation) => Value::Operation(encode::operation_metadata(operation)),
         Resource::Condition(condition) => Value::Condition(encode::condition(condition)),
+        Resource::Model(model) => Value::Model(models::model(model)),
     };
     v1::Resource {
         name: record.name().to_string(),
@@ -125,6 +126,7 @@ const fn value_field(record: &Record) -> (u32, &'static str, &'static str) {
         Resource::Machine(_) => (3, "machine", "hoist.api.v1.Machine"),
         Resource::Operation(_) => (4, "operation", "hoist.api.v1.OperationMetadata"),
         Resource::Condition(_) => (5, "condition", "hoist.api.v1.Condition"),
+        Resource::Model(_) => (6, "model", "hoist.api.v1.Model"),
     }
 }
 
@@ -133,6 +135,7 @@ fn value_bytes(record: &Record) -> Vec<u8> {
         Resource::Machine(machine) => encode::machine(machine).encode_to_vec(),
         Resource::Operation(operation) => encode::operation_metadata(operation).encode_to_vec(),
         Resource::Condition(condition) => encode::condition(condition).encode_to_vec(),
+        Resource::Model(model) => models::model(model).encode_to_vec(),
     }
 }
 

@@ -3,7 +3,9 @@
 //! Values are JSON: a field that is added later has a default, one that is gone is ignored, and a person can read
 //! what was salvaged from a damaged store. Keys are what makes a row unique, in an order that does not matter.
 
-use hoist_domain::{Measurement, MeasurementKind, Operation, OperationId, RequestKey, Revision};
+use hoist_domain::{
+    Measurement, MeasurementKind, Model, ModelId, Operation, OperationId, RequestKey, Revision,
+};
 use hoist_planner::{Event, RequestRecord, State};
 use hoist_store::{Row, Table, Write};
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,7 @@ pub(super) struct Restored {
     pub(super) operations: Vec<(Revision, Operation)>,
     pub(super) requests: Vec<RequestRecord>,
     pub(super) measurements: Vec<Measurement>,
+    pub(super) models: Vec<(Revision, Model)>,
     /// Rows that say nothing to this version, one line each.
     pub(super) unreadable: Vec<String>,
 }
@@ -56,6 +59,14 @@ pub(super) fn measurement_row(measurement: &Measurement) -> Row {
     row(Table::Measurements, measurement_key(measurement.kind), Revision(0), measurement)
 }
 
+pub(super) fn model_row(model: &Model, revision: Revision) -> Row {
+    row(Table::Models, model_key(model.id), revision, model)
+}
+
+fn model_key(id: ModelId) -> Vec<u8> {
+    id.0.as_bytes().to_vec()
+}
+
 /// What an event changes on disk, given the state after it.
 pub(super) fn write(event: &Event, state: &State) -> Option<Write> {
     match event {
@@ -71,6 +82,8 @@ pub(super) fn write(event: &Event, state: &State) -> Option<Write> {
             Some(Write::Delete { table: Table::Requests, key: request_key(key) })
         }
         Event::MeasurementTaken(measurement) => Some(Write::Put(measurement_row(measurement))),
+        Event::ModelRecorded(model) => Some(Write::Put(model_row(model, state.position().revision))),
+        Event::ModelForgotten { id } => Some(Write::Delete { table: Table::Models, key: model_key(*id) }),
         Event::ConditionRaised(_) | Event::ConditionCleared(_) | Event::DrainBegan => None,
     }
 }
@@ -86,6 +99,7 @@ pub(super) fn all(state: &State) -> impl Iterator<Item = Row> + '_ {
         .map(|(position, operation)| operation_row(operation, position.revision))
         .chain(state.requests().map(request_row))
         .chain(state.machine().measurements.iter().map(measurement_row))
+        .chain(state.models().with_position().map(|(at, model)| model_row(model, at.revision)))
 }
 
 /// Reads rows back. A row that cannot be read is reported, never guessed.
@@ -96,8 +110,7 @@ pub(super) fn restore(rows: &[Row]) -> Restored {
             Table::Operations => parse::<Operation>(row).map(|kept| restored.operations.push(kept)),
             Table::Requests => parse(row).map(|(_, request)| restored.requests.push(request)),
             Table::Measurements => parse(row).map(|(_, measurement)| restored.measurements.push(measurement)),
-            // Nothing writes any yet.
-            Table::Models => Ok(()),
+            Table::Models => parse::<Model>(row).map(|kept| restored.models.push(kept)),
         };
         if let Err(error) = read {
             restored.unreadable.push(format!(

@@ -131,7 +131,7 @@ pub fn restore(opened: &Opened, mut machine: Machine) -> (State, Vec<String>) {
     let restored = rows::restore(&opened.rows);
     machine.measurements = restored.measurements;
     let position = Position { epoch: opened.epoch, revision: opened.revision };
-    let state = State::restore(position, machine, restored.operations, restored.requests);
+    let state = State::restore(position, machine, restored.operations, restored.requests, restored.models);
     let mut unreadable = restored.unreadable;
     unreadable.extend(state.orphaned_requests().map(|request| {
         format!("requests: what request {} made is lost; the id counts as unused", request.key.id)

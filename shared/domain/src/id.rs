@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Error, Reason};
+use crate::{Error, ModelId, Reason};
 
 /// An operation: `operations/{uuid}`. Version 7, so that ids sort by the time they were made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -123,10 +123,20 @@ pub enum ConditionKind {
     StoreRebuilt,
     /// Tasks or request handlers have panicked since the start.
     TaskPanicked,
+    /// Roots of the catalog cannot be read; the models below them are kept as they were last seen.
+    RootUnavailable,
+    /// Changes below the roots are found by looking, not by being told: the kernel's watches ran out.
+    RootsPolled,
 }
 
 impl ConditionKind {
-    pub const ALL: [Self; 3] = [Self::StoreReadonly, Self::StoreRebuilt, Self::TaskPanicked];
+    pub const ALL: [Self; 5] = [
+        Self::StoreReadonly,
+        Self::StoreRebuilt,
+        Self::TaskPanicked,
+        Self::RootUnavailable,
+        Self::RootsPolled,
+    ];
 
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -134,6 +144,8 @@ impl ConditionKind {
             Self::StoreReadonly => "STORE_READONLY",
             Self::StoreRebuilt => "STORE_REBUILT",
             Self::TaskPanicked => "TASK_PANICKED",
+            Self::RootUnavailable => "ROOT_UNAVAILABLE",
+            Self::RootsPolled => "ROOTS_POLLED",
         }
     }
 }
@@ -144,6 +156,7 @@ pub enum ResourceKind {
     Machine,
     Operation,
     Condition,
+    Model,
 }
 
 /// The name of anything in the state.
@@ -152,6 +165,7 @@ pub enum ResourceName {
     Machine,
     Operation(OperationId),
     Condition(ConditionKind),
+    Model(ModelId),
 }
 
 impl ResourceName {
@@ -161,6 +175,7 @@ impl ResourceName {
             Self::Machine => ResourceKind::Machine,
             Self::Operation(_) => ResourceKind::Operation,
             Self::Condition(_) => ResourceKind::Condition,
+            Self::Model(_) => ResourceKind::Model,
         }
     }
 }
@@ -171,6 +186,7 @@ impl fmt::Display for ResourceName {
             Self::Machine => f.write_str("machine"),
             Self::Operation(id) => write!(f, "operations/{id}"),
             Self::Condition(kind) => write!(f, "conditions/{}", kind.as_str()),
+            Self::Model(id) => write!(f, "models/{id}"),
         }
     }
 }
@@ -186,7 +202,7 @@ impl FromStr for ResourceName {
             Error::new(
                 Reason::NameInvalid,
                 format!(
-                    "`{}` is not a resource name: use machine, operations/{{uuid}} or conditions/{{KIND}}",
+                    "`{}` is not a resource name: use machine, operations/{{uuid}}, models/{{uuid}} or conditions/{{KIND}}",
                     excerpt(text)
                 ),
             )
@@ -199,6 +215,7 @@ impl FromStr for ResourceName {
             Some(("operations", id)) => {
                 parse_uuid(id).map(|id| Self::Operation(OperationId(id))).ok_or_else(invalid)
             }
+            Some(("models", id)) => parse_uuid(id).map(|id| Self::Model(ModelId(id))).ok_or_else(invalid),
             Some(("conditions", kind)) => ConditionKind::ALL
                 .into_iter()
                 .find(|known| known.as_str() == kind)
@@ -253,6 +270,7 @@ mod tests {
         for name in [
             ResourceName::Machine,
             ResourceName::Operation(id),
+            ResourceName::Model(ModelId(Uuid::from_u128(8))),
             ResourceName::Condition(ConditionKind::StoreReadonly),
         ] {
             assert_eq!(name.to_string().parse::<ResourceName>().ok(), Some(name));

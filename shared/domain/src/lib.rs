@@ -20,11 +20,16 @@ pub use id::{
     Role, excerpt,
 };
 pub use lifecycle::{
-    DeviceState, IllegalTransition, Lifecycle, MachineState, OperationState, ReplicaState, SegmentState,
-    WorkerState,
+    DeviceState, IllegalTransition, Lifecycle, MachineState, ModelState, OperationState, ReplicaState,
+    SegmentState, WorkerState,
 };
 pub use machine::{Condition, Machine, Measurement, MeasurementKind, Severity};
-pub use model::{BaseModel, Dtype, Finding, FindingKind, ModelFormat, ModelType, Verdict};
-pub use operation::{Operation, OperationOutput, Outcome, ProbeSpec, Progress, Work};
+pub use model::{
+    BaseModel, Digest, Dtype, FileIdentity, Finding, FindingKind, Model, ModelComponent, ModelConfig,
+    ModelContent, ModelFile, ModelFormat, ModelId, ModelNotes, ModelPath, ModelType, Verdict,
+};
+pub use operation::{
+    Operation, OperationOutput, Outcome, PathProblem, ProbeSpec, Progress, ScanReport, ScanSpec, Work,
+};
 pub use quantity::{Bytes, Epoch, Generation, ParseBytesError, Position, Revision, ServiceTime, WallTime};
 pub use reason::{ErrorKind, ErrorSeverity, Reason, Recovery};

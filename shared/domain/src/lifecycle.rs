@@ -9,6 +9,7 @@
 //!            any -> Quarantined -> Connecting (released by an operator)
 //! Device     Open <-> Cordoned,  Open | Cordoned -> Draining -> Cordoned | Open,  any -> Lost -> Open
 //! Machine    Serving -> Draining*
+//! Model      Available <-> Missing                                  (a missing one is forgotten unless people wrote about it)
 //! ```
 //!
 //! The planner asks [`Lifecycle::to`] and gets a typed error; `apply` asserts, because an event that breaks the
@@ -236,6 +237,26 @@ pub enum MachineState {
 impl Lifecycle for MachineState {
     const SUBJECT: &'static str = "machine";
     const TRANSITIONS: &'static [(Self, Self)] = &[(Self::Serving, Self::Draining)];
+}
+
+/// A model's files, as the last look at their root found them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ModelState {
+    /// They were there. Whether they are good says the verdict.
+    Available,
+    /// They were not, though their root was. Kept for what people wrote about the model.
+    Missing,
+}
+
+impl ModelState {
+    pub const ALL: [Self; 2] = [Self::Available, Self::Missing];
+}
+
+impl Lifecycle for ModelState {
+    const SUBJECT: &'static str = "model";
+    const TRANSITIONS: &'static [(Self, Self)] =
+        &[(Self::Available, Self::Missing), (Self::Missing, Self::Available)];
 }
 
 #[cfg(test)]

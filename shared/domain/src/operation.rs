@@ -1,12 +1,13 @@
 //! Long work that somebody asked for.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bytes, Error, Measurement, MeasurementKind, OperationId, OperationState, Principal, RequestId,
-    ServiceTime, WallTime,
+    Bytes, Error, Measurement, MeasurementKind, ModelPath, ModelType, OperationId, OperationState, Principal,
+    RequestId, ServiceTime, WallTime,
 };
 
 /// One operation as it is kept: durable before it is acknowledged, and again when it ends.
@@ -38,6 +39,21 @@ pub struct Operation {
 #[serde(rename_all = "snake_case")]
 pub enum Work {
     ProbeMachine(ProbeSpec),
+    ScanModels(ScanSpec),
+}
+
+/// Where to look for models.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ScanSpec {
+    /// Files or folders below roots, sorted; empty: all roots.
+    pub paths: Vec<ModelPath>,
+    /// Also what has not changed is read again.
+    pub reread: bool,
+}
+
+impl ScanSpec {
+    pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(3600);
+    pub const MAX_PATHS: usize = 1_000;
 }
 
 /// What to measure. Two specs that are equal are the same work: the second request joins the first.
@@ -85,6 +101,59 @@ impl Outcome {
 #[serde(rename_all = "snake_case")]
 pub enum OperationOutput {
     ProbeMachine(Vec<Measurement>),
+    ScanModels(ScanReport),
+}
+
+/// What a scan came across.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ScanReport {
+    pub directories: u64,
+    /// Entries that are not directories.
+    pub files: u64,
+    /// Models that are there now, whatever their verdict.
+    pub models: u64,
+    pub added: u64,
+    pub changed: u64,
+    pub moved: u64,
+    pub unchanged: u64,
+    /// Gone, and either kept as missing or forgotten.
+    pub missing: u64,
+    /// Models with a verdict other than OK.
+    pub damaged: u64,
+    /// Entries passed over, by why.
+    pub skipped: BTreeMap<String, u64>,
+    /// Models by type.
+    pub by_type: BTreeMap<ModelType, u64>,
+    pub bytes: Bytes,
+    pub header_bytes: Bytes,
+    pub took: Duration,
+    /// What could not be read; at most [`Self::MAX_PROBLEMS`].
+    pub problems: Vec<PathProblem>,
+    pub more_problems: u64,
+}
+
+impl ScanReport {
+    pub const MAX_PROBLEMS: usize = 100;
+
+    pub fn skip(&mut self, why: &str) {
+        *self.skipped.entry(why.to_owned()).or_default() += 1;
+    }
+
+    pub fn problem(&mut self, path: ModelPath, message: String) {
+        if self.problems.len() < Self::MAX_PROBLEMS {
+            self.problems.push(PathProblem { path, message });
+        } else {
+            self.more_problems += 1;
+        }
+    }
+}
+
+/// A path that could not be read, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathProblem {
+    pub path: ModelPath,
+    pub message: String,
 }
 
 /// How far a running operation is, as of one sample. Never stored.
@@ -95,6 +164,9 @@ pub struct Progress {
     pub done: Bytes,
     /// Zero while not known.
     pub total: Bytes,
+    /// For work that counts things rather than bytes: models of a scan.
+    pub done_items: u64,
+    pub total_items: u64,
     /// Unset until two samples exist.
     pub bytes_per_second: Option<u64>,
     /// Unset rather than guessed.

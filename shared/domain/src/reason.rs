@@ -110,6 +110,12 @@ reasons! {
     RequestIdInvalid = "REQUEST_ID_INVALID", InvalidArgument, Low, Change, "send a fresh version 4 UUID";
     /// No such resource.
     ResourceNotFound = "RESOURCE_NOT_FOUND", NotFound, Low, Change, "list what exists";
+    /// Several models have this name.
+    NameAmbiguous = "NAME_AMBIGUOUS", InvalidArgument, Low, Change, "use one of the listed names";
+    /// Somebody else has edited it since it was read.
+    EtagMismatch = "ETAG_MISMATCH", Aborted, Low, Change, "read it again, and repeat the edit";
+    /// The path is not below a configured root.
+    PathOutsideRoots = "PATH_OUTSIDE_ROOTS", InvalidArgument, Low, Change, "name a path below one of the roots";
     /// A page token does not belong to this list.
     PageTokenInvalid = "PAGE_TOKEN_INVALID", InvalidArgument, Low, Change, "start from the first page";
     /// The request id was used for another request.

@@ -91,6 +91,7 @@ fn resource_kind(kind: v1::ResourceKind) -> Option<ResourceKind> {
         v1::ResourceKind::Machine => Some(ResourceKind::Machine),
         v1::ResourceKind::Operation => Some(ResourceKind::Operation),
         v1::ResourceKind::Condition => Some(ResourceKind::Condition),
+        v1::ResourceKind::Model => Some(ResourceKind::Model),
     }
 }
 

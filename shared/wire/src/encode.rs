@@ -46,6 +46,7 @@ pub const fn operation_state(state: OperationState) -> v1::OperationState {
 pub const fn operation_kind(work: &Work) -> v1::OperationKind {
     match work {
         Work::ProbeMachine(_) => v1::OperationKind::ProbeMachine,
+        Work::ScanModels(_) => v1::OperationKind::ScanModels,
     }
 }
 
@@ -131,6 +132,8 @@ pub fn operation_metadata(operation: &Operation) -> v1::OperationMetadata {
 pub fn progress(progress: &Progress) -> v1::Progress {
     v1::Progress {
         phase: progress.phase.clone(),
+        done_items: progress.done_items,
+        total_items: progress.total_items,
         done_bytes: progress.done.0,
         total_bytes: progress.total.0,
         bytes_per_second: progress.bytes_per_second,
@@ -153,6 +156,9 @@ pub fn operation(operation: &Operation, sample: Option<&Progress>) -> longrunnin
             Result::Response(any(&v1::ProbeMachineResponse {
                 measurements: measurements.iter().map(measurement).collect(),
             }))
+        }
+        Outcome::Output(OperationOutput::ScanModels(report)) => {
+            Result::Response(any(&crate::models::scan_report(report)))
         }
         Outcome::Failed(error) | Outcome::Cancelled(error) => Result::Error(status::to_proto(error)),
     });

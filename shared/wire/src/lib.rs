@@ -7,6 +7,7 @@ pub mod decode;
 pub mod encode;
 pub mod frame;
 pub mod mask;
+pub mod models;
 pub mod status;
 
 pub use google::longrunning;

@@ -1,9 +1,14 @@
 //! Models: the vocabulary that says what a file is, and what is wrong with it.
 
 mod dtype;
+mod record;
 mod verdict;
 mod vocabulary;
 
 pub use dtype::Dtype;
+pub use record::{
+    Digest, FileIdentity, Model, ModelComponent, ModelConfig, ModelContent, ModelFile, ModelId, ModelNotes,
+    ModelPath,
+};
 pub use verdict::{Finding, FindingKind, Verdict};
 pub use vocabulary::{BaseModel, ModelFormat, ModelType};

@@ -1,0 +1,24 @@
+//! From directories to models: what is there, which files belong together, what their headers say.
+//!
+//! ```text
+//! roots ─► walk (list, stat) ─► group (pure) ─► unit ─► unchanged? ─► probe (headers) ─► content
+//! ```
+//!
+//! Who calls: the coordinator's catalog, on threads that may block. This crate holds no state: what is known is handed
+//! in, what was seen is handed out. It never follows a name out of its root: every open is relative to the root's
+//! descriptor and refused by the kernel if it leaves; it opens nothing but regular files, and never waits for a FIFO.
+
+mod checks;
+mod group;
+mod names;
+mod probe;
+mod reading;
+mod roots;
+mod scan;
+mod walk;
+
+pub use probe::{Details, details, probe};
+pub use reading::{PartReading, Reading, read};
+pub use roots::{Links, Root, Roots};
+pub use scan::{Known, KnownModel, Scan, ScanProgress, Seen, run};
+pub use walk::{Unit, UnitFile, UnitKind};

@@ -1,0 +1,240 @@
+//! What a file's name says about it. Pure, and only a first guess: what a file is, its content decides.
+
+use std::path::Path;
+
+/// Extensions of files that may hold a model.
+const WEIGHTS: [&str; 13] =
+    ["safetensors", "sft", "ckpt", "pt", "pth", "bin", "gguf", "onnx", "ts", "pt2", "jit", "tflite", "pkl"];
+
+/// Endings of files that are being written or fetched.
+const PARTIAL: [&str; 11] = [
+    ".part",
+    ".partial",
+    ".crdownload",
+    ".aria2",
+    ".tmp",
+    ".temp",
+    ".incomplete",
+    ".download",
+    ".downloading",
+    ".swp",
+    "~",
+];
+
+/// Files that training tools leave beside models, in formats that models use too.
+const BYSTANDERS: [&str; 8] = [
+    "optimizer",
+    "optimizer_state",
+    "scheduler",
+    "training_args",
+    "random_states",
+    "rng_state",
+    "scaler",
+    "trainer_state",
+];
+
+/// Stems by which libraries name the weights of a folder, the first ones preferred.
+const STANDARD: [&str; 8] = [
+    "model",
+    "diffusion_pytorch_model",
+    "pytorch_model",
+    "adapter_model",
+    "pytorch_lora_weights",
+    "open_clip_model",
+    "open_clip_pytorch_model",
+    "consolidated",
+];
+
+/// What is done with a directory entry that is not a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// It may hold tensors.
+    Weights,
+    /// Small JSON that says what weights beside it are.
+    Config,
+    /// Passed over, and counted under this word.
+    Skipped(&'static str),
+}
+
+/// Judges a name. Names that are not UTF-8 are judged by their lossy form.
+pub(crate) fn judge(name: &str) -> Named {
+    let lower = name.to_ascii_lowercase();
+    if PARTIAL.iter().any(|ending| lower.ends_with(ending)) {
+        return Named::Skipped("partial");
+    }
+    if lower.starts_with('.') {
+        return Named::Skipped("hidden");
+    }
+    if lower == "config.json"
+        || lower == "adapter_config.json"
+        || lower == "model_index.json"
+        || is_index(&lower)
+    {
+        return Named::Config;
+    }
+    match extension(&lower) {
+        Some(known) if WEIGHTS.contains(&known) => {
+            let stem = lower.strip_suffix(known).unwrap_or(&lower).trim_end_matches('.');
+            let plain = stem.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_');
+            let stateful = matches!(known, "bin" | "pt" | "pth" | "pkl");
+            if stateful && BYSTANDERS.contains(&plain) {
+                Named::Skipped("training state")
+            } else {
+                Named::Weights
+            }
+        }
+        _ => Named::Skipped("other"),
+    }
+}
+
+pub(crate) fn is_index(name: &str) -> bool {
+    name.ends_with(".safetensors.index.json")
+        || name.ends_with(".bin.index.json")
+        || (name.ends_with(".json") && name.contains(".safetensors.index."))
+}
+
+pub(crate) fn extension(name: &str) -> Option<&str> {
+    name.rsplit_once('.').map(|(_, extension)| extension)
+}
+
+/// A weights file's name, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct WeightsName {
+    /// `model`, `diffusion_pytorch_model`.
+    pub(crate) stem: String,
+    /// `fp16` of `model.fp16.safetensors`; empty for the plain one.
+    pub(crate) variant: String,
+    /// Lower case.
+    pub(crate) extension: String,
+    /// `(2, 5)` of `-00002-of-00005`.
+    pub(crate) shard: Option<(u32, u32)>,
+}
+
+impl WeightsName {
+    pub(crate) fn parse(name: &str) -> Self {
+        let (stem, extension) = name.rsplit_once('.').unwrap_or((name, ""));
+        let (stem, variant_after) = match take_shard(stem) {
+            // `x-00001-of-00002.fp16.safetensors`: diffusers' older way.
+            (_, None) => match stem.rsplit_once('.') {
+                Some((before, variant)) if take_shard(before).1.is_some() => (before, variant),
+                _ => (stem, ""),
+            },
+            _ => (stem, ""),
+        };
+        let (stem, shard) = take_shard(stem);
+        let standard = |candidate: &str| STANDARD.contains(&candidate);
+        let (stem, variant) = match stem.split_once('.') {
+            Some((before, variant)) if standard(before) => (before, variant),
+            _ => (stem, variant_after),
+        };
+        Self { stem: stem.into(), variant: variant.into(), extension: extension.to_ascii_lowercase(), shard }
+    }
+
+    /// Whether a library would look for it by this name; the smaller, the sooner.
+    pub(crate) fn standard(&self) -> Option<usize> {
+        STANDARD.iter().position(|known| *known == self.stem)
+    }
+
+    /// Which of several forms of the same weights is read: safetensors before pickles, plain before variants.
+    pub(crate) fn rank(&self) -> (usize, usize, bool, String) {
+        let form = match self.extension.as_str() {
+            "safetensors" | "sft" => 0,
+            "gguf" => 1,
+            "bin" | "pt" | "pth" | "ckpt" => 2,
+            _ => 3,
+        };
+        (form, self.standard().unwrap_or(usize::MAX), !self.variant.is_empty(), self.variant.clone())
+    }
+
+    /// The same for all shards of one set.
+    pub(crate) fn set(&self) -> (String, String, String, Option<u32>) {
+        (self.stem.clone(), self.variant.clone(), self.extension.clone(), self.shard.map(|(_, of)| of))
+    }
+}
+
+/// `x-00002-of-00005` is shard 2 of 5 of `x`.
+fn take_shard(stem: &str) -> (&str, Option<(u32, u32)>) {
+    let parse = || {
+        let (before, of) = stem.rsplit_once("-of-")?;
+        let (name, number) = before.rsplit_once(['-', '_'])?;
+        let digits = |text: &str| (3..=6).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        if !digits(of) || !digits(number) {
+            return None;
+        }
+        Some((name, (number.parse().ok()?, of.parse().ok()?)))
+    };
+    parse().map_or((stem, None), |(name, shard)| (name, Some(shard)))
+}
+
+/// The name people know a model by, from its path.
+pub(crate) fn display(path: &Path, is_folder: bool) -> String {
+    let last = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    if let Some(repository) = last.strip_prefix("models--") {
+        return repository.replace("--", "/");
+    }
+    if is_folder {
+        return last.into_owned();
+    }
+    let parsed = WeightsName::parse(&last);
+    if parsed.shard.is_some() {
+        return parsed.stem;
+    }
+    match last.rsplit_once('.') {
+        Some((stem, _)) if !stem.is_empty() => stem.to_owned(),
+        _ => last.into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_what_to_look_into() {
+        for (name, expected) in [
+            ("a.safetensors", Named::Weights),
+            ("A.CKPT", Named::Weights),
+            ("-rf.safetensors", Named::Weights),
+            ("a.safetensors.part", Named::Skipped("partial")),
+            (".a.safetensors.swp", Named::Skipped("partial")),
+            (".a.safetensors", Named::Skipped("hidden")),
+            ("optimizer.bin", Named::Skipped("training state")),
+            ("rng_state_0.pth", Named::Skipped("training state")),
+            ("optimizer.safetensors", Named::Weights),
+            ("a.safetensors.metadata.json", Named::Skipped("other")),
+            ("model.safetensors.index.json", Named::Config),
+            ("diffusion_pytorch_model.safetensors.index.fp16.json", Named::Config),
+            ("README.md", Named::Skipped("other")),
+        ] {
+            assert_eq!(judge(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_weights_name_comes_apart() {
+        let parts = |name: &str| {
+            let parsed = WeightsName::parse(name);
+            (parsed.stem, parsed.variant, parsed.extension, parsed.shard)
+        };
+        let of = |stem: &str, variant: &str, extension: &str, shard| {
+            (stem.to_owned(), variant.to_owned(), extension.to_owned(), shard)
+        };
+        assert_eq!(parts("model.safetensors"), of("model", "", "safetensors", None));
+        assert_eq!(parts("model.fp16.safetensors"), of("model", "fp16", "safetensors", None));
+        let sharded = of("model", "fp16", "safetensors", Some((2, 5)));
+        assert_eq!(parts("model.fp16-00002-of-00005.safetensors"), sharded);
+        assert_eq!(parts("model-00002-of-00005.fp16.safetensors"), sharded);
+        assert_eq!(parts("sd_xl.v1.5.safetensors"), of("sd_xl.v1.5", "", "safetensors", None));
+        assert_eq!(parts("x-1-of-2.gguf"), of("x-1-of-2", "", "gguf", None));
+    }
+
+    #[test]
+    fn display_names_are_what_people_say() {
+        let of = |path: &str, folder| display(Path::new(path), folder);
+        assert_eq!(of("/m/loras/style.v2.safetensors", false), "style.v2");
+        assert_eq!(of("/m/hub/models--org--a-b", true), "org/a-b");
+        assert_eq!(of("/m/q/llama-00001-of-00003.gguf", false), "llama");
+        assert_eq!(of("/m/.safetensors", false), ".safetensors");
+        assert_eq!(of("/m/folder.v1", true), "folder.v1");
+    }
+}

@@ -1,0 +1,440 @@
+//! One look at the roots: walk, leave out what is known, read the rest on several threads.
+//!
+//! ```text
+//! walker thread ──units──► compare with what is known ──changed──► readers ──content──► collector ──► whoever asked
+//! ```
+//!
+//! Storage may stop answering, and a thread in such a read cannot be stopped: readers are threads of their own that
+//! share nothing but channels. One that has been silent for too long is written off and replaced, a few times; then the
+//! scan ends with what it has. The collector itself never touches a disk.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hoist_domain::{FileIdentity, ModelContent, ModelId, ModelPath, ScanReport, Verdict};
+
+use crate::names;
+use crate::probe::probe;
+use crate::roots::{Roots, is_still_at};
+use crate::walk::{Stop, Unit, Walk};
+
+/// Threads that read headers. They wait for the disk most of the time; SSDs like some depth.
+const READERS: usize = 8;
+
+/// Threads that may be written off in one scan before it gives up.
+const SPARE_READERS: usize = 8;
+
+/// Units found and not yet read.
+const QUEUE: usize = 1_024;
+
+/// How long the collector waits before it looks whether somebody is stuck.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What is known of a model, as far as a scan compares it.
+#[derive(Clone, Debug)]
+pub struct KnownModel {
+    pub id: ModelId,
+    pub path: ModelPath,
+    pub is_available: bool,
+    pub content: Arc<ModelContent>,
+}
+
+/// What the scan asks its caller: the state as it was when the scan began.
+pub trait Known: Send + Sync + 'static {
+    /// The model at exactly this path.
+    fn at(&self, path: &ModelPath) -> Option<KnownModel>;
+    /// Models that this file stands for.
+    fn of_file(&self, device: u64, inode: u64) -> Vec<KnownModel>;
+    /// Models at or below a path.
+    fn below(&self, path: &ModelPath) -> Vec<(ModelId, ModelPath, bool)>;
+}
+
+/// How far a scan is; anybody may look.
+#[derive(Debug, Default)]
+pub struct ScanProgress {
+    pub found: AtomicU64,
+    pub done: AtomicU64,
+    pub header_bytes: AtomicU64,
+}
+
+/// What to look at.
+pub struct Scan {
+    pub roots: Arc<Roots>,
+    /// Empty: every root from its top.
+    pub paths: Vec<PathBuf>,
+    pub reread: bool,
+    pub known: Arc<dyn Known>,
+    pub progress: Arc<ScanProgress>,
+    pub stop: Stop,
+    /// Silence after which a reader counts as stuck.
+    pub stuck_after: Duration,
+}
+
+impl std::fmt::Debug for Scan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scan").field("paths", &self.paths).finish_non_exhaustive()
+    }
+}
+
+/// What a scan saw.
+#[derive(Debug)]
+pub enum Seen {
+    /// A model, new or changed or moved.
+    Model { path: ModelPath, path_name: Arc<str>, content: Arc<ModelContent>, moved_from: Option<ModelId> },
+    /// Nothing is at a place where a model was.
+    Gone { id: ModelId, path: ModelPath },
+}
+
+/// From the walker and the readers to the collector.
+enum Event {
+    /// A unit that is as it was known.
+    Unchanged {
+        id: ModelId,
+        bytes: u64,
+        verdict: Verdict,
+        model_type: hoist_domain::ModelType,
+    },
+    Read {
+        unit: Box<Unit>,
+        result: std::io::Result<Option<(ModelContent, u64)>>,
+        moved_from: Option<ModelId>,
+    },
+    Walked {
+        report: Box<ScanReport>,
+        unlisted: Vec<PathBuf>,
+    },
+}
+
+struct Work {
+    unit: Unit,
+    moved_from: Option<ModelId>,
+}
+
+/// What a reader is at: the unit's path, and a number that changes with each.
+#[derive(Debug, Default)]
+struct Desk {
+    at: Mutex<Option<PathBuf>>,
+    turns: AtomicU64,
+}
+
+/// Looks, and hands out what it sees as it sees it. Returns the report, without what only the caller can count.
+pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Seen)) -> ScanReport {
+    let started = clock();
+    let scan = Arc::new(scan);
+    let (events, received) = channel();
+    let (work, taken) = sync_channel::<Work>(QUEUE);
+    let taken = Arc::new(Mutex::new(taken));
+    let walked = spawn_walker(&scan, work, events.clone());
+    let mut readers =
+        Readers { scan: Arc::clone(&scan), taken, events, desks: Vec::new(), spares: SPARE_READERS };
+    for _ in 0..READERS {
+        readers.add();
+    }
+    let mut collector = Collector {
+        scan: &scan,
+        report: ScanReport::default(),
+        seen: HashSet::new(),
+        unlisted: Vec::new(),
+        walked: !walked,
+    };
+    if !walked {
+        collector.report.problem(ModelPath::new(Path::new("/")), "no thread could be started".to_owned());
+    }
+    collector.collect(&received, &mut readers, clock, emit);
+    let Collector { mut report, seen, unlisted, walked, .. } = collector;
+    let is_whole = walked && !scan.stop.load(Ordering::Relaxed) && readers.spares == SPARE_READERS;
+    if is_whole {
+        gone(&scan, &seen, &unlisted, &mut report, emit);
+    }
+    report.took = clock().saturating_sub(started);
+    report
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
+    // Not a supervised task: it may have to be left behind in a read that never returns.
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).is_ok()
+}
+
+fn spawn_walker(scan: &Arc<Scan>, work: SyncSender<Work>, events: Sender<Event>) -> bool {
+    let scan = Arc::clone(scan);
+    spawn("catalog walk", move || {
+        let mut walk = Walk::new(&scan.roots, &scan.stop);
+        let mut found = |unit: Unit| {
+            scan.progress.found.fetch_add(1, Ordering::Relaxed);
+            match compare(&scan, &unit) {
+                Compared::Unchanged(event) => drop(events.send(event)),
+                // Nobody takes it only when the scan is over.
+                Compared::Changed(moved_from) => drop(work.send(Work { unit, moved_from })),
+            }
+        };
+        if scan.paths.is_empty() {
+            for root in scan.roots.iter() {
+                walk.root(root, &mut found);
+            }
+        } else {
+            for path in &scan.paths {
+                let is_file = path.symlink_metadata().is_ok_and(|facts| !facts.is_dir());
+                let top = if is_file { path.parent().unwrap_or(path) } else { path };
+                walk.tree(top.to_owned(), &mut found);
+            }
+        }
+        let Walk { report, unlisted, .. } = walk;
+        let _ = events.send(Event::Walked { report: Box::new(report), unlisted });
+    })
+}
+
+enum Compared {
+    Unchanged(Event),
+    Changed(Option<ModelId>),
+}
+
+fn compare(scan: &Scan, unit: &Unit) -> Compared {
+    let path = ModelPath::new(&unit.path);
+    if let Some(known) = scan.known.at(&path) {
+        let is_same = known.is_available && same_files(&known.content, unit);
+        if is_same && !scan.reread {
+            return Compared::Unchanged(Event::Unchanged {
+                id: known.id,
+                bytes: known.content.bytes.0,
+                verdict: known.content.verdict,
+                model_type: known.content.model_type,
+            });
+        }
+        return Compared::Changed(None);
+    }
+    Compared::Changed(moved_from(scan, unit))
+}
+
+fn same_files(content: &ModelContent, unit: &Unit) -> bool {
+    let files = &unit.files;
+    let bytes = files.iter().fold(unit.other_bytes, |sum, file| sum.saturating_add(file.identity.size));
+    content.bytes.0 == bytes
+        && content.files.len() == files.len()
+        && content
+            .files
+            .iter()
+            .zip(files)
+            .all(|(known, file)| known.identity == file.identity && known.path.as_path() == file.path)
+}
+
+/// The known model whose bytes these are, if nothing is at its place any more. A rename changes ctime and nothing else.
+fn moved_from(scan: &Scan, unit: &Unit) -> Option<ModelId> {
+    let main = unit.files.iter().find(|file| file.is_weights)?.identity;
+    let same = |known: &KnownModel| {
+        let bytes = |identity: FileIdentity| FileIdentity { changed_ns: 0, ..identity };
+        let its = known.content.main_file();
+        its.is_some_and(|file| {
+            let place = known.path.as_path().join(file.path.as_path());
+            let place =
+                if file.path.as_path().as_os_str().is_empty() { known.path.as_path() } else { &place };
+            bytes(file.identity) == bytes(main) && !is_still_at(place, main.device, main.inode)
+        })
+    };
+    scan.known.of_file(main.device, main.inode).into_iter().find(same).map(|known| known.id)
+}
+
+struct Readers {
+    scan: Arc<Scan>,
+    taken: Arc<Mutex<Receiver<Work>>>,
+    events: Sender<Event>,
+    /// With what each was last seen at, and since when.
+    desks: Vec<(Arc<Desk>, u64, Duration)>,
+    spares: usize,
+}
+
+impl Readers {
+    fn add(&mut self) {
+        let desk = Arc::new(Desk::default());
+        self.desks.push((Arc::clone(&desk), 0, Duration::ZERO));
+        let (scan, taken, events) = (Arc::clone(&self.scan), Arc::clone(&self.taken), self.events.clone());
+        spawn("catalog read", move || {
+            loop {
+                let next = taken.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                let Ok(Work { unit, moved_from }) = next else { return };
+                if scan.stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                *desk.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(unit.path.clone());
+                desk.turns.fetch_add(1, Ordering::Relaxed);
+                let result = probe(&scan.roots, &unit);
+                *desk.at.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                if events.send(Event::Read { unit: Box::new(unit), result, moved_from }).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Writes off readers that have been at one unit for too long; what they were at.
+    fn write_off(&mut self, now: Duration) -> Vec<PathBuf> {
+        let mut stuck = Vec::new();
+        self.desks.retain_mut(|(desk, turn, since)| {
+            let at = desk.at.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let turns = desk.turns.load(Ordering::Relaxed);
+            if at.is_none() || turns != *turn {
+                (*turn, *since) = (turns, now);
+                return true;
+            }
+            if now.saturating_sub(*since) < self.scan.stuck_after {
+                return true;
+            }
+            stuck.extend(at);
+            false
+        });
+        for _ in &stuck {
+            if self.spares > 0 {
+                self.spares -= 1;
+                self.add();
+            }
+        }
+        stuck
+    }
+}
+
+struct Collector<'a> {
+    scan: &'a Scan,
+    report: ScanReport,
+    /// Known models that are where they were, or have moved.
+    seen: HashSet<ModelId>,
+    unlisted: Vec<PathBuf>,
+    walked: bool,
+}
+
+impl Collector<'_> {
+    fn collect(
+        &mut self,
+        events: &Receiver<Event>,
+        readers: &mut Readers,
+        clock: &dyn Fn() -> Duration,
+        emit: &mut dyn FnMut(Seen),
+    ) {
+        let progress = Arc::clone(&self.scan.progress);
+        let mut written_off = 0;
+        let mut heard = clock();
+        loop {
+            let done = progress.done.load(Ordering::Relaxed) + written_off;
+            if self.walked && done >= progress.found.load(Ordering::Relaxed) {
+                return;
+            }
+            if self.scan.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            match events.recv_timeout(PATIENCE) {
+                Ok(event) => {
+                    heard = clock();
+                    self.take(event, emit);
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    for path in readers.write_off(clock()) {
+                        written_off += 1;
+                        let message = "its storage does not answer".to_owned();
+                        self.report.problem(ModelPath::new(&path), message);
+                        self.unlisted.push(path);
+                    }
+                    let silent = clock().saturating_sub(heard);
+                    if !self.walked && silent >= self.scan.stuck_after.saturating_mul(2) {
+                        let message =
+                            "the storage of a root does not answer: the scan was given up".to_owned();
+                        self.report.problem(ModelPath::new(Path::new("/")), message);
+                        self.scan.stop.store(true, Ordering::Relaxed);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event, emit: &mut dyn FnMut(Seen)) {
+        let progress = &self.scan.progress;
+        match event {
+            Event::Walked { report, unlisted } => {
+                let mine = std::mem::replace(&mut self.report, *report);
+                self.merge(mine);
+                self.unlisted.extend(unlisted);
+                self.walked = true;
+                return;
+            }
+            Event::Unchanged { id, bytes, verdict, model_type } => {
+                self.seen.insert(id);
+                self.report.unchanged += 1;
+                self.count(bytes, verdict, model_type);
+            }
+            Event::Read { unit, result, moved_from } => {
+                self.seen.extend(moved_from);
+                let path = ModelPath::new(&unit.path);
+                let known = self.scan.known.at(&path);
+                match result {
+                    Ok(Some((content, header_bytes))) => {
+                        progress.header_bytes.fetch_add(header_bytes, Ordering::Relaxed);
+                        self.report.header_bytes.0 += header_bytes;
+                        self.seen.extend(known.map(|known| known.id));
+                        self.count(content.bytes.0, content.verdict, content.model_type);
+                        let path_name = names::display(&unit.path, unit.is_folder()).into();
+                        emit(Seen::Model { path, path_name, content: Arc::new(content), moved_from });
+                    }
+                    Ok(None) => self.report.skip("not a model"),
+                    Err(error) => {
+                        // What is known of it stays as it was: it is there, it just cannot be read.
+                        self.seen.extend(known.map(|known| known.id));
+                        self.report.problem(path, error.to_string());
+                    }
+                }
+            }
+        }
+        progress.done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count(&mut self, bytes: u64, verdict: Verdict, model_type: hoist_domain::ModelType) {
+        self.report.models += 1;
+        self.report.bytes.0 += bytes;
+        self.report.damaged += u64::from(verdict != Verdict::Ok);
+        *self.report.by_type.entry(model_type).or_default() += 1;
+    }
+
+    /// Adds what was counted before the walk's own report came.
+    fn merge(&mut self, counted: ScanReport) {
+        self.report.models += counted.models;
+        self.report.unchanged += counted.unchanged;
+        self.report.damaged += counted.damaged;
+        self.report.bytes.0 += counted.bytes.0;
+        self.report.header_bytes.0 += counted.header_bytes.0;
+        for (model_type, count) in counted.by_type {
+            *self.report.by_type.entry(model_type).or_default() += count;
+        }
+        for (why, count) in counted.skipped {
+            *self.report.skipped.entry(why).or_default() += count;
+        }
+        for problem in counted.problems {
+            self.report.problem(problem.path, problem.message);
+        }
+        self.report.more_problems += counted.more_problems;
+    }
+}
+
+/// What was known below the places that were looked at, and is not there.
+fn gone(
+    scan: &Scan,
+    seen: &HashSet<ModelId>,
+    unlisted: &[PathBuf],
+    report: &mut ScanReport,
+    emit: &mut dyn FnMut(Seen),
+) {
+    let tops: BTreeSet<PathBuf> = if scan.paths.is_empty() {
+        scan.roots.iter().map(|root| root.path().to_owned()).collect()
+    } else {
+        scan.paths.iter().cloned().collect()
+    };
+    for top in tops {
+        for (id, path, is_available) in scan.known.below(&ModelPath::new(&top)) {
+            let is_hidden = unlisted.iter().any(|folder| path.as_path().starts_with(folder));
+            if is_available && !is_hidden && !seen.contains(&id) {
+                report.missing += 1;
+                emit(Seen::Gone { id, path });
+            }
+        }
+    }
+}

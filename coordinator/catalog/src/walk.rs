@@ -1,0 +1,482 @@
+//! Walks the roots and finds the units: the files that are one model together.
+//!
+//! One thread; it lists directories and stats what may belong to a model, opens nothing for reading, and is bounded in
+//! depth, entries a directory, and memory. What cannot be read is a problem of that path and of nothing else.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hoist_domain::{FileIdentity, Finding, FindingKind, ModelPath, ScanReport, Verdict};
+use rustix::fs::{Dir, FileType};
+use rustix::io::Errno;
+
+use crate::group::{self, Entry, Group};
+use crate::names::{self, Named};
+use crate::roots::{Links, Root, Roots, Target, stat_entry};
+
+/// Directories below each other. Real trees have a dozen; the kernel stops at 4,096 bytes of path.
+pub(crate) const MAX_DEPTH: usize = 256;
+
+/// Entries of one directory that may belong to models. More are passed over, and the scan says so.
+const MAX_ENTRIES: usize = 200_000;
+
+/// Files that belong to one model. The largest have some hundred shards.
+pub(crate) const MAX_UNIT_FILES: usize = 4_096;
+
+/// How the files of a unit belong together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnitKind {
+    /// One file.
+    File,
+    /// The files of one folder that its configuration or their names tie together.
+    Folder,
+    /// A folder with a `model_index.json` and a sub-folder for each component.
+    Pipeline,
+    /// A repository in the hub's cache; the files are those of this snapshot.
+    Hub { snapshot: String },
+    /// A link that leads out of the roots: listed, never opened.
+    Rejected,
+}
+
+/// The files that are one model together, as they are now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// Absolute.
+    pub path: PathBuf,
+    pub kind: UnitKind,
+    /// In the order of their paths.
+    pub files: Vec<UnitFile>,
+    /// What the walk itself found wrong.
+    pub findings: Vec<Finding>,
+    /// Bytes of the folder's other files: tokenizers, cards, previews.
+    pub other_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnitFile {
+    /// Below the unit's path; empty when the unit is this file.
+    pub path: PathBuf,
+    pub identity: FileIdentity,
+    pub is_weights: bool,
+}
+
+impl Unit {
+    /// Whether the files lie below `path`, or `path` is the file.
+    #[must_use]
+    pub const fn is_folder(&self) -> bool {
+        !matches!(self.kind, UnitKind::File | UnitKind::Rejected)
+    }
+}
+
+pub(crate) struct Walk<'a> {
+    pub(crate) roots: &'a Roots,
+    pub(crate) stop: &'a AtomicBool,
+    pub(crate) report: ScanReport,
+    /// Directories that could not be listed: nothing is known of what is below them.
+    pub(crate) unlisted: Vec<PathBuf>,
+    visited: HashSet<(u64, u64)>,
+}
+
+/// All that matters below a folder.
+#[derive(Default)]
+struct Collected {
+    files: Vec<UnitFile>,
+    findings: Vec<Finding>,
+    other_bytes: u64,
+}
+
+impl Collected {
+    fn keep(&mut self, below: &Path, entries: Vec<Entry>) {
+        for entry in entries {
+            let path = below.join(&entry.name);
+            if entry.is_rejected {
+                self.findings.push(
+                    Finding::new(FindingKind::Path, Verdict::Rejected, "a link leads out of the root")
+                        .in_file(&path.to_string_lossy()),
+                );
+            } else if self.files.len() < MAX_UNIT_FILES {
+                self.files.push(UnitFile { path, identity: entry.identity, is_weights: entry.is_weights });
+            }
+        }
+    }
+}
+
+/// The listing of one directory: what may matter.
+#[derive(Default)]
+struct Listing {
+    files: Vec<Entry>,
+    directories: Vec<OsString>,
+    /// Names of regular files that hold no model: they count for the size of a folder that is one.
+    others: Vec<OsString>,
+}
+
+impl<'a> Walk<'a> {
+    pub(crate) fn new(roots: &'a Roots, stop: &'a AtomicBool) -> Self {
+        Self { roots, stop, report: ScanReport::default(), unlisted: Vec::new(), visited: HashSet::new() }
+    }
+
+    /// Walks a root from its top.
+    pub(crate) fn root(&mut self, root: &Root, found: &mut dyn FnMut(Unit)) {
+        self.tree(root.path().to_owned(), found);
+    }
+
+    /// Walks a folder below a root, or the folder of a file.
+    pub(crate) fn tree(&mut self, top: PathBuf, found: &mut dyn FnMut(Unit)) {
+        let mut waiting = vec![(top, 0_usize)];
+        while let Some((path, depth)) = waiting.pop() {
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            match self.directory(&path, found) {
+                Ok(below) if depth < MAX_DEPTH => {
+                    waiting.extend(below.into_iter().rev().map(|name| (path.join(name), depth + 1)));
+                }
+                Ok(below) if below.is_empty() => {}
+                Ok(_) => self.problem(&path, &format!("deeper than {MAX_DEPTH} folders: not looked at")),
+                Err(error) => {
+                    self.problem(&path, &error.to_string());
+                    self.unlisted.push(path);
+                }
+            }
+        }
+    }
+
+    fn problem(&mut self, path: &Path, message: &str) {
+        self.report.problem(ModelPath::new(path), message.to_owned());
+    }
+
+    /// Finds the units of one directory; the sub-folders that are still to be looked at.
+    fn directory(&mut self, path: &Path, found: &mut dyn FnMut(Unit)) -> io::Result<Vec<OsString>> {
+        let listing = self.list(path)?;
+        self.report.directories += 1;
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        let has = |wanted: &str| listing.directories.iter().any(|name| name == wanted);
+        if name.starts_with(b"models--") && (has("snapshots") || has("blobs") || has("refs")) {
+            if let Some(unit) = self.hub(path) {
+                found(unit);
+            }
+            return Ok(Vec::new());
+        }
+        if (name.starts_with(b"datasets--") || name.starts_with(b"spaces--")) && has("snapshots") {
+            self.report.skip("not a model");
+            return Ok(Vec::new());
+        }
+        if listing.files.iter().any(|entry| entry.name == "model_index.json") {
+            let unit = self.pipeline(path);
+            found(unit);
+            return Ok(Vec::new());
+        }
+        for group in group::of(&listing.files) {
+            let mut unit = unit_of(path, group);
+            if unit.kind == UnitKind::Folder {
+                unit.other_bytes = self.sizes(path, &listing.others);
+            }
+            found(unit);
+        }
+        Ok(listing.directories)
+    }
+
+    fn list(&mut self, path: &Path) -> io::Result<Listing> {
+        let descriptor = self.roots.open_directory(path)?;
+        if self.roots.links() == Links::Anywhere {
+            let stat = rustix::fs::fstat(&descriptor)?;
+            #[expect(clippy::unnecessary_cast, reason = "the kernel's own types differ by platform")]
+            if !self.visited.insert((stat.st_dev as u64, stat.st_ino as u64)) {
+                self.report.skip("seen already");
+                return Ok(Listing::default());
+            }
+        }
+        let mut listing = Listing::default();
+        let mut full = false;
+        for entry in Dir::read_from(&descriptor)? {
+            let entry = entry?;
+            let bytes = entry.file_name().to_bytes();
+            if bytes == b"." || bytes == b".." {
+                continue;
+            }
+            let name = std::ffi::OsStr::from_bytes(bytes);
+            let kind = match entry.file_type() {
+                FileType::Unknown => {
+                    stat_entry(&descriptor, name).map_or(FileType::Unknown, |(kind, _)| kind)
+                }
+                known => known,
+            };
+            if kind == FileType::Directory {
+                if bytes.starts_with(b".") {
+                    self.report.skip("hidden");
+                } else if listing.directories.len() < MAX_ENTRIES {
+                    listing.directories.push(name.to_owned());
+                } else {
+                    full = true;
+                }
+                continue;
+            }
+            self.report.files += 1;
+            if listing.files.len() >= MAX_ENTRIES {
+                full = true;
+                continue;
+            }
+            self.entry(path, &descriptor, name, kind, &mut listing);
+        }
+        if full {
+            self.problem(path, &format!("more than {MAX_ENTRIES} entries: the rest is not looked at"));
+        }
+        listing.directories.sort();
+        listing.files.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(listing)
+    }
+
+    /// Takes an entry that is not a directory into the listing, if it may matter.
+    fn entry(
+        &mut self,
+        directory: &Path,
+        descriptor: &std::os::fd::OwnedFd,
+        name: &std::ffi::OsStr,
+        kind: FileType,
+        listing: &mut Listing,
+    ) {
+        let named = names::judge(&name.to_string_lossy());
+        let path = || directory.join(name);
+        let identity = match kind {
+            FileType::RegularFile => {
+                if let Named::Skipped(why) = named {
+                    self.report.skip(why);
+                    if listing.others.len() < MAX_UNIT_FILES {
+                        listing.others.push(name.to_owned());
+                    }
+                    return;
+                }
+                stat_entry(descriptor, name).map(|(_, identity)| identity)
+            }
+            FileType::Symlink => match self.link(directory, name, named, listing) {
+                Some(identity) => Ok(identity),
+                None => return,
+            },
+            _ => {
+                self.report.skip("not a file");
+                return;
+            }
+        };
+        match identity {
+            Ok(identity) => listing.files.push(Entry {
+                name: name.to_owned(),
+                identity,
+                is_weights: named == Named::Weights,
+                is_rejected: false,
+            }),
+            Err(error) => self.problem(&path(), &error.to_string()),
+        }
+    }
+
+    /// Where a link leads: the file's identity, if it is one that may be read.
+    fn link(
+        &mut self,
+        directory: &Path,
+        name: &std::ffi::OsStr,
+        named: Named,
+        listing: &mut Listing,
+    ) -> Option<FileIdentity> {
+        let path = directory.join(name);
+        let target = self.roots.resolve(&path);
+        match (target, named) {
+            (Ok(Target::File(identity)), Named::Weights | Named::Config) => return Some(identity),
+            (Ok(Target::File(_)), Named::Skipped(why)) => {
+                self.report.skip(why);
+                if listing.others.len() < MAX_UNIT_FILES {
+                    listing.others.push(name.to_owned());
+                }
+            }
+            // Below a root it is looked at in its own place.
+            (Ok(Target::Directory), _) if self.roots.links() == Links::Roots => {
+                self.report.skip("link to a folder")
+            }
+            (Ok(Target::Directory), _) => listing.directories.push(name.to_owned()),
+            (Ok(Target::Special), _) => self.report.skip("not a file"),
+            (Err(error), named) => self.bad_link(&path, name, &error, named, listing),
+        }
+        None
+    }
+
+    fn bad_link(
+        &mut self,
+        path: &Path,
+        name: &std::ffi::OsStr,
+        error: &io::Error,
+        named: Named,
+        listing: &mut Listing,
+    ) {
+        let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+        if is(Errno::NOENT) || is(Errno::NOTDIR) {
+            self.report.skip("link to nothing");
+        } else if is(Errno::LOOP) && !path.canonicalize().is_ok_and(|real| real.exists()) {
+            self.report.skip("link in a circle");
+        } else if is(Errno::XDEV) || is(Errno::LOOP) {
+            self.report.skip("link out of the roots");
+            let is_folder = path.is_dir();
+            // A folder that is not looked at is as missing to people as a file.
+            if named == Named::Weights || is_folder {
+                listing.files.push(Entry {
+                    name: name.to_owned(),
+                    identity: FileIdentity::default(),
+                    is_weights: true,
+                    is_rejected: true,
+                });
+            } else {
+                self.problem(path, "leads out of the roots: not followed (catalog.links allows it)");
+            }
+        } else {
+            self.problem(path, &error.to_string());
+        }
+    }
+
+    /// All that matters below a folder, with paths below it.
+    fn collect(&mut self, top: &Path, depth: usize) -> Collected {
+        let mut collected = Collected::default();
+        let mut waiting = vec![(PathBuf::new(), 0_usize)];
+        while let Some((below, level)) = waiting.pop() {
+            match self.list(&top.join(&below)) {
+                Ok(listing) => {
+                    self.report.directories += 1;
+                    collected.other_bytes += self.sizes(&top.join(&below), &listing.others);
+                    collected.keep(&below, listing.files);
+                    if level < depth {
+                        waiting.extend(
+                            listing.directories.into_iter().map(|name| (below.join(name), level + 1)),
+                        );
+                    }
+                }
+                Err(error) => self.problem(&top.join(&below), &error.to_string()),
+            }
+        }
+        collected.files.sort_by(|one, other| one.path.cmp(&other.path));
+        collected
+    }
+
+    /// Bytes of files together; one that cannot be asked counts nothing.
+    fn sizes(&self, directory: &Path, names: &[OsString]) -> u64 {
+        let Ok(descriptor) = self.roots.open_directory(directory) else { return 0 };
+        let size = |name: &OsString| match stat_entry(&descriptor, name).ok()? {
+            (FileType::RegularFile, identity) => Some(identity.size),
+            // A hub's snapshot is made of links.
+            _ => match self.roots.resolve(&directory.join(name)).ok()? {
+                Target::File(identity) => Some(identity.size),
+                _ => None,
+            },
+        };
+        names.iter().filter_map(size).sum()
+    }
+
+    fn pipeline(&mut self, path: &Path) -> Unit {
+        let Collected { mut files, findings, other_bytes } = self.collect(path, 2);
+        // Beside the components' folders people put single-file versions of the same: another model, not a part.
+        files.retain(|file| {
+            !file.is_weights || file.path.parent().is_some_and(|place| !place.as_os_str().is_empty())
+        });
+        Unit { path: path.to_owned(), kind: UnitKind::Pipeline, files, findings, other_bytes }
+    }
+
+    /// The snapshot of a hub repository that `main` names, or the only one, or the newest.
+    fn hub(&mut self, path: &Path) -> Option<Unit> {
+        let mut findings = Vec::new();
+        let snapshot = match self.commit(path) {
+            Ok(snapshot) => snapshot,
+            Err(finding) => {
+                findings.push(finding);
+                None
+            }
+        };
+        let snapshots = self.roots.open_directory(&path.join("snapshots")).ok()?;
+        let newest = || {
+            let entries = Dir::read_from(&snapshots).ok()?.flatten();
+            let named = entries
+                .map(|entry| OsString::from(std::ffi::OsStr::from_bytes(entry.file_name().to_bytes())));
+            let commits = named.filter(|name| name != "." && name != "..").filter_map(|name| {
+                let (kind, identity) = stat_entry(&snapshots, &name).ok()?;
+                (kind == FileType::Directory)
+                    .then(|| Some((identity.modified_ns, name.into_string().ok()?)))?
+            });
+            commits.max()
+        };
+        let known = snapshot.filter(|commit| stat_entry(&snapshots, commit.as_ref()).is_ok());
+        let snapshot = known.or_else(|| newest().map(|(_, name)| name))?;
+        let top = path.join("snapshots").join(&snapshot);
+        let dangling_before = self.report.skipped.get("link to nothing").copied().unwrap_or_default();
+        let outside_before = self.report.problems.len() as u64 + self.report.more_problems;
+        let Collected { mut files, findings: more, other_bytes } = self.collect(&top, 3);
+        findings.extend(more);
+        let dangling =
+            self.report.skipped.get("link to nothing").copied().unwrap_or_default() - dangling_before;
+        if dangling > 0 {
+            findings.push(Finding::new(
+                FindingKind::Partial,
+                Verdict::Incomplete,
+                format!("{dangling} files of the snapshot are not there: the download is not finished"),
+            ));
+        }
+        if self.report.problems.len() as u64 + self.report.more_problems > outside_before {
+            findings.push(Finding::new(FindingKind::Path, Verdict::Rejected, "a link leads out of the root"));
+        }
+        if files.is_empty() && findings.is_empty() {
+            findings.push(Finding::new(FindingKind::Partial, Verdict::Incomplete, "the snapshot is empty"));
+        }
+        for file in &mut files {
+            file.path = Path::new("snapshots").join(&snapshot).join(&file.path);
+        }
+        Some(Unit { path: path.to_owned(), kind: UnitKind::Hub { snapshot }, files, findings, other_bytes })
+    }
+
+    /// The commit that `refs/main` names.
+    fn commit(&self, path: &Path) -> Result<Option<String>, Finding> {
+        let Ok((file, identity)) = self.roots.open_file(&path.join("refs/main")) else { return Ok(None) };
+        let source = hoist_formats::FileSource::new(&file, identity.size);
+        let Ok(bytes) = hoist_formats::read_at_most(&source, 0, 256) else { return Ok(None) };
+        let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+        if !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Ok(Some(text));
+        }
+        Err(Finding::new(FindingKind::Path, Verdict::Rejected, "refs/main is not the name of a commit"))
+    }
+}
+
+fn unit_of(directory: &Path, group: Group) -> Unit {
+    let as_file = |entry: &Entry, path: PathBuf| UnitFile {
+        path,
+        identity: entry.identity,
+        is_weights: entry.is_weights,
+    };
+    match group {
+        Group::File(entry) if entry.is_rejected => Unit {
+            path: directory.join(&entry.name),
+            kind: UnitKind::Rejected,
+            files: vec![as_file(&entry, PathBuf::new())],
+            findings: vec![Finding::new(
+                FindingKind::Fs,
+                Verdict::Rejected,
+                "a link that leads out of the roots: it was not opened",
+            )],
+            other_bytes: 0,
+        },
+        Group::File(entry) => Unit {
+            path: directory.join(&entry.name),
+            kind: UnitKind::File,
+            files: vec![as_file(&entry, PathBuf::new())],
+            findings: Vec::new(),
+            other_bytes: 0,
+        },
+        Group::Folder(entries) => Unit {
+            path: directory.to_owned(),
+            kind: UnitKind::Folder,
+            files: entries.iter().map(|entry| as_file(entry, PathBuf::from(&entry.name))).collect(),
+            findings: Vec::new(),
+            other_bytes: 0,
+        },
+    }
+}
+
+/// A flag that stops a walk, shared with whoever may set it.
+pub(crate) type Stop = Arc<AtomicBool>;

@@ -1,0 +1,146 @@
+//! Words that people and tools use for architectures, in metadata, class names and file names.
+
+/// Pieces of lower-case text with `-` between words, and the base they stand for. From the special to the general.
+const BASES: &[(&str, &str)] = &[
+    ("xl-v1-refiner", "sdxl-refiner"),
+    ("xl-refiner", "sdxl-refiner"),
+    ("sdxl-refiner", "sdxl-refiner"),
+    ("sd-xl-refiner", "sdxl-refiner"),
+    ("stable-diffusion-xl", "sdxl"),
+    ("stablediffusionxl", "sdxl"),
+    ("sdxl", "sdxl"),
+    ("sd-xl", "sdxl"),
+    ("illustrious", "sdxl"),
+    ("noobai", "sdxl"),
+    ("pony", "sdxl"),
+    ("playground-v2", "sdxl"),
+    ("stable-diffusion-3.5", "sd-3.5"),
+    ("stable-diffusion-v3.5", "sd-3.5"),
+    ("sd3.5", "sd-3.5"),
+    ("sd35", "sd-3.5"),
+    ("sd-3.5", "sd-3.5"),
+    ("stable-diffusion-3", "sd-3"),
+    ("stable-diffusion-v3", "sd-3"),
+    ("stablediffusion3", "sd-3"),
+    ("sd3", "sd-3"),
+    ("sd-3", "sd-3"),
+    ("stable-video", "svd"),
+    ("stablevideo", "svd"),
+    ("svd", "svd"),
+    ("stable-cascade", "stable-cascade"),
+    ("stablecascade", "stable-cascade"),
+    ("wuerstchen", "wuerstchen"),
+    ("stable-audio", "stable-audio"),
+    ("stableaudio", "stable-audio"),
+    ("stable-diffusion-v2", "sd-2.1"),
+    ("stable-diffusion-2", "sd-2.1"),
+    ("sd-v2", "sd-2.1"),
+    ("sd21", "sd-2.1"),
+    ("sd2.1", "sd-2.1"),
+    ("sd-2", "sd-2.1"),
+    ("v2-1", "sd-2.1"),
+    ("stable-diffusion-v1", "sd-1.5"),
+    ("stable-diffusion-1", "sd-1.5"),
+    ("sd-v1", "sd-1.5"),
+    ("sd15", "sd-1.5"),
+    ("sd1.5", "sd-1.5"),
+    ("sd-1.5", "sd-1.5"),
+    ("sd-1", "sd-1.5"),
+    ("v1-5", "sd-1.5"),
+    ("flux.2", "flux.2"),
+    ("flux-2", "flux.2"),
+    ("flux2", "flux.2"),
+    ("chroma", "chroma"),
+    ("flux", "flux.1"),
+    ("pixart", "pixart"),
+    ("wan-2.2", "wan-2.2"),
+    ("wan2.2", "wan-2.2"),
+    ("wan22", "wan-2.2"),
+    ("wan2-2", "wan-2.2"),
+    ("wan-2.1", "wan-2.1"),
+    ("wan2.1", "wan-2.1"),
+    ("wan21", "wan-2.1"),
+    ("wan2-1", "wan-2.1"),
+    ("qwen-image", "qwen-image"),
+    ("qwenimage", "qwen-image"),
+    ("hunyuan-video-1.5", "hunyuan-video-1.5"),
+    ("hunyuanvideo15", "hunyuan-video-1.5"),
+    ("hunyuan-video", "hunyuan-video"),
+    ("hunyuanvideo", "hunyuan-video"),
+    ("hyvid", "hunyuan-video"),
+    ("hunyuan-image", "hunyuan-image-2.1"),
+    ("hunyuanimage", "hunyuan-image-2.1"),
+    ("hunyuan-dit", "hunyuan-dit"),
+    ("hunyuandit", "hunyuan-dit"),
+    ("ltx-2", "ltx-2"),
+    ("ltx2", "ltx-2"),
+    ("ltx", "ltx-video"),
+    ("lumina-image-2", "lumina-2"),
+    ("lumina-2", "lumina-2"),
+    ("lumina2", "lumina-2"),
+    ("lumina", "lumina"),
+    ("z-image", "z-image"),
+    ("zimage", "z-image"),
+    ("hidream", "hidream"),
+    ("auraflow", "auraflow"),
+    ("aura-flow", "auraflow"),
+    ("mochi", "mochi"),
+    ("cosmos-predict2", "cosmos-predict2"),
+    ("cosmos", "cosmos"),
+    ("cogvideox", "cogvideox"),
+    ("cogview4", "cogview4"),
+    ("cogview3", "cogview3"),
+    ("sana", "sana"),
+    ("kolors", "kolors"),
+    ("kandinsky5", "kandinsky-5"),
+    ("kandinskyv22", "kandinsky-2.2"),
+    ("kandinsky-2-2", "kandinsky-2.2"),
+    ("kandinsky3", "kandinsky-3"),
+    ("kandinsky", "kandinsky-2.1"),
+    ("omnigen2", "omnigen2"),
+    ("omnigen", "omnigen"),
+    ("anima-", "anima"),
+    ("allegro", "allegro"),
+    ("latte", "latte"),
+    ("deepfloyd", "deepfloyd-if"),
+];
+
+/// The same for language models.
+const LANGUAGE: &[(&str, &str)] = &[
+    ("mixtral", "mixtral"),
+    ("mistral", "mistral"),
+    ("ministral", "mistral"),
+    ("qwen3", "qwen3"),
+    ("qwen2", "qwen2"),
+    ("gemma-3", "gemma3"),
+    ("gemma-2", "gemma2"),
+    ("gemma3", "gemma3"),
+    ("gemma2", "gemma2"),
+    ("gemma", "gemma"),
+    ("phi-3", "phi3"),
+    ("phi-4", "phi3"),
+    ("phi3", "phi3"),
+    ("falcon", "falcon"),
+    ("chatglm", "chatglm"),
+    ("llama", "llama"),
+    ("vicuna", "llama"),
+];
+
+fn look_up(table: &[(&str, &'static str)], text: &str) -> Option<&'static str> {
+    let plain: String = text
+        .chars()
+        .take(512)
+        .map(|c| if c == '_' || c == ' ' || c == '/' { '-' } else { c.to_ascii_lowercase() })
+        .collect();
+    table.iter().find(|(word, _)| plain.contains(word)).map(|(_, base)| *base)
+}
+
+/// The base of a diffusion model that a text names.
+pub(crate) fn base(text: &str) -> Option<&'static str> {
+    look_up(BASES, text)
+}
+
+/// The base of a language model that a text names.
+pub(crate) fn language(text: &str) -> Option<&'static str> {
+    look_up(LANGUAGE, text)
+}

@@ -1,0 +1,231 @@
+//! What a look at the disk, or a person's edit, means for the catalog.
+//!
+//! Properties: a path has one model; a model keeps its id and what people wrote about it through moves, renames and
+//! rewrites; nothing that people wrote is forgotten because a file is not there; equal observations change nothing.
+
+use std::sync::Arc;
+
+use hoist_domain::{
+    Error, FileIdentity, Model, ModelComponent, ModelContent, ModelId, ModelNotes, ModelPath, ModelState,
+    Reason, ResourceName, Result, WallTime,
+};
+
+use crate::{Decision, Event, State};
+
+/// What a scan saw, one model at a time.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Observation {
+    /// A model is at this path, with this content.
+    Seen(Box<Sighting>),
+    /// What was known at this path is not there, though its root is.
+    Gone { id: ModelId, path: ModelPath },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sighting {
+    pub path: ModelPath,
+    pub path_name: Arc<str>,
+    pub content: Arc<ModelContent>,
+    /// The known model whose file this is, when nothing is at its old path any more.
+    pub moved_from: Option<ModelId>,
+    /// For a model that is new.
+    pub new_id: ModelId,
+}
+
+/// What observations changed, for the scan's report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    pub added: u64,
+    pub changed: u64,
+    pub moved: u64,
+    pub missing: u64,
+}
+
+/// Judges observations against the state. They may be out of date: the state has moved on since the scan looked.
+#[must_use]
+pub fn observe(state: &State, observations: &[Observation], now: WallTime) -> (Decision, Observed) {
+    let mut draft = state.models().clone();
+    let mut events = Vec::new();
+    let mut observed = Observed::default();
+    for observation in observations {
+        let event = match observation {
+            Observation::Seen(sighting) => seen(&draft, sighting, now, &mut observed),
+            Observation::Gone { id, path } => gone(&draft, *id, path, &mut observed),
+        };
+        for event in event {
+            match &event {
+                Event::ModelRecorded(model) => draft.put(state.position(), Arc::clone(model)),
+                Event::ModelForgotten { id } => draft.remove(*id),
+                _ => {}
+            }
+            events.push(event);
+        }
+    }
+    (events, observed)
+}
+
+fn seen(models: &crate::Models, sighting: &Sighting, now: WallTime, observed: &mut Observed) -> Decision {
+    let Sighting { path, path_name, content, moved_from, new_id } = sighting;
+    if let Some(known) = models.at(path) {
+        let content = &with_digests(&known.content, content);
+        // Something moved onto a place that had a model: the place wins, the notes that were made there stay there.
+        let unchanged = known.content == *content && known.state == ModelState::Available;
+        if unchanged && known.path_name == *path_name {
+            return Vec::new();
+        }
+        observed.changed += 1;
+        return vec![recorded(Model {
+            path_name: Arc::clone(path_name),
+            state: ModelState::Available,
+            content: Arc::clone(content),
+            read_at: now,
+            ..Model::clone(known)
+        })];
+    }
+    if let Some(moved) = moved_from.and_then(|id| models.get(id)) {
+        let content = &with_digests(&moved.content, content);
+        observed.moved += 1;
+        return vec![recorded(Model {
+            path: path.clone(),
+            path_name: Arc::clone(path_name),
+            state: ModelState::Available,
+            content: Arc::clone(content),
+            read_at: now,
+            ..Model::clone(moved)
+        })];
+    }
+    observed.added += 1;
+    vec![recorded(Model {
+        id: *new_id,
+        path: path.clone(),
+        path_name: Arc::clone(path_name),
+        state: ModelState::Available,
+        content: Arc::clone(content),
+        notes: None,
+        discovered_at: now,
+        read_at: now,
+    })]
+}
+
+/// Digests that were found before hold for the same bytes: a rename or a touched ctime alone does not hash again.
+fn with_digests(known: &ModelContent, new: &Arc<ModelContent>) -> Arc<ModelContent> {
+    let bytes_of = |content: &ModelContent| -> Vec<_> {
+        let weights = content.files.iter().filter(|file| file.is_weights);
+        weights.map(|file| FileIdentity { changed_ns: 0, ..file.identity }).collect()
+    };
+    if new.components.iter().all(|component| component.digest.is_some()) || bytes_of(known) != bytes_of(new) {
+        return Arc::clone(new);
+    }
+    let mut content = ModelContent::clone(new);
+    for component in &mut content.components {
+        let same = |old: &&ModelComponent| {
+            (&old.name, &old.place, &old.prefix, old.bytes)
+                == (&component.name, &component.place, &component.prefix, component.bytes)
+        };
+        component.digest = component.digest.or(known.components.iter().find(same).and_then(|old| old.digest));
+    }
+    Arc::new(content)
+}
+
+fn gone(models: &crate::Models, id: ModelId, path: &ModelPath, observed: &mut Observed) -> Decision {
+    match models.get(id) {
+        // It has moved meanwhile, or is known to be missing.
+        Some(model) if model.path != *path || model.state == ModelState::Missing => Vec::new(),
+        Some(model) if model.notes.is_some() => {
+            observed.missing += 1;
+            vec![recorded(Model { state: ModelState::Missing, ..Model::clone(model) })]
+        }
+        Some(_) => {
+            observed.missing += 1;
+            vec![Event::ModelForgotten { id }]
+        }
+        None => Vec::new(),
+    }
+}
+
+fn recorded(model: Model) -> Event {
+    Event::ModelRecorded(Arc::new(model))
+}
+
+fn find(state: &State, id: ModelId) -> Result<&Arc<Model>> {
+    state.models().get(id).ok_or_else(|| {
+        let name = ResourceName::Model(id);
+        Error::new(Reason::ResourceNotFound, format!("{name} is not in the catalog; list what is"))
+            .with("name", name)
+    })
+}
+
+/// Replaces what people say about a model. `etag`, when given, must be the model's.
+///
+/// # Errors
+/// RESOURCE_NOT_FOUND, ETAG_MISMATCH, and ALREADY_EXISTS-like FIELD_INVALID when an alias belongs to another model.
+pub fn edit(state: &State, id: ModelId, etag: Option<&str>, mut notes: ModelNotes) -> Result<Decision> {
+    let model = find(state, id)?;
+    if let Some(etag) = etag
+        && etag != model.etag()
+    {
+        return Err(Error::new(
+            Reason::EtagMismatch,
+            format!("{} was edited since it was read; read it again and repeat the edit", model.name()),
+        )
+        .with("etag", model.etag()));
+    }
+    let before = model.notes.as_deref();
+    notes.edition = before.map_or(0, |notes| notes.edition);
+    if before == Some(&notes) || (before.is_none() && notes == ModelNotes::default()) {
+        return Ok(Vec::new());
+    }
+    if let Some(taken) = notes.aliases.iter().find(|alias| alias_of_another(state, id, alias)) {
+        return Err(Error::invalid_field(
+            "model.aliases",
+            format!("`{}` is an alias of another model; remove it there first", hoist_domain::excerpt(taken)),
+        ));
+    }
+    notes.edition += 1;
+    Ok(vec![recorded(Model { notes: Some(Arc::new(notes)), ..Model::clone(model) })])
+}
+
+fn alias_of_another(state: &State, id: ModelId, alias: &str) -> bool {
+    state.models().iter().any(|other| {
+        other.id != id
+            && other.notes.as_ref().is_some_and(|notes| notes.aliases.iter().any(|known| known == alias))
+    })
+}
+
+/// Takes a model out of the catalog. If its files are still there, the next scan finds them as a new one.
+///
+/// # Errors
+/// RESOURCE_NOT_FOUND, ETAG_MISMATCH.
+pub fn delete_model(state: &State, id: ModelId, etag: Option<&str>) -> Result<Decision> {
+    let model = find(state, id)?;
+    if etag.is_some_and(|etag| etag != model.etag()) {
+        return Err(Error::new(
+            Reason::EtagMismatch,
+            format!("{} was edited since it was read; read it again", model.name()),
+        )
+        .with("etag", model.etag()));
+    }
+    Ok(vec![Event::ModelForgotten { id }])
+}
+
+/// What the scan that looked at a model's bytes found out about its components.
+#[must_use]
+pub fn identify_components(
+    state: &State,
+    id: ModelId,
+    of: &Arc<ModelContent>,
+    digests: &[(usize, hoist_domain::Digest)],
+) -> Decision {
+    // The files have changed since: what was read is of no use.
+    let Some(model) = state.models().get(id).filter(|model| model.content == *of) else { return Vec::new() };
+    let mut content = ModelContent::clone(&model.content);
+    for (index, digest) in digests {
+        if let Some(component) = content.components.get_mut(*index) {
+            component.digest = Some(*digest);
+        }
+    }
+    if content == *model.content {
+        return Vec::new();
+    }
+    vec![recorded(Model { content: Arc::new(content), ..Model::clone(model) })]
+}

@@ -1,0 +1,104 @@
+//! The models of the state, and the indexes over them that decisions need.
+//!
+//! Persistent like the rest of the state: a copy costs a few reference counts, a change the path to it.
+
+use std::sync::Arc;
+
+use hoist_domain::{Model, ModelId, ModelPath, Position};
+use imbl::{OrdMap, OrdSet};
+
+use crate::state::Stamped;
+
+/// What tells a file apart on this machine: device and inode.
+type FileKey = (u64, u64);
+
+#[derive(Clone, Debug, Default)]
+pub struct Models {
+    by_id: OrdMap<ModelId, Stamped<Model>>,
+    by_path: OrdMap<ModelPath, ModelId>,
+    /// By the file that stands for a model: a moved model is found by it. Hard links share one.
+    by_file: OrdSet<(FileKey, ModelId)>,
+}
+
+fn file_key(model: &Model) -> Option<FileKey> {
+    model.content.main_file().map(|file| (file.identity.device, file.identity.inode))
+}
+
+impl Models {
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    #[must_use]
+    pub fn get(&self, id: ModelId) -> Option<&Arc<Model>> {
+        self.by_id.get(&id).map(|stamped| &stamped.value)
+    }
+
+    /// The model at exactly this path.
+    #[must_use]
+    pub fn at(&self, path: &ModelPath) -> Option<&Arc<Model>> {
+        self.by_path.get(path).and_then(|id| self.get(*id))
+    }
+
+    /// All, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.by_id.values().map(|stamped| &stamped.value)
+    }
+
+    /// With the position at which each last changed.
+    pub fn with_position(&self) -> impl Iterator<Item = (Position, &Arc<Model>)> {
+        self.by_id.values().map(|stamped| (stamped.position, &stamped.value))
+    }
+
+    /// Those at or below a path, in the order of paths.
+    pub fn below<'a>(&'a self, path: &'a ModelPath) -> impl Iterator<Item = &'a Arc<Model>> {
+        // A path's own children do not follow it without a gap: `a`, `a.b`, `a/c` is the order of bytes but not of
+        // components. `Path` compares by components, so here they do.
+        self.by_path
+            .range(path.clone()..)
+            .take_while(|(at, _)| at.as_path().starts_with(path.as_path()))
+            .filter_map(|(_, id)| self.get(*id))
+    }
+
+    /// Those that this file stands for.
+    pub fn of_file(&self, device: u64, inode: u64) -> impl Iterator<Item = &Arc<Model>> {
+        let key = (device, inode);
+        self.by_file
+            .range((key, ModelId(uuid::Uuid::nil()))..)
+            .take_while(move |(of, _)| *of == key)
+            .filter_map(|(_, id)| self.get(*id))
+    }
+
+    pub(crate) fn stamped_all(&self) -> impl Iterator<Item = &Stamped<Model>> {
+        self.by_id.values()
+    }
+
+    pub(crate) fn stamped(&self, id: ModelId) -> Option<&Stamped<Model>> {
+        self.by_id.get(&id)
+    }
+
+    pub(crate) fn put(&mut self, position: Position, model: Arc<Model>) {
+        self.remove(model.id);
+        let taken = self.by_path.insert(model.path.clone(), model.id);
+        assert!(taken.is_none(), "two models at one path: {:?} and {}", taken, model.id);
+        if let Some(key) = file_key(&model) {
+            self.by_file.insert((key, model.id));
+        }
+        self.by_id.insert(model.id, Stamped { position, value: model });
+    }
+
+    pub(crate) fn remove(&mut self, id: ModelId) {
+        if let Some(stamped) = self.by_id.remove(&id) {
+            self.by_path.remove(&stamped.value.path);
+            if let Some(key) = file_key(&stamped.value) {
+                self.by_file.remove(&(key, id));
+            }
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! A model as the catalog keeps it: where it is, what its files say, what people say.
+//!
+//! Small on purpose: a hundred thousand of these are in memory. Tensor tables, evidence and extracted metadata are
+//! read from the headers again when somebody asks.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    BaseModel, Bytes, Dtype, Finding, FindingKind, ModelFormat, ModelState, ModelType, Verdict, WallTime,
+};
+
+/// A model: `models/{uuid}`. Given when it is first seen; it stays through moves, renames and edits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ModelId(pub Uuid);
+
+impl fmt::Display for ModelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+/// A path as the file system spells it, which need not be text. Shown lossily, kept exactly.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModelPath(Arc<Path>);
+
+impl ModelPath {
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        Self(path.into())
+    }
+
+    #[must_use]
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+
+    /// As text; what is not UTF-8 becomes U+FFFD.
+    #[must_use]
+    pub fn text(&self) -> std::borrow::Cow<'_, str> {
+        self.0.to_string_lossy()
+    }
+}
+
+impl fmt::Debug for ModelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for ModelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text())
+    }
+}
+
+/// Text where it is text, bytes where it is not: both read back exactly.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum StoredPath {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl Serialize for ModelPath {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use std::os::unix::ffi::OsStrExt as _;
+        match self.0.to_str() {
+            Some(text) => serializer.serialize_str(text),
+            None => StoredPath::Bytes(self.0.as_os_str().as_bytes().to_vec()).serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ModelPath {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use std::os::unix::ffi::OsStringExt as _;
+        Ok(match StoredPath::deserialize(deserializer)? {
+            StoredPath::Text(text) => Self(PathBuf::from(text).into()),
+            StoredPath::Bytes(bytes) => Self(PathBuf::from(std::ffi::OsString::from_vec(bytes)).into()),
+        })
+    }
+}
+
+/// What tells that a file is still the one that was read: as long as all of it is the same, nothing was written to it.
+/// (Writes through a mapping and within one tick of the clock escape; the hash of a second look does not miss them.)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FileIdentity {
+    #[serde(rename = "d")]
+    pub device: u64,
+    #[serde(rename = "i")]
+    pub inode: u64,
+    #[serde(rename = "s")]
+    pub size: u64,
+    /// Nanoseconds since 1970.
+    #[serde(rename = "m")]
+    pub modified_ns: i64,
+    #[serde(rename = "c")]
+    pub changed_ns: i64,
+}
+
+/// A file that belongs to a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelFile {
+    /// Below the model's path; empty when the model is this one file.
+    #[serde(rename = "p")]
+    pub path: ModelPath,
+    #[serde(rename = "f")]
+    pub identity: FileIdentity,
+    /// Holds tensors; the others are configuration that was read for identification.
+    #[serde(rename = "w")]
+    pub is_weights: bool,
+}
+
+/// BLAKE3 over a component's tensors; see the design's segments. Equal components have equal digests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digest(pub [u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What is cached, shared and loaded on its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelComponent {
+    #[serde(rename = "n")]
+    pub name: Box<str>,
+    #[serde(rename = "t")]
+    pub component_type: ModelType,
+    #[serde(rename = "b")]
+    pub base: BaseModel,
+    /// The sub-folder that holds it; empty for the model's own place.
+    #[serde(rename = "l", default, skip_serializing_if = "str::is_empty")]
+    pub place: Box<str>,
+    /// What its keys begin with in the file, stripped in RAM.
+    #[serde(rename = "x", default, skip_serializing_if = "str::is_empty")]
+    pub prefix: Box<str>,
+    #[serde(rename = "k")]
+    pub tensors: u64,
+    #[serde(rename = "e")]
+    pub parameters: u64,
+    #[serde(rename = "s")]
+    pub bytes: Bytes,
+    /// Unset until its bytes have been read once.
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+}
+
+/// What a model's files say. Replaced as a whole when one of them changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelContent {
+    pub format: ModelFormat,
+    pub model_type: ModelType,
+    pub base: BaseModel,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub variant: Box<str>,
+    /// Bases that the content cannot tell apart; empty when `base` is certain.
+    #[serde(default, skip_serializing_if = "slice_is_empty")]
+    pub candidates: Box<[BaseModel]>,
+    /// 0 to 100. From 90 the content proves it, from 50 it is declared, below it is suggested by names.
+    pub confidence_percent: u8,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub prediction: Box<str>,
+    /// Edge in pixels; 0 where it cannot be told.
+    #[serde(default)]
+    pub resolution: u32,
+    /// As its maker named it, from the metadata; may be empty.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub title: Box<str>,
+    pub tensors: u64,
+    pub parameters: u64,
+    /// Tensors of each element type, most first.
+    pub dtypes: Box<[(Dtype, u64)]>,
+    /// Of all its files.
+    pub bytes: Bytes,
+    pub components: Box<[ModelComponent]>,
+    pub files: Box<[ModelFile]>,
+    pub verdict: Verdict,
+    #[serde(default, skip_serializing_if = "slice_is_empty")]
+    pub findings: Box<[Finding]>,
+}
+
+fn slice_is_empty<T>(slice: &[T]) -> bool {
+    slice.is_empty()
+}
+
+impl ModelContent {
+    /// The file that stands for the model's identity when it moves: its first with tensors.
+    #[must_use]
+    pub fn main_file(&self) -> Option<&ModelFile> {
+        self.files.iter().find(|file| file.is_weights).or(self.files.first())
+    }
+
+    /// The kind of the finding that decides the verdict.
+    #[must_use]
+    pub fn verdict_kind(&self) -> Option<FindingKind> {
+        let worst = self.findings.iter().find(|finding| finding.verdict == self.verdict);
+        worst.filter(|finding| finding.verdict != Verdict::Ok).map(|finding| finding.kind)
+    }
+}
+
+/// What people say about a model. It wins over what the files say, and survives their moves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModelNotes {
+    /// Grows with each edit: the etag.
+    pub edition: u64,
+    /// Replaces the name that comes from the path.
+    pub name: String,
+    pub aliases: Vec<String>,
+    /// Sorted, without repetition.
+    pub tags: Vec<String>,
+    pub description: String,
+    pub licence: String,
+    pub source: String,
+    pub notes: String,
+    pub model_type: Option<ModelType>,
+    pub base: Option<BaseModel>,
+    /// Settings for caching and loading.
+    pub config: ModelConfig,
+}
+
+/// How a model is to be handled where a request does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModelConfig {
+    /// `cuda:0`; empty: wherever it fits best.
+    pub default_device: String,
+    /// Its owner vouches for the code in it.
+    pub trusted: bool,
+}
+
+/// A model in the catalog.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Model {
+    pub id: ModelId,
+    /// Absolute: the file, or the folder of those that are several files.
+    pub path: ModelPath,
+    /// From the path: the file's stem, the folder's name, the repository's id.
+    pub path_name: Arc<str>,
+    pub state: ModelState,
+    pub content: Arc<ModelContent>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notes: Option<Arc<ModelNotes>>,
+    pub discovered_at: WallTime,
+    /// When `content` was read.
+    pub read_at: WallTime,
+}
+
+impl Model {
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match &self.notes {
+            Some(notes) if !notes.name.is_empty() => &notes.name,
+            _ => &self.path_name,
+        }
+    }
+
+    #[must_use]
+    pub fn model_type(&self) -> ModelType {
+        self.notes.as_ref().and_then(|notes| notes.model_type).unwrap_or(self.content.model_type)
+    }
+
+    #[must_use]
+    pub fn base(&self) -> &BaseModel {
+        self.notes.as_ref().and_then(|notes| notes.base.as_ref()).unwrap_or(&self.content.base)
+    }
+
+    #[must_use]
+    pub fn tags(&self) -> &[String] {
+        self.notes.as_ref().map_or(&[], |notes| &notes.tags)
+    }
+
+    /// What an edit must name to be sure that it overwrites nobody else's.
+    #[must_use]
+    pub fn etag(&self) -> String {
+        self.notes.as_ref().map_or(0, |notes| notes.edition).to_string()
+    }
+
+    /// When its newest file was last written.
+    #[must_use]
+    pub fn modified_at(&self) -> WallTime {
+        let newest = self.content.files.iter().map(|file| file.identity.modified_ns).max();
+        WallTime(newest.unwrap_or_default() / 1_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    #[test]
+    fn any_path_reads_back_exactly() {
+        for bytes in [&b"/m/a b\n\\x.safetensors"[..], b"/m/bad\xff\xfe.ckpt", "/m/модель".as_bytes()] {
+            let path = ModelPath::new(Path::new(std::ffi::OsStr::from_bytes(bytes)));
+            let stored = serde_json::to_string(&path).unwrap();
+            assert_eq!(serde_json::from_str::<ModelPath>(&stored).unwrap(), path, "{stored}");
+        }
+    }
+}
