@@ -60,7 +60,8 @@ pub(crate) enum Verb {
     /// Run the server in the foreground
     ///
     /// Prints one line, `ready socket=... listen=...`, on stdout once it serves. Logs go to stderr. SIGTERM or
-    /// SIGINT stops it: running operations get a grace period; a second signal stops it at once.
+    /// SIGINT stops it: running operations get a grace period; a second one, a second later or more,
+    /// stops it at once.
     #[command(after_help = examples::SERVE)]
     Serve(ServeArgs),
     /// Show the machine, or what is known about the named things
