@@ -140,10 +140,12 @@ fn load(args: &ServeArgs) -> Result<Loaded> {
     Settings::load(sources).map_err(errors)
 }
 
-/// The file that was named, or the one in the usual place if there is one.
+/// The file that was named, here or in HOIST_CONFIG, or the one in the usual place if there is one.
 fn config_file(args: &ServeArgs) -> Option<PathBuf> {
-    args.config.clone().or_else(|| {
-        let usual = default_dirs(&process_environment(), current_uid()).config_file;
+    let environment = process_environment();
+    let named = || environment.get("HOIST_CONFIG").filter(|value| !value.is_empty()).map(PathBuf::from);
+    args.config.clone().or_else(named).or_else(|| {
+        let usual = default_dirs(&environment, current_uid()).config_file;
         usual.is_file().then_some(usual)
     })
 }
