@@ -87,18 +87,15 @@ fn refusal(error: &ServeError) -> Error {
     let said = error.to_string();
     match error {
         ServeError::Bind(BindError::Directory { what, flag, path, cause }) => {
-            Error::refused(match cause.kind() {
-                AlreadyExists | NotADirectory => {
-                    format!(
-                        "{what} {path} is not a directory, or lies below a file; choose another with {flag}"
-                    )
+            let why = match cause.kind() {
+                AlreadyExists => "it is not a directory: remove it",
+                NotADirectory => "a part of the path is not a directory: remove that",
+                ReadOnlyFilesystem => {
+                    "its file system is mounted read-only: mount it writable (mount -o remount,rw)"
                 }
-                ReadOnlyFilesystem => format!(
-                    "{what} {path} is on a file system that is mounted read-only: mount it writable (mount -o \
-                 remount,rw), or choose another with {flag}"
-                ),
-                _ => said,
-            })
+                _ => return Error::refused(said),
+            };
+            Error::refused(format!("cannot use {what} {path}: {why}, or choose another with {flag}"))
         }
         // The store keeps no more of the cause than its text.
         ServeError::Store(_) if said.contains("Read-only file system") => Error::refused(format!(
