@@ -65,7 +65,7 @@ def to_span(name: str, value: float | timedelta | None) -> Duration | None:
 
 
 def seconds(name: str, value: float | timedelta | None) -> float | None:
-    """Raises TypeError for what is neither a number nor a timedelta, ValueError for what is no span of time."""
+    """Raises TypeError for what is no number and no timedelta, ValueError for what is no span of time."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float, timedelta)):

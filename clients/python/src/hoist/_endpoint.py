@@ -75,7 +75,7 @@ def resolve(given: str | None) -> Endpoint:
 
 
 def parse(url: str, origin: str) -> Endpoint:
-    """Raises ValueError, which names `origin`, for anything but the two forms; TypeError for what is no text."""
+    """Raises ValueError, which names `origin`, for anything but the two forms; TypeError for no text."""
     forms = "use unix:///path/to/hoist.sock or http://host:port"
     if not isinstance(url, str):
         raise TypeError(f"{origin} must be a string, not {url!r}: {forms}")
