@@ -169,3 +169,21 @@ fn flags_are_named_in_place_of_fields() {
         assert!(!stderr(&output).contains("named fields"), "{}", stderr(&output));
     }
 }
+
+#[test]
+fn a_watch_from_a_position_that_is_gone_starts_over_in_the_words_of_people() {
+    let server = Server::start();
+    let endpoint = format!("unix://{}/run/hoist.sock", server.directory.path().display());
+    let mut watch = command()
+        .args(["watch", "--from", "9.9", "--state", "RUNNING", "--endpoint", &endpoint])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(watch.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("machine"), "{line}");
+    watch.kill().unwrap();
+    let said = stderr(&watch.wait_with_output().unwrap());
+    assert!(said.ends_with("since that position: starting over\n"), "{said}");
+}

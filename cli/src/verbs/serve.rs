@@ -88,14 +88,14 @@ fn refusal(error: &ServeError) -> Error {
     match error {
         ServeError::Bind(BindError::Directory { what, flag, path, cause }) => {
             let why = match cause.kind() {
-                AlreadyExists => "it is not a directory: remove it",
-                NotADirectory => "a part of the path is not a directory: remove that",
+                AlreadyExists => "it is not a directory;",
+                NotADirectory => "a part of the path is not a directory;",
                 ReadOnlyFilesystem => {
-                    "its file system is mounted read-only: mount it writable (mount -o remount,rw)"
+                    "its file system is mounted read-only; mount it writable (mount -o remount,rw), or"
                 }
                 _ => return Error::refused(said),
             };
-            Error::refused(format!("cannot use {what} {path}: {why}, or choose another with {flag}"))
+            Error::refused(format!("cannot use {what} {path}: {why} choose another with {flag}"))
         }
         // The store keeps no more of the cause than its text.
         ServeError::Store(_) if said.contains("Read-only file system") => Error::refused(format!(
