@@ -6,7 +6,8 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A page of 1,000 operations is about 1 MiB; tonic's default of 4 MiB is too near to long error texts.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
+/// `sun_path` holds 108 bytes with the final zero. A longer path fails to connect with a riddle.
+const MAX_SOCKET_PATH: usize = 107;
+
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
@@ -38,9 +42,13 @@ pub(crate) enum Endpoint {
 impl Endpoint {
     /// The one named on the command line or in HOIST_ENDPOINT, else the default socket.
     pub(crate) fn choose(named: Option<&str>) -> Result<Self> {
-        match named {
-            None | Some("") => Ok(Self::Unix(default_socket())),
-            Some(text) => text.parse().map_err(|why: String| Error::usage(why, None)),
+        let wrong = |place: &'static str| move |why: String| Error::usage(format!("{place}: {why}"), None);
+        if let Some(text) = named {
+            return text.parse().map_err(wrong("--endpoint"));
+        }
+        match config::process_environment().get("HOIST_ENDPOINT").filter(|text| !text.is_empty()) {
+            Some(text) => text.parse().map_err(wrong("HOIST_ENDPOINT")),
+            None => Ok(Self::Unix(default_socket())),
         }
     }
 }
@@ -65,10 +73,15 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let wrong = |why: &str| format!("`{text}` is not an endpoint: {why}");
         if let Some(path) = text.strip_prefix("unix://") {
-            return if path.starts_with('/') {
-                Ok(Self::Unix(PathBuf::from(path)))
-            } else {
+            return if !path.starts_with('/') {
                 Err(wrong("the path after unix:// must begin with /"))
+            } else if path.len() > MAX_SOCKET_PATH {
+                let length = path.len();
+                Err(wrong(&format!(
+                    "the path is {length} bytes long; the kernel takes {MAX_SOCKET_PATH} for a socket"
+                )))
+            } else {
+                Ok(Self::Unix(PathBuf::from(path)))
             };
         }
         if text.starts_with("http://") {
@@ -173,6 +186,10 @@ pub(crate) fn request_id() -> String {
     uuid::Uuid::new_v4().hyphenated().to_string()
 }
 
+fn is_something_else(path: &Path) -> bool {
+    path.metadata().is_ok_and(|facts| !facts.file_type().is_socket())
+}
+
 fn unreachable_because(endpoint: &Endpoint, cause: &tonic::transport::Error) -> Error {
     let mut deepest: &(dyn std::error::Error + 'static) = cause;
     let mut kind = None;
@@ -185,7 +202,11 @@ fn unreachable_because(endpoint: &Endpoint, cause: &tonic::transport::Error) -> 
     }
     let start = "start one with `hoist serve`, or name another one with --endpoint or HOIST_ENDPOINT";
     match (endpoint, kind) {
-        (Endpoint::Unix(path), Some(io::ErrorKind::NotFound)) => {
+        (Endpoint::Unix(path), _) if is_something_else(path) => Error::unreachable(
+            format!("no server: {} is not a socket", path.display()),
+            "name the socket of a server with --endpoint or HOIST_ENDPOINT, or start one with `hoist serve`",
+        ),
+        (Endpoint::Unix(path), Some(io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)) => {
             Error::unreachable(format!("no server: there is no socket {}", path.display()), start)
         }
         (_, Some(io::ErrorKind::ConnectionRefused)) => {
@@ -209,10 +230,19 @@ mod tests {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
         }
         assert!("http://localhost:1/".parse::<Endpoint>().is_ok());
-        for text in
-            ["hoist.sock", "unix://hoist.sock", "http://localhost", "https://x:1", "http://x:1/y", "http://"]
-        {
+        for text in [
+            "",
+            "hoist.sock",
+            "unix://hoist.sock",
+            "http://localhost",
+            "https://x:1",
+            "http://x:1/y",
+            "http://",
+        ] {
             assert!(text.parse::<Endpoint>().is_err(), "{text}");
         }
+        let path = |bytes: usize| format!("unix:///{}", "x".repeat(bytes - 1)).parse::<Endpoint>();
+        assert!(path(107).is_ok());
+        assert!(path(108).unwrap_err().contains("108 bytes long"));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use hoist_domain::Reason;
 use hoist_wire::status::Failure;
 use tonic::{Code, Status};
 
@@ -107,8 +108,10 @@ impl Error {
     /// A call or an operation failed, for a reason that the server gave.
     pub(crate) fn from_failure(failure: Failure, request_id: Option<&str>) -> Self {
         let mut metadata: BTreeMap<_, _> = failure.metadata.into_iter().collect();
-        // Many messages end with the advice already.
-        let is_news = |advice: &&String| !advice.is_empty() && !failure.message.contains(advice.as_str());
+        let of_field = failure.reason == Reason::FieldInvalid.as_str();
+        // Many messages end with the advice already; that of a wrong field says no more than that it is wrong.
+        let is_news =
+            |advice: &&String| !of_field && !advice.is_empty() && !failure.message.contains(advice.as_str());
         let hint = metadata.get("advice").filter(is_news).cloned();
         let request_id = metadata
             .remove("request_id")
@@ -116,6 +119,7 @@ impl Error {
             .filter(|id| !id.is_empty());
         let message =
             if failure.message.is_empty() { failure.code.description().to_owned() } else { failure.message };
+        let message = if of_field { in_flags(message) } else { message };
         Self::Told(Box::new(Told {
             exit: exit_for(failure.code, &failure.reason),
             code: failure.code,
@@ -125,6 +129,24 @@ impl Error {
             hint,
             request_id,
         }))
+    }
+
+    /// The same, with the operation that it is about: whoever reads it must be able to find that again.
+    #[must_use]
+    pub(crate) fn about(mut self, name: &str) -> Self {
+        let id = name.strip_prefix("operations/").unwrap_or(name);
+        if let Self::Told(told) = &mut self {
+            if !told.message.contains(id) {
+                told.message = format!("{name}: {}", told.message);
+            }
+            told.metadata.entry("operation".to_owned()).or_insert_with(|| id.to_owned());
+            if matches!(told.exit, Exit::Unreachable | Exit::TimedOut) && told.reason != "DEADLINE_EXCEEDED" {
+                told.hint = Some(format!(
+                    "see with `hoist ops show {id}`, once the server is there, what became of it"
+                ));
+            }
+        }
+        self
     }
 
     pub(crate) const fn exit(&self) -> Exit {
@@ -148,6 +170,26 @@ impl Error {
             Self::Told(told) => &told.reason,
             Self::Stdout(_) => "",
         }
+    }
+}
+
+/// A message about a field of a request, with the flag that sets the field in its place.
+fn in_flags(message: String) -> String {
+    const FLAGS: [(&str, &str); 8] = [
+        ("filter.names", "--name"),
+        ("filter.kinds", "--kind"),
+        ("filter.operation_states", "--state"),
+        ("filter", "--filter"),
+        ("progress_interval", "--progress"),
+        ("kinds", "--kind"),
+        ("bytes", "--bytes"),
+        ("grace", "--grace"),
+    ];
+    let Some((path, rest)) = message.split_once(": ") else { return message };
+    let field = path.split('[').next().unwrap_or(path);
+    match FLAGS.iter().find(|(known, _)| *known == field) {
+        Some((_, flag)) => format!("{flag}: {rest}"),
+        None => message,
     }
 }
 
@@ -177,5 +219,40 @@ pub(crate) const fn code_name(code: Code) -> &'static str {
         Code::Unavailable => "unavailable",
         Code::DataLoss => "data_loss",
         Code::Unauthenticated => "unauthenticated",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(error: &Error) -> &Told {
+        match error {
+            Error::Told(told) => told,
+            Error::Stdout(_) => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn a_wrong_field_is_told_by_its_flag() {
+        let wrong = |field: &str| {
+            let status =
+                hoist_wire::status::to_status(&hoist_domain::Error::invalid_field(field, "is wrong"));
+            let error = Error::from_status(&status, None);
+            assert_eq!(told(&error).hint, None);
+            error.message()
+        };
+        assert_eq!(wrong("filter.names[0]"), "--name: is wrong");
+        assert_eq!(wrong("filter"), "--filter: is wrong");
+        assert_eq!(wrong("page_token"), "page_token: is wrong");
+    }
+
+    #[test]
+    fn an_error_about_an_operation_says_how_to_find_it() {
+        let error = Error::unreachable("the connection broke", "start one").about("operations/0198-a");
+        assert_eq!(error.message(), "operations/0198-a: the connection broke");
+        assert!(told(&error).hint.as_ref().unwrap().contains("hoist ops show 0198-a"));
+        let named = Error::failed("0198-a has failed").about("operations/0198-a");
+        assert_eq!(named.message(), "0198-a has failed");
     }
 }

@@ -10,17 +10,17 @@ mod verbs;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
-use crate::args::Cli;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::Out;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let words: Vec<_> = std::env::args_os().collect();
+    // A line that cannot be read may ask for JSON all the same.
+    let asks_for_json = words.iter().any(|word| word == "--json");
+    let cli = match args::parse(words) {
         Ok(cli) => cli,
-        Err(told) => return clap_says(&told),
+        Err(told) => return clap_says(&told, asks_for_json),
     };
     let out = Out::new(&cli.common);
     match verbs::run(cli, out) {
@@ -35,8 +35,14 @@ fn main() -> ExitCode {
 }
 
 /// Help and version go to stdout and are no failure; everything else clap has to say is a usage error.
-fn clap_says(told: &clap::Error) -> ExitCode {
+fn clap_says(told: &clap::Error, asks_for_json: bool) -> ExitCode {
     // Nobody is left to tell when this cannot be written.
     let _ = told.print();
-    if told.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
+    if !told.use_stderr() {
+        return Exit::Done.into();
+    }
+    if asks_for_json {
+        output::say_json(&Error::usage(args::what_is_wrong(told), None));
+    }
+    Exit::Usage.into()
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 /// The binary, deaf to the variables of whoever runs the tests.
 fn hoist(args: &[&str]) -> Output {
     let mut command = Command::cargo_bin("hoist").unwrap();
-    for name in ["HOIST_ENDPOINT", "HOIST_STATE_DIR", "HOIST_RUNTIME_DIR", "NO_COLOR"] {
+    for name in ["HOIST_ENDPOINT", "HOIST_STATE_DIR", "HOIST_RUNTIME_DIR", "HOIST_CONFIG", "NO_COLOR"] {
         command.env_remove(name);
     }
     command.args(args).output().unwrap()
@@ -52,6 +52,11 @@ fn a_wrong_command_line_is_exit_2() {
         &["doctor", "--probe", "--bytes", "lots"],
         &["shutdown", "--grace", "5"],
         &["completions", "sh"],
+        &["serve", "--json"],
+        &["serve", "--endpoint", "unix:///x"],
+        &["config", "--state-dir", "x"],
+        &["config", "--offline", "--timeout", "1s"],
+        &["status", "--endpoint", &format!("unix:///{}", "x".repeat(108))],
     ] {
         let output = hoist(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
@@ -139,6 +144,44 @@ fn with_json_the_last_line_of_stderr_is_the_error() {
 }
 
 #[test]
+fn a_wrong_command_line_is_json_too_where_json_was_asked_for() {
+    for args in [&["status", "--json", "--fly"][..], &["--json"], &["serve", "--json"]] {
+        let said = stderr(&hoist(args));
+        let error: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+        assert_eq!(error["error"]["code"], "invalid_argument", "{args:?}");
+        assert!(!error["error"]["message"].as_str().unwrap().contains('\n'), "{args:?}");
+    }
+}
+
+#[test]
+fn a_usage_line_does_not_name_what_only_the_environment_sets() {
+    let mut command = Command::cargo_bin("hoist").unwrap();
+    command.env("HOIST_ENDPOINT", "unix:///x").env("HOIST_STATE_DIR", "/x").env("NO_COLOR", "1");
+    let said = stderr(&command.args(["doctor", "--bytes", "1GiB"]).output().unwrap());
+    assert!(said.contains("Usage: hoist doctor") && !said.contains("--endpoint"), "{said}");
+    assert!(!said.contains("--state-dir"), "{said}");
+}
+
+#[test]
+fn the_meaning_of_every_setting_is_shown_without_a_server() {
+    let output = hoist(&["config", "--offline"]);
+    assert!(stdout(&output).contains("request ids kept at the same time"), "{}", stdout(&output));
+    let output = hoist(&["config", "--offline", "--json", "--state-dir", "x"]);
+    let settings: Vec<Value> = serde_json::from_str(&stdout(&output)).unwrap();
+    let value = |key: &str| settings.iter().find(|it| it["key"] == key).unwrap()["value"].clone();
+    // As it is, neither quoted twice nor a number in a string.
+    assert!(value("state_dir").as_str().unwrap().starts_with('/'));
+    assert_eq!(value("limits.request_ids"), 100_000);
+}
+
+#[test]
+fn what_is_no_socket_is_said_to_be_none() {
+    let output = hoist(&["status", "--endpoint", "unix:///etc/passwd"]);
+    assert_eq!(output.status.code(), Some(5));
+    assert!(stderr(&output).contains("/etc/passwd is not a socket"), "{}", stderr(&output));
+}
+
+#[test]
 fn doctor_json_is_one_array_of_checks() {
     let (state, runtime) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let output = hoist(&[
@@ -203,25 +246,36 @@ fn doctor_fails_where_weights_would_lie_on_a_disk_or_nothing_can_be_kept() {
 
 #[test]
 fn the_help_of_every_verb_shows_its_flags_and_an_example() {
-    let every = ["--endpoint", "--json", "--timeout", "--color"];
+    let of_clients = ["--endpoint", "--json", "--timeout", "--color"];
     for (verb, flags) in [
         (&["status"][..], &["[NAME]..."][..]),
         (&["watch"], &["--kind", "--name", "--state", "--from", "--progress", "--once"]),
         (&["ops"], &["--filter", "--limit", "show", "wait", "cancel", "delete", "list"]),
         (&["ops", "list"], &["--filter", "--limit"]),
         (&["ops", "show"], &["<ID>"]),
-        (&["ops", "wait"], &["<ID>", "--timeout says how long to wait"]),
+        (&["ops", "wait"], &["<ID>", "--timeout says how long to wait", "[default: for ever]"]),
         (&["ops", "cancel"], &["<ID>"]),
         (&["ops", "delete"], &["<ID>"]),
         (&["config"], &[]),
         (&["doctor"], &["--probe", "--bytes", "--kind", "--state-dir", "--runtime-dir"]),
-        (&["shutdown"], &["--grace"]),
+        (&["shutdown"], &["--grace", "--no-wait"]),
         (&["completions"], &["<SHELL>"]),
+        (&["serve"], &["--state-dir", "HOIST_LIMITS_REQUEST_IDS"]),
     ] {
         let output = hoist(&[verb, &["--help"]].concat());
         assert_eq!(output.status.code(), Some(0), "{verb:?}");
         let help = stdout(&output);
-        for flag in every.iter().chain(flags) {
+        // What talks to no server has no use for them.
+        let is_client = !["serve", "completions"].contains(&verb[0]);
+        for flag in of_clients {
+            assert_eq!(
+                help.contains(flag),
+                is_client,
+                "`hoist {} --help` and {flag}:\n{help}",
+                verb.join(" ")
+            );
+        }
+        for flag in flags {
             assert!(help.contains(flag), "`hoist {} --help` lacks {flag}:\n{help}", verb.join(" "));
         }
         assert!(help.contains("Example"), "`hoist {} --help` lacks an example:\n{help}", verb.join(" "));

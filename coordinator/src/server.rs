@@ -155,7 +155,8 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
         process.tasks.spawn("accept tcp", OnError::Shutdown, listener.serve_tcp(tcp));
     }
     health.set_service_status("", ServingStatus::Serving).await;
-    info!(socket = %at.socket.display(), listen = ?at.listen, "serving");
+    let listen = at.listen.map_or_else(|| "-".to_owned(), |address| address.to_string());
+    info!(socket = %at.socket.display(), %listen, "serving");
     ready(&at);
 
     process.shutdown.triggered().await;
@@ -167,7 +168,7 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
     bound.socket.remove();
     let grace = stop.grace.get().copied().unwrap_or(settings.shutdown_grace);
     if tokio::time::timeout(grace, operations.wait_open()).await.is_err() {
-        warn!(operations = ?operations.holders(), "grace period is over: telling operations to stop");
+        warn!(operations = %operations.holders().join(","), "grace period is over: telling operations to stop");
         runner.stop_all();
         wait("operations", &operations).await;
     }
@@ -186,7 +187,7 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
 async fn wait(what: &'static str, gate: &Gate) {
     if tokio::time::timeout(LAST_WORDS, gate.wait_open()).await.is_err() {
         let holders = gate.holders();
-        warn!(what, count = holders.len(), first = ?holders.first(), "leaving without waiting any longer");
+        warn!(what, count = holders.len(), first = holders.first(), "leaving without waiting any longer");
     }
 }
 

@@ -1,12 +1,14 @@
 //! The coordinator's settings: this struct, and the one place where keys, defaults and bounds stand.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hoist_domain::Bytes;
 use hoist_planner::Limits;
 use hoist_runtime::LogFormat;
-use hoist_runtime::config::{ConfigErrors, Entry, Reader, Sources, current_uid, default_dirs};
+use hoist_runtime::config::{
+    ConfigErrors, Entry, Reader, SettingValue as _, Sources, current_uid, default_dirs, process_environment,
+};
 
 use crate::control::HistoryLimits;
 
@@ -60,19 +62,24 @@ impl Settings {
     /// # Errors
     /// Everything that is wrong, at once.
     pub fn load(sources: Sources) -> Result<Loaded, ConfigErrors> {
-        let dirs = default_dirs(&hoist_runtime::config::process_environment(), current_uid());
+        let environment = process_environment();
+        let dirs = default_dirs(&environment, current_uid());
+        let home = environment.get("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
         let mut r = Reader::new(sources, &OTHER_VARIABLES);
         let state_dir = r.read(
             "state_dir",
             dirs.state_dir,
             "what must survive a restart: operations, request ids, figures",
         );
+        let state_dir = whole(&mut r, "state_dir", &state_dir, home.as_deref());
         let runtime_dir = r.read(
             "runtime_dir",
             dirs.runtime_dir,
             "the socket, and later the weights in RAM; belongs on tmpfs",
         );
+        let runtime_dir = whole(&mut r, "runtime_dir", &runtime_dir, home.as_deref());
         let socket = r.read("socket", runtime_dir.join("hoist.sock"), "path of the Unix socket");
+        let socket = whole(&mut r, "socket", &socket, home.as_deref());
         let listen = r.read(
             "listen",
             None::<String>,
@@ -127,7 +134,17 @@ impl Settings {
         };
         settings.check(&mut r);
         let warnings = r.warnings();
-        let entries = r.finish()?;
+        let mut entries = r.finish()?;
+        // As they are in force, so that whoever asks the server need not know where it was started.
+        for (key, path) in [
+            ("state_dir", &settings.state_dir),
+            ("runtime_dir", &settings.runtime_dir),
+            ("socket", &settings.socket),
+        ] {
+            if let Some(entry) = entries.iter_mut().find(|entry| entry.key == key) {
+                entry.value = path.to_toml();
+            }
+        }
         Ok(Loaded { settings, entries, warnings })
     }
 
@@ -180,6 +197,26 @@ const MAX_SOCKET_PATH: usize = 107;
 /// A dot and a process id of at most seven digits.
 const BIND_NAME: usize = 8;
 
+/// A path as it means the same from everywhere: `~/` is the home directory, and what is relative starts where the
+/// server was started. Adds an error for a `~` that cannot be read.
+fn whole(r: &mut Reader, key: &'static str, path: &Path, home: Option<&Path>) -> PathBuf {
+    let at_home = path.strip_prefix("~").ok().and_then(|rest| Some(home?.join(rest)));
+    let is_named_home = at_home.is_none() && path.as_os_str().as_encoded_bytes().starts_with(b"~");
+    r.check(
+        key,
+        !is_named_home,
+        "only `~/` with HOME set stands for a home directory; write the whole path, or ./~ for a directory of that name",
+    );
+    let path = at_home.unwrap_or_else(|| path.to_owned());
+    match std::path::absolute(&path) {
+        Ok(whole) => whole,
+        Err(cause) => {
+            r.check(key, false, format!("cannot be made absolute: {cause}; write the whole path"));
+            path
+        }
+    }
+}
+
 fn listener(r: &mut Reader) -> ListenerLimits {
     ListenerLimits {
         connections: count(r, "listener.connections", 4_096, "connections on all listeners together"),
@@ -215,4 +252,35 @@ fn listener(r: &mut Reader) -> ListenerLimits {
 
 fn count(r: &mut Reader, key: &'static str, default: u32, description: &'static str) -> usize {
     usize::try_from(r.read(key, default, description)).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hoist_runtime::config::FlagValue;
+
+    fn load(values: [(&'static str, &str); 2]) -> Result<Loaded, ConfigErrors> {
+        let flags = values.map(|(key, value)| FlagValue { key, value: value.to_owned(), flag: "--flag" });
+        Settings::load(Sources { flags: flags.to_vec(), ..Default::default() })
+    }
+
+    #[test]
+    fn paths_mean_the_same_from_everywhere() {
+        let loaded = load([("state_dir", "a/./b"), ("runtime_dir", "run")]).unwrap();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(loaded.settings.state_dir, here.join("a/b"));
+        assert_eq!(loaded.settings.socket, here.join("run/hoist.sock"));
+        let shown = loaded.entries.iter().find(|entry| entry.key == "state_dir").unwrap();
+        assert_eq!(shown.value, here.join("a/b").to_toml());
+    }
+
+    #[test]
+    fn a_tilde_is_the_home_directory_or_refused() {
+        let home = process_environment().get("HOME").map(PathBuf::from);
+        let loaded = load([("state_dir", "~/hoist"), ("runtime_dir", "/run/~/x")]).unwrap();
+        assert_eq!(loaded.settings.state_dir, home.unwrap().join("hoist"));
+        assert_eq!(loaded.settings.runtime_dir, Path::new("/run/~/x"));
+        let refused = load([("state_dir", "~root/x"), ("runtime_dir", "/run")]).unwrap_err();
+        assert!(refused.to_string().starts_with("--flag: state_dir: only `~/`"), "{refused}");
+    }
 }

@@ -189,12 +189,15 @@ async fn a_second_sigterm_ends_the_server_at_once() {
     server.signal(Signal::TERM).unwrap();
     while follower.next().await.is_ok() {}
     // It drains now, and waits for the operation.
+    // A terminal and a supervisor may both pass one wish on: what comes at once is no second wish.
+    server.signal(Signal::INT).unwrap();
     let clock = Clock::system();
     let begun = clock.monotonic();
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
     server.signal(Signal::TERM).unwrap();
     let (status, log) = server.wait().unwrap();
     let took = clock.monotonic() - begun;
-    assert!(took <= Duration::from_secs(2), "{took:?}");
+    assert!(took <= Duration::from_secs(3), "{took:?}");
     assert_eq!(status.code(), Some(1));
     assert!(log.contains("error: stopped at once by a second signal (SIGTERM)"), "{log}");
     assert!(is_quiet(&log), "{log}");

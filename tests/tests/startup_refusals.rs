@@ -197,7 +197,9 @@ fn a_directory_that_cannot_be_written_or_is_open_to_others_is_refused() {
             Refusal::of(command).tells(REFUSED, &[&cannot, &format!("choose another with {flag}")]);
         };
         tells("state", "--state-dir", in_directories(path, sandbox.runtime_dir()));
-        tells("runtime", "--runtime-dir", in_directories(&sandbox.state_dir().join("fresh"), path));
+        let fresh = sandbox.state_dir().join("fresh");
+        tells("runtime", "--runtime-dir", in_directories(&fresh, path));
+        assert!(!fresh.exists(), "a start that fails takes away the directory that it made");
     }
     for (directory, flag) in [(sandbox.state_dir(), "--state-dir"), (sandbox.runtime_dir(), "--runtime-dir")]
     {

@@ -220,7 +220,8 @@ impl Operation {
     /// Why it ended without success.
     pub(crate) fn failure(&self) -> Option<Error> {
         let status = self.metadata.error.as_ref()?;
-        Some(Error::from_failure(Failure::from(status), Some(&self.metadata.request_id)))
+        let error = Error::from_failure(Failure::from(status), Some(&self.metadata.request_id));
+        Some(error.about(&self.metadata.name))
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod text;
 
 use std::io::{IsTerminal as _, Write as _};
 
+use hoist_runtime::config::process_environment;
 use serde_json::{Value, json};
 
 use crate::args::{Color, Common};
@@ -48,10 +49,11 @@ impl Tone {
 
 impl Out {
     pub(crate) fn new(common: &Common) -> Self {
+        let no_color = process_environment().get("NO_COLOR").is_some_and(|value| !value.is_empty());
         let wanted = |terminal: bool| match common.color {
             Color::Always => true,
             Color::Never => false,
-            Color::Auto => terminal && common.no_color.as_deref().is_none_or(str::is_empty),
+            Color::Auto => terminal && !no_color,
         };
         let terminal = std::io::stdout().is_terminal();
         Self {
@@ -60,6 +62,11 @@ impl Out {
             stdout_colors: wanted(terminal),
             stderr_colors: wanted(std::io::stderr().is_terminal()),
         }
+    }
+
+    /// Columns of the terminal on stdout, if it is one.
+    pub(crate) fn width(self) -> Option<u16> {
+        if self.terminal { comfy_table::Table::new().width() } else { None }
     }
 
     /// Prints a line of the answer.
@@ -108,9 +115,14 @@ impl Out {
             self.say(format_args!("{} {}", label(Tone::Dim, "request id:"), text::plain(id)));
         }
         if self.json {
-            self.say(json!({ "error": error_value(error) }));
+            say_json(error);
         }
     }
+}
+
+/// What went wrong, on stderr, for scripts: the last thing that is said there.
+pub(crate) fn say_json(error: &Error) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", json!({ "error": error_value(error) }));
 }
 
 /// An error as scripts read it.

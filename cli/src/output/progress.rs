@@ -64,15 +64,15 @@ fn speed(progress: &v1::Progress) -> String {
     [rate, left].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// One line: `disk read 45 % of 3.0 GiB, 2.8 GB/s, 12 s left`.
+/// One line: `disk read, 45 % of 3.0 GiB in all, 2.8 GB/s, 12 s left`. Bytes count over all phases, not this one.
 pub(crate) fn in_words(progress: &v1::Progress) -> String {
     let far = match progress.done_bytes.saturating_mul(100).checked_div(progress.total_bytes) {
-        Some(percent) => format!("{percent} % of {}", Bytes(progress.total_bytes)),
+        Some(percent) => format!("{percent} % of {} in all", Bytes(progress.total_bytes)),
         None => Bytes(progress.done_bytes).to_string(),
     };
     let speed = speed(progress);
     let comma = if speed.is_empty() { "" } else { ", " };
-    format!("{} {far}{comma}{speed}", text::plain(&progress.phase))
+    format!("{}, {far}{comma}{speed}", text::plain(&progress.phase))
 }
 
 #[cfg(test)]
@@ -83,11 +83,11 @@ mod tests {
     fn unknown_parts_are_left_out() {
         let mut progress =
             v1::Progress { phase: "disk read".into(), done_bytes: 1 << 30, ..Default::default() };
-        assert_eq!(in_words(&progress), "disk read 1.0 GiB");
+        assert_eq!(in_words(&progress), "disk read, 1.0 GiB");
         progress.total_bytes = 2 << 30;
         progress.bytes_per_second = Some(2_800_000_000);
-        assert_eq!(in_words(&progress), "disk read 50 % of 2.0 GiB, 2.8 GB/s");
+        assert_eq!(in_words(&progress), "disk read, 50 % of 2.0 GiB in all, 2.8 GB/s");
         progress.stalled = Some(prost_types::Duration { seconds: 3, nanos: 0 });
-        assert_eq!(in_words(&progress), "disk read 50 % of 2.0 GiB, stalled for 3 s");
+        assert_eq!(in_words(&progress), "disk read, 50 % of 2.0 GiB in all, stalled for 3 s");
     }
 }

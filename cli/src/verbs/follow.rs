@@ -44,7 +44,8 @@ pub(crate) async fn to_the_end(
     let step = if bar.is_shown() { LOOK } else { WAIT };
     loop {
         let left = longest.map(|l| l.saturating_sub(session.clock.monotonic().saturating_sub(began)));
-        let operation = wait(client, name, left.map_or(step, |left| left.min(step))).await?;
+        let operation = wait(client, name, left.map_or(step, |left| left.min(step))).await;
+        let operation = operation.map_err(|error| error.about(name))?;
         if operation.done {
             return Ok(operation);
         }
@@ -54,7 +55,10 @@ pub(crate) async fn to_the_end(
             let waited = crate::output::text::span(longest.unwrap_or_default());
             return Err(Error::timed_out(
                 format!("{name} has not ended after {waited}"),
-                "it goes on; wait again with `hoist ops wait`",
+                &format!(
+                    "it goes on; wait again with `hoist ops wait {}`",
+                    name.trim_start_matches("operations/")
+                ),
             ));
         }
     }

@@ -37,11 +37,12 @@ async fn list(session: &Session, args: &OpsListArgs) -> Result<Exit> {
     }
     let now = session.clock.wall();
     let mut table = Table::new(session.out, ["ID", "KIND", "STATE", "AGE", "TOOK", "NOW"]);
-    for operation in &listed.operations {
+    let ids: Vec<&str> = listed.operations.iter().map(Operation::id).collect();
+    for (operation, id) in listed.operations.iter().zip(names::short(&ids)) {
         let it = &operation.metadata;
         let age = it.create_time.as_ref().map(|t| text::span(text::age(t, now)));
         table.row([
-            operation.id().into(),
+            id.into(),
             text::operation_kind(it.kind).replace('_', " ").into(),
             Toned(state_tone(it.state), text::operation_state(it.state)),
             age.unwrap_or_default().into(),

@@ -61,7 +61,7 @@ async fn hold(
     };
     tokio::select! {
         held = held => {
-            let operation = Operation::read(&held?)?;
+            let operation = Operation::read(&held.map_err(|error| error.about(name))?)?;
             if operation.done {
                 return Ok(Some(operation));
             }

@@ -1,7 +1,9 @@
 //! `hoist serve`: the coordinator, in this process; and `hoist config --offline`, which evaluates its settings.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use hoist_coordinator::listener::BindError;
 use hoist_coordinator::{Loaded, Process, Ready, ServeError, Settings};
 use hoist_runtime::config::{
     ConfigErrors, FlagValue, Sources, current_uid, default_dirs, process_environment,
@@ -12,6 +14,10 @@ use crate::args::ServeArgs;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::verbs::config::Setting;
+
+/// A terminal signals its whole process group, and what started the server may pass the signal on as well. Signals
+/// this close to the first are one wish to stop; any shorter, and a busy machine would tell them apart.
+const ONE_WISH: Duration = Duration::from_secs(1);
 
 /// Runs a coordinator until it is told to stop.
 pub(crate) fn run(args: &ServeArgs) -> Result<Exit> {
@@ -35,19 +41,27 @@ async fn serve(loaded: Loaded) -> Result<Exit> {
     let tasks = Tasks::new(shutdown.clone());
     let signalled = shutdown.clone();
     let (first, first_signal) = tokio::sync::oneshot::channel();
+    let clock = Clock::system();
+    let at = clock.clone();
     tasks.spawn("signals", hoist_runtime::OnError::Log, async move {
         let signal = stop_signal().await;
+        let _ = first.send(at.monotonic());
         signalled.trigger(signal);
-        let _ = first.send(());
         Ok::<(), std::convert::Infallible>(())
     });
-    let process = Process { clock: Clock::system(), tasks, shutdown: shutdown.clone() };
+    let made = absent([&loaded.settings.state_dir, &loaded.settings.runtime_dir]);
+    let process = Process { clock: clock.clone(), tasks, shutdown: shutdown.clone() };
     let serving = hoist_coordinator::serve(loaded, process, announce);
     let impatient = async {
         shutdown.triggered().await;
         // Asked to stop by a call, the task above still waits: the first signal is its own, only the next is one too many.
-        let _ = first_signal.await;
-        stop_signal().await
+        let first = first_signal.await.unwrap_or_default();
+        loop {
+            let signal = stop_signal().await;
+            if clock.monotonic().saturating_sub(first) >= ONE_WISH {
+                break signal;
+            }
+        }
     };
     let ended = tokio::select! {
         ended = serving => ended,
@@ -60,9 +74,49 @@ async fn serve(loaded: Loaded) -> Result<Exit> {
             Some(reason) if reason.starts_with("task ") => Err(Error::failed(reason)),
             _ => Ok(Exit::Done),
         },
-        Err(error @ ServeError::Bind(_)) => Err(Error::refused(error.to_string())),
-        Err(error @ ServeError::Store(_)) => Err(Error::refused(error.to_string())),
-        Err(error) => Err(Error::failed(error.to_string())),
+        Err(error) => {
+            remove_empty(&made);
+            Err(refusal(&error))
+        }
+    }
+}
+
+/// Why it did not start, in the words of the command line.
+fn refusal(error: &ServeError) -> Error {
+    use std::io::ErrorKind::{AlreadyExists, NotADirectory, ReadOnlyFilesystem};
+    let said = error.to_string();
+    match error {
+        ServeError::Bind(BindError::Directory { what, flag, path, cause }) => {
+            let why = match cause.kind() {
+                AlreadyExists => "it is not a directory;",
+                NotADirectory => "a part of the path is not a directory;",
+                ReadOnlyFilesystem => {
+                    "its file system is mounted read-only; mount it writable (mount -o remount,rw), or"
+                }
+                _ => return Error::refused(said),
+            };
+            Error::refused(format!("cannot use {what} {path}: {why} choose another with {flag}"))
+        }
+        // The store keeps no more of the cause than its text.
+        ServeError::Store(_) if said.contains("Read-only file system") => Error::refused(format!(
+            "{said}; mount it writable (mount -o remount,rw), or choose another with --state-dir"
+        )),
+        ServeError::Bind(_) | ServeError::Store(_) => Error::refused(said),
+        _ => Error::failed(said),
+    }
+}
+
+/// What of these paths is not there yet, the deepest first.
+fn absent(paths: [&Path; 2]) -> Vec<PathBuf> {
+    let missing =
+        |path: &&Path| path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+    paths.into_iter().flat_map(|path| path.ancestors().take_while(missing)).map(Path::to_owned).collect()
+}
+
+/// Takes away the directories that a failed start made. One with something in it stays: the kernel sees to that.
+fn remove_empty(made: &[PathBuf]) {
+    for directory in made {
+        let _ = std::fs::remove_dir(directory);
     }
 }
 
@@ -83,10 +137,12 @@ fn load(args: &ServeArgs) -> Result<Loaded> {
     Settings::load(sources).map_err(errors)
 }
 
-/// The file that was named, or the one in the usual place if there is one.
+/// The file that was named, here or in HOIST_CONFIG, or the one in the usual place if there is one.
 fn config_file(args: &ServeArgs) -> Option<PathBuf> {
-    args.config.clone().or_else(|| {
-        let usual = default_dirs(&process_environment(), current_uid()).config_file;
+    let environment = process_environment();
+    let named = || environment.get("HOIST_CONFIG").filter(|value| !value.is_empty()).map(PathBuf::from);
+    args.config.clone().or_else(named).or_else(|| {
+        let usual = default_dirs(&environment, current_uid()).config_file;
         usual.is_file().then_some(usual)
     })
 }
@@ -118,7 +174,7 @@ pub(crate) fn offline(args: &ServeArgs) -> Result<Vec<Setting>> {
         .map(|entry| Setting {
             key: entry.key.to_owned(),
             value: entry.value,
-            origin: format!("{:?}", entry.origin).to_lowercase(),
+            origin: entry.origin.to_string(),
             origin_detail: if entry.origin == hoist_runtime::config::Origin::Default {
                 String::new()
             } else {

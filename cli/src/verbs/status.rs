@@ -47,7 +47,12 @@ async fn many(session: &Session, client: &Client, written: &[String]) -> Result<
     }
 
     let out = session.out;
-    if out.json {
+    if let ([one], true) = (statuses.as_slice(), out.json) {
+        // One name is one object, as for the machine; what is wrong with it is told like any other error.
+        if let Ok(status) = one {
+            out.value(&json::status(status))?;
+        }
+    } else if out.json {
         let rows = written.iter().zip(&statuses).map(|(written, status)| match status {
             Ok(status) => json::status(status),
             Err(error) => json!({ "name": written, "error": error_value(error) }),

@@ -56,3 +56,12 @@ def test_only_a_unix_socket_needs_another_authority() -> None:
     remote = _endpoint.parse("http://h:1", "endpoint").options()
     assert ("grpc.default_authority", "localhost") in local
     assert "grpc.default_authority" not in dict(remote)
+
+
+def test_what_is_no_text_and_what_no_socket_can_be_called_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"endpoint must be a string, not 7"):
+        _endpoint.resolve(7)  # type: ignore[arg-type]
+    longest = "unix:///" + "x" * 106
+    assert _endpoint.parse(longest, "endpoint").local
+    with pytest.raises(ValueError, match="108 bytes long, the kernel takes 107"):
+        _endpoint.parse(longest + "x", "endpoint")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import pytest
@@ -153,3 +153,62 @@ def test_the_end_of_an_operation_is_its_result_or_why_not() -> None:
     novel.response.type_url = "type.googleapis.com/hoist.api.v1.Novelty"
     with pytest.raises(hoist.Error, match="too old to read"):
         _decode.result(novel)
+
+
+ID = "0198c2f4-0000-7000-8000-00000000000a"
+
+
+@pytest.mark.parametrize("written", [ID, ID.upper(), f"operations/{ID}"])
+def test_an_id_alone_stands_for_its_operation(written: str) -> None:
+    _, steps = carry_out(_plans.operation(written), [running()])
+    assert [call.request for call in calls(steps)] == [
+        operations_pb2.GetOperationRequest(name=f"operations/{ID}")
+    ]
+
+
+def test_words_may_be_written_in_either_case_and_a_wrong_one_tells_the_right_ones() -> None:
+    _, steps = carry_out(_plans.probe(["memory_copy"], None, None, None), [running()])
+    request = calls(steps)[0].request
+    assert isinstance(request, ProbeMachineRequest)
+    assert len(request.kinds) == 1
+    with pytest.raises(ValueError, match="'NOPE' is not a MeasurementKind: use DISK_READ, TMPFS_WRITE"):
+        carry_out(_plans.probe(["NOPE"], None, None, None), [])
+
+
+@pytest.mark.parametrize(
+    ("plan", "error", "text"),
+    [
+        (lambda: _plans.probe(None, "1", None, None), TypeError, "bytes must be a whole number"),  # type: ignore[arg-type]
+        (
+            lambda: _plans.probe(None, -1, None, None),
+            ValueError,
+            "bytes must be .* at least 0",
+        ),
+        (lambda: _plans.probe(None, 1, "1s", None), TypeError, "deadline must be a number of seconds"),  # type: ignore[arg-type]
+        (lambda: _plans.probe(None, 1, None, 7), TypeError, "request_id must be a string"),  # type: ignore[arg-type]
+        (lambda: _plans.shutdown(-1), ValueError, "grace must not be negative"),
+        (lambda: _plans.status(7), TypeError, "name must be a string"),  # type: ignore[arg-type]
+        (lambda: _plans.statuses(7), TypeError, "names must be a list"),  # type: ignore[arg-type]
+        (lambda: _plans.page("", 0, ""), ValueError, "page_size must be a whole number of at least 1"),
+        (lambda: _plans.wait("operations/a", -1), ValueError, "timeout must not be negative"),
+        (lambda: _plans.wait("operations/a", float("nan")), ValueError, "timeout: nan is not a number"),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_named(
+    plan: Callable[[], Plan[object]], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        carry_out(plan(), [])
+
+
+def test_a_connection_lost_while_waiting_leaves_the_name_of_the_operation() -> None:
+    lost = [hoist.Unreachable("gone", code=hoist.Code.UNAVAILABLE) for _ in range(3)]
+    with pytest.raises(hoist.Unreachable, match=f"operations/{ID}: gone; .*hoist ops show {ID}") as raised:
+        carry_out(_plans.wait(f"operations/{ID}", None), lost)
+    assert raised.value.operation == f"operations/{ID}"
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+def test_a_call_needs_time(timeout: float) -> None:
+    with pytest.raises(ValueError, match="timeout"):
+        _plans.call_timeout(timeout)

@@ -185,6 +185,23 @@ def test_closing_the_client_ends_its_watches(server: Server) -> None:
     assert list(watch) == []
 
 
+def test_a_call_after_close_says_so(server: Server) -> None:
+    client = hoist.connect(server.endpoint)
+    operation = client.probe(["MEMORY_COPY"], bytes=16 << 20, wait=False)
+    client.close()
+    for call in (client.status, client.watch, client.config, operation.refresh):
+        with pytest.raises(hoist.Error, match="the client is closed"):
+            call()
+
+
+def test_waiting_for_less_than_nothing_is_refused_even_after_the_end(client: hoist.Client) -> None:
+    operation = client.probe(["memory_copy"], bytes=16 << 20, wait=False)
+    operation.wait()
+    assert client.operation(operation.name.removeprefix("operations/")).name == operation.name
+    with pytest.raises(ValueError, match="timeout must not be negative"):
+        operation.wait(-1)
+
+
 def test_a_probe_tells_progress_and_gives_a_result(client: hoist.Client) -> None:
     heard: list[hoist.Progress] = []
     result = client.probe(["MEMORY_COPY"], bytes=LARGE, on_progress=heard.append)
@@ -211,6 +228,7 @@ def test_a_probe_can_be_cancelled(client: hoist.Client) -> None:
     with pytest.raises(hoist.OperationCancelled) as cancelled:
         operation.result()
     assert cancelled.value.operation == operation.name
+    assert operation.name in str(cancelled.value)
     assert cancelled.value.reason == "OPERATION_CANCELLED"
     assert operation.state is OperationState.CANCELLED
     assert operation.metadata.cancel_requested

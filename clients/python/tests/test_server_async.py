@@ -141,6 +141,15 @@ async def test_over_tcp_and_nobody_there(server: Server, tmp_path: Path) -> None
         await hoist.aio.connect(f"unix://{tmp_path}/none.sock")
 
 
+async def test_a_call_after_close_says_so(server: Server) -> None:
+    client = await hoist.aio.connect(server.endpoint)
+    await client.close()
+    with pytest.raises(hoist.Error, match="the client is closed"):
+        await client.status()
+    with pytest.raises(hoist.Error, match="the client is closed"):
+        client.watch()
+
+
 async def test_shutdown(server: Server, client: hoist.aio.AsyncClient) -> None:
     await client.shutdown(grace=0)
     assert await asyncio.to_thread(server.wait) == 0

@@ -115,7 +115,7 @@ impl Runner {
         let hold = self.gate.hold(name.clone());
         self.tasks.spawn(name, OnError::Log, async move {
             let outcome = runner.execute(&operation, &stop, cell, remaining).await;
-            info!(operation = %id, state = ?outcome.state(), "operation ended");
+            info!(operation = %id, state = %end_of(&outcome), "operation ended");
             runner.control.finish(id, outcome).await;
             runner.board.close(id);
             runner.running.remove(&id);
@@ -157,6 +157,15 @@ impl Runner {
                 ),
             )),
         }
+    }
+}
+
+/// How it ended, as the log says it.
+const fn end_of(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Output(_) => "succeeded",
+        Outcome::Failed(_) => "failed",
+        Outcome::Cancelled(_) => "cancelled",
     }
 }
 

@@ -10,6 +10,7 @@ mod system;
 
 use std::path::PathBuf;
 
+use hoist_runtime::config::process_environment;
 use serde_json::{Value, json};
 
 use crate::args::DoctorArgs;
@@ -92,13 +93,14 @@ pub(crate) async fn run(session: &Session, args: &DoctorArgs) -> Result<Exit> {
 
 /// What the command line or the environment names; else what the running server uses; else the default.
 fn choose_dirs(args: &DoctorArgs, server: &server::Looked) -> Dirs {
-    let defaults = default_dirs();
-    let choose = |named: &Option<PathBuf>, used: &Option<PathBuf>, default: PathBuf| {
-        named.clone().or_else(|| used.clone()).unwrap_or(default)
+    let (defaults, environment) = (default_dirs(), process_environment());
+    let choose = |named: &Option<PathBuf>, name: &str, used: &Option<PathBuf>, default: PathBuf| {
+        let set = || environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        named.clone().or_else(set).or_else(|| used.clone()).unwrap_or(default)
     };
     Dirs {
-        state: choose(&args.state_dir, &server.state_dir, defaults.state_dir),
-        runtime: choose(&args.runtime_dir, &server.runtime_dir, defaults.runtime_dir),
+        state: choose(&args.state_dir, "HOIST_STATE_DIR", &server.state_dir, defaults.state_dir),
+        runtime: choose(&args.runtime_dir, "HOIST_RUNTIME_DIR", &server.runtime_dir, defaults.runtime_dir),
     }
 }
 

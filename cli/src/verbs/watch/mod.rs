@@ -97,11 +97,10 @@ impl Watch<'_> {
                 pause = FIRST_PAUSE;
             }
             match cut {
-                // The server is there: only a second such answer in a row must wait.
+                // The server is there, so it is asked at once; only a refusal of a plain request for a snapshot waits.
                 Cut::Forgotten(error) => {
-                    self.asked.from = None;
-                    self.session.out.note(format_args!("{}: starting over", error.message()));
-                    if self.came {
+                    self.session.out.note(format_args!("{}: starting over", why_forgotten(&error)));
+                    if self.asked.from.take().is_some() || self.came {
                         continue;
                     }
                 }
@@ -156,6 +155,17 @@ impl Watch<'_> {
                 return Ok(None);
             }
         }
+    }
+}
+
+/// Why a watch cannot go on where it was, for people who did not write the request.
+fn why_forgotten(error: &Error) -> String {
+    let is = |reason: Reason| reason.as_str() == error.reason();
+    match () {
+        () if is(Reason::EpochMismatch) => "the server has been started anew since that position".to_owned(),
+        () if is(Reason::RevisionCompacted) => "what followed that position is no longer kept".to_owned(),
+        () if is(Reason::TooSlow) => "this watch was too slow to keep up".to_owned(),
+        () => error.message(),
     }
 }
 

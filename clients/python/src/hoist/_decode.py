@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 
@@ -34,6 +36,8 @@ from hoist._types import (
     Status,
 )
 
+_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
 
 def time(value: Timestamp) -> datetime:
     return value.ToDatetime(tzinfo=timezone.utc)
@@ -48,26 +52,67 @@ def span(value: Duration) -> timedelta:
 
 
 def to_span(name: str, value: float | timedelta | None) -> Duration | None:
-    """Seconds or a timedelta for the wire."""
-    if value is None:
+    """Seconds or a timedelta for the wire. Raises as `seconds` does."""
+    exact = seconds(name, value)
+    if exact is None:
         return None
     result = Duration()
     try:
-        result.FromTimedelta(value if isinstance(value, timedelta) else timedelta(seconds=value))
+        result.FromTimedelta(value if isinstance(value, timedelta) else timedelta(seconds=exact))
     except (OverflowError, ValueError):
         raise ValueError(f"{name}: {value!r} is not a number of seconds") from None
     return result
 
 
-def seconds(value: float | timedelta | None) -> float | None:
-    return value.total_seconds() if isinstance(value, timedelta) else value
+def seconds(name: str, value: float | timedelta | None) -> float | None:
+    """Raises TypeError for what is no number and no timedelta, ValueError for what is no span of time."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, timedelta)):
+        raise TypeError(f"{name} must be a number of seconds or a timedelta, not {value!r}")
+    exact = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    if math.isnan(exact):
+        raise ValueError(f"{name}: {value!r} is not a number of seconds")
+    if exact < 0:
+        raise ValueError(f"{name} must not be negative, and is {value!r}")
+    return exact
+
+
+def number(name: str, value: int | None, least: int = 0) -> int:
+    """A whole number for the wire, where None is 0."""
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
+    if not least <= value < 2**63:
+        raise ValueError(f"{name} must be a whole number of at least {least}, and is {value!r}")
+    return value
+
+
+def word(name: str, value: str) -> str:
+    """A string for the wire."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {value!r}")
+    return value
 
 
 def words(name: str, values: Iterable[str] | None) -> tuple[str, ...]:
     """Names as a tuple. A lone string would be taken letter by letter, which nobody means."""
     if isinstance(values, str):
         raise TypeError(f"{name} must be a list of strings, not {values!r}")
-    return tuple(values or ())
+    if values is not None and not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a list of strings, not {values!r}")
+    return tuple(word(name, each) for each in values or ())
+
+
+def resource_name(argument: str, value: str) -> str:
+    """The name of a resource; the id of an operation alone stands for the operation."""
+    name = word(argument, value)
+    return f"operations/{name.lower()}" if _ID.fullmatch(name) else name
+
+
+def resource_names(argument: str, values: Iterable[str] | None) -> tuple[str, ...]:
+    return tuple(resource_name(argument, each) for each in words(argument, values))
 
 
 def position(message: resources_pb2.Position) -> Position:

@@ -25,6 +25,10 @@ KEEPALIVE_MS = 20_000
 KEEPALIVE_TIMEOUT_MS = 10_000
 
 
+# The kernel's field holds 108 bytes with the final zero; grpc fails on a longer path with a riddle.
+MAX_SOCKET_PATH = 107
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """An endpoint, parsed."""
@@ -71,8 +75,10 @@ def resolve(given: str | None) -> Endpoint:
 
 
 def parse(url: str, origin: str) -> Endpoint:
-    """Raises ValueError, which names `origin`, for anything but the two forms."""
+    """Raises ValueError, which names `origin`, for anything but the two forms; TypeError for no text."""
     forms = "use unix:///path/to/hoist.sock or http://host:port"
+    if not isinstance(url, str):
+        raise TypeError(f"{origin} must be a string, not {url!r}: {forms}")
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -80,6 +86,11 @@ def parse(url: str, origin: str) -> Endpoint:
         raise ValueError(f"{origin} {url!r}: {error}; {forms}") from None
     plain = not parts.query and not parts.fragment
     if parts.scheme == "unix" and plain and not parts.netloc and len(parts.path) > 1:
+        if (length := len(os.fsencode(parts.path))) > MAX_SOCKET_PATH:
+            raise ValueError(
+                f"{origin} {url!r}: the path is {length} bytes long, "
+                f"the kernel takes {MAX_SOCKET_PATH}; {forms}"
+            )
         return Endpoint(url, f"unix://{parts.path}", local=True)
     if parts.scheme == "http" and plain and parts.hostname and port is not None and parts.path in ("", "/"):
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname

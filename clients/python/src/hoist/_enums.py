@@ -140,7 +140,11 @@ def decode(kind: type[E], number: int) -> E:
 
 
 def encode(kind: type[E], value: E | str) -> str:
-    """The name on the wire for an enum or its word. Raises ValueError for another word."""
+    """The name on the wire for an enum or its word, in either case. Raises ValueError for another word."""
     _, prefix = WIRE[kind]
-    word: str = kind(value).value
+    try:
+        word: str = kind(value.upper()).value
+    except (ValueError, AttributeError):
+        known = ", ".join(each.value for each in kind if each.value != "UNSPECIFIED")
+        raise ValueError(f"{value!r} is not a {kind.__name__}: use {known}") from None
     return prefix + word

@@ -38,6 +38,8 @@ class Error(Exception):
         self.retry_after = retry_after
         self.request_id = request_id
         """Finds the call in the server's log."""
+        self.operation = ""
+        """Name of the operation that it is about, or empty: `client.operation(name)` finds it again."""
 
 
 class Unreachable(Error):
@@ -57,17 +59,11 @@ class TimedOut(Error):
 
 
 class OperationFailed(Error):
-    """The operation ended FAILED."""
-
-    operation: str = ""
-    """Its name."""
+    """The operation ended FAILED. `operation` is its name."""
 
 
 class OperationCancelled(Error):
-    """The operation ended CANCELLED."""
-
-    operation: str = ""
-    """Its name."""
+    """The operation ended CANCELLED. `operation` is its name."""
 
 
 class _Named(Protocol):
@@ -161,9 +157,23 @@ def unreachable(endpoint: str, details: str, request_id: str | None = None) -> U
 
 def from_operation(name: str, status: status_pb2.Status, request_id: str | None) -> Error:
     """Why an operation ended without success."""
-    of: type[OperationCancelled] | type[OperationFailed]
     of = OperationCancelled if status.code == code_pb2.Code.CANCELLED else OperationFailed
-    error = from_status(status, request_id, of)
-    assert isinstance(error, of)
+    return about(name, from_status(status, request_id, of))
+
+
+def about(name: str, error: Error) -> Error:
+    """The same error, with the operation that it is about."""
     error.operation = name
+    if name.removeprefix("operations/") not in error.message:
+        error.message = f"{name}: {error.message}"
+        if isinstance(error, Unreachable):
+            error.message += (
+                f"; see later with `hoist ops show {name.removeprefix('operations/')}` what became of it"
+            )
+        error.args = (error.message,)
     return error
+
+
+def closed() -> Error:
+    """What a call on a closed client raises."""
+    return Error("the client is closed: make another with connect()", code=Code.FAILED_PRECONDITION)

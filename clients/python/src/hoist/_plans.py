@@ -51,6 +51,14 @@ T = TypeVar("T")
 Plan = Generator[Call | Pause, Any, T]
 
 
+def call_timeout(timeout: float | timedelta) -> float:
+    """What `connect` was told: how long one call may take."""
+    seconds = _decode.seconds("timeout", timeout)
+    if not seconds:
+        raise ValueError(f"timeout must be more than 0 seconds, and is {timeout!r}")
+    return seconds
+
+
 def fresh_id() -> str:
     return str(uuid.uuid4())
 
@@ -87,13 +95,13 @@ def greet(endpoint: str) -> Plan[None]:
 
 
 def status(name: str) -> Plan[Status]:
-    request = state.GetStatusRequest(request_id=fresh_id(), name=name)
+    request = state.GetStatusRequest(request_id=fresh_id(), name=_decode.resource_name("name", name))
     answer = yield from unary(_methods.GET_STATUS, request)
     return _decode.status(answer.status)
 
 
 def statuses(names: Iterable[str]) -> Plan[list[Status | Error]]:
-    request = state.BatchGetStatusRequest(request_id=fresh_id(), names=_decode.words("names", names))
+    request = state.BatchGetStatusRequest(request_id=fresh_id(), names=_decode.resource_names("names", names))
     answer = yield from unary(_methods.BATCH_GET_STATUS, request)
     return [
         _errors.from_status(each.error, answer.request_id)
@@ -121,23 +129,28 @@ def probe(
 ) -> Plan[operations_pb2.Operation]:
     """Starts or joins a probe."""
     request = admin.ProbeMachineRequest(
-        request_id=request_id or fresh_id(),
+        request_id=_decode.word("request_id", request_id or fresh_id()),
         kinds=[encode(MeasurementKind, kind) for kind in _decode.words("kinds", kinds)],
-        bytes=size or 0,
+        bytes=_decode.number("bytes", size),
         deadline=_decode.to_span("deadline", deadline),
     )
     return (yield from unary(_methods.PROBE_MACHINE, request))
 
 
 def page(filter: str, page_size: int, token: str) -> Plan[operations_pb2.ListOperationsResponse]:
+    size = _decode.number("page_size", page_size, least=1)
     request = operations_pb2.ListOperationsRequest(
-        name="operations", filter=filter, page_size=page_size, page_token=token
+        name="operations",
+        filter=_decode.word("filter", filter),
+        page_size=min(size, 2**31 - 1),
+        page_token=token,
     )
     return (yield from unary(_methods.LIST_OPERATIONS, request))
 
 
 def operation(name: str) -> Plan[operations_pb2.Operation]:
-    return (yield from unary(_methods.GET_OPERATION, operations_pb2.GetOperationRequest(name=name)))
+    request = operations_pb2.GetOperationRequest(name=_decode.resource_name("name", name))
+    return (yield from unary(_methods.GET_OPERATION, request))
 
 
 def wait(
@@ -147,14 +160,17 @@ def wait(
     clock: Callable[[], float] = time.monotonic,
 ) -> Plan[operations_pb2.Operation]:
     """Returns the operation once it is done; raises TimedOut when `timeout` passes first."""
-    limit = _decode.seconds(timeout)
+    limit = _decode.seconds("timeout", timeout)
     end = None if limit is None else clock() + limit
     longest = WAIT_SECONDS if on_progress is None else PROGRESS_SECONDS
     while True:
         left = longest if end is None else max(0.0, end - clock())
         hold = min(longest, left)
         request = operations_pb2.WaitOperationRequest(name=name, timeout=_decode.to_span("timeout", hold))
-        answer = yield from unary(_methods.WAIT_OPERATION, request, extra_seconds=hold)
+        try:
+            answer = yield from unary(_methods.WAIT_OPERATION, request, extra_seconds=hold)
+        except Error as error:
+            raise _errors.about(name, error) from None
         if answer.done:
             return answer
         progress = _decode.operation(answer).progress

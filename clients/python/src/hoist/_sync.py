@@ -13,10 +13,10 @@ from typing import Any, Literal, TypeVar, cast, overload
 import grpc
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
-from hoist import _endpoint, _methods, _plans, _watch
+from hoist import _decode, _endpoint, _methods, _plans, _watch
 from hoist._endpoint import Endpoint
 from hoist._enums import MeasurementKind, OperationState, ResourceKind
-from hoist._errors import Error, RpcFailure, from_rpc
+from hoist._errors import Error, RpcFailure, closed, from_rpc
 from hoist._events import Event
 from hoist._operation import Handle
 from hoist._plans import Call, Pause, Plan
@@ -25,13 +25,14 @@ from hoist._types import ConfigEntry, Position, ProbeResult, Progress, Status
 T = TypeVar("T")
 
 
-def connect(endpoint: str | None = None, *, timeout: float = 10.0) -> Client:
+def connect(endpoint: str | None = None, *, timeout: float | timedelta = 10.0) -> Client:
     """Connects to the server at `endpoint`, else at `HOIST_ENDPOINT`, else at the default socket.
 
-    Raises `Unreachable` at once if nothing answers. `timeout`: seconds that any one call may take, this first
-    one included; time that a call spends waiting for an operation does not count.
+    Raises `Unreachable` at once if nothing answers, ValueError for what is no endpoint. `timeout`: seconds
+    that any one call of this client may take, this first one included; time that a call spends waiting for an
+    operation does not count. No single call has a timeout of its own, save `wait` and `result`.
     """
-    client = Client(_endpoint.resolve(endpoint), timeout)
+    client = Client(_endpoint.resolve(endpoint), _plans.call_timeout(timeout))
     try:
         client._run(_plans.greet(client.endpoint))
     except BaseException:
@@ -49,6 +50,7 @@ class Client:
         self._channel = grpc.insecure_channel(endpoint.target, options=endpoint.options())
         self._calls: dict[str, Callable[..., Any]] = {}
         self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
+        self._closed = False
 
     @property
     def endpoint(self) -> str:
@@ -57,6 +59,7 @@ class Client:
 
     def close(self) -> None:
         """Ends the connection and every watch on it."""
+        self._closed = True
         # A watch that only saw its channel close would take that for a failure.
         for watch in list(self._watches):
             watch.close()
@@ -71,7 +74,7 @@ class Client:
         self.close()
 
     def status(self, name: str = "machine") -> Status:
-        """The status of one resource: `machine`, `operations/{uuid}` or `conditions/{kind}`."""
+        """The status of `machine`, `operations/{uuid}` (or the bare id), or `conditions/{kind}`."""
         return self._run(_plans.status(name))
 
     def statuses(self, names: Iterable[str]) -> list[Status | Error]:
@@ -98,6 +101,8 @@ class Client:
         With `resume`, a lost connection is made again without a gap, for as long as it takes; where the
         server cannot go on from there, another `Snapshot` comes. Without it, the error is raised.
         """
+        if self._closed:
+            raise closed()
         wish = _watch.wish(kinds, names, states, since, progress, mark_interval, resume)
         return Watch(self, _watch.WatchState(wish))
 
@@ -155,7 +160,7 @@ class Client:
                 return
 
     def operation(self, name: str) -> Operation:
-        """One operation, by its name."""
+        """One operation, by its name or its id."""
         return Operation(self, self._run(_plans.operation(name)))
 
     def config(self) -> dict[str, ConfigEntry]:
@@ -183,6 +188,8 @@ class Client:
         if isinstance(step, Pause):
             time.sleep(step.seconds)
             return None
+        if self._closed:
+            raise closed()
         method = step.method
         call = self._calls.get(method.path) or self._calls.setdefault(
             method.path,
@@ -194,6 +201,11 @@ class Client:
         )
         try:
             return cast(object, call(step.request, timeout=self._timeout + step.extra_seconds))
+        except ValueError:
+            # How grpc refuses a channel that another thread has closed since.
+            if self._closed:
+                raise closed() from None
+            raise
         except grpc.RpcError as failure:
             raise self._error(failure, getattr(step.request, "request_id", None)) from None
 
@@ -220,6 +232,7 @@ class Operation(Handle):
         on_progress: Callable[[Progress], object] | None = None,
     ) -> OperationState:
         """Waits until it has ended, however it does; raises `TimedOut` if `timeout` seconds pass first."""
+        _decode.seconds("timeout", timeout)
         if not self.done:
             self._take(self._client._run(_plans.wait(self.name, timeout, on_progress)))
         return self.state

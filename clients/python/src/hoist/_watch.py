@@ -54,12 +54,14 @@ def wish(
     resume: bool,
 ) -> Wish:
     """The caller's arguments, judged before anything is sent."""
+    if since is not None and not isinstance(since, Position):
+        raise TypeError(f"since must be a hoist.Position, not {since!r}")
     if since is not None and since.epoch == 0:
         raise ValueError(f"since: {since} is not a position that a server gave")
     return Wish(
         filter=state.WatchFilter(
             kinds=[encode(ResourceKind, kind) for kind in _decode.words("kinds", kinds)],
-            names=_decode.words("names", names),
+            names=_decode.resource_names("names", names),
             operation_states=[encode(OperationState, each) for each in _decode.words("states", states)],
         ),
         mark_interval=_decode.to_span("mark_interval", mark_interval),

@@ -13,10 +13,10 @@ import grpc
 import grpc.aio
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
-from hoist import _endpoint, _methods, _plans, _watch
+from hoist import _decode, _endpoint, _methods, _plans, _watch
 from hoist._endpoint import Endpoint
 from hoist._enums import MeasurementKind, OperationState, ResourceKind
-from hoist._errors import Error, from_rpc
+from hoist._errors import Error, closed, from_rpc
 from hoist._events import Event
 from hoist._operation import Handle
 from hoist._plans import Call, Pause, Plan
@@ -27,9 +27,9 @@ __all__ = ["AsyncClient", "AsyncOperation", "AsyncWatch", "connect"]
 T = TypeVar("T")
 
 
-def connect(endpoint: str | None = None, *, timeout: float = 10.0) -> Connecting:
+def connect(endpoint: str | None = None, *, timeout: float | timedelta = 10.0) -> Connecting:
     """`await` it, or enter it: `async with hoist.aio.connect() as client`. See `hoist.connect`."""
-    return Connecting(_endpoint.resolve(endpoint), timeout)
+    return Connecting(_endpoint.resolve(endpoint), _plans.call_timeout(timeout))
 
 
 class Connecting:
@@ -72,6 +72,7 @@ class AsyncClient:
         self._channel = grpc.aio.insecure_channel(endpoint.target, options=endpoint.options())
         self._calls: dict[str, Callable[..., Any]] = {}
         self._watches: weakref.WeakSet[AsyncWatch] = weakref.WeakSet()
+        self._closed = False
 
     @property
     def endpoint(self) -> str:
@@ -80,6 +81,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Ends the connection and every watch on it."""
+        self._closed = True
         for watch in list(self._watches):
             await watch.close()
         await self._channel.close()
@@ -112,6 +114,8 @@ class AsyncClient:
         resume: bool = True,
     ) -> AsyncWatch:
         """See `hoist.Client.watch`."""
+        if self._closed:
+            raise closed()
         wish = _watch.wish(kinds, names, states, since, progress, mark_interval, resume)
         return AsyncWatch(self, _watch.WatchState(wish))
 
@@ -192,6 +196,8 @@ class AsyncClient:
         if isinstance(step, Pause):
             await asyncio.sleep(step.seconds)
             return None
+        if self._closed:
+            raise closed()
         method = step.method
         call = self._calls.get(method.path) or self._calls.setdefault(
             method.path,
@@ -229,6 +235,7 @@ class AsyncOperation(Handle):
         on_progress: Callable[[Progress], object] | None = None,
     ) -> OperationState:
         """See `hoist.Operation.wait`."""
+        _decode.seconds("timeout", timeout)
         if not self.done:
             self._take(await self._client._run(_plans.wait(self.name, timeout, on_progress)))
         return self.state
