@@ -162,11 +162,14 @@ pub struct OpenOptions {
     /// Memory for database pages. Reading the rows does not go through it, so it only has to hold the upper
     /// levels of the trees: 16 MiB does for millions of rows.
     pub cache: Bytes,
+    /// The first epoch of a directory that has none: seconds since 1970, so that one that was wiped does not give
+    /// out positions of the history before, which clients may still hold.
+    pub first_epoch: Epoch,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { cache: Bytes::mib(16) }
+        Self { cache: Bytes::mib(16), first_epoch: Epoch(1) }
     }
 }
 

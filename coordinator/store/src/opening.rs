@@ -136,7 +136,11 @@ fn rebuild(
     let salvaged = damaged.map(salvage).transpose().map_err(refuse)?;
     let rows = join(salvaged.as_ref(), export.as_ref(), &mut account);
 
-    let head = rebuilt_head(epoch_file, salvaged.as_ref(), export.as_ref(), &rows);
+    let mut head = rebuilt_head(epoch_file, salvaged.as_ref(), export.as_ref(), &rows);
+    // Where nothing tells of an epoch, there may have been any.
+    if head.epoch == Epoch(0).next() {
+        head.epoch = options.first_epoch.max(head.epoch);
+    }
     let mut moved_to = String::new();
     let connection = build(disk, options, head, rows.values(), || {
         if damaged.is_some() {
