@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use hoist_domain::{Condition, ConditionKind, Machine, MachineState, Severity};
+use hoist_domain::{Condition, ConditionKind, Epoch, Machine, MachineState, Severity};
 use hoist_runtime::{Clock, Gate, OnError, Shutdown, Tasks};
 use hoist_store::{Losses, OpenOptions, Recovery};
 use tonic_health::ServingStatus;
@@ -72,11 +72,12 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
         warn!("{warning}");
     }
     let (nofile, _) = hoist_runtime::machine::raise_nofile();
-    prepare_directory("the state directory", "--state-dir", &settings.state_dir)?;
-    prepare_directory("the runtime directory", "--runtime-dir", &settings.runtime_dir)?;
+    let state_dir = prepare_directory("the state directory", "--state-dir", &settings.state_dir)?;
+    let runtime_dir = prepare_directory("the runtime directory", "--runtime-dir", &settings.runtime_dir)?;
 
     let started = process.clock.monotonic();
-    let (store, opened) = hoist_store::open(&settings.state_dir, OpenOptions::default())?;
+    let options = OpenOptions { first_epoch: first_epoch(&process.clock), ..OpenOptions::default() };
+    let (store, opened) = hoist_store::open(&state_dir, options)?;
     let (state, unreadable) = restore(&opened, machine(&process.clock));
     info!(
         epoch = %opened.epoch, revision = %opened.revision, rows = opened.rows.len(),
@@ -111,7 +112,7 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
         process.tasks.clone(),
         process.clock.clone(),
         operations.clone(),
-        Directories { state: settings.state_dir.clone(), runtime: settings.runtime_dir.clone() },
+        Directories { state: state_dir, runtime: runtime_dir },
     );
     process.tasks.spawn("runner", OnError::Shutdown, runner.clone().run(effects));
     process.tasks.spawn("ticker", OnError::Shutdown, tick(control.clone(), process.clone()));
@@ -188,6 +189,11 @@ async fn wait(what: &'static str, gate: &Gate) {
         let holders = gate.holders();
         warn!(what, count = holders.len(), first = ?holders.first(), "leaving without waiting any longer");
     }
+}
+
+/// Grows from one wiped directory to the next, as long as no history starts more than once a second.
+fn first_epoch(clock: &Clock) -> Epoch {
+    Epoch(u64::try_from(clock.wall().0 / 1_000_000).unwrap_or(0).max(1))
 }
 
 fn machine(clock: &Clock) -> Machine {

@@ -1,5 +1,5 @@
 //! The store holds the files it opened, not whatever has their names by now, and opens nothing but files.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+#![expect(clippy::panic, reason = "helpers of tests are tests")]
 
 mod support;
 
