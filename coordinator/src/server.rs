@@ -14,9 +14,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use hoist_domain::{Condition, ConditionKind, Machine, MachineState, Severity};
+use hoist_domain::{Condition, ConditionKind, Epoch, Machine, MachineState, Severity};
 use hoist_runtime::{Clock, Gate, OnError, Shutdown, Tasks};
-use hoist_store::{OpenOptions, Recovery};
+use hoist_store::{Losses, OpenOptions, Recovery};
 use tonic_health::ServingStatus;
 use tracing::{info, warn};
 
@@ -72,11 +72,12 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
         warn!("{warning}");
     }
     let (nofile, _) = hoist_runtime::machine::raise_nofile();
-    prepare_directory("the state directory", "--state-dir", &settings.state_dir)?;
-    prepare_directory("the runtime directory", "--runtime-dir", &settings.runtime_dir)?;
+    let state_dir = prepare_directory("the state directory", "--state-dir", &settings.state_dir)?;
+    let runtime_dir = prepare_directory("the runtime directory", "--runtime-dir", &settings.runtime_dir)?;
 
     let started = process.clock.monotonic();
-    let (store, opened) = hoist_store::open(&settings.state_dir, OpenOptions::default())?;
+    let options = OpenOptions { first_epoch: first_epoch(&process.clock), ..OpenOptions::default() };
+    let (store, opened) = hoist_store::open(&state_dir, options)?;
     let (state, unreadable) = restore(&opened, machine(&process.clock));
     info!(
         epoch = %opened.epoch, revision = %opened.revision, rows = opened.rows.len(),
@@ -111,7 +112,7 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
         process.tasks.clone(),
         process.clock.clone(),
         operations.clone(),
-        Directories { state: settings.state_dir.clone(), runtime: settings.runtime_dir.clone() },
+        Directories { state: state_dir, runtime: runtime_dir },
     );
     process.tasks.spawn("runner", OnError::Shutdown, runner.clone().run(effects));
     process.tasks.spawn("ticker", OnError::Shutdown, tick(control.clone(), process.clone()));
@@ -191,6 +192,11 @@ async fn wait(what: &'static str, gate: &Gate) {
     }
 }
 
+/// Grows from one wiped directory to the next, as long as no history starts more than once a second.
+fn first_epoch(clock: &Clock) -> Epoch {
+    Epoch(u64::try_from(clock.wall().0 / 1_000_000).unwrap_or(0).max(1))
+}
+
 fn machine(clock: &Clock) -> Machine {
     Machine {
         state: MachineState::Serving,
@@ -203,34 +209,50 @@ fn machine(clock: &Clock) -> Machine {
 
 /// What an operator should know about how the store came back.
 fn rebuilt(recovery: &Recovery, unreadable: Vec<String>, clock: &Clock) -> Option<Condition> {
-    let (mut details, found) = match recovery {
+    let (mut details, found, losses) = match recovery {
         Recovery::Clean if unreadable.is_empty() => return None,
-        Recovery::Clean => (Vec::new(), "some rows of the store could not be read".to_owned()),
-        Recovery::Rebuilt { moved_to, from, lost } => {
+        Recovery::Clean => {
+            (Vec::new(), "some rows of the store could not be read".to_owned(), Losses::default())
+        }
+        Recovery::Rebuilt { moved_to, from, lost, losses } => {
             let aside = if moved_to.is_empty() {
                 String::new()
             } else {
                 format!("; the damaged file is kept as {moved_to}")
             };
-            (lost.clone(), format!("the store was damaged and has been rebuilt from {from}{aside}"))
+            (lost.clone(), format!("the store was damaged and has been rebuilt from {from}{aside}"), *losses)
         }
     };
+    let losses = Losses { rows: losses.rows.saturating_add(unreadable.len() as u64), ..losses };
     details.extend(unreadable);
-    let lost = details.len();
-    if lost > Condition::MAX_DETAILS {
+    let severity =
+        if details.is_empty() && losses == Losses::default() { Severity::Info } else { Severity::Warning };
+    if details.len() > Condition::MAX_DETAILS {
+        let more = details.len() - (Condition::MAX_DETAILS - 1);
         details.truncate(Condition::MAX_DETAILS - 1);
-        details.push(format!("and {} more", lost - details.len()));
+        details.push(format!("and {more} more"));
     }
-    let severity = if lost == 0 { Severity::Info } else { Severity::Warning };
     Some(Condition {
         kind: ConditionKind::StoreRebuilt,
         severity,
-        message: format!("{found}; {lost} items could not be recovered"),
-        advice: "check the disk (kernel log, SMART); the items that are listed have to be asked for again"
+        message: format!("{found}; {}", lost_rows(losses)),
+        advice: "check the disk (kernel log, SMART); what is listed as lost has to be asked for again"
             .to_owned(),
         since: clock.wall(),
         details,
     })
+}
+
+/// Never less than may be lost.
+fn lost_rows(losses: Losses) -> String {
+    match losses {
+        Losses { rows: 0, is_lower_bound: false } => "no row is lost".to_owned(),
+        Losses { rows: 0, is_lower_bound: true } => {
+            "how many rows are lost or outdated is not known".to_owned()
+        }
+        Losses { rows, is_lower_bound: false } => format!("{rows} rows are lost"),
+        Losses { rows, is_lower_bound: true } => format!("at least {rows} rows are lost"),
+    }
 }
 
 /// Lets time pass for the owner, and tells of panics.
@@ -257,5 +279,29 @@ fn panicked(panics: u64, clock: &Clock) -> Condition {
             .to_owned(),
         since: clock.wall(),
         details: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_never_says_less_than_may_be_lost() {
+        let condition = |rows, is_lower_bound, lost: &[&str]| {
+            let recovery = Recovery::Rebuilt {
+                moved_to: String::new(),
+                from: "salvage",
+                lost: lost.iter().map(|line| (*line).to_owned()).collect(),
+                losses: Losses { rows, is_lower_bound },
+            };
+            rebuilt(&recovery, Vec::new(), &Clock::system()).unwrap()
+        };
+        let said = |rows, is_lower_bound| condition(rows, is_lower_bound, &["one line"]).message;
+        assert!(said(0, true).ends_with("how many rows are lost or outdated is not known"));
+        assert!(said(180, true).ends_with("at least 180 rows are lost"), "one line is not one row");
+        assert!(said(3, false).ends_with("; 3 rows are lost"));
+        assert_eq!(condition(0, false, &[]).severity, Severity::Info);
+        assert_eq!(condition(0, true, &["one line"]).severity, Severity::Warning);
     }
 }

@@ -32,7 +32,7 @@ use tonic::{Code, Status};
 const COMMIT: [&str; 2] = ["pwrite64", "fdatasync"];
 
 /// System calls by which anything in the state directory reaches the disk.
-const ALL: [&str; 6] = ["pwrite64", "fdatasync", "write", "fsync", "ftruncate", "rename"];
+const ALL: [&str; 6] = ["pwrite64", "fdatasync", "write", "fsync", "ftruncate", "renameat"];
 
 /// At least this many kills over the tests of this file that count them, for every change.
 const KILLS: usize = 50;

@@ -243,6 +243,43 @@ async fn a_store_that_is_gone_is_rebuilt_from_its_export_or_missed_aloud() {
     }
 }
 
+/// The directory is taken away under a server and another server begins in its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_state_directory_was_replaced_takes_no_changes_and_leaves_the_other_alone() {
+    let place = QuickPlace::new().unwrap();
+    let directory = place.sandbox.state_dir();
+    let server = place.start().unwrap();
+    let at = connect(&server.socket).await.unwrap();
+    let epoch = machine(&at).await.position.unwrap().epoch;
+    std::fs::remove_dir_all(directory).unwrap();
+    std::fs::create_dir(directory).unwrap();
+    std::fs::write(directory.join("theirs"), "theirs").unwrap();
+    let message = v1::ProbeMachineRequest { request_id: request_id(), ..place.work() };
+    let refused = at.admin().probe_machine(message).await.unwrap_err();
+    assert!(refused.message().contains("removed or replaced"), "{refused:?}");
+    let status = machine(&at).await;
+    let conditions = &status.machine.as_ref().unwrap().conditions;
+    let told = conditions.iter().find(|condition| condition.kind == "STORE_READONLY").unwrap();
+    assert!(told.message.contains("removed or replaced"), "{told:?}");
+    drop(at);
+    let (ended, _) = server.terminate().unwrap();
+    assert!(ended.success());
+    let left: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["theirs"]);
+
+    // Another history: no position of the one before is taken for one of its own. Epochs of fresh directories are
+    // seconds, and people do not wipe two in one.
+    let clock = hoist_runtime::Clock::system();
+    while u64::try_from(clock.wall().0 / 1_000_000).unwrap() <= epoch {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    std::fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let server = place.start().unwrap();
+    let now = machine(&connect(&server.socket).await.unwrap()).await.position.unwrap().epoch;
+    assert!(now > epoch, "{now} after {epoch}");
+}
+
 /// As the store's format says: the checksum of length-prefixed parts.
 fn checksum(parts: &[&[u8]]) -> [u8; 8] {
     let mut hasher = blake3::Hasher::new();

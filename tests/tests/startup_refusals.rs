@@ -211,6 +211,50 @@ fn a_directory_that_cannot_be_written_or_is_open_to_others_is_refused() {
     assert_eq!(std::fs::read(file).unwrap(), b"mine");
 }
 
+#[test]
+fn what_is_no_file_under_a_name_of_the_store_is_named_and_nothing_waits_for_it() {
+    let sandbox = Sandbox::new().unwrap();
+    let epoch = sandbox.state_dir().join("epoch");
+    assert!(Command::new("mkfifo").arg(&epoch).status().unwrap().success());
+    Refusal::of(sandbox.command()).tells(REFUSED, &["epoch", "not a regular file", "remove it"]);
+    std::fs::remove_file(&epoch).unwrap();
+    let target = sandbox.runtime_dir().join("mine");
+    std::fs::write(&target, "mine").unwrap();
+    std::fs::remove_file(sandbox.state_dir().join("lock")).unwrap();
+    std::os::unix::fs::symlink(&target, sandbox.state_dir().join("lock")).unwrap();
+    Refusal::of(sandbox.command()).tells(REFUSED, &["lock", "not a regular file", "remove it"]);
+    assert_eq!(std::fs::read(target).unwrap(), b"mine");
+}
+
+/// With so few that some starts fail before the store and one or the other does in it.
+#[test]
+fn descriptors_that_run_out_are_not_blamed_on_the_disk() {
+    let mut in_the_store = 0;
+    for limit in 4..16 {
+        let sandbox = Sandbox::new().unwrap();
+        let wrapped = format!("ulimit -n {limit}; exec \"$@\"");
+        let mut command = sandbox.command_under(&["sh", "-c", &wrapped, "sh"]);
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        child.kill().ok();
+        let said = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+        assert!(!said.contains("check the disk"), "{limit}: {said}");
+        in_the_store += u32::from(said.contains("file descriptors ran out") && said.contains("ulimit -n"));
+    }
+    assert!(in_the_store > 0, "no start got as far as the store");
+}
+
+#[test]
+fn a_state_directory_that_is_a_link_to_a_private_one_is_used() {
+    let (one, other) = (Sandbox::new().unwrap(), Sandbox::new().unwrap());
+    let link = other.state_dir().join("link");
+    std::os::unix::fs::symlink(one.state_dir(), &link).unwrap();
+    let server = Server::spawn(in_directories(&link, other.runtime_dir())).unwrap();
+    assert!(server.terminate().unwrap().0.success());
+    assert!(one.state_dir().join("store.redb").exists());
+}
+
 /// The first server still answers, at the same position or later.
 async fn is_unaffected(first: &Server, since: v1::Position) {
     let at = connect(&first.socket).await.unwrap();

@@ -383,6 +383,10 @@ impl Owner {
                 "the state directory's disk failed a write: changes are refused until Hoist is restarted, reads go on",
                 "check the disk (kernel log, SMART), then restart Hoist",
             ),
+            Some(Readonly::Lost) => (
+                "the state directory was removed or replaced while Hoist was running: changes are refused, reads go on",
+                "stop Hoist, put the state directory back if it was moved, and start again; nothing is written to what stands there now",
+            ),
         };
         let condition = Condition {
             kind: ConditionKind::StoreReadonly,
@@ -398,7 +402,7 @@ impl Owner {
     fn recover_storage(&mut self) {
         let was = self.storage.readonly();
         let Some(landed) = self.storage.recover() else {
-            if was == Some(Readonly::Full) && self.storage.readonly() == Some(Readonly::Broken) {
+            if was == Some(Readonly::Full) && self.storage.readonly() != was {
                 self.announce_readonly(self.now());
             }
             return;
@@ -429,6 +433,8 @@ impl Owner {
         let head = Batch { revision, service_time: self.now().service, writes: Vec::new() };
         if self.storage.export(&self.state, &head) {
             self.export.revision = Some(revision);
+        } else if self.storage.readonly() == Some(Readonly::Lost) {
+            self.announce_readonly(self.now());
         }
     }
 }
@@ -480,6 +486,10 @@ fn readonly_error(why: Option<Readonly>) -> Error {
         Some(Readonly::Broken) => (
             "the store failed a write and takes no changes until the server is restarted; nothing was changed for certain, so \
              repeat the request with the same id afterwards",
+            Duration::from_secs(60),
+        ),
+        Some(Readonly::Lost) => (
+            "the state directory was removed or replaced under the server, which takes no changes until it is restarted",
             Duration::from_secs(60),
         ),
         Some(Readonly::Full) | None => (

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Healthy ──disk full──► Full ──space again──► Healthy
-//!    └──fsync or other I/O error──► Broken*        (only a restart helps: what is on disk is not known)
+//!    ├──fsync or other I/O error──► Broken*        (only a restart helps: what is on disk is not known)
+//!    └──its files were taken away─► Lost*          (only a restart helps: what is written goes nowhere)
 //! ```
 //!
 //! After a full disk nobody knows whether the failed commit landed. Reopening tells: the owner then publishes it
@@ -10,7 +11,7 @@
 
 use hoist_domain::{Machine, Position, Revision};
 use hoist_planner::{Event, State};
-use hoist_store::{Batch, CommitError, Opened, Store};
+use hoist_store::{Batch, Call, CommitError, ExportError, Fault, Opened, Store};
 use tracing::{error, info, warn};
 
 use super::rows;
@@ -30,7 +31,20 @@ enum Mode {
         attempted: Revision,
         events: Vec<Vec<Event>>,
     },
+    Ended(Ended),
+}
+
+/// Why the store is read-only for good.
+#[derive(Clone, Copy)]
+enum Ended {
     Broken,
+    Lost,
+}
+
+impl Ended {
+    fn of(fault: &Fault) -> Self {
+        if fault.call == Call::Hold { Self::Lost } else { Self::Broken }
+    }
 }
 
 /// Why nothing can be written.
@@ -38,6 +52,8 @@ enum Mode {
 pub(super) enum Readonly {
     Full,
     Broken,
+    /// The state directory, or a file of it, was removed or replaced under the server.
+    Lost,
 }
 
 impl std::fmt::Debug for Storage {
@@ -55,7 +71,8 @@ impl Storage {
         match self.mode {
             Mode::Healthy => None,
             Mode::Full { .. } => Some(Readonly::Full),
-            Mode::Broken => Some(Readonly::Broken),
+            Mode::Ended(Ended::Broken) => Some(Readonly::Broken),
+            Mode::Ended(Ended::Lost) => Some(Readonly::Lost),
         }
     }
 
@@ -75,10 +92,14 @@ impl Storage {
                 self.mode = Mode::Full { attempted: batch.revision, events: events() };
                 Err(Readonly::Full)
             }
-            Err(cause @ CommitError::Broken(_)) => {
+            Err(CommitError::Broken(cause)) => {
                 error!(%cause, revision = %batch.revision, "store cannot be trusted with writes: read-only until restart");
-                self.mode = Mode::Broken;
-                Err(Readonly::Broken)
+                let ended = Ended::of(&cause);
+                self.mode = Mode::Ended(ended);
+                Err(match ended {
+                    Ended::Broken => Readonly::Broken,
+                    Ended::Lost => Readonly::Lost,
+                })
             }
         }
     }
@@ -97,9 +118,9 @@ impl Storage {
                 Some(if landed { events } else { Vec::new() })
             }
             Err(CommitError::Full(_)) => None,
-            Err(cause @ CommitError::Broken(_)) => {
+            Err(CommitError::Broken(cause)) => {
                 error!(%cause, "store did not come back: read-only until restart");
-                self.mode = Mode::Broken;
+                self.mode = Mode::Ended(Ended::of(&cause));
                 None
             }
         }
@@ -112,8 +133,15 @@ impl Storage {
             service_time: batch_head.service_time,
         };
         let written = self.store.export(header, &mut rows::all(state));
-        if let Err(cause) = &written {
-            warn!(%cause, "export of the store failed; the store itself is not affected");
+        match &written {
+            Ok(()) => {}
+            Err(ExportError::Failed(cause)) => {
+                warn!(%cause, "export of the store failed; the store itself is not affected");
+            }
+            Err(ExportError::Broken(cause)) => {
+                error!(%cause, "no export was written: the store is read-only until restart");
+                self.mode = Mode::Ended(Ended::of(cause));
+            }
         }
         written.is_ok()
     }

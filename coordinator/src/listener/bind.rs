@@ -49,6 +49,8 @@ pub enum BindError {
         "{what} {path} belongs to another user or is open to others; it must be yours with mode 0700: fix it, or choose another with {flag}"
     )]
     DirectoryNotPrivate { what: &'static str, flag: &'static str, path: String },
+    #[error("{what} {path} is a link of another user's: choose another with {flag}")]
+    LinkNotOurs { what: &'static str, flag: &'static str, path: String },
     #[error("`{address}` is not host:port, for instance 127.0.0.1:7070")]
     AddressInvalid { address: String },
     #[error(
@@ -62,22 +64,29 @@ pub enum BindError {
 }
 
 /// Makes sure that a directory exists, is ours, and is nobody else's business. Others could otherwise put a socket or
-/// a file of theirs under a name of ours.
+/// a file of theirs under a name of ours. A link to such a directory will do, if it is ours too or the system's: it
+/// is followed once, here, and what is returned is where it leads.
 ///
 /// # Errors
 /// When it is not so and cannot be made so.
-pub fn prepare_directory(what: &'static str, flag: &'static str, path: &Path) -> Result<(), BindError> {
+pub fn prepare_directory(what: &'static str, flag: &'static str, path: &Path) -> Result<PathBuf, BindError> {
     let directory = |cause| BindError::Directory { what, flag, path: path.display().to_string(), cause };
     match std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
         Ok(()) => {}
         Err(cause) => return Err(directory(cause)),
     }
-    let facts = std::fs::symlink_metadata(path).map_err(directory)?;
-    let foreign = facts.uid() != rustix::process::geteuid().as_raw();
-    if !facts.is_dir() || foreign || facts.mode() & 0o022 != 0 {
-        return Err(BindError::DirectoryNotPrivate { what, flag, path: path.display().to_string() });
+    let user = rustix::process::geteuid().as_raw();
+    let link = std::fs::symlink_metadata(path).map_err(directory)?;
+    if link.is_symlink() && link.uid() != user && link.uid() != 0 {
+        return Err(BindError::LinkNotOurs { what, flag, path: path.display().to_string() });
     }
-    Ok(())
+    let resolved =
+        if link.is_symlink() { std::fs::canonicalize(path).map_err(directory)? } else { path.to_owned() };
+    let facts = std::fs::symlink_metadata(&resolved).map_err(directory)?;
+    if !facts.is_dir() || facts.uid() != user || facts.mode() & 0o022 != 0 {
+        return Err(BindError::DirectoryNotPrivate { what, flag, path: resolved.display().to_string() });
+    }
+    Ok(resolved)
 }
 
 /// Binds the Unix socket, and TCP if asked for.
@@ -180,5 +189,20 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).unwrap();
         let refused = prepare_directory("the runtime directory", "--runtime-dir", &path);
         assert!(matches!(refused, Err(BindError::DirectoryNotPrivate { .. })));
+    }
+
+    #[test]
+    fn a_link_to_a_private_directory_is_followed_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let real = directory.path().join("real");
+        let link = directory.path().join("link");
+        prepare_directory("the state directory", "--state-dir", &real).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let found = prepare_directory("the state directory", "--state-dir", &link).unwrap();
+        assert_eq!(found, std::fs::canonicalize(&real).unwrap());
+        std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = prepare_directory("the state directory", "--state-dir", &link).unwrap_err();
+        let named = real.file_name().unwrap().to_str().unwrap();
+        assert!(refused.to_string().contains(named), "it is the directory that is open: {refused}");
     }
 }

@@ -10,7 +10,8 @@
 //!          |      v             |                          v
 //!          +----- OPEN ---------+       reopen ok         FULL
 //!                 |    ^-------------------------------- --+
-//!                 | failed sync, any other failure         | failed sync, any other failure
+//!                 | failed sync, any other failure,        | the same
+//!                 | the file's name is not ours any more   |
 //!                 +---------------------> BROKEN <---------+
 //!                                       (terminal)
 //! ```
@@ -172,6 +173,7 @@ impl Engine {
     }
 
     fn connect(&self) -> Result<(Connection, Revision), Fault> {
+        self.disk.check_held()?;
         let gone = || Fault::new(Call::Open, STORE, &std::io::ErrorKind::NotFound.into());
         let backend = self.disk.open_store()?.ok_or_else(gone)?;
         let connection = Connection::open(STORE, backend, self.options)?;
@@ -192,11 +194,16 @@ impl Store for Engine {
             State::Broken(fault) => return Err(CommitError::Broken(fault.clone())),
         };
         let head = Head { epoch: self.epoch, revision: batch.revision, service_time: batch.service_time };
-        let written = connection.write(|transaction| {
-            apply(transaction, head, &batch.writes)?;
-            put_head(transaction, head)
+        let held = self.disk.check_held().inspect_err(|_| connection.watch.seal());
+        let written = held.and_then(|()| {
+            connection.write(|transaction| {
+                apply(transaction, head, &batch.writes)?;
+                put_head(transaction, head)
+            })
         });
-        written.map_err(|fault| self.fail(fault))
+        // Again, since a file whose name was taken away meanwhile keeps nothing.
+        let kept = written.and_then(|()| self.disk.check_held().inspect_err(|_| connection.watch.seal()));
+        kept.map_err(|fault| self.fail(fault))
     }
 
     fn reopen(&mut self) -> Result<Revision, CommitError> {
@@ -223,6 +230,13 @@ impl Store for Engine {
     ) -> Result<(), ExportError> {
         if let State::Broken(fault) = &self.state {
             return Err(ExportError::Broken(fault.clone()));
+        }
+        if let Err(fault) = self.disk.check_held() {
+            if let State::Open(connection) = &self.state {
+                connection.watch.seal();
+            }
+            self.state = State::Broken(fault.clone());
+            return Err(ExportError::Broken(fault));
         }
         let head = Head { epoch: self.epoch, revision: header.revision, service_time: header.service_time };
         export::write(self.disk.as_ref(), head, rows).map_err(ExportError::Failed)

@@ -16,6 +16,8 @@ pub enum Call {
     Resize,
     Sync,
     Rename,
+    /// Not a call: the name leads to another file, or to none. Somebody has removed or replaced it.
+    Hold,
     /// Not a file operation: the database refused for a reason of its own.
     Database,
 }
@@ -29,6 +31,7 @@ impl fmt::Display for Call {
             Self::Resize => "cannot resize",
             Self::Sync => "cannot sync",
             Self::Rename => "cannot rename",
+            Self::Hold => "the state directory was removed or replaced; lost",
             Self::Database => "the database refused",
         })
     }
@@ -42,12 +45,41 @@ pub struct Fault {
     /// Name of the file inside the state directory.
     pub file: String,
     pub kind: io::ErrorKind,
+    cause: Cause,
     text: String,
+}
+
+/// What the kinds of the standard library do not tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Descriptors,
+    NotAFile,
+    Other,
 }
 
 impl Fault {
     pub(crate) fn new(call: Call, file: &str, error: &io::Error) -> Self {
-        Self { call, file: file.to_owned(), kind: error.kind(), text: error.to_string() }
+        let errno = rustix::io::Errno::from_io_error(error);
+        let cause = match errno {
+            Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => Cause::Descriptors,
+            _ => Cause::Other,
+        };
+        Self { call, file: file.to_owned(), kind: error.kind(), cause, text: error.to_string() }
+    }
+
+    pub(crate) fn not_held(file: &str, text: &str) -> Self {
+        let (kind, cause) = (io::ErrorKind::NotFound, Cause::Other);
+        Self { call: Call::Hold, file: file.to_owned(), kind, cause, text: text.to_owned() }
+    }
+
+    pub(crate) fn not_a_file(file: &str) -> Self {
+        Self {
+            call: Call::Open,
+            file: file.to_owned(),
+            kind: io::ErrorKind::InvalidInput,
+            cause: Cause::NotAFile,
+            text: "it is not a regular file".to_owned(),
+        }
     }
 
     pub(crate) fn database(file: &str, error: impl fmt::Display) -> Self {
@@ -55,6 +87,7 @@ impl Fault {
             call: Call::Database,
             file: file.to_owned(),
             kind: io::ErrorKind::Other,
+            cause: Cause::Other,
             text: error.to_string(),
         }
     }
@@ -117,6 +150,12 @@ pub enum OpenError {
     /// There is no room to open the store.
     #[error("the store needs room to open: free space on its disk and start again ({0})")]
     Full(Fault),
+    /// The process may not open more files.
+    #[error("file descriptors ran out ({0}): raise the limit (`ulimit -n`) and start again")]
+    Descriptors(Fault),
+    /// Something else has a name that is the store's.
+    #[error("{0}: it is none of Hoist's; remove it from the state directory and start again")]
+    Foreign(Fault),
     /// The file system failed. Nothing was rebuilt: a disk that cannot be read is not a damaged file.
     #[error("the store cannot be opened: {0}; check the disk and start again")]
     Io(Fault),
@@ -124,7 +163,12 @@ pub enum OpenError {
 
 impl OpenError {
     pub(crate) fn from_fault(fault: Fault) -> Self {
-        if fault.is_out_of_space() { Self::Full(fault) } else { Self::Io(fault) }
+        match fault.cause {
+            _ if fault.is_out_of_space() => Self::Full(fault),
+            Cause::Descriptors => Self::Descriptors(fault),
+            Cause::NotAFile => Self::Foreign(fault),
+            Cause::Other => Self::Io(fault),
+        }
     }
 }
 

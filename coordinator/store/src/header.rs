@@ -10,13 +10,21 @@
 
 use redb::StorageBackend;
 
+use crate::pages::{PAGE_BYTES, PageNumber, read_u32, read_u64};
+
+const FLAGS: usize = 9;
 const FLAGS_OFFSET: u64 = 9;
 const PRIMARY_BIT: u8 = 1;
-/// Where each slot has the number of its transaction.
-const TRANSACTION_OFFSETS: [u64; 2] = [64 + 104, 192 + 104];
-const PAGE_SIZE_OFFSET: u64 = 12;
-/// More than any store of rows; what a damaged header may claim has no bound of its own.
-const MOST_BYTES: u64 = 64 << 30;
+/// Where each slot begins, and where in it stand the root of the tables and the number of the transaction.
+const SLOTS: [usize; 2] = [64, 192];
+const HAS_ROOT: usize = 1;
+const ROOT: usize = 8;
+const TRANSACTION: usize = 104;
+const PAGE_SIZE: usize = 12;
+/// redb numbers the pages of a region, and the regions, with 20 bits.
+const MOST_PAGES: u64 = 1 << 20;
+/// How much of the file is read as its header.
+pub(crate) const HEADER_BYTES: u64 = 320;
 
 /// Which of the two commits in the file to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,13 +34,21 @@ pub(crate) enum Slot {
     Other,
 }
 
+/// How page numbers become places in the file; fixed when the file is created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    /// At the start of each region, before its pages.
+    pub(crate) header_bytes: u64,
+    pub(crate) region_bytes: u64,
+}
+
 /// Whether the slot that does not count claims to be the newer one.
 pub(crate) fn other_is_newer(backend: &dyn StorageBackend) -> bool {
     let newer = || {
-        let [flags] = read(backend, FLAGS_OFFSET)?;
-        let [first, second] = TRANSACTION_OFFSETS.map(|offset| read(backend, offset).map(u64::from_le_bytes));
-        let recorded_is_second = flags & PRIMARY_BIT != 0;
-        Some(if recorded_is_second { first? > second? } else { second? > first? })
+        let mut header = vec![0; usize::try_from(HEADER_BYTES).ok()?];
+        backend.read(0, &mut header).ok()?;
+        let number = |slot| read_u64(&header, slot_start(&header, slot)? + TRANSACTION);
+        Some(number(Slot::Other)? > number(Slot::Recorded)?)
     };
     newer().unwrap_or(false)
 }
@@ -44,21 +60,26 @@ pub(crate) fn switch(backend: &dyn StorageBackend) -> std::io::Result<()> {
     backend.write(FLAGS_OFFSET, &flags.map(|flags| flags ^ PRIMARY_BIT))
 }
 
-/// How long the file says it is: one that was cut short opens only if its missing pages can be taken for zeros.
-pub(crate) fn stated_len(backend: &dyn StorageBackend) -> Option<u64> {
-    let words: [u8; 20] = read(backend, PAGE_SIZE_OFFSET)?;
-    let (words, _) = words.as_chunks::<4>();
-    let mut words = words.iter().map(|word| u64::from(u32::from_le_bytes(*word)));
-    let [page, header_pages, full_pages, regions, trailing] =
-        [words.next()?, words.next()?, words.next()?, words.next()?, words.next()?];
-    let trailing = if trailing == 0 { 0 } else { header_pages.checked_add(trailing)? };
-    let pages = header_pages.checked_add(full_pages)?.checked_mul(regions)?.checked_add(trailing)?;
-    let bytes = pages.checked_add(1)?.checked_mul(page)?;
-    (bytes <= MOST_BYTES).then_some(bytes)
+/// The page of the table of tables, if the slot says one.
+pub(crate) fn root(header: &[u8], slot: Slot) -> Option<PageNumber> {
+    let start = slot_start(header, slot)?;
+    let has_root = *header.get(start + HAS_ROOT)? != 0;
+    let root = PageNumber(read_u64(header, start + ROOT)?);
+    has_root.then_some(root)
 }
 
-fn read<const N: usize>(backend: &dyn StorageBackend, offset: u64) -> Option<[u8; N]> {
-    let mut out = [0; N];
-    backend.read(offset, &mut out).ok()?;
-    Some(out)
+pub(crate) fn geometry(header: &[u8]) -> Option<Geometry> {
+    let word = |index: usize| read_u32(header, PAGE_SIZE + 4 * index).map(u64::from);
+    let (page, header_pages, pages) = (word(0)?, word(1)?, word(2)?);
+    let is_sound = page == PAGE_BYTES && header_pages <= MOST_PAGES && (1..=MOST_PAGES).contains(&pages);
+    is_sound.then_some(Geometry {
+        header_bytes: header_pages * PAGE_BYTES,
+        region_bytes: (header_pages + pages) * PAGE_BYTES,
+    })
+}
+
+fn slot_start(header: &[u8], slot: Slot) -> Option<usize> {
+    let [first, second] = SLOTS;
+    let recorded_is_second = header.get(FLAGS)? & PRIMARY_BIT != 0;
+    Some(if recorded_is_second == (slot == Slot::Recorded) { second } else { first })
 }

@@ -41,7 +41,7 @@ impl<E: Into<redb::Error>> From<E> for Finding {
 }
 
 pub(crate) fn inspect(backend: Arc<dyn StorageBackend>, slot: Slot) -> Result<Contents, Finding> {
-    with_overlay(backend, 0, |overlay| {
+    with_overlay(backend, |overlay| {
         if overlay.len().unwrap_or(0) == 0 {
             return Err(Finding::Damaged("the file is empty".to_owned()));
         }
@@ -65,12 +65,11 @@ fn examine(db: &mut Database) -> Result<Contents, Finding> {
 }
 
 /// Runs `work` on an overlay of the file. A panic is a finding; so is nothing said after the file system failed.
-pub(crate) fn with_overlay<T>(
+fn with_overlay<T>(
     backend: Arc<dyn StorageBackend>,
-    least_len: u64,
     work: impl FnOnce(&Overlay) -> Result<T, Finding>,
 ) -> Result<T, Finding> {
-    let overlay = Overlay::new(backend, least_len)
+    let overlay = Overlay::new(backend)
         .map_err(|error| Finding::Unreadable(Fault::new(crate::Call::Read, crate::disk::STORE, &error)))?;
     let result = quiet::catch(|| work(&overlay)).unwrap_or_else(|text| Err(Finding::Damaged(text)));
     overlay.stop();
@@ -81,12 +80,12 @@ pub(crate) fn with_overlay<T>(
 }
 
 /// No page cache: every page read passes the overlay's count, and each page is needed about once.
-pub(crate) fn open_overlay(overlay: &Overlay) -> Result<Database, Finding> {
+fn open_overlay(overlay: &Overlay) -> Result<Database, Finding> {
     Ok(Builder::new().set_cache_size(0).create_with_backend(overlay.clone())?)
 }
 
 /// The layout of what is stored, if this build knows it.
-pub(crate) fn check_schema(db: &Database) -> Result<u32, Finding> {
+fn check_schema(db: &Database) -> Result<u32, Finding> {
     let record = db.begin_read()?.open_table(META)?.get(SCHEMA_KEY)?;
     match record.as_ref().and_then(|record| decode_schema(record.value())) {
         Some(version) if version > SCHEMA_VERSION => Err(Finding::Newer(version)),
@@ -95,7 +94,7 @@ pub(crate) fn check_schema(db: &Database) -> Result<u32, Finding> {
     }
 }
 
-pub(crate) fn read_head(db: &Database) -> Result<Option<Head>, Finding> {
+fn read_head(db: &Database) -> Result<Option<Head>, Finding> {
     let record = db.begin_read()?.open_table(META)?.get(HEAD_KEY)?;
     Ok(record.as_ref().and_then(|record| Head::decode(record.value())))
 }

@@ -15,6 +15,7 @@
 //! | `store.export` | all rows as of one revision, in a format that needs no database to read |
 //! | `epoch` | the newest epoch, so that it grows even when the database is lost |
 
+mod account;
 mod backend;
 mod checksum;
 mod disk;
@@ -27,9 +28,12 @@ mod header;
 mod inspect;
 mod opening;
 mod overlay;
+mod pages;
 mod quiet;
 mod salvage;
+mod scan;
 pub mod simulate;
+mod tree;
 
 use std::path::Path;
 
@@ -140,7 +144,17 @@ pub enum Recovery {
         from: &'static str,
         /// One line each. Empty: every row was read and verified.
         lost: Vec<String>,
+        losses: Losses,
     },
+}
+
+/// How much a rebuilt store lacks of what was acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Rows that are known to be lost.
+    pub rows: u64,
+    /// More may be lost, or outdated; how many is not known.
+    pub is_lower_bound: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -148,11 +162,14 @@ pub struct OpenOptions {
     /// Memory for database pages. Reading the rows does not go through it, so it only has to hold the upper
     /// levels of the trees: 16 MiB does for millions of rows.
     pub cache: Bytes,
+    /// The first epoch of a directory that has none: seconds since 1970, so that one that was wiped does not give
+    /// out positions of the history before, which clients may still hold.
+    pub first_epoch: Epoch,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { cache: Bytes::mib(16) }
+        Self { cache: Bytes::mib(16), first_epoch: Epoch(1) }
     }
 }
 

@@ -15,12 +15,12 @@
 //!  unreadable   any              refused
 //! ```
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hoist_domain::{Epoch, Position};
 use redb::StorageBackend;
 
+use crate::account::{Account, Joined, join};
 use crate::disk::Disk;
 use crate::engine::{Connection, Engine, build};
 use crate::epoch::{self, EpochFile};
@@ -29,13 +29,8 @@ use crate::fault::{Call, Fault, OpenError};
 use crate::frame::{Head, Stored};
 use crate::header::{self, Slot};
 use crate::inspect::{Contents, Finding, inspect};
-use crate::salvage::{Salvaged, SalvagedTable, salvage};
-use crate::{OpenOptions, Opened, Recovery, Row, SCHEMA_VERSION, Store, Table, disk};
-
-/// Lines about single damaged rows, per table, before the rest is counted: a report is for people to read.
-const MOST_LINES: usize = 100;
-
-type Joined = BTreeMap<(Table, Vec<u8>), Stored>;
+use crate::salvage::{Salvaged, salvage};
+use crate::{OpenOptions, Opened, Recovery, Row, SCHEMA_VERSION, Store, disk};
 
 pub(crate) fn open_on(
     disk: Box<dyn Disk>,
@@ -128,26 +123,24 @@ fn rebuild(
     }
     let first_start =
         damaged.is_none() && epoch_file == EpochFile::Missing && export_file == ExportFile::Missing;
-    let mut lost = Vec::new();
+    let mut account = Account::default();
     if export_file == ExportFile::Damaged {
-        lost.push("the export is damaged and was not used".to_owned());
+        account.add_unknown("the export is damaged and was not used".to_owned());
     }
     if epoch_file == EpochFile::Damaged {
-        lost.push("the epoch file is damaged: the epoch follows from the store and the export".to_owned());
+        account
+            .lines
+            .push("the epoch file is damaged: the epoch follows from the store and the export".to_owned());
     }
     let export = if let ExportFile::Good(export) = export_file { Some(export) } else { None };
-    let salvaged = match damaged {
-        Some(backend) => {
-            let nothing = export::Rows::new();
-            let wanted = export.as_ref().map_or(&nothing, |export| &export.rows);
-            salvage(backend, wanted).map_err(refuse)?
-        }
-        None => Salvaged { unreadable: Some("there is no database".to_owned()), ..Salvaged::default() },
-    };
-    let (rows, account) = join(&salvaged, export.as_ref());
-    lost.extend(account);
+    let salvaged = damaged.map(salvage).transpose().map_err(refuse)?;
+    let rows = join(salvaged.as_ref(), export.as_ref(), &mut account);
 
-    let head = rebuilt_head(epoch_file, &salvaged, export.as_ref(), &rows);
+    let mut head = rebuilt_head(epoch_file, salvaged.as_ref(), export.as_ref(), &rows);
+    // Where nothing tells of an epoch, there may have been any.
+    if head.epoch == Epoch(0).next() {
+        head.epoch = options.first_epoch.max(head.epoch);
+    }
     let mut moved_to = String::new();
     let connection = build(disk, options, head, rows.values(), || {
         if damaged.is_some() {
@@ -156,20 +149,28 @@ fn rebuild(
         Ok(())
     })
     .map_err(OpenError::from_fault)?;
-    let from = match (salvaged.unreadable.is_none(), export.is_some()) {
+    let from = match (salvaged.is_some_and(|salvaged| salvaged.rows() > 0), export.is_some()) {
         (true, true) => "salvage and export",
         (true, false) => "salvage",
         (false, true) => "export",
         (false, false) => "nothing",
     };
-    let recovery = if first_start { Recovery::Clean } else { Recovery::Rebuilt { moved_to, from, lost } };
+    let Account { lines: lost, losses } = account;
+    let recovery =
+        if first_start { Recovery::Clean } else { Recovery::Rebuilt { moved_to, from, lost, losses } };
     Ok((connection, describe(head, rows.into_values().map(|stored| stored.row), recovery)))
 }
 
 /// The newest of everything that was read: a revision or a time that is too new harms nothing, one that has been
 /// given out before does.
-fn rebuilt_head(epoch_file: EpochFile, salvaged: &Salvaged, export: Option<&Export>, rows: &Joined) -> Head {
-    let heads = salvaged.head.into_iter().chain(export.map(|export| export.head));
+fn rebuilt_head(
+    epoch_file: EpochFile,
+    salvaged: Option<&Salvaged>,
+    export: Option<&Export>,
+    rows: &Joined,
+) -> Head {
+    let read = salvaged.into_iter().flat_map(|salvaged| salvaged.head.into_iter().chain(salvaged.later));
+    let heads = read.chain(export.map(|export| export.head));
     let mut newest = Head { epoch: epoch_file.seen(), ..Head::default() };
     for head in heads {
         newest.epoch = newest.epoch.max(head.epoch);
@@ -182,88 +183,4 @@ fn rebuilt_head(epoch_file: EpochFile, salvaged: &Salvaged, export: Option<&Expo
     }
     newest.epoch = next_epoch([newest.epoch]);
     newest
-}
-
-/// All rows that exist anywhere, the newer of two, and one line for each thing that does not.
-fn join(salvaged: &Salvaged, export: Option<&Export>) -> (Joined, Vec<String>) {
-    let mut rows = Joined::new();
-    for (table, found) in &salvaged.tables {
-        rows.extend(found.rows.iter().map(|(key, stored)| ((*table, key.clone()), stored.clone())));
-    }
-    let mut lost = Vec::new();
-    if let Some(reason) = &salvaged.unreadable {
-        lost.push(match export {
-            Some(export) => format!(
-                "nothing was read from the database ({reason}): what changed after the export of revision {} is lost",
-                export.head.revision
-            ),
-            None => format!("nothing was read from the database ({reason}) and there is no export"),
-        });
-    }
-    for table in Table::ALL {
-        let taken = export.map_or(0, |export| take_newer(&mut rows, export, table));
-        if let Some(export) = export
-            && taken > 0
-            && salvaged.unreadable.is_none()
-        {
-            lost.push(format!(
-                "{}: {taken} rows are as of the export of revision {}: later changes and deletions are lost",
-                table.as_str(),
-                export.head.revision
-            ));
-        }
-        if let Some(found) = salvaged.tables.get(&table) {
-            account(table, found, &rows, &mut lost);
-        }
-        if let (true, Some(head)) = (salvaged.is_of_other_slot, salvaged.head) {
-            lost.push(format!(
-                "{}: rows are as of revision {}: a later commit is not readable, and what it changed is lost",
-                table.as_str(),
-                head.revision
-            ));
-        }
-    }
-    (rows, lost)
-}
-
-/// Takes the export's row where it is the only one, or newer than the salvaged one. Says how many.
-fn take_newer(rows: &mut Joined, export: &Export, table: Table) -> usize {
-    let mut taken = 0;
-    for ((_, key), value) in export.rows.iter().filter(|((of, _), _)| *of == table) {
-        let place = (table, key.clone());
-        let known = rows.get(&place);
-        // A row that was written before the export and reads the same is the same row.
-        if known.is_some_and(|known| known.written > export.position() || known.row.value == *value) {
-            continue;
-        }
-        let row = Row { table, key: key.clone(), value: value.clone() };
-        rows.insert(place, Stored { row, written: export.position() });
-        taken += 1;
-    }
-    taken
-}
-
-/// What the damaged table held, as far as it says, and is not among the rows now.
-fn account(table: Table, found: &SalvagedTable, rows: &Joined, lost: &mut Vec<String>) {
-    let name = table.as_str();
-    let missing: Vec<_> =
-        found.damaged.iter().filter(|key| !rows.contains_key(&(table, (*key).clone()))).collect();
-    for key in missing.iter().take(MOST_LINES) {
-        let shown = key.get(..64).unwrap_or(key).escape_ascii();
-        lost.push(format!("{name}: the row \"{shown}\" does not match its checksum"));
-    }
-    if missing.len() > MOST_LINES {
-        lost.push(format!("{name}: {} more rows do not match their checksums", missing.len() - MOST_LINES));
-    }
-    let kept = rows.keys().filter(|(of, _)| *of == table).count() as u64;
-    match found.expected {
-        Some(expected) if kept < expected => {
-            lost.push(format!("{name}: {} of {expected} rows are lost", expected - kept));
-        }
-        Some(_) if !found.complete => {
-            lost.push(format!("{name}: some rows may be lost, the table was not readable to its end"));
-        }
-        Some(_) => {}
-        None => lost.push(format!("{name}: the table was not readable; how many rows are lost is not known")),
-    }
 }

@@ -1,6 +1,6 @@
 //! A database file that can be opened without being changed.
 //!
-//! Called by the inspection and the salvage: redb writes to a file by the act of opening it, and a file that may
+//! Called by the inspection: redb writes to a file by the act of opening it, and a file that may
 //! be damaged, or belong to a newer build, must stay as it is. Changes are kept in memory, reads are counted: a
 //! damaged page may point back at its parent, and a walk that reads far more than the file holds is stopped.
 
@@ -43,10 +43,9 @@ struct Changes {
 }
 
 impl Overlay {
-    /// `least_len` is how long the file claims to be, for one that has been cut short.
-    pub(crate) fn new(base: Arc<dyn StorageBackend>, least_len: u64) -> io::Result<Self> {
-        let base_len = base.len()?;
-        let len = base_len.max(least_len);
+    pub(crate) fn new(base: Arc<dyn StorageBackend>) -> io::Result<Self> {
+        let len = base.len()?;
+        let base_len = len;
         let reads = (len / BLOCK_BYTES).saturating_mul(READS_PER_BLOCK).saturating_add(LEAST_READS);
         Ok(Self(Arc::new(Shared {
             base,
@@ -174,7 +173,8 @@ mod tests {
         let base = Arc::new(redb::backends::InMemoryBackend::new());
         base.set_len(10_000).unwrap();
         base.write(4_090, &[7; 20]).unwrap();
-        let overlay = Overlay::new(base.clone(), 12_000).unwrap();
+        let overlay = Overlay::new(base.clone()).unwrap();
+        overlay.set_len(12_000).unwrap();
         overlay.write(4_000, &[9; 92]).unwrap();
         let mut out = [1; 200];
         overlay.read(3_950, &mut out).unwrap();
@@ -198,7 +198,7 @@ mod tests {
     fn a_walk_in_circles_ends() {
         let base = Arc::new(redb::backends::InMemoryBackend::new());
         base.set_len(4096).unwrap();
-        let overlay = Overlay::new(base, 0).unwrap();
+        let overlay = Overlay::new(base).unwrap();
         let reads = (0..).take_while(|_| overlay.read(0, &mut [0; 16]).is_ok()).count();
         assert_eq!(reads as u64, LEAST_READS + READS_PER_BLOCK);
     }

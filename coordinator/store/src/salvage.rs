@@ -1,18 +1,22 @@
 //! Reads what is readable in a damaged database.
 //!
-//! Called by the opening once the inspection has failed. Works on overlays, so the damaged file stays as it is, and
-//! opens a fresh one for every walk, because redb refuses everything after its first failure. It must never return
-//! a row whose checksum does not match, nor conceal that a row was there.
+//! Called by the opening once the inspection has failed; only reads. First from a commit's root, which tells what
+//! belongs together; then, for what the root does not lead to, from pages anywhere in the file. It must never return
+//! a row whose checksum does not match, nor conceal that a row was there, nor call a row certain that was found
+//! outside the tree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend};
+use hoist_domain::Position;
+use redb::StorageBackend;
 
-use crate::export;
-use crate::frame::{Head, Stored, decode_value, definition};
-use crate::header::{self, Slot};
-use crate::inspect::{Finding, check_schema, open_overlay, read_head, with_overlay};
+use crate::frame::{Head, Stored};
+use crate::header::Slot;
+use crate::inspect::Finding;
+use crate::pages::Pages;
+use crate::scan::{Scanned, scan};
+use crate::tree::{self, Gap, TreeTable};
 use crate::{SCHEMA_VERSION, Table};
 
 /// What could be read of one table.
@@ -23,146 +27,117 @@ pub(crate) struct SalvagedTable {
     pub(crate) expected: Option<u64>,
     /// Keys, as read, of rows that do not match their checksum.
     pub(crate) damaged: BTreeSet<Vec<u8>>,
-    /// Whether a walk reached the table's end.
+    /// Whether all of it could be seen from the root.
     pub(crate) complete: bool,
+    /// How many of the rows were found outside the tree: they may be outdated, or may have been deleted.
+    pub(crate) outside: u64,
 }
 
 /// What could be read of the whole.
 #[derive(Debug, Default)]
 pub(crate) struct Salvaged {
+    /// Of the commit whose root was followed, or else the newest found anywhere.
     pub(crate) head: Option<Head>,
+    /// The newest found anywhere, if it is of a later commit than the root that was followed.
+    pub(crate) later: Option<Head>,
     pub(crate) tables: BTreeMap<Table, SalvagedTable>,
-    /// Why nothing at all could be read.
-    pub(crate) unreadable: Option<String>,
+    /// Neither of the two newest commits could be followed from its root.
+    pub(crate) rootless: bool,
+    /// The commit that was followed does not say which it is: `head` is of an older one.
+    pub(crate) headless: bool,
     /// The commit that counts was not readable, and this is the other one: most likely the one before.
     pub(crate) is_of_other_slot: bool,
 }
 
-/// `wanted` are keys to ask for one by one where a walk did not get through.
-pub(crate) fn salvage(backend: &Arc<dyn StorageBackend>, wanted: &export::Rows) -> Result<Salvaged, Finding> {
-    let recorded = salvage_slot(backend, Slot::Recorded, wanted)?;
-    if recorded.unreadable.is_none() {
-        return Ok(recorded);
+impl Salvaged {
+    pub(crate) fn rows(&self) -> usize {
+        self.tables.values().map(|table| table.rows.len()).sum()
     }
-    let other = salvage_slot(backend, Slot::Other, wanted)?;
-    Ok(if other.unreadable.is_none() { Salvaged { is_of_other_slot: true, ..other } } else { recorded })
-}
 
-fn salvage_slot(
-    backend: &Arc<dyn StorageBackend>,
-    slot: Slot,
-    wanted: &export::Rows,
-) -> Result<Salvaged, Finding> {
-    let source = Source { backend, slot, least_len: header::stated_len(backend.as_ref()).unwrap_or(0) };
-    let mut salvaged = Salvaged::default();
-    let mut schema = SCHEMA_VERSION;
-    let survey = source.read(|db| {
-        // Asked first and for one thing only: a newer build's store is not ours to take apart.
-        match check_schema(db) {
-            Err(Finding::Newer(version)) => return Err(Finding::Newer(version)),
-            Ok(version) => schema = version,
-            // Which tables there are is not known then: each one that is not there counts as lost.
-            Err(_) => {}
-        }
-        salvaged.head = read_head(db).ok().flatten();
-        Ok(())
-    });
-    if let Err(Finding::Damaged(reason)) = go_on(survey)? {
-        salvaged.unreadable = Some(reason);
-        return Ok(salvaged);
-    }
-    for table in Table::of(schema) {
-        let mut found = SalvagedTable::default();
-        go_on(source.read(|db| walk(db, table, Direction::Forward, &mut found)))?.ok();
-        if !found.complete {
-            go_on(source.read(|db| walk(db, table, Direction::Backward, &mut found)))?.ok();
-            let keys = wanted.keys().filter(|(of, _)| *of == table).map(|(_, key)| key);
-            go_on(source.read(|db| ask(db, table, keys, &mut found)))?.ok();
-        }
-        salvaged.tables.insert(table, found);
-    }
-    Ok(salvaged)
-}
-
-/// Damage is what a salvage expects; anything else ends it.
-fn go_on<T>(result: Result<T, Finding>) -> Result<Result<T, Finding>, Finding> {
-    match result {
-        Err(finding @ (Finding::Newer(_) | Finding::Unreadable(_))) => Err(finding),
-        other => Ok(other),
+    /// Whether a commit is missing that is later than what the root says.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.is_of_other_slot || self.later.is_some()
     }
 }
 
-struct Source<'a> {
-    backend: &'a Arc<dyn StorageBackend>,
-    slot: Slot,
-    least_len: u64,
-}
-
-impl Source<'_> {
-    fn read<T>(&self, work: impl FnOnce(&Database) -> Result<T, Finding>) -> Result<T, Finding> {
-        with_overlay(self.backend.clone(), self.least_len, |overlay| {
-            if self.slot == Slot::Other {
-                header::switch(overlay).map_err(redb::Error::Io)?;
-            }
-            let db = open_overlay(overlay)?;
-            let result = work(&db);
-            overlay.stop();
-            result
-        })
+pub(crate) fn salvage(backend: &Arc<dyn StorageBackend>) -> Result<Salvaged, Finding> {
+    let mut found = tree::read(&mut Pages::new(backend)?, Slot::Recorded)?;
+    let is_recorded = found.is_some();
+    if !is_recorded {
+        found = tree::read(&mut Pages::new(backend)?, Slot::Other)?;
     }
+    let is_of_other_slot = !is_recorded && found.is_some();
+    let mut scanned = scan(&mut Pages::new(backend)?)?;
+    let rootless = found.is_none();
+    let tree = found.unwrap_or_default();
+    let schema = tree.schema.or(scanned.schema).unwrap_or(SCHEMA_VERSION);
+    if schema > SCHEMA_VERSION {
+        // A newer build's store is not ours to take apart.
+        return Err(Finding::Newer(schema));
+    }
+    let place = |head: Head| (head.epoch, head.revision);
+    let later = scanned.head.filter(|newest| tree.head.is_some_and(|head| place(*newest) > place(head)));
+    let tables = join(tree.tables, &mut scanned, tree.head, is_of_other_slot || later.is_some(), schema);
+    let head = tree.head.or(scanned.head);
+    let headless = !rootless && tree.head.is_none();
+    Ok(Salvaged { head, later, tables, rootless, headless, is_of_other_slot })
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Forward,
-    Backward,
-}
-
-/// Stops at the first page that makes no sense; from the other end, at the first row that is already known.
-fn walk(db: &Database, table: Table, direction: Direction, found: &mut SalvagedTable) -> Result<(), Finding> {
-    let open = db.begin_read()?.open_table(definition(table))?;
-    found.expected = open.len().ok().or(found.expected);
-    let mut rows = open.iter()?;
-    loop {
-        let item = match direction {
-            Direction::Forward => rows.next(),
-            Direction::Backward => rows.next_back(),
+fn join(
+    mut trees: BTreeMap<Table, TreeTable>,
+    scanned: &mut Scanned,
+    head: Option<Head>,
+    is_outdated: bool,
+    schema: u32,
+) -> BTreeMap<Table, SalvagedTable> {
+    let as_of = head.map(|head| Position { epoch: head.epoch, revision: head.revision });
+    let mut tables = BTreeMap::new();
+    for table in Table::ALL {
+        let outside = scanned.rows.remove(&table).unwrap_or_default();
+        let tree = match trees.remove(&table) {
+            Some(tree) => tree,
+            // Not there yet in a store of this layout, rather than not readable.
+            None if table.since() > schema => continue,
+            None => TreeTable { gaps: vec![Gap::EVERYTHING], ..TreeTable::default() },
         };
-        let Some(item) = item else { break };
-        let (key, framed) = item?;
-        if direction == Direction::Backward && found.rows.contains_key(key.value()) {
-            return Ok(());
-        }
-        found.take(table, key.value(), framed.value());
+        let later = as_of.filter(|_| is_outdated);
+        tables.insert(table, complete(tree, outside, later));
     }
-    found.complete = true;
-    Ok(())
+    tables
 }
 
-fn ask<'k>(
-    db: &Database,
-    table: Table,
-    keys: impl Iterator<Item = &'k Vec<u8>>,
-    found: &mut SalvagedTable,
-) -> Result<(), Finding> {
-    let open = db.begin_read()?.open_table(definition(table))?;
-    for key in keys {
-        if !found.rows.contains_key(key)
-            && let Ok(Some(framed)) = open.get(key.as_slice())
-        {
-            found.take(table, key, framed.value());
+/// Joins what the root leads to with what lies elsewhere. With `later`, rows that were written after it count too:
+/// the root is not the newest one.
+fn complete(tree: TreeTable, outside: BTreeMap<Vec<u8>, Stored>, later: Option<Position>) -> SalvagedTable {
+    let TreeTable { rows, expected, damaged, gaps } = tree;
+    let is_all_there = expected == Some(rows.len() as u64);
+    let mut found =
+        SalvagedTable { rows, expected, damaged, complete: gaps.is_empty() && is_all_there, outside: 0 };
+    let known = |found: &SalvagedTable, key: &[u8], stored: &Stored| {
+        found.rows.get(key).is_some_and(|known| known.written >= stored.written)
+    };
+    let (mut inside_gaps, mut rest) = (Vec::new(), Vec::new());
+    for (key, stored) in outside {
+        if known(&found, &key, &stored) {
+            continue;
+        }
+        if later.is_some_and(|later| stored.written > later) || gaps.iter().any(|gap| gap.contains(&key)) {
+            inside_gaps.push((key, stored));
+        } else {
+            rest.push((key, stored));
         }
     }
-    Ok(())
-}
-
-impl SalvagedTable {
-    fn take(&mut self, table: Table, key: &[u8], framed: &[u8]) {
-        match decode_value(table, key, framed) {
-            // Two leaves can hold one key only if a page leads to an outdated one: the newer row is the right one.
-            Some(stored) if self.rows.get(key).is_some_and(|known| known.written > stored.written) => {}
-            Some(stored) => drop(self.rows.insert(key.to_vec(), stored)),
-            None => drop(self.damaged.insert(key.to_vec())),
+    let take = |found: &mut SalvagedTable, rows: Vec<(Vec<u8>, Stored)>| {
+        for (key, stored) in rows {
+            found.outside += 1;
+            found.rows.insert(key, stored);
         }
+    };
+    take(&mut found, inside_gaps);
+    // Bounds of gaps are read from pages that may be damaged too: rows are missing that are not where they should be.
+    if found.expected.is_some_and(|expected| (found.rows.len() as u64) < expected) {
+        rest.retain(|(key, _)| !found.rows.contains_key(key));
+        take(&mut found, rest);
     }
+    found
 }

@@ -384,4 +384,7 @@ impl Disk for SimulatedDirectory {
             Ok(())
         })
     }
+    fn check_held(&self) -> Result<(), Fault> {
+        Ok(())
+    }
 }

@@ -8,11 +8,12 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use hoist_domain::Revision;
-use hoist_store::{ExportHeader, OpenOptions, Opened, Recovery, Table, open};
+use hoist_store::{Batch, ExportHeader, Losses, OpenOptions, Opened, Recovery, Row, Table, Write, open};
 use support::{Random, Rows, apply, as_map, as_rows, batch, put, scattered, seeds};
 
 /// What was in a directory when it was damaged.
@@ -21,7 +22,16 @@ struct Before {
     /// The same without the newest commit.
     older: Rows,
     exported: Option<Rows>,
+    /// Every row there ever was.
+    ever: BTreeSet<Row>,
     store: Vec<u8>,
+}
+
+fn ever(ever: &mut BTreeSet<Row>, batch: &Batch) {
+    ever.extend(batch.writes.iter().filter_map(|write| match write {
+        Write::Put(row) => Some(row.clone()),
+        Write::Delete { .. } => None,
+    }));
 }
 
 /// A directory whose store has a few hundred bytes to a few pages in each table; closed, or as a kill leaves it.
@@ -29,6 +39,7 @@ fn fill(directory: &Path, random: &mut Random) -> Before {
     let (mut store, opened) = open(directory, OpenOptions::default()).unwrap();
     assert_eq!(opened.recovery, Recovery::Clean);
     let mut rows = Rows::new();
+    let mut known = BTreeSet::new();
     let (mut older, mut exported) = (Rows::new(), None);
     let export_at = random.below(12);
     for revision in 1..=8 {
@@ -40,6 +51,7 @@ fn fill(directory: &Path, random: &mut Random) -> Before {
         store.commit(&batch).unwrap();
         older.clone_from(&rows);
         apply(&mut rows, &batch);
+        ever(&mut known, &batch);
         if revision == export_at {
             let header = ExportHeader { revision: batch.revision, service_time: batch.service_time };
             store.export(header, &mut as_rows(&rows)).unwrap();
@@ -52,7 +64,7 @@ fn fill(directory: &Path, random: &mut Random) -> Before {
     if random.below(2) == 0 {
         bytes = fs::read(&file).unwrap();
     }
-    Before { rows, older, exported, store: bytes }
+    Before { rows, older, exported, ever: known, store: bytes }
 }
 
 /// Opens what has been damaged, and holds the result against what was there. Says whether it was rebuilt.
@@ -67,10 +79,11 @@ fn check(directory: &Path, before: &Before, damaged: &[u8], what: &str) -> bool 
             assert!(rows == before.rows, "{what}: silently lost or changed something");
             false
         }
-        Recovery::Rebuilt { moved_to, from, lost } => {
+        Recovery::Rebuilt { moved_to, from, lost, losses } => {
             assert_eq!(fs::read(directory.join(moved_to)).unwrap(), damaged, "{what}: the evidence changed");
             assert_eq!(from.contains("export"), before.exported.is_some(), "{what}");
             check_account(before, &rows, lost, what);
+            check_losses(before, &rows, *losses, what);
             true
         }
     };
@@ -93,9 +106,11 @@ fn check_account(before: &Before, rows: &Rows, lost: &[String], what: &str) {
         let of_table = |map: &Rows| map.iter().filter(|((of, _), _)| *of == table).count();
         for (key, value) in rows.iter().filter(|((of, _), _)| *of == table) {
             if before.rows.get(key) != Some(value) {
+                let row = Row { table, key: key.1.clone(), value: value.clone() };
+                assert!(before.ever.contains(&row), "{what}: {key:?} was never like this");
                 let is_older = told("a later commit") && before.older.get(key) == Some(value);
-                assert!(is_older || exported.get(key) == Some(value), "{what}: {key:?} was never like this");
-                let is_told = is_older || told("export") || nothing_read;
+                let is_exported = exported.get(key) == Some(value) && (told("export") || nothing_read);
+                let is_told = is_older || is_exported || told("outside the tree");
                 assert!(is_told, "{what}: nobody said {key:?} is outdated: {lost:?}");
             }
         }
@@ -107,6 +122,18 @@ fn check_account(before: &Before, rows: &Rows, lost: &[String], what: &str) {
             of_table(&before.rows)
         );
     }
+}
+
+/// What is missing is counted, or it is said that the number is not the whole.
+fn check_losses(before: &Before, rows: &Rows, losses: Losses, what: &str) {
+    let missing = before.rows.keys().filter(|key| !rows.contains_key(*key)).count() as u64;
+    assert!(losses.rows <= missing, "{what}: {losses:?}, but {missing} are missing");
+    assert!(
+        losses.is_lower_bound || (losses.rows == missing),
+        "{what}: {losses:?}, but {missing} are missing"
+    );
+    let is_changed = rows.iter().any(|(key, value)| before.rows.get(key) != Some(value));
+    assert!(losses.is_lower_bound || !is_changed, "{what}: {losses:?}, but some rows are outdated");
 }
 
 /// Half of all damage goes where something is written: most of a small file is not in use.
@@ -197,6 +224,11 @@ fn files_that_are_no_store_are_moved_aside() {
                 rows: rows.clone(),
                 older: Rows::new(),
                 exported: exported.then_some(rows),
+                ever: {
+                    let mut known = BTreeSet::new();
+                    ever(&mut known, &only);
+                    known
+                },
                 store: vec![],
             };
             assert!(check(directory.path(), &before, &content, what), "{what} is not a store");
@@ -206,7 +238,7 @@ fn files_that_are_no_store_are_moved_aside() {
 
 fn rebuilt(opened: &Opened) -> (&str, &str, &[String]) {
     match &opened.recovery {
-        Recovery::Rebuilt { moved_to, from, lost } => (moved_to, from, lost),
+        Recovery::Rebuilt { moved_to, from, lost, .. } => (moved_to, from, lost),
         Recovery::Clean => panic!("clean"),
     }
 }
@@ -283,7 +315,7 @@ fn a_row_written_after_the_export_wins_over_the_export() {
     let (_, from, lost) = rebuilt(&opened);
     assert_eq!(from, "salvage and export");
     assert_eq!(lost.len(), 1, "{lost:?}");
-    assert!(lost[0].starts_with("operations: 1 rows are as of the export of revision 1"), "{lost:?}");
+    assert!(lost[0].starts_with("operations: 1 rows were found outside the tree"), "{lost:?}");
     let rows = as_map(&opened.rows);
     assert_eq!(rows[&(Table::Operations, b"a".to_vec())], b"new value of a");
     assert_eq!(rows[&(Table::Operations, b"b".to_vec())], b"old");
