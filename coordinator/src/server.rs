@@ -114,17 +114,15 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
         Directories { state: settings.state_dir.clone(), runtime: settings.runtime_dir.clone() },
     );
     process.tasks.spawn("runner", OnError::Shutdown, runner.clone().run(effects));
-    process.tasks.spawn("ticker", OnError::Shutdown, tick(control.clone(), process.clone()));
-
     let draining = Shutdown::new();
     let watcher = Watcher::new(
         control.clone(),
         runner.board.clone(),
         process.clock.clone(),
-        process.tasks.clone(),
         draining.clone(),
         settings.watches,
     );
+    process.tasks.spawn("ticker", OnError::Shutdown, tick(control.clone(), watcher.clone(), process.clone()));
     let stop = StopRequest { shutdown: process.shutdown.clone(), grace: Arc::new(OnceLock::new()) };
     let api = Api::new(ApiParts {
         control: control.clone(),
@@ -232,13 +230,14 @@ fn rebuilt(recovery: &Recovery, unreadable: Vec<String>, clock: &Clock) -> Optio
     })
 }
 
-/// Lets time pass for the owner, and tells of panics.
-async fn tick(control: Control, process: Process) -> Result<(), Infallible> {
+/// Lets time pass for the owner and for watches, and tells of panics.
+async fn tick(control: Control, watcher: Watcher, process: Process) -> Result<(), Infallible> {
     let mut ticks = tokio::time::interval(TICK);
     let mut told = 0;
     loop {
         ticks.tick().await;
         control.tick().await;
+        watcher.tick();
         let panics = process.tasks.panics();
         if panics > told {
             told = panics;

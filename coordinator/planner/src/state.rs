@@ -5,6 +5,7 @@
 //! `apply` touches what an event names and the indexes over it: its cost does not grow with the state.
 
 use std::collections::HashMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use hoist_domain::{
@@ -168,8 +169,8 @@ impl State {
         &self,
         before: Option<OperationId>,
     ) -> impl Iterator<Item = &Arc<Operation>> + use<'_> {
-        let upper = before.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        self.operations.range((std::ops::Bound::Unbounded, upper)).rev().map(|(_, stamped)| &stamped.value)
+        let upper = before.map_or(Bound::Unbounded, Bound::Excluded);
+        self.operations.range((Bound::Unbounded, upper)).rev().map(|(_, stamped)| &stamped.value)
     }
 
     /// Pending and running ones, oldest first.
@@ -238,11 +239,33 @@ impl State {
         }
     }
 
-    /// Every resource, for snapshots.
+    /// Every resource, in the order of their names.
     pub fn records(&self) -> impl Iterator<Item = Record> {
-        std::iter::once(self.machine.record(Resource::Machine))
-            .chain(self.conditions.values().map(|s| s.record(Resource::Condition)))
-            .chain(self.operations.values().map(|s| s.record(Resource::Operation)))
+        self.records_after(None)
+    }
+
+    /// The resources whose names sort after this one, in order: a walk that can be left and taken up again later,
+    /// at the price of finding the place.
+    pub fn records_after(&self, after: Option<ResourceName>) -> impl Iterator<Item = Record> + use<'_> {
+        let machine = after.is_none().then(|| self.machine.record(Resource::Machine));
+        let operations = match after {
+            None | Some(ResourceName::Machine) => Some(Bound::Unbounded),
+            Some(ResourceName::Operation(id)) => Some(Bound::Excluded(id)),
+            Some(ResourceName::Condition(_)) => None,
+        };
+        let conditions = match after {
+            Some(ResourceName::Condition(kind)) => Bound::Excluded(kind),
+            _ => Bound::Unbounded,
+        };
+        let operations = operations.map(|after| self.operations.range((after, Bound::Unbounded)));
+        machine
+            .into_iter()
+            .chain(operations.into_iter().flatten().map(|(_, s)| s.record(Resource::Operation)))
+            .chain(
+                self.conditions
+                    .range((conditions, Bound::Unbounded))
+                    .map(|(_, s)| s.record(Resource::Condition)),
+            )
     }
 
     /// How many resources there are.
