@@ -207,13 +207,14 @@ impl Coordinator {
             }
         }
         ensure!(self.owner.take_turn() || requests.is_empty(), "nothing reached the owner");
+        while let Ok(effect) = self.effects.try_recv() {
+            self.carry_out(effect)?;
+        }
+        // Last: whoever drains is answered by an effect.
         for (asked, reply) in asked.iter_mut().zip(&mut replies) {
             if reply.is_none() {
                 *reply = asked.now_or_never();
             }
-        }
-        while let Ok(effect) = self.effects.try_recv() {
-            self.carry_out(effect)?;
         }
         replies.into_iter().map(|reply| reply.context("somebody was not answered")).collect()
     }
