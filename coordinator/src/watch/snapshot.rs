@@ -188,7 +188,7 @@ impl Taking {
         self.resources += chunk.resources;
         self.after = chunk.next;
         self.is_whole = chunk.next.is_none();
-        Ok(Some(chunk.bytes))
+        Ok((!self.is_whole || !chunk.bytes.is_empty()).then_some(chunk.bytes))
     }
 }
 
