@@ -84,6 +84,10 @@ impl FromStr for Endpoint {
                 Ok(Self::Unix(PathBuf::from(path)))
             };
         }
+        // How gRPC's own libraries write it.
+        if let Some(path) = text.strip_prefix("unix:").filter(|path| path.starts_with('/')) {
+            return Ok(Self::Unix(PathBuf::from(path)));
+        }
         if text.starts_with("http://") {
             let uri: http::Uri = text.parse().map_err(|_| wrong("not a URL"))?;
             return match (uri.port_u16(), uri.path()) {
@@ -230,9 +234,11 @@ mod tests {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
         }
         assert!("http://localhost:1/".parse::<Endpoint>().is_ok());
+        assert_eq!("unix:/run/x".parse(), Ok(Endpoint::Unix("/run/x".into())));
         for text in [
             "",
             "hoist.sock",
+            "unix:hoist.sock",
             "unix://hoist.sock",
             "http://localhost",
             "https://x:1",

@@ -80,7 +80,13 @@ mod tests {
         assert_eq!(with(Exit::Done), [""; 0]);
         assert_eq!(
             with(Exit::Usage),
-            ["FIELD_INVALID", "NAME_INVALID", "REQUEST_ID_INVALID", "PAGE_TOKEN_INVALID"]
+            [
+                "FIELD_INVALID",
+                "NAME_INVALID",
+                "REQUEST_ID_INVALID",
+                "PAGE_TOKEN_INVALID",
+                "REQUEST_MALFORMED"
+            ]
         );
         assert_eq!(with(Exit::NotFound), ["RESOURCE_NOT_FOUND"]);
         assert_eq!(with(Exit::Unreachable), ["DRAINING"]);
@@ -89,6 +95,7 @@ mod tests {
             with(Exit::Failed),
             [
                 "METHOD_UNKNOWN",
+                "ENCODING_UNSUPPORTED",
                 "COORDINATOR_RESTARTED",
                 "OPERATION_CANCELLED",
                 "PROBE_FAILED",

@@ -5,18 +5,20 @@
 //!      └─ any of these fails: one clear line, nothing left behind, exit code not 0
 //! ```
 //!
-//! DRAINING: health says NOT_SERVING and nothing new is admitted; watches end; running operations get the grace
-//! period, then are told to stop; what is done is committed and exported. Each wait has an end.
+//! DRAINING: health says NOT_SERVING and no new work is admitted; watches end; running operations get the grace
+//! period, then are told to stop. Until they have ended whoever comes is served: they can be looked at, and
+//! cancelled. Then the sockets go, connections end, and what is done is committed and exported. Each wait has an end.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_domain::{Condition, ConditionKind, Epoch, Machine, MachineState, Severity};
 use hoist_runtime::{Clock, Gate, OnError, Shutdown, Tasks};
 use hoist_store::{Losses, OpenOptions, Recovery};
+use tokio::sync::watch;
 use tonic_health::ServingStatus;
 use tracing::{info, warn};
 
@@ -115,21 +117,18 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
         Directories { state: state_dir, runtime: runtime_dir },
     );
     process.tasks.spawn("runner", OnError::Shutdown, runner.clone().run(effects));
-    process.tasks.spawn("ticker", OnError::Shutdown, tick(control.clone(), process.clone()));
-
     let draining = Shutdown::new();
     let watcher = Watcher::new(
         control.clone(),
         runner.board.clone(),
         process.clock.clone(),
-        process.tasks.clone(),
         draining.clone(),
         settings.watches,
     );
-    let stop = StopRequest { shutdown: process.shutdown.clone(), grace: Arc::new(OnceLock::new()) };
+    let stop = StopRequest { shutdown: process.shutdown.clone(), grace: Arc::new(watch::Sender::new(None)) };
     let api = Api::new(ApiParts {
         control: control.clone(),
-        watcher,
+        watcher: watcher.clone(),
         board: runner.board.clone(),
         waiters: runner.waiters.clone(),
         tasks: process.tasks.clone(),
@@ -140,18 +139,25 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
         stop: stop.clone(),
     });
     let (routes, mut health) = api.routes().map_err(|error| ServeError::Internal(error.to_string()))?;
-    let connections = Gate::new();
+    let (connections, closing) = (Gate::new(), Shutdown::new());
     let guard = Guard::new(routes, settings.listener, process.tasks.clone());
     let listener = Listener::new(
         guard,
         settings.listener,
         nofile,
         process.tasks.clone(),
-        draining.clone(),
+        process.clock.clone(),
+        closing.clone(),
         connections.clone(),
     );
+    let ticker = tick(control.clone(), watcher, listener.clone(), process.clone());
+    process.tasks.spawn("ticker", OnError::Shutdown, ticker);
     let at = Ready { socket: bound.socket.path.clone(), listen: bound.listen };
-    process.tasks.spawn("accept unix", OnError::Shutdown, listener.clone().serve_unix(bound.unix));
+    process.tasks.spawn(
+        "accept unix",
+        OnError::Shutdown,
+        listener.clone().serve_unix(bound.unix, bound.socket),
+    );
     if let Some(tcp) = bound.tcp {
         process.tasks.spawn("accept tcp", OnError::Shutdown, listener.serve_tcp(tcp));
     }
@@ -165,16 +171,14 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
     health.set_service_status("", ServingStatus::NotServing).await;
     control.drain().await;
     draining.trigger("the server is stopping");
-    // While the store is still locked: nobody else can have bound the name meanwhile.
-    bound.socket.remove();
-    let grace = stop.grace.get().copied().unwrap_or(settings.shutdown_grace);
-    if tokio::time::timeout(grace, operations.wait_open()).await.is_err() {
+    if !ended_in_time(&operations, &stop, settings.shutdown_grace, &process.clock).await {
         warn!(operations = %operations.holders().join(","), "grace period is over: telling operations to stop");
         runner.stop_all();
         wait("operations", &operations).await;
     }
     // Ends the watches of it, which have said NOT_SERVING and have no other end.
     health.clear_service_status("").await;
+    closing.trigger("the server has stopped");
     // Their ends are committed, and their waiters answered, before connections are given up.
     wait("connections", &connections).await;
     control.stop().await;
@@ -183,6 +187,22 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
     }
     info!("stopped");
     Ok(())
+}
+
+/// Whether operations end within the grace period, which somebody may shorten meanwhile.
+async fn ended_in_time(operations: &Gate, stop: &StopRequest, usual: Duration, clock: &Clock) -> bool {
+    let begun = clock.monotonic();
+    let mut asked = stop.grace.subscribe();
+    loop {
+        let grace = asked.borrow_and_update().unwrap_or(usual);
+        let left = grace.saturating_sub(clock.monotonic().saturating_sub(begun));
+        tokio::select! {
+            biased;
+            () = operations.wait_open() => return true,
+            Ok(()) = asked.changed() => {}
+            () = tokio::time::sleep(left) => return false,
+        }
+    }
 }
 
 async fn wait(what: &'static str, gate: &Gate) {
@@ -255,13 +275,20 @@ fn lost_rows(losses: Losses) -> String {
     }
 }
 
-/// Lets time pass for the owner, and tells of panics.
-async fn tick(control: Control, process: Process) -> Result<(), Infallible> {
+/// Lets time pass for the owner, for watches and for connections, and tells of panics.
+async fn tick(
+    control: Control,
+    watcher: Watcher,
+    listener: Listener,
+    process: Process,
+) -> Result<(), Infallible> {
     let mut ticks = tokio::time::interval(TICK);
     let mut told = 0;
     loop {
         ticks.tick().await;
         control.tick().await;
+        watcher.tick();
+        listener.tick();
         let panics = process.tasks.panics();
         if panics > told {
             told = panics;

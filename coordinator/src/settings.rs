@@ -44,6 +44,8 @@ pub struct ListenerLimits {
     pub calls: usize,
     /// From accept to the first request; also from the headers of a request to the end of its message.
     pub first_request: Duration,
+    /// A TCP connection without an open call for so long is closed.
+    pub idle: Duration,
     pub keepalive_interval: Duration,
     pub keepalive_timeout: Duration,
 }
@@ -169,8 +171,13 @@ impl Settings {
         );
         r.check("shutdown.grace", self.shutdown_grace <= MAX_GRACE, "must be at most 10s");
         r.check("limits.retention", self.limits.retention >= Duration::from_secs(60), "must be at least 1m");
+        r.check("watch.history_bytes", self.history.bytes >= LEAST_HISTORY, "must be at least 1MiB");
+        r.check("watch.history_age", self.history.age >= Duration::from_secs(1), "must be at least 1s");
+        let is_address = self.listen.as_deref().is_none_or(is_address);
+        r.check("listen", is_address, "is not host:port, for instance 127.0.0.1:7070 or [::1]:7070");
         for (key, interval) in [
             ("listener.first_request", l.first_request),
+            ("listener.idle", l.idle),
             ("listener.keepalive_interval", l.keepalive_interval),
             ("listener.keepalive_timeout", l.keepalive_timeout),
             ("store.export_interval", self.export_interval),
@@ -190,6 +197,20 @@ impl Settings {
 
 /// A stop never takes longer than this: what supervisors allow by default is not much more.
 pub const MAX_GRACE: Duration = Duration::from_secs(10);
+
+/// One delta is what one batch of commands has changed, and has to fit, or every watch is too slow for it.
+const LEAST_HISTORY: usize = 1 << 20;
+
+/// Whether it looks like `host:port`. Whether there is such a host is found out when it is bound.
+fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        let is_host = match host.strip_prefix('[') {
+            Some(ip) => ip.strip_suffix(']').is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok()),
+            None => !host.is_empty() && !host.contains(':'),
+        };
+        is_host && port.parse::<u16>().is_ok()
+    })
+}
 
 /// `sun_path` holds 108 bytes with the final zero.
 const MAX_SOCKET_PATH: usize = 107;
@@ -235,7 +256,13 @@ fn listener(r: &mut Reader) -> ListenerLimits {
         first_request: r.read(
             "listener.first_request",
             Duration::from_secs(10),
-            "a connection without a request by then is closed, a request that is not whole by then refused",
+            "a connection without a request by then is closed, as is one that does not take an answer by then; \
+             a request that is not whole by then is refused",
+        ),
+        idle: r.read(
+            "listener.idle",
+            Duration::from_secs(300),
+            "a TCP connection on which no call is open for so long is closed",
         ),
         keepalive_interval: r.read(
             "listener.keepalive_interval",

@@ -19,7 +19,7 @@ use hoist_domain::{
     Severity, WallTime, Work,
 };
 use hoist_planner::{Limits, State, Submission};
-use hoist_runtime::{Clock, ManualClock, Shutdown, Tasks};
+use hoist_runtime::{Clock, ManualClock, Shutdown};
 use hoist_store::Store;
 use hoist_store::simulate::{SimulatedDisk, open_simulated};
 use hoist_wire::frame::WatchFrame;
@@ -99,7 +99,6 @@ impl World {
             control.clone(),
             ProgressBoard::default(),
             self.clock.clone(),
-            Tasks::new(Shutdown::new()),
             draining.clone(),
             1_000,
         );
@@ -113,7 +112,9 @@ impl World {
     /// # Errors
     /// As the watcher refuses.
     pub fn watch(&self, coordinator: &Coordinator, spec: WatchSpec) -> hoist_domain::Result<Frames> {
-        let opened = self.runtime.block_on(coordinator.watcher.open(spec));
+        // Its marks are timers.
+        let _entered = self.runtime.enter();
+        let opened = coordinator.watcher.open(spec);
         opened.map(|stream| Box::pin(stream) as Frames)
     }
 }
@@ -206,13 +207,14 @@ impl Coordinator {
             }
         }
         ensure!(self.owner.take_turn() || requests.is_empty(), "nothing reached the owner");
+        while let Ok(effect) = self.effects.try_recv() {
+            self.carry_out(effect)?;
+        }
+        // Last: whoever drains is answered by an effect.
         for (asked, reply) in asked.iter_mut().zip(&mut replies) {
             if reply.is_none() {
                 *reply = asked.now_or_never();
             }
-        }
-        while let Ok(effect) = self.effects.try_recv() {
-            self.carry_out(effect)?;
         }
         replies.into_iter().map(|reply| reply.context("somebody was not answered")).collect()
     }

@@ -13,7 +13,7 @@ use hoist_coordinator::api::Guard;
 use hoist_coordinator::listener::{Listener, bind};
 use hoist_coordinator::settings::ListenerLimits;
 use hoist_domain::Reason;
-use hoist_runtime::{Gate, OnError, Shutdown, Tasks};
+use hoist_runtime::{Clock, Gate, OnError, Shutdown, Tasks};
 use hoist_tests::{Channels, connect};
 use hoist_wire::frame::WatchFrame;
 use hoist_wire::server::v1::state_service_server::{StateService, StateServiceServer};
@@ -90,14 +90,23 @@ impl Server {
             streams_per_connection: 16,
             calls: 8,
             first_request: Duration::from_secs(10),
+            idle: Duration::from_secs(300),
             keepalive_interval: Duration::from_secs(10),
             keepalive_timeout: Duration::from_secs(5),
         };
         let guard = Guard::new(routes, limits, tasks.clone());
-        let listener = Listener::new(guard, limits, 1_024, tasks.clone(), shutdown.clone(), Gate::new());
+        let listener = Listener::new(
+            guard,
+            limits,
+            1_024,
+            tasks.clone(),
+            Clock::system(),
+            shutdown.clone(),
+            Gate::new(),
+        );
         let bound = bind(&directory.path().join("s"), None).await?;
         tasks.spawn("accept unix", OnError::Shutdown, async move {
-            listener.serve_unix(bound.unix).await?;
+            listener.serve_unix(bound.unix, bound.socket).await?;
             Ok::<(), Infallible>(())
         });
         Ok(Self { directory, tasks, shutdown, go_on })

@@ -24,6 +24,9 @@ use hoist_wire::v1::watch_response::Event;
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 use tonic::{Code, Status, Streaming};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 /// C9, R24.
 const STOP: Duration = Duration::from_secs(10);
@@ -206,6 +209,75 @@ async fn a_second_sigterm_ends_the_server_at_once() {
     let at = connect(&server.socket).await.unwrap();
     assert!(operation(&at, &name).await.ended_by(Reason::CoordinatorRestarted));
     ledger.survived(&at).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn during_the_grace_period_whoever_comes_can_look_and_cancel_and_hurry_but_not_begin() {
+    let mut sandbox = Sandbox::new().unwrap();
+    sandbox.environment.push(("HOIST_SHUTDOWN_GRACE".into(), "10s".into()));
+    let server = sandbox.start().unwrap();
+    let before = connect(&server.socket).await.unwrap();
+    let first = before.admin().probe_machine(busy_work()).await.unwrap().into_inner().name;
+    is_at_work(&before, &first).await;
+    let mut follower = Follower::of(&before, v1::WatchRequest::default()).await;
+    let clock = Clock::system();
+    let begun = clock.monotonic();
+    server.signal(Signal::TERM).unwrap();
+    while follower.next().await.is_ok() {}
+
+    // On a connection from before, and on one that is made now.
+    for at in [&before, &connect(&server.socket).await.unwrap()] {
+        let seen = operation(at, &first).await;
+        assert_eq!(seen.state(), v1::OperationState::Running, "too fast to show anything");
+        let mut health = HealthClient::new(at.channel.clone());
+        let health = health.check(HealthCheckRequest::default()).await.unwrap().into_inner();
+        assert_eq!(health.status(), ServingStatus::NotServing);
+        for refused in [
+            at.admin().probe_machine(probe(v1::MeasurementKind::MemoryCopy, 16 << 20)).await.unwrap_err(),
+            at.state().watch(v1::WatchRequest::default()).await.unwrap_err(),
+        ] {
+            assert!(Failure::from(&refused).is(Reason::Draining), "{refused:?}");
+        }
+    }
+    let at = connect(&server.socket).await.unwrap();
+    at.operations().cancel_operation(CancelOperationRequest { name: first.clone() }).await.unwrap();
+    let (status, log) = server.wait().unwrap();
+    assert!(status.success() && is_quiet(&log) && !log.contains("WARN"), "{status}: {log}");
+    assert!(clock.monotonic() - begun < Duration::from_secs(8), "it was not cancelled");
+    assert!(!sandbox.socket().exists());
+
+    // The same again, with somebody who is in a hurry.
+    let server = sandbox.start().unwrap();
+    let at = connect(&server.socket).await.unwrap();
+    assert_eq!(operation(&at, &first).await.state(), v1::OperationState::Cancelled);
+    let second = at.admin().probe_machine(busy_work()).await.unwrap().into_inner().name;
+    is_at_work(&at, &second).await;
+    let begun = clock.monotonic();
+    server.signal(Signal::TERM).unwrap();
+    let hurry = v1::ShutdownRequest { grace: Some(milliseconds(1)), ..Default::default() };
+    at.admin().shutdown(hurry).await.unwrap();
+    let (status, log) = server.wait().unwrap();
+    assert!(status.success() && log.contains("grace period is over"), "{status}: {log}");
+    assert!(clock.monotonic() - begun < Duration::from_secs(8), "it was not hurried");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_that_somebody_removed_comes_back() {
+    let sandbox = Sandbox::new().unwrap();
+    let server = sandbox.start().unwrap();
+    let before = connect(&server.socket).await.unwrap();
+    std::fs::remove_file(&server.socket).unwrap();
+    let mut looks = tokio::time::interval(Duration::from_millis(50));
+    let at = loop {
+        looks.tick().await;
+        if let Ok(at) = connect(&server.socket).await {
+            break at;
+        }
+    };
+    assert_eq!(watch_streams(&at).await, watch_streams(&before).await);
+    let (status, log) = server.terminate().unwrap();
+    assert!(status.success() && log.contains("somebody removed the socket"), "{status}: {log}");
+    assert!(!sandbox.socket().exists());
 }
 
 /// Somebody who waits, on a connection of their own, with a watch on it: when the server has noticed that they are

@@ -33,6 +33,7 @@ use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_request::MessageRequest,
     server_reflection_response::MessageResponse,
 };
+use tower::{Service, ServiceExt};
 
 /// What HTTP/2 begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -246,11 +247,13 @@ async fn a_message_above_the_limit_is_refused_without_being_taken_in() {
             matches!(refused.code(), Code::OutOfRange | Code::ResourceExhausted),
             "{claimed}: {refused:?}"
         );
+        assert!(Failure::from(&refused).is(Reason::RequestTooLarge), "{refused:?}");
     }
     // 64 MiB of zeros in 64 KiB, if anybody unpacked them.
     let bomb = v1::GetStatusRequest { name: "\0".repeat(64 << 20), ..Default::default() };
     let refused = at.state().send_compressed(CompressionEncoding::Gzip).get_status(bomb).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented, "{refused:?}");
+    assert!(Failure::from(&refused).is(Reason::EncodingUnsupported), "{refused:?}");
     let grown = process::peak_bytes(server.process_id()).unwrap() - before;
     println!("the server grew by {} KiB", grown >> 10);
     assert!(grown <= 8 << 20, "{grown} bytes");
@@ -318,17 +321,32 @@ async fn bytes_that_are_no_message_are_refused() {
         for (path, _) in unary_methods() {
             let refused = raw::post(&at.channel, path, raw::frame(bytes)).await.unwrap();
             let shown = bytes.get(..16).unwrap_or(bytes);
-            assert!(
-                matches!(refused.code(), Code::InvalidArgument | Code::Internal),
-                "{path} with {shown:x?}: {refused:?}"
-            );
-            assert!(!refused.message().contains("defect of Hoist"), "{path} with {shown:x?}: {refused:?}");
+            assert_eq!(refused.code(), Code::InvalidArgument, "{path} with {shown:x?}: {refused:?}");
+            let failure = Failure::from(&refused);
+            assert!(failure.is(Reason::RequestMalformed), "{path} with {shown:x?}: {refused:?}");
         }
     }
-    // No message, half a frame, a frame of another kind.
-    for bytes in [&b""[..], &[0, 0, 0], &[0, 0, 0, 0, 9, 1], &[7, 0, 0, 0, 0], &[1, 0, 0, 0, 0]] {
-        let refused = raw::post(&at.channel, GET_STATUS, Bytes::copy_from_slice(bytes)).await.unwrap();
-        assert_ne!(refused.code(), Code::Ok, "{bytes:x?}");
+    // No message, half a frame, a frame of another kind, a frame that is compressed in no known way, two messages.
+    for bytes in [
+        &b""[..],
+        &[0, 0, 0],
+        &[0, 0, 0, 0, 9, 1],
+        &[7, 0, 0, 0, 0],
+        &[1, 0, 0, 0, 0],
+        &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    ] {
+        for (path, _) in unary_methods() {
+            // Health takes messages until there are no more, and looks at the first.
+            if path.contains("Health") {
+                continue;
+            }
+            let refused = raw::post(&at.channel, path, Bytes::copy_from_slice(bytes)).await.unwrap();
+            assert_eq!(refused.code(), Code::InvalidArgument, "{path} with {bytes:x?}: {refused:?}");
+            assert!(
+                Failure::from(&refused).is(Reason::RequestMalformed),
+                "{path} with {bytes:x?}: {refused:?}"
+            );
+        }
     }
     is_sound(&server).await;
     assert!(is_quiet(&server.kill().unwrap()));
@@ -580,4 +598,166 @@ async fn what_is_not_http2_is_shown_the_door() {
     status(&at).await.unwrap();
     is_sound(&server).await;
     assert!(is_quiet(&server.kill().unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_grpc_is_refused_as_http() {
+    let sandbox = on_tcp(&[]);
+    let server = sandbox.start().unwrap();
+    let at = Channels::tcp(tcp_address(&server)).await.unwrap();
+    let ask = |method: &str, content_type: &str| {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("http://localhost{GET_STATUS}"))
+            .header("content-type", content_type)
+            .body(tonic::body::Body::new(http_body_util::Full::new(raw::frame(b""))))
+            .unwrap();
+        let mut channel = at.channel.clone();
+        async move { channel.ready().await.unwrap().call(request).await.unwrap() }
+    };
+    for (method, content_type, expected) in [
+        ("POST", "application/grpc", 200),
+        ("POST", "application/grpc+proto", 200),
+        ("GET", "application/grpc", 405),
+        ("PUT", "application/grpc", 405),
+        ("POST", "text/plain", 415),
+        ("POST", "application/grpc-web", 415),
+    ] {
+        let answer = ask(method, content_type).await;
+        assert_eq!(answer.status().as_u16(), expected, "{method} {content_type}");
+        if expected != 200 {
+            let refused = Status::from_header_map(answer.headers()).unwrap();
+            assert!(Failure::from(&refused).is(Reason::RequestMalformed), "{refused:?}");
+        }
+    }
+    is_sound(&server).await;
+}
+
+/// A client whose streams are granted so little that no answer fits, until it reads.
+async fn reading_nothing(server: &Server) -> Channels {
+    let address = format!("http://{}", tcp_address(server));
+    let endpoint = tonic::transport::Endpoint::try_from(address).unwrap().initial_stream_window_size(1);
+    Channels { channel: endpoint.connect().await.unwrap() }
+}
+
+/// N11, for answers: what nobody takes is in memory, so it counts until it is taken, and not for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_not_taken_keeps_its_place_until_its_connection_is_closed() {
+    const CAPACITY: usize = 4;
+    let (capacity, patience) = (CAPACITY.to_string(), "2s");
+    let sandbox = on_tcp(&[("HOIST_LISTENER_CALLS", &capacity), ("HOIST_LISTENER_FIRST_REQUEST", patience)]);
+    let server = sandbox.start().unwrap();
+    let owner = connect(&server.socket).await.unwrap();
+    let at = reading_nothing(&server).await;
+    let mut unread = Vec::new();
+    for _ in 0..CAPACITY {
+        let request = http::Request::post(format!("http://localhost{GET_STATUS}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(tonic::body::Body::new(http_body_util::Full::new(raw::frame(b""))))
+            .unwrap();
+        let mut channel = at.channel.clone();
+        // The headers come; the message cannot.
+        unread.push(channel.ready().await.unwrap().call(request).await.unwrap());
+    }
+    let refused = status(&owner).await.unwrap_err();
+    assert!(Failure::from(&refused).is(Reason::Overloaded), "{refused:?}");
+    let clock = Clock::system();
+    let begun = clock.monotonic();
+    while status(&owner).await.is_err() {
+        assert!(clock.monotonic() - begun < Duration::from_secs(10), "its places are lost");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(unread);
+    is_sound(&server).await;
+    assert!(is_quiet(&server.kill().unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_connection_ends_on_tcp_and_one_with_an_open_call_does_not() {
+    let sandbox = on_tcp(&[("HOIST_LISTENER_IDLE", "500ms")]);
+    let server = sandbox.start().unwrap();
+    let busy = Channels::tcp(tcp_address(&server)).await.unwrap();
+    let soon = Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 });
+    let request = v1::WatchRequest { mark_interval: soon, ..Default::default() };
+    let mut watch = busy.state().watch(request).await.unwrap().into_inner();
+    let owner = connect(&server.socket).await.unwrap();
+    status(&owner).await.unwrap();
+    let before = process::open_files(server.process_id()).unwrap();
+    let idle = Channels::tcp(tcp_address(&server)).await.unwrap();
+    status(&idle).await.unwrap();
+    assert!(process::open_files(server.process_id()).unwrap() > before);
+    let mut looks = tokio::time::interval(Duration::from_millis(100));
+    while process::open_files(server.process_id()).unwrap() > before {
+        looks.tick().await;
+        assert!(watch.message().await.unwrap().is_some());
+    }
+    // A client that comes back notices nothing.
+    status(&idle).await.unwrap();
+    status(&owner).await.unwrap();
+    assert!(watch.message().await.unwrap().is_some());
+    assert!(is_quiet(&server.kill().unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_make_room_and_busy_ones_do_not() {
+    const CONNECTIONS: usize = 6;
+    let sandbox = on_tcp(&[
+        ("HOIST_LISTENER_CONNECTIONS", &CONNECTIONS.to_string()),
+        ("HOIST_LISTENER_RESERVED_CONNECTIONS", "2"),
+    ]);
+    let server = sandbox.start().unwrap();
+    let mut busy = Vec::new();
+    // All places of TCP, and those of the owner.
+    for number in 0..CONNECTIONS {
+        let over_tcp = number < CONNECTIONS - 2;
+        let at = if over_tcp {
+            Channels::tcp(tcp_address(&server)).await.unwrap()
+        } else {
+            connect(&server.socket).await.unwrap()
+        };
+        status(&at).await.unwrap();
+        if over_tcp && number > 0 {
+            let watch = at.state().watch(v1::WatchRequest::default()).await.unwrap().into_inner();
+            busy.push((at, watch));
+        } else {
+            // Stays open at the client's end; nothing is asked for on it.
+            std::mem::forget(at);
+        }
+    }
+    // The one on TCP that is idle makes room, for one after the other.
+    for _ in 0..3 {
+        let newcomer = Channels::tcp(tcp_address(&server)).await.unwrap();
+        status(&newcomer).await.unwrap();
+        std::mem::forget(newcomer);
+    }
+    for _ in 0..8 {
+        let owner = connect(&server.socket).await.unwrap();
+        status(&owner).await.unwrap();
+        std::mem::forget(owner);
+    }
+    for (_, watch) in &mut busy {
+        assert!(watch.message().await.unwrap().is_some());
+    }
+    assert!(is_quiet(&server.kill().unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_ends_at_its_deadline() {
+    let sandbox = on_tcp(&[]);
+    let server = sandbox.start().unwrap();
+    let at = Channels::tcp(tcp_address(&server)).await.unwrap();
+    // By its header alone: tonic's client would end it by itself.
+    let message = v1::WatchRequest::default().encode_to_vec();
+    let body = tonic::body::Body::new(http_body_util::Full::new(raw::frame(&message)));
+    let clock = Clock::system();
+    let begun = clock.monotonic();
+    let watch =
+        raw::post_body(&at.channel, "/hoist.api.v1.StateService/Watch", &[("grpc-timeout", "300m")], body);
+    let ended = tokio::time::timeout(Duration::from_secs(5), watch).await.expect("it goes on").unwrap();
+    assert_eq!(ended.code(), Code::DeadlineExceeded, "{ended:?}");
+    assert!(Failure::from(&ended).is(Reason::DeadlineExceeded), "{ended:?}");
+    assert!(clock.monotonic() - begun >= Duration::from_millis(300));
+    let status = status(&at).await.unwrap();
+    assert_eq!(status.machine.unwrap().watch_streams, 0);
 }

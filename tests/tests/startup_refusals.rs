@@ -82,6 +82,7 @@ listen = 7
 [watch]
 history_event = 3
 streams = 0
+history_bytes = "0"
 [listener]
 calls = -1
 first_request = "soon"
@@ -98,10 +99,11 @@ retention = "1s"
     assert!(refusal.lines.iter().any(|line| line.contains(by_variable)), "{:?}", refusal.lines);
     let expected = [
         (2, "listen: found the integer 7; accepted: a string"),
-        (7, "listener.calls: -1 is out of range; accepted: a whole number"),
-        (8, "listener.first_request: \"soon\" is not a duration; accepted: a whole number and a unit"),
+        (6, "watch.history_bytes: must be at least 1MiB"),
+        (8, "listener.calls: -1 is out of range; accepted: a whole number"),
+        (9, "listener.first_request: \"soon\" is not a duration; accepted: a whole number and a unit"),
         (5, "watch.streams: must be at least 1"),
-        (10, "limits.retention: must be at least 1m"),
+        (11, "limits.retention: must be at least 1m"),
         (4, "watch.history_event: no such setting, did you mean watch.history_events?"),
     ];
     assert_eq!(refusal.lines.len(), expected.len() + 1, "{:?}", refusal.lines);
@@ -164,12 +166,14 @@ fn an_address_that_is_taken_open_to_others_or_none_is_refused() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let listen = |address: &str| Refusal::of(with(&sandbox, &["--listen", address]));
+    // Found out before anything is opened.
+    for none in ["nowhere", "127.0.0.1", ":x", ":1", "127.0.0.1:65536", "::1:80", "[::1:80"] {
+        listen(none).tells(USAGE, &["--listen: listen: is not host:port, for instance 127.0.0.1:7070"]);
+    }
+    assert_eq!(std::fs::read_dir(sandbox.state_dir()).unwrap().count(), 0, "opened for nothing");
     listen(&address).tells(REFUSED, &[&address, "is taken by another program: choose another port"]);
     for open in ["0.0.0.0:0", "[::]:0", "192.0.2.1:7070"] {
         listen(open).tells(REFUSED, &["refusing to listen on", open, "use 127.0.0.1 or [::1]"]);
-    }
-    for none in ["nowhere", "127.0.0.1", ":x"] {
-        listen(none).tells(REFUSED, &[none, "is not host:port, for instance 127.0.0.1:7070"]);
     }
     assert!(!sandbox.socket().exists(), "a refusal leaves no socket");
 }

@@ -442,10 +442,9 @@ fn watchers_that_join_together_share_one_encoded_snapshot() {
         let mut life = world.start()?;
         let (mut workload, mut random) = (Workload::default(), Random::new(1));
         let first_chunk = |life: &Coordinator, joiners: usize| -> Result<Vec<(*const u8, Frames)>> {
-            let opened = futures_util::future::join_all((0..joiners).map(|_| life.watcher.open(all())));
-            let opened = world.runtime.block_on(opened);
-            let chunk = |frames: hoist_domain::Result<_>| {
-                let mut frames: Frames = Box::pin(frames?);
+            let opened: Vec<_> = (0..joiners).map(|_| world.watch(life, all())).collect();
+            let chunk = |frames: hoist_domain::Result<Frames>| {
+                let mut frames = frames?;
                 let frame = next_now(&mut frames).flatten().context("no chunk")??;
                 Ok((frame.snapshot.context("not a snapshot")?.as_ptr(), frames))
             };
@@ -457,6 +456,42 @@ fn watchers_that_join_together_share_one_encoded_snapshot() {
         let later = first_chunk(&life, 2)?;
         ensure!(later.iter().all(|(chunk, _)| *chunk == later[0].0), "encoded more than once");
         ensure!(later[0].0 != together[0].0, "a snapshot older than the call");
+        Ok(())
+    };
+    run().unwrap_or_else(|error| panic!("{error:?}"));
+}
+
+/// What a watcher holds of the past is given back in time, though it never reads and so is never running.
+#[test]
+fn a_snapshot_that_is_not_taken_in_time_is_let_go() {
+    let run = || -> Result<()> {
+        let world = World::new(100)?;
+        let mut life = world.start()?;
+        let (mut workload, mut random) = (Workload::default(), Random::new(1));
+        let mut filtered = all();
+        filtered.filter.kinds.insert(hoist_domain::ResourceKind::Operation);
+        for spec in [all(), filtered] {
+            let old = std::sync::Arc::downgrade(&life.control.view());
+            let mut unread = world.watch(&life, spec.clone())?;
+            life.serve(&[Request::Submit(workload.submission(&mut random))])?;
+            world.hands.advance(world.history.age - Duration::from_millis(1));
+            life.watcher.tick();
+            ensure!(old.upgrade().is_some(), "let go too early");
+            world.hands.advance(Duration::from_millis(1));
+            life.watcher.tick();
+            ensure!(old.upgrade().is_none(), "the view is kept for ever");
+            let told = next_now(&mut unread).flatten().context("it goes on")?;
+            ensure!(told.as_ref().is_err_and(|error| error.reason() == Reason::TooSlow), "{told:?}");
+            ensure!(matches!(next_now(&mut unread), Some(None)), "it goes on");
+            // One that was taken is a matter of the history alone.
+            let mut read = world.watch(&life, spec)?;
+            while let Some(Some(frame)) = next_now(&mut read) {
+                frame?;
+            }
+            world.hands.advance(world.history.age * 2);
+            life.watcher.tick();
+            ensure!(next_now(&mut read).is_none(), "it has ended");
+        }
         Ok(())
     };
     run().unwrap_or_else(|error| panic!("{error:?}"));

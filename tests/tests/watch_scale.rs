@@ -11,7 +11,7 @@ use hoist_planner::Limits;
 use hoist_store::OpenOptions;
 use hoist_tests::oracle::Resources;
 use hoist_tests::simulation::{Reply, Request, World, content, key, machine};
-use hoist_tests::{Channels, Mirror, Sandbox, Server, connect, connect_as, request_id};
+use hoist_tests::{Channels, Mirror, Sandbox, Server, connect, connect_as, process, request_id};
 use hoist_wire::frame::WatchFrame;
 use hoist_wire::status::Failure;
 use hoist_wire::v1;
@@ -81,11 +81,14 @@ fn prepared() -> Result<(Sandbox, BTreeSet<String>)> {
 
 /// The messages as the server made them: what they hold is decoded once, not once a watcher.
 async fn watch(channels: &Channels, from: Option<v1::Position>) -> Result<Streaming<WatchFrame>> {
+    ask(channels, v1::WatchRequest { from, ..Default::default() }).await
+}
+
+async fn ask(channels: &Channels, request: v1::WatchRequest) -> Result<Streaming<WatchFrame>> {
     let mut client = tonic::client::Grpc::<Channel>::new(channels.channel.clone());
     client.ready().await?;
     let path = PathAndQuery::from_static("/hoist.api.v1.StateService/Watch");
     let codec = ProstCodec::<v1::WatchRequest, WatchFrame>::default();
-    let request = v1::WatchRequest { from, ..Default::default() };
     Ok(client.server_streaming(tonic::Request::new(request), path, codec).await?.into_inner())
 }
 
@@ -318,5 +321,54 @@ async fn two_hundred_who_join_at_once_get_the_whole_of_a_large_state() -> Result
     for (revision, delta) in deltas {
         ensure!(v1::Delta::decode(delta)?.position.is_some_and(|at| at.revision == revision));
     }
+    Ok(())
+}
+
+/// The state is 200 times that, were each of them to hold what it has not read.
+const UNREAD: usize = 200;
+const UNREAD_BYTES: u64 = 32 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_filtered_watch_that_does_not_read_costs_one_chunk_and_one_that_does_gets_what_passes() -> Result<()>
+{
+    let (sandbox, names) = tokio::task::block_in_place(prepared)?;
+    let server = sandbox.start()?;
+    let filter = v1::WatchFilter {
+        kinds: vec![v1::ResourceKind::Operation.into(), v1::ResourceKind::Condition.into()],
+        ..Default::default()
+    };
+    let request = v1::WatchRequest { filter: Some(filter), ..Default::default() };
+    let before = process::peak_bytes(server.process_id())?;
+    let mut unread = Vec::new();
+    for _ in 0..UNREAD / STREAMS_PER_CONNECTION + 1 {
+        let window = 1 << 30;
+        let endpoint = Endpoint::from_static("http://localhost")
+            .initial_stream_window_size(SMALL_WINDOW)
+            .initial_connection_window_size(window);
+        let channels = connect_as(endpoint, &server.socket).await?;
+        for _ in 0..UNREAD.min(STREAMS_PER_CONNECTION) {
+            unread.push(ask(&channels, request.clone()).await?);
+        }
+    }
+    let mut frames = ask(&connect(&server.socket).await?, request).await?;
+    let (mut seen, mut bytes) = (BTreeSet::new(), 0);
+    let end = loop {
+        let frame = frames.message().await?.context("a watch ended without a status")?;
+        if let Some(chunk) = frame.snapshot {
+            ensure!(chunk.len() < (32 << 10) + 4_096, "a chunk of {} bytes", chunk.len());
+            bytes += chunk.len();
+            for resource in v1::SnapshotChunk::decode(chunk)?.resources {
+                ensure!(seen.insert(resource.name.clone()), "{} twice", resource.name);
+            }
+        } else if let Some(end) = frame.snapshot_end {
+            break v1::SnapshotEnd::decode(end)?;
+        }
+    };
+    let passing: BTreeSet<String> = names.into_iter().filter(|name| name != "machine").collect();
+    ensure!(seen == passing && end.resources == passing.len() as u64, "{} of {}", seen.len(), passing.len());
+    let grown = process::peak_bytes(server.process_id())? - before;
+    println!("{} unread snapshots of {bytes} bytes: {} KiB", unread.len(), grown >> 10);
+    ensure!(bytes as u64 * UNREAD as u64 > 4 * UNREAD_BYTES, "too small to show anything");
+    ensure!(grown <= UNREAD_BYTES, "{grown} bytes");
     Ok(())
 }

@@ -2,6 +2,7 @@
 //!
 //! Persistent like the rest of the state: a copy costs a few reference counts, a change the path to it.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use hoist_domain::{Model, ModelId, ModelPath, Position};
@@ -75,8 +76,9 @@ impl Models {
             .filter_map(|(_, id)| self.get(*id))
     }
 
-    pub(crate) fn stamped_all(&self) -> impl Iterator<Item = &Stamped<Model>> {
-        self.by_id.values()
+    /// In the order of their ids, from here on.
+    pub(crate) fn stamped_from(&self, from: Bound<ModelId>) -> impl Iterator<Item = &Stamped<Model>> {
+        self.by_id.range((from, Bound::Unbounded)).map(|(_, stamped)| stamped)
     }
 
     pub(crate) fn stamped(&self, id: ModelId) -> Option<&Stamped<Model>> {

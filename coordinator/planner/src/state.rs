@@ -5,6 +5,7 @@
 //! `apply` touches what an event names and the indexes over it: its cost does not grow with the state.
 
 use std::collections::HashMap;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use hoist_domain::{
@@ -176,8 +177,8 @@ impl State {
         &self,
         before: Option<OperationId>,
     ) -> impl Iterator<Item = &Arc<Operation>> + use<'_> {
-        let upper = before.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        self.operations.range((std::ops::Bound::Unbounded, upper)).rev().map(|(_, stamped)| &stamped.value)
+        let upper = before.map_or(Unbounded, Excluded);
+        self.operations.range((Unbounded, upper)).rev().map(|(_, stamped)| &stamped.value)
     }
 
     /// Pending and running ones, oldest first.
@@ -252,12 +253,30 @@ impl State {
         }
     }
 
-    /// Every resource, for snapshots.
+    /// Every resource, in the order of their names.
     pub fn records(&self) -> impl Iterator<Item = Record> {
-        std::iter::once(self.machine.record(Resource::Machine))
-            .chain(self.conditions.values().map(|s| s.record(Resource::Condition)))
-            .chain(self.operations.values().map(|s| s.record(Resource::Operation)))
-            .chain(self.models.stamped_all().map(|s| s.record(Resource::Model)))
+        self.records_after(None)
+    }
+
+    /// The resources whose names sort after this one, in order: a walk that can be left and taken up again later,
+    /// at the price of finding the place.
+    pub fn records_after(&self, after: Option<ResourceName>) -> impl Iterator<Item = Record> + use<'_> {
+        let machine = after.is_none().then(|| self.machine.record(Resource::Machine));
+        // What of a kind comes after the name: everything, what follows one of its own, or nothing.
+        let (operations, conditions, models) = match after {
+            None | Some(ResourceName::Machine) => (Some(Unbounded), Some(Unbounded), Some(Unbounded)),
+            Some(ResourceName::Operation(id)) => (Some(Excluded(id)), Some(Unbounded), Some(Unbounded)),
+            Some(ResourceName::Condition(kind)) => (None, Some(Excluded(kind)), Some(Unbounded)),
+            Some(ResourceName::Model(id)) => (None, None, Some(Excluded(id))),
+        };
+        let operations = operations.map(|from| self.operations.range((from, Unbounded)));
+        let conditions = conditions.map(|from| self.conditions.range((from, Unbounded)));
+        let models = models.map(|from| self.models.stamped_from(from));
+        machine
+            .into_iter()
+            .chain(operations.into_iter().flatten().map(|(_, s)| s.record(Resource::Operation)))
+            .chain(conditions.into_iter().flatten().map(|(_, s)| s.record(Resource::Condition)))
+            .chain(models.into_iter().flatten().map(|s| s.record(Resource::Model)))
     }
 
     /// How many resources there are.

@@ -77,7 +77,10 @@ impl Api {
         };
         if fresh {
             if let Some(grace) = grace {
-                let _ = self.stop.grace.set(grace);
+                // A server that stops already can be asked to hurry.
+                self.stop.grace.send_modify(|known| {
+                    *known = Some(known.map_or(grace, |known| known.min(grace)));
+                });
             }
             info!(request_id = %call.id, principal = %call.caller.principal, "shutdown requested");
             self.stop.shutdown.trigger(format!("requested by {}", call.caller.principal));

@@ -1,29 +1,27 @@
 //! What stands before every handler, on every listener: policy, bounds, deadline, and a net for panics.
 
-use std::any::Any;
 use std::convert::Infallible;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use hoist_domain::{Error, Principal, Reason};
-use hoist_runtime::{Tasks, panic_message};
+use hoist_runtime::Tasks;
 use http::{HeaderMap, Request, Response};
-use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service;
 use tracing::{Instrument, debug_span};
 
-use super::arrival::Arrival;
+use super::answer::{Answer, Deadline, Held, Net};
+use super::arrival::{Arrival, Bounds};
 use super::call::{Caller, refuse};
+use super::malformed::{explained, not_grpc};
+use super::open_call::Calls;
 use super::policy::{self, Lane};
 use crate::settings::ListenerLimits;
 
@@ -52,47 +50,56 @@ impl Guard {
         Self { routes, calls: Arc::new(Semaphore::new(limits.calls)), limits, tasks }
     }
 
-    /// Handles one request of one connection. Never fails: a refusal is a response.
+    /// Handles one request of one connection, whose calls are given. Never fails: a refusal is a response.
     pub fn call(
         &self,
         principal: Principal,
         mut request: Request<Incoming>,
+        calls: &Arc<Calls>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
+        let open = calls.open();
+        let no_grpc = not_grpc(&request);
         let admitted = self.admit(&principal, request.uri().path());
         let guard = self.clone();
         async move {
+            if let Some(refusal) = no_grpc {
+                return Ok(refusal);
+            }
             let Admitted { method, lane, place } = match admitted {
                 Ok(admitted) => admitted,
                 Err(error) => return Ok(refuse(&error).into_http()),
             };
-            let deadline = deadline(request.headers());
+            let mut deadline = deadline(request.headers()).map(Deadline::begin);
             let span = debug_span!("call", method, %principal);
             request.extensions_mut().insert(Caller { principal, method: method.into() });
-            // What is vital holds no place, and reflection takes requests for as long as its caller has any.
-            let patience = (lane != Lane::Vital).then_some(guard.limits.first_request);
-            let request = request.map(|body| Arrival::within(patience, body));
+            let bounds = match lane {
+                Lane::Call | Lane::Wait | Lane::Stream => Bounds::message_within(guard.limits.first_request),
+                // Reflection takes requests for as long as its caller has any.
+                Lane::Vital => Bounds::NONE,
+            };
+            let request = request.map(|body| Arrival::new(body, bounds));
             let mut routes = guard.routes;
             let handled =
                 AssertUnwindSafe(async move { routes.call(request).await }).catch_unwind().instrument(span);
-            let outcome = match deadline {
+            let outcome = match &mut deadline {
                 None => handled.await,
-                Some(limit) => match tokio::time::timeout(limit, handled).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => {
-                        let error = Error::new(
-                            Reason::DeadlineExceeded,
-                            format!("{method} was not done within the {limit:?} that the caller allows"),
-                        );
-                        return Ok(refuse(&error).into_http());
-                    }
+                Some(deadline) => tokio::select! {
+                    biased;
+                    outcome = handled => outcome,
+                    () = deadline.passed() => return Ok(deadline.refusal(method)),
                 },
             };
-            drop(place);
             let net = Net { method, tasks: guard.tasks };
-            match outcome {
-                Ok(Ok(response)) => Ok(response.map(|body| Body::new(Caught { body: Some(body), net }))),
-                Err(panic) => Ok(net.catch(panic.as_ref())),
+            let response = match outcome {
+                Ok(Ok(response)) => explained(response),
+                Err(panic) => return Ok(net.catch(panic.as_ref())),
+            };
+            let is_stream = matches!(lane, Lane::Stream | Lane::Vital);
+            if !is_stream {
+                open.answered();
             }
+            let held = Held::new(place, open, is_stream);
+            Ok(response.map(|body| Body::new(Answer::new(body, net, deadline, held))))
         }
     }
 
@@ -121,61 +128,6 @@ impl Guard {
             Lane::Wait | Lane::Stream | Lane::Vital => None,
         };
         Ok(Admitted { method, lane: policy.lane, place })
-    }
-}
-
-/// What becomes of a panic in a call.
-struct Net {
-    method: &'static str,
-    tasks: Tasks,
-}
-
-impl Net {
-    fn catch(&self, panic: &(dyn Any + Send)) -> Response<Body> {
-        self.tasks.record_panic(self.method, panic_message(panic));
-        let error = Error::new(
-            Reason::Internal,
-            format!("{} failed by a defect of Hoist; report it with the server's log", self.method),
-        );
-        refuse(&error).into_http()
-    }
-}
-
-/// The body of a response. A stream runs here, long after its handler has returned: without this, its panic would
-/// be a reset to the caller and nothing to anybody else.
-struct Caught {
-    /// Dropped once it has panicked.
-    body: Option<Body>,
-    net: Net,
-}
-
-impl hyper::body::Body for Caught {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        match catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(context))) {
-            Ok(polled) => polled,
-            Err(panic) => {
-                self.body = None;
-                let mut trailers = std::mem::take(self.net.catch(panic.as_ref()).headers_mut());
-                // The headers are out already; this one is not for trailers.
-                trailers.remove(http::header::CONTENT_TYPE);
-                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
     }
 }
 

@@ -4,9 +4,12 @@
 //! before any of them runs. Reads come from the published view and never wait for the owner.
 
 mod admin;
+mod answer;
 mod arrival;
 mod call;
 mod guard;
+mod malformed;
+mod open_call;
 mod operation_filter;
 mod operations;
 mod policy;
@@ -14,7 +17,7 @@ mod state;
 mod submit;
 mod watch_body;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_runtime::config::Entry;
@@ -22,6 +25,7 @@ use hoist_runtime::{Clock, Shutdown, Tasks};
 use hoist_wire::server::longrunning::operations_server::OperationsServer;
 use hoist_wire::server::v1::admin_service_server::AdminServiceServer;
 use hoist_wire::server::v1::state_service_server::StateServiceServer;
+use tokio::sync::watch;
 use tonic::service::{LayerExt, Routes};
 use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
@@ -31,6 +35,7 @@ use crate::operations::{ProgressBoard, Waiters};
 use crate::watch::Watcher;
 
 pub use guard::Guard;
+pub use open_call::Calls;
 
 /// What handlers work with. Cloning is a few reference counts.
 #[derive(Clone, Debug)]
@@ -55,8 +60,8 @@ pub struct Parts {
 #[derive(Clone, Debug)]
 pub struct StopRequest {
     pub shutdown: Shutdown,
-    /// Set by a request that named a grace period.
-    pub grace: Arc<OnceLock<Duration>>,
+    /// The shortest grace period that a request has named.
+    pub grace: Arc<watch::Sender<Option<Duration>>>,
 }
 
 impl Api {

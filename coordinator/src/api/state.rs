@@ -68,10 +68,7 @@ impl StateService for Api {
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let call = Call::open(request, |m| &m.request_id)?;
-        let opened = match watch_spec(&call.message) {
-            Ok(spec) => self.watcher.open(spec).await,
-            Err(error) => Err(error),
-        };
+        let opened = watch_spec(&call.message).and_then(|spec| self.watcher.open(spec));
         answer(call.id, opened).map(watch_body::carrying)
     }
 }

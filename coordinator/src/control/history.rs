@@ -83,6 +83,12 @@ impl History {
         Ok(ring.entries.iter().skip(skip).take(most).map(|entry| Arc::clone(&entry.delta)).collect())
     }
 
+    /// For how long a delta is kept at most.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.limits.age
+    }
+
     /// The oldest revision to resume from.
     #[must_use]
     pub fn oldest(&self) -> Revision {

@@ -8,24 +8,46 @@ use std::time::Duration;
 use hoist_domain::Principal;
 use hoist_runtime::OnError;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
-use super::Listener;
 use super::authority::LenientAuthority;
 use super::connection::{Keepalive, serve};
+use super::connections::{Peer, Via};
+use super::{Listener, SocketFile};
+use crate::api::Calls;
 
 /// Out of descriptors or memory, accepting again at once fails again at once, at the price of a core.
 const BACK_OFF: std::ops::RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_secs(1);
 
-/// The places a connection takes: among all, and among those for TCP.
+/// How long the end of a connection that makes room may take.
+const MAKING_ROOM: Duration = Duration::from_millis(200);
+
+/// How often the socket's name is looked at. Cleaners of temporary directories take it away, and nobody can connect.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The places a connection takes: among all, and among those for TCP. In the order in which they are given back:
+/// whoever waits for one among those for TCP finds one among all.
 type Places = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
 impl Listener {
-    /// Serves the Unix socket until the server drains.
-    pub async fn serve_unix(self, socket: UnixListener) -> Result<(), Infallible> {
+    /// Serves the Unix socket until the server closes, and takes its name away then.
+    pub async fn serve_unix(self, mut socket: UnixListener, mut name: SocketFile) -> Result<(), Infallible> {
+        // The name goes while the store is still locked: nobody else can have bound it meanwhile.
+        let hold = self.open.hold("unix socket");
         let mut back_off = BackOff::default();
-        while let Some(accepted) = self.accept(socket.accept()).await {
+        let mut looks = tokio::time::interval(LOOK);
+        loop {
+            let accepted = tokio::select! {
+                accepted = socket.accept() => accepted,
+                _ = looks.tick() => {
+                    if let Some(again) = name.restore() {
+                        socket = again;
+                    }
+                    continue;
+                }
+                () = self.closing.triggered() => break,
+            };
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -36,19 +58,26 @@ impl Listener {
             back_off = BackOff::default();
             // The kernel's word on who connected. Without it the peer is nobody in particular.
             let Ok(credentials) = stream.peer_cred() else { continue };
-            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            let Some(place) = self.place(&self.places, Via::Unix).await else {
                 debug!("connection closed: no place left");
                 continue;
             };
-            self.start(LenientAuthority::new(stream), Principal::Uid(credentials.uid()), (place, None), None);
+            let principal = Principal::Uid(credentials.uid());
+            self.start(LenientAuthority::new(stream), principal, (place, None), Via::Unix);
         }
+        name.remove();
+        drop(hold);
         Ok(())
     }
 
-    /// Serves loopback TCP until the server drains.
+    /// Serves loopback TCP until the server closes.
     pub async fn serve_tcp(self, socket: TcpListener) -> Result<(), Infallible> {
         let mut back_off = BackOff::default();
-        while let Some(accepted) = self.accept(socket.accept()).await {
+        loop {
+            let accepted = tokio::select! {
+                accepted = socket.accept() => accepted,
+                () = self.closing.triggered() => return Ok(()),
+            };
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -57,10 +86,7 @@ impl Listener {
                 }
             };
             back_off = BackOff::default();
-            let places = Arc::clone(&self.tcp_places)
-                .try_acquire_owned()
-                .and_then(|tcp| Ok((Arc::clone(&self.places).try_acquire_owned()?, Some(tcp))));
-            let Ok(places) = places else {
+            let Some(places) = self.tcp_places().await else {
                 debug!("connection closed: no place left for TCP");
                 continue;
             };
@@ -68,31 +94,41 @@ impl Listener {
                 debug!(%error, "connection closed: it ended before it began");
                 continue;
             }
-            let keepalive = Keepalive {
-                interval: self.limits.keepalive_interval,
-                timeout: self.limits.keepalive_timeout,
-            };
-            self.start(stream, Principal::Loopback, places, Some(keepalive));
-        }
-        Ok(())
-    }
-
-    /// `None` once the server drains.
-    async fn accept<T>(&self, next: impl Future<Output = io::Result<T>>) -> Option<io::Result<T>> {
-        tokio::select! {
-            accepted = next => Some(accepted),
-            () = self.draining.triggered() => None,
+            self.start(stream, Principal::Loopback, places, Via::Tcp);
         }
     }
 
-    fn start<S>(&self, stream: S, principal: Principal, places: Places, keepalive: Option<Keepalive>)
+    async fn tcp_places(&self) -> Option<Places> {
+        let tcp = self.place(&self.tcp_places, Via::Tcp).await?;
+        Some((self.place(&self.places, Via::Tcp).await?, Some(tcp)))
+    }
+
+    /// One of these places. Where there is none, the connection that has been idle for the longest gives its own up.
+    async fn place(&self, places: &Arc<Semaphore>, wanted_by: Via) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+            return Some(place);
+        }
+        if !self.connections.make_room(wanted_by) {
+            return None;
+        }
+        tokio::time::timeout(MAKING_ROOM, Arc::clone(places).acquire_owned()).await.ok()?.ok()
+    }
+
+    fn start<S>(&self, stream: S, principal: Principal, places: Places, via: Via)
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
+        let keepalive = (via == Via::Tcp).then_some(Keepalive {
+            interval: self.limits.keepalive_interval,
+            timeout: self.limits.keepalive_timeout,
+        });
         let (listener, hold) = (self.clone(), self.open.hold("connection"));
+        let peer = Peer::new(via, Calls::new(self.clock.clone()));
+        let entry = self.connections.enter(peer.clone());
         self.tasks.spawn("connection", OnError::Log, async move {
-            serve(stream, principal, &listener.guard, &listener.limits, keepalive, &listener.draining).await;
-            drop((places, hold));
+            let Listener { guard, limits, closing, .. } = &listener;
+            serve(stream, principal, guard, limits, keepalive, &peer, closing).await;
+            drop((entry, places, hold));
             Ok::<(), Infallible>(())
         });
     }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, UnixListener};
+use tracing::warn;
 
 /// Bound sockets, not served yet.
 #[derive(Debug)]
@@ -17,20 +18,68 @@ pub struct Bound {
     pub listen: Option<SocketAddr>,
 }
 
+/// Which file it is. Its number alone is not enough: file systems give it out again as soon as it is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    /// Unset where the file system does not say.
+    made: Option<std::time::SystemTime>,
+}
+
+impl Identity {
+    fn of(facts: &std::fs::Metadata) -> Option<Self> {
+        let identity = Self { device: facts.dev(), inode: facts.ino(), made: facts.created().ok() };
+        facts.file_type().is_socket().then_some(identity)
+    }
+}
+
 /// The socket's name in the file system. Removed when the server ends, if it is still this server's.
 #[derive(Clone, Debug)]
 pub struct SocketFile {
     pub path: PathBuf,
-    inode: u64,
+    /// Unset: another file has had the name at once, and this server has none.
+    identity: Option<Identity>,
+    /// It is known that the name is lost, and has been said.
+    is_lost: bool,
 }
 
 impl SocketFile {
     /// Takes the name away. Another server may have put its own socket there since; that one stays.
     pub fn remove(&self) {
-        if std::fs::symlink_metadata(&self.path).is_ok_and(|facts| facts.ino() == self.inode) {
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|facts| self.is(&facts)) {
             // Left behind, it is a stale socket, which the next start replaces.
             let _ = std::fs::remove_file(&self.path);
         }
+    }
+
+    fn is(&self, facts: &std::fs::Metadata) -> bool {
+        self.identity.is_some() && Identity::of(facts) == self.identity
+    }
+
+    /// Puts the name back if somebody took it away; then connections come in on what is returned. What somebody put
+    /// in its place stays: they have their reasons, and it may be another server.
+    pub fn restore(&mut self) -> Option<UnixListener> {
+        let lost: &dyn std::fmt::Display = match std::fs::symlink_metadata(&self.path) {
+            Ok(facts) if self.is(&facts) => {
+                self.is_lost = false;
+                return None;
+            }
+            Ok(_) => &"something else has its name",
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match bind_unix(&self.path) {
+                Ok((listener, name)) => {
+                    warn!(socket = %self.path.display(), "somebody removed the socket; it is back");
+                    *self = name;
+                    return Some(listener);
+                }
+                Err(error) => &error.to_string(),
+            },
+            Err(error) => &error.to_string(),
+        };
+        if !std::mem::replace(&mut self.is_lost, true) {
+            warn!(socket = %self.path.display(), cause = %lost, "nobody can connect to the socket any more");
+        }
+        None
     }
 }
 
@@ -132,12 +181,13 @@ fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), BindError> {
     let socket = |cause| BindError::Socket { path: shown(), cause };
     let fresh = path.with_file_name(format!(".{}", std::process::id()));
     let listener = UnixListener::bind(&fresh).map_err(socket)?;
-    let inode = std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))
+    let facts = std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))
         .and_then(|()| std::fs::symlink_metadata(&fresh))
-        .and_then(|facts| std::fs::rename(&fresh, path).map(|()| facts.ino()))
+        .and_then(|facts| std::fs::rename(&fresh, path).map(|()| facts))
         .inspect_err(|_| drop(std::fs::remove_file(&fresh)))
         .map_err(socket)?;
-    Ok((listener, SocketFile { path: path.to_owned(), inode }))
+    let identity = Identity::of(&facts);
+    Ok((listener, SocketFile { path: path.to_owned(), identity, is_lost: false }))
 }
 
 #[cfg(test)]
@@ -177,6 +227,23 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "mine").unwrap();
         assert!(matches!(bind(&path, None).await, Err(BindError::NotASocket { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_was_removed_comes_back_and_one_that_was_replaced_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let mut bound = bind(&path, None).await.unwrap();
+        assert!(bound.socket.restore().is_none());
+        std::fs::remove_file(&path).unwrap();
+        let listener = bound.socket.restore().unwrap();
+        assert!(tokio::net::UnixStream::connect(&path).await.is_ok() && bound.socket.restore().is_none());
+        drop(listener);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "mine").unwrap();
+        assert!(bound.socket.restore().is_none());
+        bound.socket.remove();
         assert_eq!(std::fs::read(&path).unwrap(), b"mine");
     }
 

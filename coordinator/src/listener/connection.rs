@@ -1,7 +1,6 @@
 //! One connection: HTTP/2 with bounds, from its first byte to its last.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hoist_domain::Principal;
@@ -12,6 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
+use super::connections::Peer;
 use crate::api::Guard;
 use crate::settings::ListenerLimits;
 
@@ -35,24 +35,22 @@ pub(super) struct Keepalive {
     pub(super) timeout: Duration,
 }
 
-/// Serves a connection until it ends, the peer is too slow to begin, or a drain has let its calls finish.
+/// Serves a connection until it ends, the peer is too slow to begin, it is told to end, or the end of the server has
+/// let its calls finish.
 pub(super) async fn serve<S>(
     stream: S,
     principal: Principal,
     guard: &Guard,
     limits: &ListenerLimits,
     keepalive: Option<Keepalive>,
-    draining: &Shutdown,
+    peer: &Peer,
+    closing: &Shutdown,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let begun = Arc::new(AtomicBool::new(false));
     let service = {
-        let (guard, begun) = (guard.clone(), Arc::clone(&begun));
-        service_fn(move |request| {
-            begun.store(true, Ordering::Relaxed);
-            guard.call(principal.clone(), request)
-        })
+        let (guard, calls) = (guard.clone(), Arc::clone(&peer.calls));
+        service_fn(move |request| guard.call(principal.clone(), request, &calls))
     };
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
@@ -80,12 +78,18 @@ pub(super) async fn serve<S>(
             }
             () = &mut patience, if waiting => {
                 waiting = false;
-                if !begun.load(Ordering::Relaxed) {
+                if !peer.calls.have_begun() {
                     debug!("connection closed: no request within {:?}", limits.first_request);
                     return;
                 }
             }
-            () = draining.triggered(), if serving => {
+            () = peer.close.triggered() => {
+                debug!(reason = peer.close.reason().unwrap_or_default(), "connection closed");
+                return;
+            }
+            () = async { tokio::select! { () = closing.triggered() => {} () = peer.retire.triggered() => {} } },
+                if serving =>
+            {
                 serving = false;
                 connection.as_mut().graceful_shutdown();
             }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! bind ─► accept loop ─► connection (first request within 10 s, else closed) ─► guard ─► handlers
-//!             │ no room: the connection is closed at once
+//!             │ no room: the longest idle connection is closed, or this one where none is idle
 //!             └ out of descriptors: back off, never spin
 //! ```
 //!
@@ -14,14 +14,16 @@ mod accept;
 mod authority;
 mod bind;
 mod connection;
+mod connections;
 
 use std::sync::Arc;
 
-use hoist_runtime::{Gate, Shutdown, Tasks};
+use hoist_runtime::{Clock, Gate, Shutdown, Tasks};
 use tokio::sync::Semaphore;
 
 use crate::api::Guard;
 use crate::settings::ListenerLimits;
+use connections::Connections;
 
 pub use bind::{BindError, Bound, SocketFile, bind, prepare_directory};
 
@@ -31,7 +33,10 @@ pub struct Listener {
     guard: Guard,
     limits: ListenerLimits,
     tasks: Tasks,
-    draining: Shutdown,
+    clock: Clock,
+    /// Nothing is accepted any more, and connections end with their calls.
+    closing: Shutdown,
+    connections: Arc<Connections>,
     /// Held by each connection: the end of a shutdown waits for it, for a while.
     open: Gate,
     /// Places for connections of any kind, and of those the ones that TCP may take.
@@ -50,7 +55,8 @@ impl Listener {
         asked: ListenerLimits,
         nofile: u64,
         tasks: Tasks,
-        draining: Shutdown,
+        clock: Clock,
+        closing: Shutdown,
         open: Gate,
     ) -> Self {
         let fit =
@@ -70,10 +76,17 @@ impl Listener {
             guard,
             limits,
             tasks,
-            draining,
+            clock,
+            closing,
+            connections: Arc::default(),
             open,
             places: Arc::new(Semaphore::new(connections)),
             tcp_places: Arc::new(Semaphore::new(connections - reserved_connections)),
         }
+    }
+
+    /// Time has passed: who has been idle for too long on TCP, or does not take an answer, has to go.
+    pub fn tick(&self) {
+        self.connections.tick(self.clock.monotonic(), self.limits.idle, self.limits.first_request);
     }
 }

@@ -12,7 +12,7 @@ use hoist_wire::{encode, v1};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::snapshot::Snapshot;
+use super::snapshot::{Expired, Taking};
 use super::{WatchSpec, Watcher, draining};
 use crate::control::{EncodedDelta, View, assemble, change_added, change_removed};
 
@@ -38,8 +38,16 @@ pub(super) struct Cursor {
 }
 
 enum Unsent {
-    Snapshot { snapshot: Arc<Snapshot>, next: usize },
+    Snapshot(Taking),
     Deltas(VecDeque<Arc<EncodedDelta>>),
+}
+
+/// What there is to say without waiting.
+enum Unsaid {
+    Frame(WatchFrame),
+    /// Something, after a longer search.
+    NotYet,
+    Nothing,
 }
 
 enum Woken {
@@ -71,12 +79,12 @@ impl Cursor {
     pub(super) fn snapshot(
         watcher: Watcher,
         changes: watch::Receiver<Arc<View>>,
-        snapshot: Arc<Snapshot>,
+        snapshot: Taking,
         spec: WatchSpec,
         place: OwnedSemaphorePermit,
     ) -> Self {
         let position = snapshot.position;
-        Self::new(watcher, changes, position, Unsent::Snapshot { snapshot, next: 0 }, spec, place)
+        Self::new(watcher, changes, position, Unsent::Snapshot(snapshot), spec, place)
     }
 
     fn new(
@@ -118,9 +126,17 @@ impl Cursor {
 
     async fn next(&mut self) -> Result<WatchFrame> {
         loop {
-            if let Some(frame) = self.take_unsent() {
-                self.has_sent = true;
-                return Ok(frame);
+            match self.take_unsent()? {
+                Unsaid::Frame(frame) => {
+                    self.has_sent = true;
+                    return Ok(frame);
+                }
+                // On a long way others get their turn.
+                Unsaid::NotYet => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                Unsaid::Nothing => {}
             }
             if self.refill()? {
                 continue;
@@ -149,31 +165,44 @@ impl Cursor {
     }
 
     /// The next frame of what is at hand.
-    fn take_unsent(&mut self) -> Option<WatchFrame> {
+    fn take_unsent(&mut self) -> Result<Unsaid> {
         match &mut self.unsent {
-            Unsent::Snapshot { snapshot, next } => {
-                if let Some(chunk) = snapshot.chunks.get(*next) {
-                    *next += 1;
-                    return Some(WatchFrame::of_snapshot(chunk.clone()));
+            Unsent::Snapshot(snapshot) => match snapshot.next(&self.spec.filter) {
+                Ok(Some(chunk)) if chunk.is_empty() => Ok(Unsaid::NotYet),
+                Ok(Some(chunk)) => Ok(Unsaid::Frame(WatchFrame::of_snapshot(chunk))),
+                Ok(None) => {
+                    let end = v1::SnapshotEnd {
+                        position: Some(encode::position(snapshot.position)),
+                        resources: snapshot.resources,
+                    };
+                    // Lets go of the view: it lives as long as somebody takes it.
+                    self.unsent = Unsent::Deltas(VecDeque::new());
+                    Ok(Unsaid::Frame(WatchFrame::of_snapshot_end(&end)))
                 }
-                let end = v1::SnapshotEnd {
-                    position: Some(encode::position(snapshot.position)),
-                    resources: snapshot.resources,
-                };
-                // Lets go of the snapshot: it lives as long as somebody sends it.
-                self.unsent = Unsent::Deltas(VecDeque::new());
-                Some(WatchFrame::of_snapshot_end(&end))
-            }
+                Err(Expired) => Err(self.taken_too_slowly()),
+            },
             Unsent::Deltas(deltas) => {
                 while let Some(delta) = deltas.pop_front() {
                     self.position = delta.position;
                     if let Some(bytes) = visible(&delta, &self.spec) {
-                        return Some(WatchFrame::of_delta(bytes));
+                        return Ok(Unsaid::Frame(WatchFrame::of_delta(bytes)));
                     }
                 }
-                None
+                Ok(Unsaid::Nothing)
             }
         }
+    }
+
+    fn taken_too_slowly(&self) -> Error {
+        let history = self.watcher.control.history();
+        let message = format!(
+            "this watch did not take its snapshot within {:?}, for which changes are kept; watch again and read \
+             faster",
+            history.age()
+        );
+        Error::new(Reason::TooSlow, message)
+            .with("epoch", self.position.epoch)
+            .with("oldest_revision", history.oldest())
     }
 
     /// Takes what follows from the history. `false`: nothing does.

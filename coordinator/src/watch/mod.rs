@@ -6,8 +6,9 @@
 //!   └──► refused* REVISION_COMPACTED | EPOCH_MISMATCH | WATCHES_EXHAUSTED
 //! ```
 //!
-//! A watcher is a cursor: a revision. It pulls what follows from the shared history when its connection has room, so
-//! a watcher that does not read costs nothing but its place, and learns at its next read whether it fell behind.
+//! A watcher is a cursor: a name in a snapshot, then a revision. It pulls what follows from the shared view and the
+//! shared history when its connection has room, so a watcher that does not read costs its place and one message, and
+//! learns at its next read whether it fell behind.
 
 mod cursor;
 mod snapshot;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use hoist_domain::{Error, Filter, Position, Reason, Result};
-use hoist_runtime::{Clock, Shutdown, Tasks};
+use hoist_runtime::{Clock, Shutdown};
 use hoist_wire::frame::WatchFrame;
 use tokio::sync::Semaphore;
 
@@ -42,7 +43,6 @@ pub struct Watcher {
     control: Control,
     board: ProgressBoard,
     clock: Clock,
-    tasks: Tasks,
     draining: Shutdown,
     snapshots: Arc<Snapshots>,
     places: Arc<Semaphore>,
@@ -56,12 +56,17 @@ impl Watcher {
         control: Control,
         board: ProgressBoard,
         clock: Clock,
-        tasks: Tasks,
         draining: Shutdown,
         limit: usize,
     ) -> Self {
         let places = Arc::new(Semaphore::new(limit));
-        Self { control, board, clock, tasks, draining, snapshots: Arc::default(), places, limit }
+        Self { control, board, clock, draining, snapshots: Arc::default(), places, limit }
+    }
+
+    /// Time has passed: a watch that has not taken its snapshot by now will hear that it was too slow, if it ever
+    /// reads again. It holds no view until then.
+    pub fn tick(&self) {
+        self.snapshots.expire(self.clock.monotonic());
     }
 
     /// How many watches are open.
@@ -74,7 +79,7 @@ impl Watcher {
     ///
     /// # Errors
     /// WATCHES_EXHAUSTED, DRAINING; REVISION_COMPACTED and EPOCH_MISMATCH for a position that cannot be resumed.
-    pub async fn open(&self, spec: WatchSpec) -> Result<impl Stream<Item = Result<WatchFrame>> + use<>> {
+    pub fn open(&self, spec: WatchSpec) -> Result<impl Stream<Item = Result<WatchFrame>> + use<>> {
         if self.draining.is_triggered() {
             return Err(draining());
         }
@@ -94,12 +99,9 @@ impl Watcher {
                 self.resumable(from, view.state.position())?;
                 Cursor::live(self.clone(), changes, from, spec, place)
             }
-            None if spec.filter.is_all() => {
-                let snapshot = self.snapshots.whole(&self.control, &self.tasks).await?;
-                Cursor::snapshot(self.clone(), changes, snapshot, spec, place)
-            }
             None => {
-                let snapshot = snapshot::filtered(&view, &spec.filter, &self.tasks).await?;
+                let until = self.clock.monotonic().saturating_add(self.control.history().age());
+                let snapshot = self.snapshots.begin(view, spec.filter.is_all(), until);
                 Cursor::snapshot(self.clone(), changes, snapshot, spec, place)
             }
         };

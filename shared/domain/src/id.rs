@@ -202,7 +202,7 @@ impl FromStr for ResourceName {
             Error::new(
                 Reason::NameInvalid,
                 format!(
-                    "`{}` is not a resource name: use machine, operations/{{uuid}}, models/{{uuid}} or conditions/{{KIND}}",
+                    "`{}` is not a resource name: use machine, operations/{{uuid}}, models/{{uuid}} (in lower case) or conditions/{{KIND}}",
                     excerpt(text)
                 ),
             )
@@ -230,7 +230,8 @@ impl FromStr for RequestId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        parse_uuid(text).map(Self).ok_or_else(|| {
+        // Some languages write UUIDs in upper case. It is the same id, and is echoed in lower case.
+        parse_uuid(&text.to_ascii_lowercase()).map(Self).ok_or_else(|| {
             Error::new(
                 Reason::RequestIdInvalid,
                 format!("request id `{}` is not a UUID: send a fresh version 4 UUID, or none", excerpt(text)),
@@ -297,6 +298,16 @@ mod tests {
                 Err(Reason::NameInvalid),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_request_id_is_the_same_in_upper_case() {
+        let lower = "6b0e6f0e-7f0a-4c5e-9d53-0f5a3f1d2c4b";
+        let id: RequestId = lower.to_ascii_uppercase().parse().unwrap();
+        assert_eq!((Ok(id), id.to_string().as_str()), (lower.parse(), lower));
+        for bad in ["", "me", "{6b0e6f0e-7f0a-4c5e-9d53-0f5a3f1d2c4b}", "6b0e6f0e7f0a4c5e9d530f5a3f1d2c4b"] {
+            assert!(bad.parse::<RequestId>().is_err(), "{bad}");
         }
     }
 

@@ -144,6 +144,13 @@ reasons! {
     EpochMismatch = "EPOCH_MISMATCH", OutOfRange, Low, Change, "watch again without a position";
     /// This watcher fell behind the kept history.
     TooSlow = "TOO_SLOW", OutOfRange, Low, Change, "watch again without a position, and read faster";
+    /// What arrived is not one message of the method's type.
+    RequestMalformed = "REQUEST_MALFORMED", InvalidArgument, Low, Change,
+        "send one message of the method's type by gRPC over HTTP/2";
+    /// A request message is larger than the server takes.
+    RequestTooLarge = "REQUEST_TOO_LARGE", OutOfRange, Low, Change, "ask for less in one request";
+    /// The request is compressed in a way that the server does not read.
+    EncodingUnsupported = "ENCODING_UNSUPPORTED", Unimplemented, Low, Change, "send requests uncompressed";
     /// The server is stopping.
     Draining = "DRAINING", Unavailable, Medium, Retry, "connect again once the server is back";
     /// The coordinator was restarted while the operation was not finished.

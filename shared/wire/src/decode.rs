@@ -145,7 +145,13 @@ pub fn probe_spec(request: &v1::ProbeMachineRequest) -> Result<ProbeSpec> {
     if !(ProbeSpec::MIN_BYTES..=ProbeSpec::MAX_BYTES).contains(&bytes) {
         return Err(Error::invalid_field(
             "bytes",
-            format!("must be from {} to {}, not {bytes}", ProbeSpec::MIN_BYTES, ProbeSpec::MAX_BYTES),
+            // To the byte: rounded, what is just below a bound looks like the bound.
+            format!(
+                "must be from {} to {}, not {} bytes",
+                ProbeSpec::MIN_BYTES,
+                ProbeSpec::MAX_BYTES,
+                bytes.0
+            ),
         ));
     }
     let kinds = if kinds.is_empty() { MeasurementKind::ALL.to_vec() } else { kinds.into_iter().collect() };
@@ -177,6 +183,15 @@ mod tests {
         assert!(spec(&[], 1).is_err());
         assert!(spec(&[], (16 << 30) + 1).is_err());
         assert!(spec(&[0], 0).is_err());
+    }
+
+    #[test]
+    fn a_size_just_out_of_bounds_is_told_to_the_byte() {
+        let refused = |bytes| {
+            probe_spec(&v1::ProbeMachineRequest { bytes, ..Default::default() }).unwrap_err().to_string()
+        };
+        assert!(refused((16 << 20) - 1).ends_with("not 16777215 bytes"), "{}", refused((16 << 20) - 1));
+        assert!(refused((16 << 30) + 1).ends_with("not 17179869185 bytes"), "{}", refused((16 << 30) + 1));
     }
 
     #[test]
