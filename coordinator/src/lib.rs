@@ -1,9 +1,10 @@
 //! The coordinator: owns the state, the store and every decision.
 //!
 //! Read in this order: [`control`] (the one owner), [`watch`] (the state as a stream), [`operations`] (long work),
-//! [`api`] (the gRPC edge), [`listener`] (what stands before it), [`server`] (how it begins and ends).
+//! [`catalog`] (what is on disk), [`api`] (the gRPC edge), [`listener`] (what stands before it), [`server`] (how it begins and ends).
 
 pub mod api;
+pub mod catalog;
 pub mod control;
 pub mod listener;
 pub mod operations;

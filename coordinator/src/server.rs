@@ -23,6 +23,7 @@ use tonic_health::ServingStatus;
 use tracing::{info, warn};
 
 use crate::api::{Api, Guard, Parts as ApiParts, StopRequest};
+use crate::catalog::Catalog;
 use crate::control::{Control, Owner, Parts, restore};
 use crate::listener::{BindError, Listener, bind, prepare_directory};
 use crate::operations::{Directories, Runner};
@@ -108,6 +109,8 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
             Ok::<(), Infallible>(())
         })
         .map_err(|error| ServeError::Internal(error.to_string()))?;
+    let catalog =
+        Catalog::new(settings.catalog, control.clone(), process.tasks.clone(), process.clock.clone());
     let operations = Gate::new();
     let runner = Runner::new(
         control.clone(),
@@ -115,6 +118,7 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
         process.clock.clone(),
         operations.clone(),
         Directories { state: state_dir, runtime: runtime_dir },
+        catalog.clone(),
     );
     process.tasks.spawn("runner", OnError::Shutdown, runner.clone().run(effects));
     let draining = Shutdown::new();
@@ -131,6 +135,7 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
         watcher: watcher.clone(),
         board: runner.board.clone(),
         waiters: runner.waiters.clone(),
+        catalog: catalog.clone(),
         tasks: process.tasks.clone(),
         clock: process.clock.clone(),
         started,
@@ -152,6 +157,8 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
     );
     let ticker = tick(control.clone(), watcher, listener.clone(), process.clone());
     process.tasks.spawn("ticker", OnError::Shutdown, ticker);
+    let following = crate::catalog::follow(catalog, process.clock.clone(), draining.clone());
+    process.tasks.spawn("catalog", OnError::Shutdown, following);
     let at = Ready { socket: bound.socket.path.clone(), listen: bound.listen };
     process.tasks.spawn(
         "accept unix",

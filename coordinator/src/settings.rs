@@ -10,6 +10,9 @@ use hoist_runtime::config::{
     ConfigErrors, Entry, Reader, SettingValue as _, Sources, current_uid, default_dirs, process_environment,
 };
 
+use hoist_catalog::Links;
+
+use crate::catalog::CatalogSettings;
 use crate::control::HistoryLimits;
 
 /// `HOIST_` variables that are not settings of the server.
@@ -31,6 +34,7 @@ pub struct Settings {
     pub watches: usize,
     pub shutdown_grace: Duration,
     pub export_interval: Duration,
+    pub catalog: CatalogSettings,
 }
 
 /// Bounds on what strangers can make the listener hold. tonic's own defaults have none of them.
@@ -133,6 +137,7 @@ impl Settings {
                 Duration::from_secs(300),
                 "how often the store is copied to an export, if it changed",
             ),
+            catalog: catalog(&mut r, &environment, home.as_deref()),
         };
         settings.check(&mut r);
         let warnings = r.warnings();
@@ -236,6 +241,56 @@ fn whole(r: &mut Reader, key: &'static str, path: &Path, home: Option<&Path>) ->
             path
         }
     }
+}
+
+/// Folders in which people's tools keep models, below the home directory.
+const USUAL_PLACES: [&str; 5] = [
+    ".cache/huggingface/hub",
+    "ComfyUI/models",
+    "stable-diffusion-webui/models",
+    "stable-diffusion-webui/embeddings",
+    "models",
+];
+
+fn catalog(
+    r: &mut Reader,
+    environment: &std::collections::BTreeMap<String, String>,
+    home: Option<&Path>,
+) -> CatalogSettings {
+    let named = |name: &str| environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let hub = named("HF_HUB_CACHE").or_else(|| named("HF_HOME").map(|home| home.join("hub")));
+    let usual = home.iter().flat_map(|home| USUAL_PLACES.map(|place| home.join(place)));
+    let there: Vec<String> = hub
+        .into_iter()
+        .chain(usual)
+        .filter(|path| path.is_dir())
+        .map(|path| path.display().to_string())
+        .collect();
+    let roots =
+        r.read("models", there, "folders to look for models in; by default the usual places that exist");
+    let roots = roots.iter().map(|root| whole(r, "models", Path::new(root), home)).collect();
+    let links = r.read(
+        "catalog.links",
+        "roots".to_owned(),
+        "where symbolic links may lead: roots (below any root) or anywhere",
+    );
+    r.check("catalog.links", matches!(links.as_str(), "roots" | "anywhere"), "must be roots or anywhere");
+    let settings = CatalogSettings {
+        roots,
+        links: if links == "anywhere" { Links::Anywhere } else { Links::Roots },
+        rescan_interval: r.read(
+            "catalog.rescan_interval",
+            Duration::from_secs(60),
+            "how often the roots are looked at even if nothing tells of a change",
+        ),
+        follow: r.read("catalog.follow", true, "ask the kernel to tell of changes below the roots"),
+    };
+    r.check(
+        "catalog.rescan_interval",
+        settings.rescan_interval >= Duration::from_secs(1),
+        "must be at least 1s",
+    );
+    settings
 }
 
 fn listener(r: &mut Reader) -> ListenerLimits {

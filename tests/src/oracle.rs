@@ -33,6 +33,9 @@ pub fn resources(state: &State) -> Resources {
                     format!("conditions/{}", condition.kind.as_str()),
                     Value::Condition(encode::condition(condition)),
                 ),
+                Resource::Model(model) => {
+                    (format!("models/{}", model.id), Value::Model(hoist_wire::models::model(model)))
+                }
             };
             let position = Some(encode::position(record.position));
             (name.clone(), v1::Resource { name, position, value: Some(value) })
@@ -47,6 +50,7 @@ pub fn passes(filter: &v1::WatchFilter, resource: &v1::Resource) -> bool {
         Some(Value::Machine(_)) => (v1::ResourceKind::Machine, None),
         Some(Value::Operation(operation)) => (v1::ResourceKind::Operation, Some(operation.state)),
         Some(Value::Condition(_)) => (v1::ResourceKind::Condition, None),
+        Some(Value::Model(_)) => (v1::ResourceKind::Model, None),
         None => return false,
     };
     (filter.kinds.is_empty() || filter.kinds.contains(&kind.into()))

@@ -82,7 +82,9 @@ impl Sandbox {
         command.arg("serve").arg("--state-dir").arg(self.state_dir());
         command.arg("--runtime-dir").arg(self.runtime_dir()).args(&self.flags);
         // Nothing of the developer's own configuration reaches a test.
-        command.env_remove("XDG_CONFIG_HOME");
+        for name in ["XDG_CONFIG_HOME", "HF_HOME", "HF_HUB_CACHE"] {
+            command.env_remove(name);
+        }
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"HOIST_") {
                 command.env_remove(name);

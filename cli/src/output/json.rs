@@ -110,6 +110,7 @@ pub(crate) fn resource(resource: &v1::Resource) -> Value {
         Some(Kind::Machine(it)) => set(&mut value, "machine", machine(it)),
         Some(Kind::Operation(it)) => set(&mut value, "operation", operation_metadata(it)),
         Some(Kind::Condition(it)) => set(&mut value, "condition", condition(it)),
+        Some(Kind::Model(it)) => set(&mut value, "model", super::model::value(it)),
         // A kind that this client is too old to know: its name still says that it exists.
         None => {}
     }

@@ -1,6 +1,7 @@
 //! Everything that is printed. Stdout carries the answer and nothing else; what is said about it goes to stderr.
 
 pub(crate) mod json;
+pub(crate) mod model;
 pub(crate) mod progress;
 pub(crate) mod table;
 pub(crate) mod text;

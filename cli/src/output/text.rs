@@ -122,6 +122,9 @@ enum_names! {
     severity = v1::condition::Severity, "SEVERITY_";
     change_kind = v1::change::Kind, "KIND_";
     origin = v1::config_entry::Origin, "ORIGIN_";
+    model_state = v1::model::State, "STATE_";
+    verdict = v1::Verdict, "VERDICT_";
+    finding_kind = v1::FindingKind, "FINDING_KIND_";
 }
 
 #[cfg(test)]

@@ -100,6 +100,7 @@ fn print(out: Out, status: &v1::Status) -> Result<()> {
         Some(Kind::Machine(machine)) => print_machine(out, status, machine),
         Some(Kind::Operation(operation)) => ops::print_metadata(out, operation),
         Some(Kind::Condition(condition)) => print_condition(out, condition),
+        Some(Kind::Model(model)) => crate::output::model::print(out, model),
         None => out.line(format_args!(
             "{}: of a kind that this hoist is too old to show",
             text::plain(&status.name)

@@ -126,6 +126,19 @@ impl Roots {
         Ok((File::from(descriptor), identity(&stat)))
     }
 
+    /// Removes a directory entry that is not a directory: its folder is opened beneath the root, and the name is looked
+    /// up in it and nowhere else.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn remove_entry(&self, path: &Path) -> io::Result<()> {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let folder = self.open_directory(folder)?;
+        Ok(rustix::fs::unlinkat(folder, name, AtFlags::empty())?)
+    }
+
     pub(crate) fn open_directory(&self, path: &Path) -> io::Result<OwnedFd> {
         self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)
     }

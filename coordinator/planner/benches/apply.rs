@@ -50,7 +50,7 @@ fn state_of(records: u64) -> State {
         measurements: Vec::new(),
     };
     let position = Position { epoch: Epoch(1), revision: Revision(0) };
-    let mut state = State::restore(position, machine, [], []);
+    let mut state = State::restore(position, machine, [], [], []);
     for number in 0..records {
         live(&mut state, number);
     }

@@ -155,6 +155,16 @@ fn find(state: &State, id: ModelId) -> Result<&Arc<Model>> {
     })
 }
 
+/// The refusal of an edit that was made of another state than the model's.
+#[must_use]
+pub fn etag_mismatch(model: &Model) -> Error {
+    Error::new(
+        Reason::EtagMismatch,
+        format!("{} was edited since it was read; read it again and repeat the edit", model.name()),
+    )
+    .with("etag", model.etag())
+}
+
 /// Replaces what people say about a model. `etag`, when given, must be the model's.
 ///
 /// # Errors
@@ -164,11 +174,7 @@ pub fn edit(state: &State, id: ModelId, etag: Option<&str>, mut notes: ModelNote
     if let Some(etag) = etag
         && etag != model.etag()
     {
-        return Err(Error::new(
-            Reason::EtagMismatch,
-            format!("{} was edited since it was read; read it again and repeat the edit", model.name()),
-        )
-        .with("etag", model.etag()));
+        return Err(etag_mismatch(model));
     }
     let before = model.notes.as_deref();
     notes.edition = before.map_or(0, |notes| notes.edition);
@@ -199,11 +205,7 @@ fn alias_of_another(state: &State, id: ModelId, alias: &str) -> bool {
 pub fn delete_model(state: &State, id: ModelId, etag: Option<&str>) -> Result<Decision> {
     let model = find(state, id)?;
     if etag.is_some_and(|etag| etag != model.etag()) {
-        return Err(Error::new(
-            Reason::EtagMismatch,
-            format!("{} was edited since it was read; read it again", model.name()),
-        )
-        .with("etag", model.etag()));
+        return Err(etag_mismatch(model));
     }
     Ok(vec![Event::ModelForgotten { id }])
 }

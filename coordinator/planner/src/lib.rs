@@ -11,7 +11,9 @@ mod event;
 mod models;
 mod state;
 
-pub use catalog::{Observation, Observed, Sighting, delete_model, edit, identify_components, observe};
+pub use catalog::{
+    Observation, Observed, Sighting, delete_model, edit, etag_mismatch, identify_components, observe,
+};
 pub use decide::{
     Decision, Limits, Moment, Submission, Submitted, begin_drain, cancel, clear, deadline_exceeded, delete,
     expire, finish, is_known, raise, record, recover, schedule, submit,

@@ -122,7 +122,7 @@ impl History {
     fn new(limits: Limits) -> Self {
         let position = Position { epoch: Epoch(1), revision: Revision(0) };
         Self {
-            state: State::restore(position, machine(Vec::new()), [], []),
+            state: State::restore(position, machine(Vec::new()), [], [], []),
             model: Model::new(limits),
             now: Moment { wall: WallTime(0), service: ServiceTime(0) },
             ids: vec![OperationId(Uuid::nil())],
@@ -382,7 +382,7 @@ impl History {
         let measurements = self.state.machine().measurements.clone();
         let Position { epoch, revision } = self.state.position();
         let position = Position { epoch: epoch.next(), revision };
-        self.state = State::restore(position, machine(measurements), operations, requests);
+        self.state = State::restore(position, machine(measurements), operations, requests, []);
         self.model.restart();
         self.model.agree(&self.state);
         let events = self.decide(|state| recover(state, self.now));

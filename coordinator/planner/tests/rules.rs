@@ -23,7 +23,7 @@ fn empty(requests: Vec<RequestRecord>) -> State {
         started_at: WallTime(0),
         measurements: Vec::new(),
     };
-    State::restore(Position { epoch: Epoch(1), revision: Revision(0) }, machine, [], requests)
+    State::restore(Position { epoch: Epoch(1), revision: Revision(0) }, machine, [], requests, [])
 }
 
 fn key(number: u64) -> RequestKey {

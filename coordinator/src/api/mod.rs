@@ -7,11 +7,14 @@ mod admin;
 mod answer;
 mod arrival;
 mod call;
+mod catalog;
 mod guard;
 mod malformed;
+mod model_details;
 mod open_call;
 mod operation_filter;
 mod operations;
+mod page;
 mod policy;
 mod state;
 mod submit;
@@ -24,12 +27,14 @@ use hoist_runtime::config::Entry;
 use hoist_runtime::{Clock, Shutdown, Tasks};
 use hoist_wire::server::longrunning::operations_server::OperationsServer;
 use hoist_wire::server::v1::admin_service_server::AdminServiceServer;
+use hoist_wire::server::v1::catalog_service_server::CatalogServiceServer;
 use hoist_wire::server::v1::state_service_server::StateServiceServer;
 use tokio::sync::watch;
 use tonic::service::{LayerExt, Routes};
 use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
 
+use crate::catalog::Catalog;
 use crate::control::Control;
 use crate::operations::{ProgressBoard, Waiters};
 use crate::watch::Watcher;
@@ -47,6 +52,7 @@ pub struct Parts {
     pub watcher: Watcher,
     pub board: ProgressBoard,
     pub waiters: Waiters,
+    pub catalog: Catalog,
     pub tasks: Tasks,
     pub clock: Clock,
     /// Monotonic time of the start.
@@ -85,6 +91,7 @@ impl Api {
             .named_layer(StateServiceServer::new(self.clone()));
         let routes = Routes::new(state)
             .add_service(AdminServiceServer::new(self.clone()))
+            .add_service(CatalogServiceServer::new(self.clone()))
             .add_service(OperationsServer::new(self.clone()))
             .add_service(health)
             .add_service(reflect().build_v1()?)

@@ -13,9 +13,7 @@ use tonic::{Request, Response, Status};
 use super::Api;
 use super::call::{Call, answer};
 use super::operation_filter::OperationFilter;
-
-const PAGE_DEFAULT: usize = 100;
-const PAGE_MOST: usize = 1_000;
+use super::page;
 
 /// The standard's messages carry no request id.
 const NO_ID: &str = "";
@@ -153,11 +151,7 @@ impl Api {
             return Err(Error::invalid_field("name", "must be `operations` or empty"));
         }
         let filter: OperationFilter = request.filter.parse()?;
-        let size = match usize::try_from(request.page_size) {
-            Ok(0) => PAGE_DEFAULT,
-            Ok(size) => size.min(PAGE_MOST),
-            Err(_) => return Err(Error::invalid_field("page_size", "must not be negative")),
-        };
+        let size = page::size(request.page_size)?;
         let before = page_start(&request.page_token)?;
         let view = self.control.view();
         let mut matching =

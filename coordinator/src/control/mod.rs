@@ -20,9 +20,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_domain::{
-    Condition, ConditionKind, ContentHash, Error, OperationId, Outcome, Principal, Reason, RequestKey, Result,
+    Condition, ConditionKind, ContentHash, Error, ModelId, ModelNotes, OperationId, Outcome, Principal,
+    Reason, RequestKey, Result,
 };
-use hoist_planner::{State, Submission};
+use hoist_planner::{Observation, Observed, State, Submission};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use encoded::{EncodedDelta, assemble, change_added, change_removed, resource};
@@ -67,6 +68,13 @@ pub enum Command {
         id: OperationId,
         outcome: Outcome,
     },
+    /// What a scan saw.
+    Observe {
+        observations: Vec<Observation>,
+        reply: oneshot::Sender<Result<Observed>>,
+    },
+    /// An edit of what people say about a model.
+    Edit(Box<Edit>),
     Raise(Condition),
     Clear(ConditionKind),
     /// Take no new work from here on.
@@ -77,6 +85,27 @@ pub enum Command {
     Tick,
     /// Commit what came with this, export, and end the thread.
     Stop,
+}
+
+/// A person's change of a model. Remembered under its request id: repeated, it is answered as it was the first time.
+#[derive(Debug)]
+pub struct Edit {
+    pub key: RequestKey,
+    pub content: ContentHash,
+    pub model: ModelId,
+    pub etag: Option<String>,
+    /// What the notes shall be, from what they are; unset: the model is deleted.
+    pub change: Option<NotesChange>,
+    pub reply: oneshot::Sender<Result<()>>,
+}
+
+/// A change of notes, judged against those that are there when its turn comes.
+pub struct NotesChange(pub Box<dyn FnOnce(&ModelNotes) -> Result<ModelNotes> + Send>);
+
+impl std::fmt::Debug for NotesChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NotesChange")
+    }
 }
 
 /// The handle to the owner: send commands, read the view, follow the history.
@@ -156,6 +185,31 @@ impl Control {
     pub async fn finish(&self, id: OperationId, outcome: Outcome) {
         // A closed queue means that the owner is gone; the next start resolves the operation.
         let _ = self.commands.send(Command::Finish { id, outcome }).await;
+    }
+
+    /// Tells the owner what a scan saw, from a thread that may block.
+    ///
+    /// # Errors
+    /// STORE_READONLY, DRAINING.
+    pub fn observe_blocking(&self, observations: Vec<Observation>) -> Result<Observed> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.blocking_send(Command::Observe { observations, reply }).map_err(|_| gone())?;
+        answer.blocking_recv().map_err(|_| gone())?
+    }
+
+    /// Edits or deletes a model.
+    ///
+    /// # Errors
+    /// As the planner refuses, or STORE_READONLY, OVERLOADED, DRAINING.
+    pub async fn edit(
+        &self,
+        key: RequestKey,
+        content: ContentHash,
+        model: ModelId,
+        etag: Option<String>,
+        change: Option<NotesChange>,
+    ) -> Result<()> {
+        self.ask(|reply| Command::Edit(Box::new(Edit { key, content, model, etag, change, reply }))).await?
     }
 
     pub async fn raise(&self, condition: Condition) {

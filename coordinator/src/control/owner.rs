@@ -10,14 +10,14 @@ use std::time::Duration;
 use hoist_domain::{
     Condition, ConditionKind, Error, Operation, OperationId, Reason, Result, Revision, ServiceTime, Severity,
 };
-use hoist_planner::{Decision, Delta, Event, Limits, Moment, State, Submitted};
+use hoist_planner::{Decision, Delta, Event, Limits, Moment, Observed, State, Submitted};
 use hoist_runtime::Clock;
 use hoist_store::{Batch, Store, Write};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info};
 
 use super::storage::{Readonly, Storage};
-use super::{Command, Control, EncodedDelta, History, HistoryLimits, View, channel, rows};
+use super::{Command, Control, Edit, EncodedDelta, History, HistoryLimits, NotesChange, View, channel, rows};
 
 /// Commands that share a commit. More adds latency to the first without a gain: at this size the fsync no longer
 /// dominates.
@@ -95,6 +95,7 @@ enum Answer {
     Operation(oneshot::Sender<Result<OperationId>>, Result<OperationId>),
     Fresh(oneshot::Sender<Result<bool>>, Result<bool>),
     Unit(oneshot::Sender<Result<()>>, Result<()>),
+    Observed(oneshot::Sender<Result<Observed>>, Result<Observed>),
     Drained(oneshot::Sender<()>),
     Nobody,
 }
@@ -106,6 +107,7 @@ impl Answer {
             Self::Operation(reply, answer) => drop(reply.send(answer)),
             Self::Fresh(reply, answer) => drop(reply.send(answer)),
             Self::Unit(reply, answer) => drop(reply.send(answer)),
+            Self::Observed(reply, answer) => drop(reply.send(answer)),
             Self::Drained(reply) => drop(reply.send(())),
             Self::Nobody => {}
         }
@@ -117,6 +119,7 @@ impl Answer {
             Self::Operation(reply, _) => Self::Operation(reply, Err(error)),
             Self::Fresh(reply, _) => Self::Fresh(reply, Err(error)),
             Self::Unit(reply, _) => Self::Unit(reply, Err(error)),
+            Self::Observed(reply, _) => Self::Observed(reply, Err(error)),
             other => other,
         }
     }
@@ -471,6 +474,32 @@ fn decide(state: &State, command: Command, now: Moment, limits: &Limits) -> Deci
         Command::Finish { id, outcome } => {
             let events = hoist_planner::finish(state, id, outcome.clone(), now);
             (Answer::Nobody, events, Some((id, outcome)))
+        }
+        Command::Observe { observations, reply } => {
+            let (events, observed) = hoist_planner::observe(state, &observations, now.wall);
+            (Answer::Observed(reply, Ok(observed)), events, None)
+        }
+        Command::Edit(edit) => {
+            let Edit { key, content, model, etag, change, reply } = *edit;
+            let decided =
+                hoist_planner::record(state, &key, content, now, limits).and_then(|mut recorded| {
+                    if recorded.is_empty() {
+                        return Ok(recorded);
+                    }
+                    let etag = etag.as_deref();
+                    let events = match change {
+                        None => hoist_planner::delete_model(state, model, etag)?,
+                        Some(NotesChange(change)) => {
+                            let notes =
+                                state.models().get(model).and_then(|model| model.notes.as_deref().cloned());
+                            hoist_planner::edit(state, model, etag, change(&notes.unwrap_or_default())?)?
+                        }
+                    };
+                    recorded.extend(events);
+                    Ok(recorded)
+                });
+            let (events, answer) = split(decided);
+            (Answer::Unit(reply, answer), events, None)
         }
         Command::Raise(condition) => (Answer::Nobody, hoist_planner::raise(state, condition), None),
         Command::Clear(kind) => (Answer::Nobody, hoist_planner::clear(state, kind), None),

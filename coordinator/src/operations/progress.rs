@@ -22,6 +22,8 @@ const STALLED_AFTER: Duration = Duration::from_secs(2);
 pub struct ProgressCell {
     done: AtomicU64,
     total: AtomicU64,
+    done_items: AtomicU64,
+    total_items: AtomicU64,
     course: Mutex<Course>,
 }
 
@@ -42,6 +44,17 @@ impl ProgressCell {
 
     pub fn set_total(&self, bytes: u64) {
         self.total.store(bytes, Ordering::Relaxed);
+    }
+
+    /// For work that is told how far it is, rather than counting itself.
+    pub fn set_done(&self, bytes: u64) {
+        self.done.store(bytes, Ordering::Relaxed);
+    }
+
+    /// For work that counts things.
+    pub fn set_items(&self, done: u64, total: u64) {
+        self.done_items.store(done, Ordering::Relaxed);
+        self.total_items.store(total, Ordering::Relaxed);
     }
 
     pub fn set_phase(&self, phase: &'static str) {
@@ -76,6 +89,8 @@ impl ProgressCell {
             phase: course.phase.to_owned(),
             done: Bytes(done),
             total: Bytes(total),
+            done_items: self.done_items.load(Ordering::Relaxed),
+            total_items: self.total_items.load(Ordering::Relaxed),
             bytes_per_second: rate.map(|(per_second, _)| per_second),
             remaining,
             stalled: (!course.samples.is_empty() && silent >= STALLED_AFTER).then_some(silent),

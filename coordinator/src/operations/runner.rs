@@ -1,6 +1,7 @@
 //! Runs what the owner started; sends exactly one report for each.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tracing::info;
 
 use super::probe::{self, Stopped};
 use super::{ProgressBoard, ProgressCell, Waiters};
+use crate::catalog::Catalog;
 use crate::control::{Control, Effect};
 
 /// How often progress is sampled for its rate.
@@ -37,6 +39,7 @@ pub struct Runner {
     /// Held by each running operation: a shutdown waits for it, for a while.
     pub gate: Gate,
     pub directories: Directories,
+    pub catalog: Catalog,
     running: Arc<DashMap<OperationId, Arc<Stop>>>,
 }
 
@@ -64,7 +67,14 @@ impl Stop {
 
 impl Runner {
     #[must_use]
-    pub fn new(control: Control, tasks: Tasks, clock: Clock, gate: Gate, directories: Directories) -> Self {
+    pub fn new(
+        control: Control,
+        tasks: Tasks,
+        clock: Clock,
+        gate: Gate,
+        directories: Directories,
+        catalog: Catalog,
+    ) -> Self {
         Self {
             control,
             board: ProgressBoard::default(),
@@ -73,6 +83,7 @@ impl Runner {
             clock,
             gate,
             directories,
+            catalog,
             running: Arc::default(),
         }
     }
@@ -131,11 +142,7 @@ impl Runner {
         cell: Arc<ProgressCell>,
         remaining: Duration,
     ) -> Outcome {
-        let Work::ProbeMachine(spec) = operation.work.clone();
-        let machine = probe::Machine { directories: self.directories.clone(), clock: self.clock.clone() };
-        let (counted, token) = (Arc::clone(&cell), stop.token.clone());
-        let work =
-            self.tasks.run_blocking("probe machine", move || probe::run(&spec, &machine, &counted, &token));
+        let work = self.work(operation, stop, &cell);
         tokio::pin!(work);
         let deadline = tokio::time::sleep(remaining);
         tokio::pin!(deadline);
@@ -148,14 +155,48 @@ impl Runner {
             }
         };
         match finished {
-            Ok(Ok(measurements)) => Outcome::Output(OperationOutput::ProbeMachine(measurements)),
-            Ok(Err(Stopped)) => stopped(operation, stop.why.get().copied().unwrap_or(Why::Asked)),
-            Err(panicked) => Outcome::Failed(Error::new(
-                Reason::Internal,
-                format!(
-                    "the operation ended by a defect of Hoist ({panicked}); report it with the server's log"
-                ),
-            )),
+            Done::Output(output) => Outcome::Output(output),
+            Done::Failed(error) => Outcome::Failed(error),
+            Done::Stopped => stopped(operation, stop.why.get().copied().unwrap_or(Why::Asked)),
+        }
+    }
+
+    /// The work itself. It looks at the token now and then, and ends soon after that is cancelled.
+    async fn work(&self, operation: &Operation, stop: &Stop, cell: &Arc<ProgressCell>) -> Done {
+        let (counted, token) = (Arc::clone(cell), stop.token.clone());
+        match operation.work.clone() {
+            Work::ProbeMachine(spec) => {
+                let machine =
+                    probe::Machine { directories: self.directories.clone(), clock: self.clock.clone() };
+                let run = move || probe::run(&spec, &machine, &counted, &token);
+                match self.tasks.run_blocking("probe machine", run).await {
+                    Ok(Ok(measurements)) => Done::Output(OperationOutput::ProbeMachine(measurements)),
+                    Ok(Err(Stopped)) => Done::Stopped,
+                    Err(panicked) => Done::Failed(Error::new(
+                        Reason::Internal,
+                        format!(
+                            "the operation ended by a defect of Hoist ({panicked}); report it with the server's log"
+                        ),
+                    )),
+                }
+            }
+            Work::ScanModels(spec) => {
+                let flag = Arc::new(AtomicBool::new(false));
+                let look = self.catalog.look(&spec, &counted, &flag);
+                tokio::pin!(look);
+                let looked = tokio::select! {
+                    looked = &mut look => looked,
+                    () = token.cancelled() => {
+                        flag.store(true, Ordering::Relaxed);
+                        look.await
+                    }
+                };
+                match looked {
+                    _ if token.is_cancelled() => Done::Stopped,
+                    Ok(report) => Done::Output(OperationOutput::ScanModels(report)),
+                    Err(error) => Done::Failed(error),
+                }
+            }
         }
     }
 }
@@ -167,6 +208,14 @@ const fn end_of(outcome: &Outcome) -> &'static str {
         Outcome::Failed(_) => "failed",
         Outcome::Cancelled(_) => "cancelled",
     }
+}
+
+/// How work came to its end.
+enum Done {
+    Output(OperationOutput),
+    Failed(Error),
+    /// It was told to stop, and why is known elsewhere.
+    Stopped,
 }
 
 fn stopped(operation: &Operation, why: Why) -> Outcome {

@@ -43,6 +43,7 @@ pub(super) fn fill(state_dir: &Path, operations: u32) -> Result<()> {
         machine(),
         (0..operations).map(|number| (revision, operation(number))),
         (0..operations).map(request),
+        [],
     );
     let writes = durable_rows(&state).map(Write::Put).collect();
     store.commit(&Batch { revision, service_time: AGE, writes })?;

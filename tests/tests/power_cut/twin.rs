@@ -110,7 +110,7 @@ impl Candidate {
         // Revisions that held nothing durable are not on the disk.
         let position = Position { revision: self.head.revision, ..self.state.position() };
         let machine = Machine { measurements, ..machine(&world.clock) };
-        let state = State::restore(position, machine, operations.into_values(), requests.into_values());
+        let state = State::restore(position, machine, operations.into_values(), requests.into_values(), []);
         Ok(Twin::start(world, state, self.head)?.candidate())
     }
 }

@@ -515,6 +515,7 @@ pub(crate) fn fingerprint(state: &State) -> String {
             Resource::Machine(machine) => format!("{} {machine:?}", record.position),
             Resource::Operation(operation) => format!("{} {operation:?}", record.position),
             Resource::Condition(condition) => format!("{} {condition:?}", record.position),
+            Resource::Model(model) => format!("{} {model:?}", record.position),
         })
         .collect();
     let requests: Vec<_> = state.requests().collect();

@@ -1,0 +1,539 @@
+//! Filters over models, in the manner of AIP-160: `type = lora AND base = sdxl AND size_bytes < 2e9 AND tags:portrait`.
+//!
+//! Comparisons with `= != < <= > >= :`, joined by AND, OR (which binds closer) and NOT or `-`, grouped by parentheses.
+//! A word without a field is looked for in names, tags, title, description and path. Text compares without regard to
+//! case; `*` at an end of a value stands for anything. Bounded in length and depth; parsed once, judged often.
+
+use hoist_domain::{Error, Model, ModelState, Result, excerpt};
+
+const MAX_BYTES: usize = 4_096;
+const MAX_DEPTH: usize = 32;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Filter(Option<Node>);
+
+#[derive(Clone, Debug)]
+enum Node {
+    All(Vec<Node>),
+    Any(Vec<Node>),
+    Not(Box<Node>),
+    Word(String),
+    Compare { field: Field, operator: Operator, value: Value },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operator {
+    Equal,
+    NotEqual,
+    Less,
+    LessEqual,
+    Greater,
+    GreaterEqual,
+    Has,
+}
+
+#[derive(Clone, Debug)]
+struct Value {
+    /// Lower case.
+    text: String,
+    /// `*` before, `*` after.
+    open: (bool, bool),
+    number: Option<f64>,
+}
+
+macro_rules! fields {
+    ($($variant:ident = $name:literal,)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        enum Field { $($variant,)* }
+
+        impl Field {
+            const NAMES: &'static [&'static str] = &[$($name,)*];
+
+            fn of(name: &str) -> Option<Self> {
+                match name { $($name => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+fields! {
+    Name = "name",
+    DisplayName = "display_name",
+    Path = "path",
+    State = "state",
+    Format = "format",
+    Type = "type",
+    Base = "base",
+    Variant = "variant",
+    Candidates = "candidates",
+    Confidence = "confidence",
+    Prediction = "prediction_type",
+    Resolution = "resolution",
+    Title = "title",
+    Tensors = "tensor_count",
+    Parameters = "parameter_count",
+    Size = "size_bytes",
+    Dtypes = "dtypes",
+    Components = "components",
+    Verdict = "verdict",
+    VerdictKind = "verdict_kind",
+    Tags = "tags",
+    Aliases = "aliases",
+    Description = "description",
+    Licence = "licence",
+    Source = "source",
+    Notes = "notes",
+    Digest = "digest",
+}
+
+/// What a field of a model holds.
+enum Held<'a> {
+    Number(f64),
+    Text(std::borrow::Cow<'a, str>),
+    Texts(Vec<std::borrow::Cow<'a, str>>),
+}
+
+impl Filter {
+    /// # Errors
+    /// FIELD_INVALID, with what was expected and where.
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        if text.len() > MAX_BYTES {
+            return Err(Error::invalid_field(
+                "filter",
+                format!("has {} bytes, at most {MAX_BYTES}", text.len()),
+            ));
+        }
+        let mut parser = Parser { tokens: tokens(text)?, at: 0 };
+        if parser.tokens.is_empty() {
+            return Ok(Self(None));
+        }
+        let node = parser.all(0)?;
+        match parser.peek() {
+            None => Ok(Self(Some(node))),
+            Some(token) => Err(wrong(&format!("`{}` is one too many", excerpt(token.text())))),
+        }
+    }
+
+    pub(super) fn passes(&self, model: &Model) -> bool {
+        self.0.as_ref().is_none_or(|node| node.passes(model))
+    }
+}
+
+fn wrong(what: &str) -> Error {
+    Error::invalid_field(
+        "filter",
+        format!("{what}; for instance: type = lora AND size_bytes < 2e9 AND tags:portrait"),
+    )
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Token {
+    Open,
+    Close,
+    Minus,
+    Operator(Operator),
+    Word(String),
+    Quoted(String),
+}
+
+impl Token {
+    fn text(&self) -> &str {
+        match self {
+            Self::Open => "(",
+            Self::Close => ")",
+            Self::Minus => "-",
+            Self::Operator(_) => "an operator",
+            Self::Word(text) | Self::Quoted(text) => text,
+        }
+    }
+}
+
+fn tokens(text: &str) -> Result<Vec<Token>> {
+    let mut tokens = Vec::new();
+    let mut chars = text.chars().peekable();
+    while let Some(&c) = chars.peek() {
+        let operator = match c {
+            c if c.is_whitespace() => {
+                chars.next();
+                continue;
+            }
+            '(' => Token::Open,
+            ')' => Token::Close,
+            ':' => Token::Operator(Operator::Has),
+            '=' => Token::Operator(Operator::Equal),
+            '!' | '<' | '>' => {
+                chars.next();
+                let with_equal = chars.next_if_eq(&'=').is_some();
+                tokens.push(Token::Operator(match (c, with_equal) {
+                    ('!', true) => Operator::NotEqual,
+                    ('<', false) => Operator::Less,
+                    ('<', true) => Operator::LessEqual,
+                    ('>', false) => Operator::Greater,
+                    ('>', true) => Operator::GreaterEqual,
+                    _ => return Err(wrong("`!` stands only before `=`; use NOT")),
+                }));
+                continue;
+            }
+            '"' | '\'' => {
+                chars.next();
+                tokens.push(Token::Quoted(quoted(&mut chars, c)?));
+                continue;
+            }
+            '-' if !matches!(tokens.last(), Some(Token::Operator(_))) => Token::Minus,
+            _ => {
+                let mut word = String::new();
+                while let Some(c) = chars.next_if(|c| !c.is_whitespace() && !"():=!<>\"'".contains(*c)) {
+                    word.push(c);
+                }
+                tokens.push(Token::Word(word));
+                continue;
+            }
+        };
+        chars.next();
+        // `==` is what programmers write.
+        if operator == Token::Operator(Operator::Equal) {
+            chars.next_if_eq(&'=');
+        }
+        tokens.push(operator);
+    }
+    Ok(tokens)
+}
+
+fn quoted(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, quote: char) -> Result<String> {
+    let mut text = String::new();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => text.push(chars.next().ok_or_else(|| wrong("a backslash at the end"))?),
+            c if c == quote => return Ok(text),
+            c => text.push(c),
+        }
+    }
+    Err(wrong("a quotation mark is not closed"))
+}
+
+struct Parser {
+    tokens: Vec<Token>,
+    at: usize,
+}
+
+impl Parser {
+    fn peek(&self) -> Option<&Token> {
+        self.tokens.get(self.at)
+    }
+
+    fn take(&mut self) -> Option<Token> {
+        let token = self.tokens.get(self.at).cloned();
+        self.at += 1;
+        token
+    }
+
+    fn take_word(&mut self, word: &str) -> bool {
+        let is = matches!(self.peek(), Some(Token::Word(found)) if found == word);
+        self.at += usize::from(is);
+        is
+    }
+
+    /// Factors joined by AND, or by nothing.
+    fn all(&mut self, depth: usize) -> Result<Node> {
+        if depth > MAX_DEPTH {
+            return Err(wrong(&format!("more than {MAX_DEPTH} parentheses in each other")));
+        }
+        let mut nodes = vec![self.any(depth)?];
+        while !matches!(self.peek(), None | Some(Token::Close)) {
+            self.take_word("AND");
+            nodes.push(self.any(depth)?);
+        }
+        Ok(if nodes.len() == 1 { nodes.remove(0) } else { Node::All(nodes) })
+    }
+
+    /// Terms joined by OR, which binds closer than AND: so says AIP-160.
+    fn any(&mut self, depth: usize) -> Result<Node> {
+        let mut nodes = vec![self.term(depth)?];
+        while self.take_word("OR") {
+            nodes.push(self.term(depth)?);
+        }
+        Ok(if nodes.len() == 1 { nodes.remove(0) } else { Node::Any(nodes) })
+    }
+
+    fn term(&mut self, depth: usize) -> Result<Node> {
+        if self.take_word("NOT") || self.peek() == Some(&Token::Minus) && self.take().is_some() {
+            if depth > MAX_DEPTH {
+                return Err(wrong("too many negations"));
+            }
+            return Ok(Node::Not(Box::new(self.term(depth + 1)?)));
+        }
+        match self.take() {
+            Some(Token::Open) => {
+                let node = self.all(depth + 1)?;
+                match self.take() {
+                    Some(Token::Close) => Ok(node),
+                    _ => Err(wrong("a parenthesis is not closed")),
+                }
+            }
+            Some(Token::Quoted(text)) => Ok(Node::Word(text.to_lowercase())),
+            Some(Token::Word(word)) => {
+                if let Some(Token::Operator(operator)) = self.peek().cloned() {
+                    self.at += 1;
+                    return self.comparison(&word, operator);
+                }
+                Ok(Node::Word(word.to_lowercase()))
+            }
+            Some(token) => Err(wrong(&format!("`{}` where a field or a word should be", token.text()))),
+            None => Err(wrong("it ends where a field or a word should be")),
+        }
+    }
+
+    fn comparison(&mut self, name: &str, operator: Operator) -> Result<Node> {
+        let field = Field::of(name).ok_or_else(|| {
+            wrong(&format!("`{}` is not a field; use one of {}", excerpt(name), Field::NAMES.join(", ")))
+        })?;
+        let (text, is_open) = match self.take() {
+            Some(Token::Word(text)) => (text, true),
+            Some(Token::Quoted(text)) => (text, false),
+            _ => return Err(wrong(&format!("`{name}` is compared with nothing"))),
+        };
+        let number = number(&text);
+        let (rest, before) = match text.strip_prefix('*') {
+            Some(rest) if is_open => (rest, true),
+            _ => (text.as_str(), false),
+        };
+        let (rest, after) = match rest.strip_suffix('*') {
+            Some(rest) if is_open => (rest, true),
+            _ => (rest, false),
+        };
+        let value = Value { text: rest.to_lowercase(), open: (before, after), number };
+        if field.is_number() && value.number.is_none() {
+            return Err(wrong(&format!("`{name}` is compared with a number, not with `{}`", excerpt(&text))));
+        }
+        if !field.is_number() && !matches!(operator, Operator::Equal | Operator::NotEqual | Operator::Has) {
+            return Err(wrong(&format!("`{name}` is not a number: use =, != or :")));
+        }
+        Ok(Node::Compare { field, operator, value })
+    }
+}
+
+/// `2e9`, `1.5GiB`, `300MB`.
+fn number(text: &str) -> Option<f64> {
+    if let Ok(number) = text.parse::<f64>() {
+        return Some(number).filter(|number| number.is_finite());
+    }
+    text.parse::<hoist_domain::Bytes>().ok().map(|bytes| bytes.0 as f64)
+}
+
+impl Field {
+    const fn is_number(self) -> bool {
+        matches!(self, Self::Confidence | Self::Resolution | Self::Tensors | Self::Parameters | Self::Size)
+    }
+
+    fn of_model(self, model: &Model) -> Held<'_> {
+        use std::borrow::Cow;
+        let content = &model.content;
+        let text = |text: &str| Held::Text(Cow::Owned(text.to_owned()));
+        let borrowed = |text: &'_ str| Cow::Owned::<str>(text.to_owned());
+        let note = |pick: fn(&hoist_domain::ModelNotes) -> &str| {
+            Held::Text(model.notes.as_ref().map_or(Cow::Borrowed(""), |notes| Cow::Borrowed(pick(notes))))
+        };
+        match self {
+            Self::Name => Held::Text(Cow::Owned(hoist_domain::ResourceName::Model(model.id).to_string())),
+            Self::DisplayName => Held::Text(Cow::Borrowed(model.name())),
+            Self::Path => Held::Text(model.path.text()),
+            Self::State => text(match model.state {
+                ModelState::Available => "available",
+                ModelState::Missing => "missing",
+            }),
+            Self::Format => text(content.format.as_str()),
+            Self::Type => text(model.model_type().as_str()),
+            Self::Base => Held::Text(Cow::Borrowed(model.base().as_str())),
+            Self::Variant => Held::Text(Cow::Borrowed(&content.variant)),
+            Self::Candidates => {
+                Held::Texts(content.candidates.iter().map(|base| borrowed(base.as_str())).collect())
+            }
+            Self::Confidence => Held::Number(f64::from(content.confidence_percent) / 100.0),
+            Self::Prediction => Held::Text(Cow::Borrowed(&content.prediction)),
+            Self::Resolution => Held::Number(f64::from(content.resolution)),
+            Self::Title => Held::Text(Cow::Borrowed(&content.title)),
+            Self::Tensors => Held::Number(content.tensors as f64),
+            Self::Parameters => Held::Number(content.parameters as f64),
+            Self::Size => Held::Number(content.bytes.0 as f64),
+            Self::Dtypes => {
+                Held::Texts(content.dtypes.iter().map(|(dtype, _)| borrowed(dtype.as_str())).collect())
+            }
+            Self::Components => Held::Texts(
+                content
+                    .components
+                    .iter()
+                    .flat_map(|component| {
+                        [borrowed(&component.name), borrowed(component.component_type.as_str())]
+                    })
+                    .collect(),
+            ),
+            Self::Verdict => text(content.verdict.as_str()),
+            Self::VerdictKind => text(content.verdict_kind().map_or("none", |kind| kind.as_str())),
+            Self::Tags => Held::Texts(model.tags().iter().map(|tag| Cow::Borrowed(tag.as_str())).collect()),
+            Self::Aliases => Held::Texts(
+                model
+                    .notes
+                    .iter()
+                    .flat_map(|notes| notes.aliases.iter().map(|alias| Cow::Borrowed(alias.as_str())))
+                    .collect(),
+            ),
+            Self::Description => note(|notes| &notes.description),
+            Self::Licence => note(|notes| &notes.licence),
+            Self::Source => note(|notes| &notes.source),
+            Self::Notes => note(|notes| &notes.notes),
+            Self::Digest => Held::Texts(
+                content
+                    .components
+                    .iter()
+                    .filter_map(|c| c.digest)
+                    .map(|digest| Cow::Owned(digest.to_string()))
+                    .collect(),
+            ),
+        }
+    }
+}
+
+impl Node {
+    fn passes(&self, model: &Model) -> bool {
+        match self {
+            Self::All(nodes) => nodes.iter().all(|node| node.passes(model)),
+            Self::Any(nodes) => nodes.iter().any(|node| node.passes(model)),
+            Self::Not(node) => !node.passes(model),
+            Self::Word(word) => mentions(model, word),
+            Self::Compare { field, operator, value } => compare(&field.of_model(model), *operator, value),
+        }
+    }
+}
+
+fn compare(held: &Held<'_>, operator: Operator, value: &Value) -> bool {
+    match held {
+        Held::Number(number) => {
+            let Some(wanted) = value.number else { return false };
+            match operator {
+                Operator::Equal | Operator::Has => (number - wanted).abs() < f64::EPSILON,
+                Operator::NotEqual => (number - wanted).abs() >= f64::EPSILON,
+                Operator::Less => *number < wanted,
+                Operator::LessEqual => *number <= wanted,
+                Operator::Greater => *number > wanted,
+                Operator::GreaterEqual => *number >= wanted,
+            }
+        }
+        Held::Text(text) => match operator {
+            Operator::NotEqual => !value.is(text),
+            // `:` on text is "contains"; `:*` is "is set".
+            Operator::Has if value.text.is_empty() => !text.is_empty(),
+            Operator::Has => contains(text, &value.text),
+            _ => value.is(text),
+        },
+        Held::Texts(texts) => {
+            let any = texts.iter().any(|text| value.is(text));
+            match operator {
+                Operator::NotEqual => !any,
+                Operator::Has if value.text.is_empty() && value.open.0 => !texts.is_empty(),
+                _ => any,
+            }
+        }
+    }
+}
+
+impl Value {
+    fn is(&self, text: &str) -> bool {
+        match self.open {
+            (false, false) => {
+                text.len() == self.text.len() && text.eq_ignore_ascii_case(&self.text)
+                    || text.to_lowercase() == self.text
+            }
+            (true, false) => text.to_lowercase().ends_with(&self.text),
+            (false, true) => text.to_lowercase().starts_with(&self.text),
+            (true, true) => contains(text, &self.text),
+        }
+    }
+}
+
+fn contains(text: &str, lower: &str) -> bool {
+    text.to_lowercase().contains(lower)
+}
+
+/// The words of a free text, in lower case; quoted ones stay together.
+pub(super) fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().take(64).map(str::to_lowercase).collect()
+}
+
+/// Whether a word, in lower case, occurs where people would look for it.
+pub(super) fn mentions(model: &Model, word: &str) -> bool {
+    let notes = model.notes.as_ref();
+    contains(model.name(), word)
+        || contains(&model.path.text(), word)
+        || contains(&model.content.title, word)
+        || model.tags().iter().any(|tag| contains(tag, word))
+        || notes.is_some_and(|notes| {
+            contains(&notes.description, word) || notes.aliases.iter().any(|alias| contains(alias, word))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::test_models::model;
+
+    fn passing(filter: &str) -> Vec<String> {
+        let filter = Filter::parse(filter).unwrap_or_else(|error| panic!("{filter}: {error}"));
+        let models = [
+            model("/m/loras/Portrait.safetensors", "lora", "sdxl", 100, &["portrait", "face"]),
+            model("/m/loras/style v2.safetensors", "lora", "flux.1", 2_000_000_000, &[]),
+            model("/m/base.safetensors", "checkpoint", "sdxl", 6_900_000_000, &["base"]),
+        ];
+        models.iter().filter(|model| filter.passes(model)).map(|model| model.name().to_owned()).collect()
+    }
+
+    #[test]
+    fn comparisons_select_what_they_say() {
+        for (filter, expected) in [
+            ("", vec!["Portrait", "style v2", "base"]),
+            ("type = lora", vec!["Portrait", "style v2"]),
+            ("type = LORA AND base = SDXL", vec!["Portrait"]),
+            ("type = lora base != sdxl", vec!["style v2"]),
+            ("size_bytes < 2e9", vec!["Portrait"]),
+            ("size_bytes <= 2GB", vec!["Portrait", "style v2"]),
+            ("tags:\"portrait\"", vec!["Portrait"]),
+            ("tags:por*", vec!["Portrait"]),
+            ("tags:*", vec!["Portrait", "base"]),
+            ("NOT tags:*", vec!["style v2"]),
+            ("-type=lora", vec!["base"]),
+            ("display_name = \"style v2\"", vec!["style v2"]),
+            ("display_name:STYLE", vec!["style v2"]),
+            ("path:/loras/ AND (base = flux.1 OR tags:face)", vec!["Portrait", "style v2"]),
+            ("type=checkpoint OR tags:face base=sdxl", vec!["Portrait", "base"]),
+            ("portrait", vec!["Portrait"]),
+            ("\"style v2\"", vec!["style v2"]),
+            ("base = sd*", vec!["Portrait", "base"]),
+            ("verdict = ok", vec!["Portrait", "style v2", "base"]),
+        ] {
+            assert_eq!(passing(filter), expected, "{filter}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (filter, says) in [
+            ("colour = red", "not a field"),
+            ("type =", "compared with nothing"),
+            ("type > lora", "not a number"),
+            ("size_bytes < big", "compared with a number"),
+            ("(type = lora", "not closed"),
+            ("type = lora)", "one too many"),
+            ("\"open", "not closed"),
+            ("type ! lora", "only before"),
+            ("AND", ""),
+            ("= lora", "where a field"),
+        ] {
+            match Filter::parse(filter) {
+                Ok(_) => assert_eq!(says, "", "{filter}"),
+                Err(error) => assert!(error.message().contains(says), "{filter}: {error}"),
+            }
+        }
+        assert!(Filter::parse(&"(".repeat(4_000)).is_err());
+        assert!(Filter::parse(&"NOT ".repeat(1_000)).is_err());
+        assert!(Filter::parse(&"x".repeat(5_000)).is_err());
+    }
+}

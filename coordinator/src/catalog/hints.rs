@@ -1,0 +1,138 @@
+//! When to look: at the start, when the kernel says that something changed, and every now and then because it may not.
+//!
+//! What the kernel tells is a hint and nothing more: it loses events when its queue is full, tells nothing of network
+//! file systems, and runs out of watches. Each hint leads to a look at the roots; the interval catches the rest.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hoist_domain::{Condition, ConditionKind, ScanSpec, Severity};
+use hoist_runtime::{Clock, Shutdown};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+use tracing::debug;
+
+use super::{Catalog, look_quietly};
+
+/// From a hint to the look: what comes in a burst is looked at once.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// A tree in which something is always being written is looked at this many times less long than it is not.
+const REST_FACTOR: u32 = 5;
+
+/// Keeps the catalog true until the server drains.
+///
+/// # Errors
+/// Never: what fails is a condition, and looked at again.
+pub async fn run(catalog: Catalog, clock: Clock, draining: Shutdown) -> Result<(), Infallible> {
+    let stop = Arc::new(AtomicBool::new(false));
+    tokio::select! {
+        () = draining.triggered() => {}
+        () = follow(&catalog, &clock, &stop) => {}
+    }
+    // A look that is under way ends soon, with what it has.
+    stop.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+async fn follow(catalog: &Catalog, clock: &Clock, stop: &Arc<AtomicBool>) {
+    let hinted = Arc::new(Notify::new());
+    let mut watching: Option<RecommendedWatcher> = None;
+    let mut why = "start";
+    loop {
+        // Watched first: what changes while it is looked at is looked at again.
+        if catalog.settings().follow && watching.is_none() {
+            watching = watch(catalog, &hinted, clock).await;
+        }
+        let began = clock.monotonic();
+        look_quietly(catalog, &ScanSpec::default(), stop, why).await;
+        let took = clock.monotonic().saturating_sub(began);
+        tokio::time::sleep(SETTLE + took * REST_FACTOR).await;
+        tokio::select! {
+            () = hinted.notified() => {
+                // The rest of a burst.
+                tokio::time::sleep(SETTLE).await;
+                why = "change";
+            }
+            () = tokio::time::sleep(catalog.settings().rescan_interval) => {
+                why = "interval";
+                // Roots may have come, and folders that could not be watched may be watched now.
+                if catalog.roots().iter().any(|root| root.watched != root.available) {
+                    watching = None;
+                }
+            }
+        }
+    }
+}
+
+/// Asks the kernel to tell of changes below the roots; none if it cannot tell of any.
+async fn watch(catalog: &Catalog, hinted: &Arc<Notify>, clock: &Clock) -> Option<RecommendedWatcher> {
+    let signal = Arc::clone(hinted);
+    let roots = catalog.settings().roots.clone();
+    // Setting watches walks the trees: not on a thread that others need.
+    let set = catalog.0.tasks.run_blocking("watch roots", move || watch_all(&roots, signal)).await;
+    let (watcher, told) = match set {
+        Ok(Ok(set)) => set,
+        Ok(Err(error)) => {
+            polled(catalog, clock, vec![error.to_string()]).await;
+            return None;
+        }
+        Err(panicked) => {
+            polled(catalog, clock, vec![panicked.to_string()]).await;
+            return None;
+        }
+    };
+    let mut problems = Vec::new();
+    for (path, result) in told {
+        catalog.set_roots(|root| {
+            if root.path == path {
+                root.watched = result.is_ok();
+            }
+        });
+        if let Err(error) = result {
+            debug!(root = %path.display(), %error, "the kernel does not tell of changes below this root");
+            // A root that is not there is another condition.
+            if path.exists() {
+                problems.push(format!("{}: {error}", path.display()));
+            }
+        }
+    }
+    if problems.is_empty() {
+        catalog.0.control.clear(ConditionKind::RootsPolled).await;
+    } else {
+        polled(catalog, clock, problems).await;
+    }
+    Some(watcher)
+}
+
+type Told = Vec<(PathBuf, notify::Result<()>)>;
+
+fn watch_all(roots: &[PathBuf], hinted: Arc<Notify>) -> notify::Result<(RecommendedWatcher, Told)> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
+        // Reading a model is no change of it.
+        Ok(event) if matches!(event.kind, EventKind::Access(_)) => {}
+        Ok(_) | Err(_) => hinted.notify_one(),
+    })?;
+    let told =
+        roots.iter().map(|root| (root.clone(), watcher.watch(root, RecursiveMode::Recursive))).collect();
+    Ok((watcher, told))
+}
+
+async fn polled(catalog: &Catalog, clock: &Clock, details: Vec<String>) {
+    let interval = catalog.settings().rescan_interval.as_secs();
+    let condition = Condition {
+        kind: ConditionKind::RootsPolled,
+        severity: Severity::Warning,
+        message: format!(
+            "the kernel does not tell of changes below some roots: they are looked at every {interval} s"
+        ),
+        advice: "raise fs.inotify.max_user_watches, or set catalog.rescan_interval to what you can wait for"
+            .to_owned(),
+        since: clock.wall(),
+        details,
+    };
+    catalog.0.control.raise(condition).await;
+}

@@ -1,0 +1,57 @@
+//! The published state as a scan sees it, and a known model as the unit it was found as.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use hoist_catalog::{Known, KnownModel, Unit, UnitFile, UnitKind};
+use hoist_domain::{Model, ModelFormat, ModelId, ModelPath, ModelState};
+
+/// The state as of one moment: a scan compares against that and lets the owner sort out what has happened since.
+pub(super) struct View(pub(super) Arc<crate::control::View>);
+
+fn known(model: &Arc<Model>) -> KnownModel {
+    KnownModel {
+        id: model.id,
+        path: model.path.clone(),
+        is_available: model.state == ModelState::Available,
+        content: Arc::clone(&model.content),
+    }
+}
+
+impl Known for View {
+    fn at(&self, path: &ModelPath) -> Option<KnownModel> {
+        self.0.state.models().at(path).map(known)
+    }
+
+    fn of_file(&self, device: u64, inode: u64) -> Vec<KnownModel> {
+        self.0.state.models().of_file(device, inode).map(known).collect()
+    }
+
+    fn below(&self, path: &ModelPath) -> Vec<(ModelId, ModelPath, bool)> {
+        let models = self.0.state.models().below(path);
+        models.map(|model| (model.id, model.path.clone(), model.state == ModelState::Available)).collect()
+    }
+}
+
+/// The unit that a model was found as.
+pub(super) fn unit_of(model: &Model) -> Unit {
+    let files = model.content.files.iter().map(|file| UnitFile {
+        path: file.path.as_path().to_owned(),
+        identity: file.identity,
+        is_weights: file.is_weights,
+    });
+    let files: Vec<UnitFile> = files.collect();
+    let is_file = matches!(files.as_slice(), [one] if one.path.as_os_str().is_empty());
+    let has = |name: &str| files.iter().any(|file| file.path == Path::new(name));
+    let kind = if is_file {
+        UnitKind::File
+    } else if model.content.format == ModelFormat::HfCache {
+        let snapshot = files.first().and_then(|file| file.path.iter().nth(1));
+        UnitKind::Hub { snapshot: snapshot.unwrap_or_default().to_string_lossy().into_owned() }
+    } else if has("model_index.json") {
+        UnitKind::Pipeline
+    } else {
+        UnitKind::Folder
+    };
+    Unit { path: model.path.as_path().to_owned(), kind, files, findings: Vec::new(), other_bytes: 0 }
+}
