@@ -84,6 +84,8 @@ mod tests {
                 "FIELD_INVALID",
                 "NAME_INVALID",
                 "REQUEST_ID_INVALID",
+                "NAME_AMBIGUOUS",
+                "PATH_OUTSIDE_ROOTS",
                 "PAGE_TOKEN_INVALID",
                 "REQUEST_MALFORMED"
             ]

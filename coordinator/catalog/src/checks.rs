@@ -12,8 +12,10 @@ use crate::names::WeightsName;
 use crate::reading::{PartReading, Reading};
 use crate::walk::{Unit, UnitKind};
 
+type IsRight = fn(&Value) -> bool;
+
 /// Fields of configurations that say what a model is, and what they must be.
-const FIELDS: [(&str, fn(&Value) -> bool); 9] = [
+const FIELDS: [(&str, IsRight); 9] = [
     ("_class_name", is_name_or_names),
     ("model_type", Value::is_string),
     ("architectures", Value::is_array),

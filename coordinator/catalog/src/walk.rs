@@ -185,7 +185,6 @@ impl<'a> Walk<'a> {
         let descriptor = self.roots.open_directory(path)?;
         if self.roots.links() == Links::Anywhere {
             let stat = rustix::fs::fstat(&descriptor)?;
-            #[expect(clippy::unnecessary_cast, reason = "the kernel's own types differ by platform")]
             if !self.visited.insert((stat.st_dev as u64, stat.st_ino as u64)) {
                 self.report.skip("seen already");
                 return Ok(Listing::default());

@@ -28,6 +28,9 @@ const REST_FACTOR: u32 = 5;
 /// # Errors
 /// Never: what fails is a condition, and looked at again.
 pub async fn run(catalog: Catalog, clock: Clock, draining: Shutdown) -> Result<(), Infallible> {
+    if catalog.settings().roots.is_empty() {
+        return Ok(());
+    }
     let stop = Arc::new(AtomicBool::new(false));
     tokio::select! {
         () = draining.triggered() => {}

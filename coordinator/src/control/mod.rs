@@ -99,8 +99,10 @@ pub struct Edit {
     pub reply: oneshot::Sender<Result<()>>,
 }
 
+type EditNotes = dyn FnOnce(&ModelNotes) -> Result<ModelNotes> + Send;
+
 /// A change of notes, judged against those that are there when its turn comes.
-pub struct NotesChange(pub Box<dyn FnOnce(&ModelNotes) -> Result<ModelNotes> + Send>);
+pub struct NotesChange(pub Box<EditNotes>);
 
 impl std::fmt::Debug for NotesChange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from . import model_pb2 as _model_pb2
 from . import operation_pb2 as _operation_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -18,6 +19,7 @@ class ResourceKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RESOURCE_KIND_MACHINE: _ClassVar[ResourceKind]
     RESOURCE_KIND_OPERATION: _ClassVar[ResourceKind]
     RESOURCE_KIND_CONDITION: _ClassVar[ResourceKind]
+    RESOURCE_KIND_MODEL: _ClassVar[ResourceKind]
 
 class MeasurementKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -29,6 +31,7 @@ RESOURCE_KIND_UNSPECIFIED: ResourceKind
 RESOURCE_KIND_MACHINE: ResourceKind
 RESOURCE_KIND_OPERATION: ResourceKind
 RESOURCE_KIND_CONDITION: ResourceKind
+RESOURCE_KIND_MODEL: ResourceKind
 MEASUREMENT_KIND_UNSPECIFIED: MeasurementKind
 MEASUREMENT_KIND_DISK_READ: MeasurementKind
 MEASUREMENT_KIND_TMPFS_WRITE: MeasurementKind
@@ -43,18 +46,20 @@ class Position(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class Resource(_message.Message):
-    __slots__ = ("name", "position", "machine", "operation", "condition")
+    __slots__ = ("name", "position", "machine", "operation", "condition", "model")
     NAME_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     MACHINE_FIELD_NUMBER: _ClassVar[int]
     OPERATION_FIELD_NUMBER: _ClassVar[int]
     CONDITION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     name: str
     position: Position
     machine: Machine
     operation: _operation_pb2.OperationMetadata
     condition: Condition
-    def __init__(self, name: _Optional[str] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., machine: _Optional[_Union[Machine, _Mapping]] = ..., operation: _Optional[_Union[_operation_pb2.OperationMetadata, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ...) -> None: ...
+    model: _model_pb2.Model
+    def __init__(self, name: _Optional[str] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., machine: _Optional[_Union[Machine, _Mapping]] = ..., operation: _Optional[_Union[_operation_pb2.OperationMetadata, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., model: _Optional[_Union[_model_pb2.Model, _Mapping]] = ...) -> None: ...
 
 class Machine(_message.Message):
     __slots__ = ("state", "version", "process_id", "start_time", "measurements")
