@@ -157,8 +157,13 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
     );
     let ticker = tick(control.clone(), watcher, listener.clone(), process.clone());
     process.tasks.spawn("ticker", OnError::Shutdown, ticker);
-    let following = crate::catalog::follow(catalog, process.clock.clone(), draining.clone());
+    let following = crate::catalog::follow(catalog.clone(), process.clock.clone(), draining.clone());
     process.tasks.spawn("catalog", OnError::Shutdown, following);
+    process.tasks.spawn(
+        "digests",
+        OnError::Shutdown,
+        crate::catalog::keep_digests(catalog, draining.clone()),
+    );
     let at = Ready { socket: bound.socket.path.clone(), listen: bound.listen };
     process.tasks.spawn(
         "accept unix",

@@ -284,6 +284,11 @@ fn catalog(
             "how often the roots are looked at even if nothing tells of a change",
         ),
         follow: r.read("catalog.follow", true, "ask the kernel to tell of changes below the roots"),
+        digest: r.read(
+            "catalog.digest",
+            true,
+            "read all models once, at low priority, to know which parts are equal",
+        ),
     };
     r.check(
         "catalog.rescan_interval",

@@ -5,9 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-const PROTOS: [&str; 7] = [
+const PROTOS: [&str; 8] = [
     "hoist/api/v1/model.proto",
     "hoist/api/v1/catalog_service.proto",
+    "hoist/api/v1/integrity_service.proto",
     "hoist/api/v1/resources.proto",
     "hoist/api/v1/operation.proto",
     "hoist/api/v1/state_service.proto",

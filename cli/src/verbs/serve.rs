@@ -6,7 +6,7 @@ use std::time::Duration;
 use hoist_coordinator::listener::BindError;
 use hoist_coordinator::{Loaded, Process, Ready, ServeError, Settings};
 use hoist_runtime::config::{
-    ConfigErrors, FlagValue, Sources, current_uid, default_dirs, process_environment,
+    ConfigErrors, FlagValue, Sources, current_uid, default_dirs, list_text, process_environment,
 };
 use hoist_runtime::{Clock, Shutdown, Tasks, stop_signal, telemetry};
 
@@ -149,7 +149,10 @@ fn config_file(args: &ServeArgs) -> Option<PathBuf> {
 
 fn flags(args: &ServeArgs) -> Vec<FlagValue> {
     let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let models: Vec<String> = args.models.iter().map(|path| path.display().to_string()).collect();
+    let models = (!models.is_empty()).then(|| list_text(models.iter().map(String::as_str)));
     [
+        ("models", "--models", models),
         ("state_dir", "--state-dir", path(&args.state_dir)),
         ("runtime_dir", "--runtime-dir", path(&args.runtime_dir)),
         ("socket", "--socket", path(&args.socket)),

@@ -9,16 +9,22 @@
 //! descriptor and refused by the kernel if it leaves; it opens nothing but regular files, and never waits for a FIFO.
 
 mod checks;
+mod contents;
+mod digest;
 mod group;
 mod names;
 mod probe;
 mod reading;
 mod roots;
 mod scan;
+mod validate;
 mod walk;
 
+pub use contents::{Contents, FileFacts, Pace, ReadFailure, TensorFacts, Wanted, read_contents};
+pub use digest::{DigestedTensor, digests, of_tensors};
 pub use probe::{Details, details, probe};
 pub use reading::{PartReading, Reading, read};
 pub use roots::{Links, Root, Roots};
 pub use scan::{Known, KnownModel, Scan, ScanProgress, Seen, run};
+pub use validate::{Examine, Examined, examine, first_of};
 pub use walk::{Unit, UnitFile, UnitKind};

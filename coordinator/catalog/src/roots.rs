@@ -178,7 +178,7 @@ pub(crate) fn is_still_at(path: &Path, device: u64, inode: u64) -> bool {
     clippy::unnecessary_cast,
     reason = "the kernel's own types differ by platform; sizes and nanoseconds are not negative"
 )]
-fn identity(stat: &Stat) -> FileIdentity {
+pub(crate) fn identity(stat: &Stat) -> FileIdentity {
     let nanos = |seconds: i64, nanos: i64| seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
     FileIdentity {
         device: stat.st_dev as u64,

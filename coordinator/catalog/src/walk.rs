@@ -66,6 +66,11 @@ pub struct UnitFile {
 }
 
 impl Unit {
+    /// Where a file of it is.
+    pub(crate) fn path_of(&self, file: &Path) -> PathBuf {
+        if file.as_os_str().is_empty() { self.path.clone() } else { self.path.join(file) }
+    }
+
     /// Whether the files lie below `path`, or `path` is the file.
     #[must_use]
     pub const fn is_folder(&self) -> bool {

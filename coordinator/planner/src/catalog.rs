@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use hoist_domain::{
-    Error, FileIdentity, Model, ModelComponent, ModelContent, ModelId, ModelNotes, ModelPath, ModelState,
-    Reason, ResourceName, Result, WallTime,
+    Digest, Error, FileIdentity, Model, ModelComponent, ModelContent, ModelId, ModelNotes, ModelPath,
+    ModelState, Reason, ResourceName, Result, Validation, WallTime,
 };
 
 use crate::{Decision, Event, State};
@@ -77,6 +77,7 @@ fn seen(models: &crate::Models, sighting: &Sighting, now: WallTime, observed: &m
         return vec![recorded(Model {
             path_name: Arc::clone(path_name),
             state: ModelState::Available,
+            validation: still_valid(known, content),
             content: Arc::clone(content),
             read_at: now,
             ..Model::clone(known)
@@ -89,6 +90,7 @@ fn seen(models: &crate::Models, sighting: &Sighting, now: WallTime, observed: &m
             path: path.clone(),
             path_name: Arc::clone(path_name),
             state: ModelState::Available,
+            validation: still_valid(moved, content),
             content: Arc::clone(content),
             read_at: now,
             ..Model::clone(moved)
@@ -102,18 +104,28 @@ fn seen(models: &crate::Models, sighting: &Sighting, now: WallTime, observed: &m
         state: ModelState::Available,
         content: Arc::clone(content),
         notes: None,
+        validation: None,
         discovered_at: now,
         read_at: now,
     })]
 }
 
-/// Digests that were found before hold for the same bytes: a rename or a touched ctime alone does not hash again.
-fn with_digests(known: &ModelContent, new: &Arc<ModelContent>) -> Arc<ModelContent> {
+/// The same files with the same bytes: what a rename or a touched ctime leaves as it was.
+fn same_bytes(known: &ModelContent, new: &ModelContent) -> bool {
     let bytes_of = |content: &ModelContent| -> Vec<_> {
         let weights = content.files.iter().filter(|file| file.is_weights);
         weights.map(|file| FileIdentity { changed_ns: 0, ..file.identity }).collect()
     };
-    if new.components.iter().all(|component| component.digest.is_some()) || bytes_of(known) != bytes_of(new) {
+    bytes_of(known) == bytes_of(new)
+}
+
+fn still_valid(known: &Model, content: &ModelContent) -> Option<Arc<Validation>> {
+    known.validation.clone().filter(|_| same_bytes(&known.content, content))
+}
+
+/// Digests that were found before hold for the same bytes: nothing is read again because it was renamed.
+fn with_digests(known: &ModelContent, new: &Arc<ModelContent>) -> Arc<ModelContent> {
+    if new.components.iter().all(|component| component.digest.is_some()) || !same_bytes(known, new) {
         return Arc::clone(new);
     }
     let mut content = ModelContent::clone(new);
@@ -210,24 +222,34 @@ pub fn delete_model(state: &State, id: ModelId, etag: Option<&str>) -> Result<De
     Ok(vec![Event::ModelForgotten { id }])
 }
 
-/// What the scan that looked at a model's bytes found out about its components.
+/// What somebody who read a model's bytes found out.
+#[derive(Clone, Debug)]
+pub struct Examination {
+    pub id: ModelId,
+    /// What the model was when it was read.
+    pub of: Arc<ModelContent>,
+    /// By the component's number.
+    pub digests: Vec<(usize, Digest)>,
+    /// If everything was looked at.
+    pub validation: Option<Validation>,
+}
+
+/// Keeps what was found out, unless the files have changed since: then it is of no use.
 #[must_use]
-pub fn identify_components(
-    state: &State,
-    id: ModelId,
-    of: &Arc<ModelContent>,
-    digests: &[(usize, hoist_domain::Digest)],
-) -> Decision {
-    // The files have changed since: what was read is of no use.
-    let Some(model) = state.models().get(id).filter(|model| model.content == *of) else { return Vec::new() };
+pub fn examined(state: &State, examination: Examination) -> Decision {
+    let Examination { id, of, digests, validation } = examination;
+    let Some(model) = state.models().get(id).filter(|model| same_bytes(&model.content, &of)) else {
+        return Vec::new();
+    };
     let mut content = ModelContent::clone(&model.content);
     for (index, digest) in digests {
-        if let Some(component) = content.components.get_mut(*index) {
-            component.digest = Some(*digest);
+        if let Some(component) = content.components.get_mut(index) {
+            component.digest = Some(digest);
         }
     }
-    if content == *model.content {
+    let validation = validation.map(Arc::new).or_else(|| model.validation.clone());
+    if content == *model.content && validation == model.validation {
         return Vec::new();
     }
-    vec![recorded(Model { content: Arc::new(content), ..Model::clone(model) })]
+    vec![recorded(Model { content: Arc::new(content), validation, ..Model::clone(model) })]
 }

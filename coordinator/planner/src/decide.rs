@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_domain::{
-    Condition, ConditionKind, ContentHash, Error, Lifecycle, Operation, OperationId, OperationOutput,
+    Condition, ConditionKind, ContentHash, Error, Lane, Lifecycle, Operation, OperationId, OperationOutput,
     OperationState, Outcome, Principal, Reason, RequestKey, ResourceName, Result, ServiceTime, WallTime,
     Work,
 };
@@ -249,23 +249,22 @@ pub fn finish(state: &State, id: OperationId, outcome: Outcome, now: Moment) -> 
     }
 }
 
-/// Which pending operations may begin. Of each kind of work one runs at a time: probes would falsify each other, and
-/// scans would read the same disks.
+/// Which pending operations may begin: as many of each lane as it is wide.
 #[must_use]
 pub fn schedule(state: &State, now: Moment) -> Decision {
     if state.is_draining() {
         return Vec::new();
     }
-    let kind = |operation: &Operation| std::mem::discriminant(&operation.work);
-    let mut busy: Vec<_> = state
+    let mut busy: Vec<Lane> = state
         .active_operations()
         .filter(|operation| operation.state == OperationState::Running)
-        .map(|operation| kind(operation))
+        .map(|operation| operation.work.lane())
         .collect();
     let mut events = Vec::new();
     for pending in state.active_operations().filter(|operation| operation.state == OperationState::Pending) {
-        if !busy.contains(&kind(pending)) {
-            busy.push(kind(pending));
+        let lane = pending.work.lane();
+        if busy.iter().filter(|taken| **taken == lane).count() < lane.width() {
+            busy.push(lane);
             events.push(Event::OperationStarted { id: pending.id, at: now.wall });
         }
     }

@@ -12,7 +12,7 @@ mod models;
 mod state;
 
 pub use catalog::{
-    Observation, Observed, Sighting, delete_model, edit, etag_mismatch, identify_components, observe,
+    Examination, Observation, Observed, Sighting, delete_model, edit, etag_mismatch, examined, observe,
 };
 pub use decide::{
     Decision, Limits, Moment, Submission, Submitted, begin_drain, cancel, clear, deadline_exceeded, delete,

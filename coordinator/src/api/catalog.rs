@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 
 use hoist_domain::{
-    Bytes, ContentHash, Error, Model, ModelPath, ModelState, OperationId, Reason, ResourceName, Result, Role,
-    ScanSpec, Work,
+    Bytes, ContentHash, DigestSpec, Error, Model, ModelId, ModelPath, ModelState, OperationId, Reason,
+    ResourceName, Result, Role, ScanSpec, Work,
 };
 use hoist_planner::Submission;
 use hoist_runtime::OnError;
@@ -65,6 +65,14 @@ impl CatalogService for Api {
     ) -> Result<Response<longrunning::Operation>, Status> {
         let call = Call::open(request, |m| &m.request_id)?;
         answer(call.id, self.scan(&call).await)
+    }
+
+    async fn digest_models(
+        &self,
+        request: Request<v1::DigestModelsRequest>,
+    ) -> Result<Response<longrunning::Operation>, Status> {
+        let call = Call::open(request, |m| &m.request_id)?;
+        answer(call.id, self.digest(&call).await)
     }
 
     async fn list_roots(
@@ -231,6 +239,31 @@ impl Api {
             content: content_hash(&spec),
             work: Work::ScanModels(spec),
             deadline: deadline.unwrap_or(ScanSpec::DEFAULT_DEADLINE),
+            new_id: OperationId(Uuid::now_v7()),
+        };
+        self.submit(call, submission, Patience { wait, only_while_waiting: message.cancel_on_disconnect })
+            .await
+    }
+
+    async fn digest(&self, call: &Call<v1::DigestModelsRequest>) -> Result<longrunning::Operation> {
+        let message = &call.message;
+        if message.names.len() > DigestSpec::MAX_MODELS {
+            let (count, limit) = (message.names.len(), DigestSpec::MAX_MODELS);
+            return Err(Error::invalid_field("names", format!("has {count} names, at most {limit}")));
+        }
+        let view = self.control.view();
+        let found = |name: &String| find(view.state.models(), name).map(|model| model.id);
+        let models: BTreeSet<ModelId> = message.names.iter().map(found).collect::<Result<_>>()?;
+        drop(view);
+        let spec = DigestSpec { models: models.into_iter().collect() };
+        let wait = decode::duration("wait_for", message.wait_for.as_ref())?;
+        let bounds = SHORTEST_DEADLINE..=LONGEST_DEADLINE;
+        let deadline = decode::bounded_duration("deadline", message.deadline.as_ref(), bounds)?;
+        let submission = Submission {
+            key: call.key(),
+            content: content_hash(&spec),
+            work: Work::DigestModels(spec),
+            deadline: deadline.unwrap_or(DigestSpec::DEFAULT_DEADLINE),
             new_id: OperationId(Uuid::now_v7()),
         };
         self.submit(call, submission, Patience { wait, only_while_waiting: message.cancel_on_disconnect })

@@ -9,6 +9,7 @@ mod arrival;
 mod call;
 mod catalog;
 mod guard;
+mod integrity;
 mod malformed;
 mod model_details;
 mod open_call;
@@ -28,6 +29,7 @@ use hoist_runtime::{Clock, Shutdown, Tasks};
 use hoist_wire::server::longrunning::operations_server::OperationsServer;
 use hoist_wire::server::v1::admin_service_server::AdminServiceServer;
 use hoist_wire::server::v1::catalog_service_server::CatalogServiceServer;
+use hoist_wire::server::v1::integrity_service_server::IntegrityServiceServer;
 use hoist_wire::server::v1::state_service_server::StateServiceServer;
 use tokio::sync::watch;
 use tonic::service::{LayerExt, Routes};
@@ -92,6 +94,7 @@ impl Api {
         let routes = Routes::new(state)
             .add_service(AdminServiceServer::new(self.clone()))
             .add_service(CatalogServiceServer::new(self.clone()))
+            .add_service(IntegrityServiceServer::new(self.clone()))
             .add_service(OperationsServer::new(self.clone()))
             .add_service(health)
             .add_service(reflect().build_v1()?)

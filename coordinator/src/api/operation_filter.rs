@@ -60,7 +60,9 @@ fn parse(term: &str) -> Result<Term, String> {
         "kind" => v1::OperationKind::from_str_name(&format!("OPERATION_KIND_{value}"))
             .filter(|kind| *kind != v1::OperationKind::Unspecified)
             .map(Term::Kind)
-            .ok_or_else(|| format!("`{shown}`: a kind is PROBE_MACHINE")),
+            .ok_or_else(|| {
+                format!("`{shown}`: a kind is PROBE_MACHINE, SCAN_MODELS, DIGEST_MODELS or VALIDATE_MODEL")
+            }),
         "done" => value.parse().map(Term::Done).map_err(|_| format!("`{shown}`: done is true or false")),
         _ => Err(format!("`{shown}`: fields are state, kind and done")),
     }

@@ -367,8 +367,8 @@ impl Field {
                     })
                     .collect(),
             ),
-            Self::Verdict => text(content.verdict.as_str()),
-            Self::VerdictKind => text(content.verdict_kind().map_or("none", |kind| kind.as_str())),
+            Self::Verdict => text(model.verdict().as_str()),
+            Self::VerdictKind => text(model.verdict_kind().map_or("none", |kind| kind.as_str())),
             Self::Tags => Held::Texts(model.tags().iter().map(|tag| Cow::Borrowed(tag.as_str())).collect()),
             Self::Aliases => Held::Texts(
                 model

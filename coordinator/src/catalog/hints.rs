@@ -6,16 +6,17 @@
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hoist_domain::{Condition, ConditionKind, ScanSpec, Severity};
 use hoist_runtime::{Clock, Shutdown};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::{Catalog, look_quietly};
+use super::Catalog;
+use super::look::look_quietly;
 
 /// From a hint to the look: what comes in a burst is looked at once.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -28,26 +29,26 @@ const REST_FACTOR: u32 = 5;
 /// # Errors
 /// Never: what fails is a condition, and looked at again.
 pub async fn run(catalog: Catalog, clock: Clock, draining: Shutdown) -> Result<(), Infallible> {
-    if catalog.settings().roots.is_empty() {
+    if catalog.0.settings.roots.is_empty() {
         return Ok(());
     }
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = CancellationToken::new();
     tokio::select! {
         () = draining.triggered() => {}
         () = follow(&catalog, &clock, &stop) => {}
     }
     // A look that is under way ends soon, with what it has.
-    stop.store(true, Ordering::Relaxed);
+    stop.cancel();
     Ok(())
 }
 
-async fn follow(catalog: &Catalog, clock: &Clock, stop: &Arc<AtomicBool>) {
+async fn follow(catalog: &Catalog, clock: &Clock, stop: &CancellationToken) {
     let hinted = Arc::new(Notify::new());
     let mut watching: Option<RecommendedWatcher> = None;
     let mut why = "start";
     loop {
         // Watched first: what changes while it is looked at is looked at again.
-        if catalog.settings().follow && watching.is_none() {
+        if catalog.0.settings.follow && watching.is_none() {
             watching = watch(catalog, &hinted, clock).await;
         }
         let began = clock.monotonic();
@@ -60,7 +61,7 @@ async fn follow(catalog: &Catalog, clock: &Clock, stop: &Arc<AtomicBool>) {
                 tokio::time::sleep(SETTLE).await;
                 why = "change";
             }
-            () = tokio::time::sleep(catalog.settings().rescan_interval) => {
+            () = tokio::time::sleep(catalog.0.settings.rescan_interval) => {
                 why = "interval";
                 // Roots may have come, and folders that could not be watched may be watched now.
                 if catalog.roots().iter().any(|root| root.watched != root.available) {
@@ -74,7 +75,7 @@ async fn follow(catalog: &Catalog, clock: &Clock, stop: &Arc<AtomicBool>) {
 /// Asks the kernel to tell of changes below the roots; none if it cannot tell of any.
 async fn watch(catalog: &Catalog, hinted: &Arc<Notify>, clock: &Clock) -> Option<RecommendedWatcher> {
     let signal = Arc::clone(hinted);
-    let roots = catalog.settings().roots.clone();
+    let roots = catalog.0.settings.roots.clone();
     // Setting watches walks the trees: not on a thread that others need.
     let set = catalog.0.tasks.run_blocking("watch roots", move || watch_all(&roots, signal)).await;
     let (watcher, told) = match set {
@@ -125,7 +126,7 @@ fn watch_all(roots: &[PathBuf], hinted: Arc<Notify>) -> notify::Result<(Recommen
 }
 
 async fn polled(catalog: &Catalog, clock: &Clock, details: Vec<String>) {
-    let interval = catalog.settings().rescan_interval.as_secs();
+    let interval = catalog.0.settings.rescan_interval.as_secs();
     let condition = Condition {
         kind: ConditionKind::RootsPolled,
         severity: Severity::Warning,

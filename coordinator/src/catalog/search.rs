@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use hoist_domain::{Error, Model, ModelId, ModelState, Reason, Result};
+use hoist_domain::{Error, Model, ModelId, ModelState, Reason, Result, Verdict};
 use hoist_planner::Models;
 use uuid::Uuid;
 
@@ -17,6 +17,7 @@ pub struct Query {
     words: Vec<String>,
     order: Order,
     show_missing: bool,
+    show_sound: bool,
     /// Tells this query from others in a page token.
     mark: u64,
 }
@@ -38,6 +39,8 @@ enum Key {
     Parameters,
     Discovered,
     Modified,
+    /// Worst first.
+    Verdict,
 }
 
 /// A page of a list.
@@ -67,16 +70,33 @@ impl Query {
     /// FIELD_INVALID with the field and the place in it.
     pub fn parse(filter: &str, query: &str, order_by: &str, show_missing: bool) -> Result<Self> {
         let order = Order::parse(order_by)?;
-        let mark = blake3::hash(format!("{filter}\0{query}\0{order_by}\0{show_missing}").as_bytes());
-        let mark = mark.as_bytes().first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        Ok(Self { filter: Filter::parse(filter)?, words: words(query), order, show_missing, mark })
+        let mark = mark(&[filter, query, order_by, if show_missing { "all" } else { "" }]);
+        let filter = Filter::parse(filter)?;
+        Ok(Self { filter, words: words(query), order, show_missing, show_sound: true, mark })
+    }
+
+    /// What is wrong with models, worst first.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn verdicts(filter: &str, show_sound: bool) -> Result<Self> {
+        let order = Order { key: Key::Verdict, descending: false };
+        let mark = mark(&[filter, "verdicts", if show_sound { "all" } else { "" }]);
+        let filter = Filter::parse(filter)?;
+        Ok(Self { filter, words: Vec::new(), order, show_missing: true, show_sound, mark })
     }
 
     fn passes(&self, model: &Model) -> bool {
         (self.show_missing || model.state == ModelState::Available)
+            && (self.show_sound || model.verdict() != Verdict::Ok)
             && self.words.iter().all(|word| super::filter::mentions(model, word))
             && self.filter.passes(model)
     }
+}
+
+fn mark(parts: &[&str]) -> u64 {
+    let hash = blake3::hash(parts.join("\0").as_bytes());
+    hash.as_bytes().first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 impl Order {
@@ -120,6 +140,7 @@ impl Order {
             Key::Parameters => one.content.parameters.cmp(&other.content.parameters),
             Key::Discovered => one.discovered_at.cmp(&other.discovered_at),
             Key::Modified => one.modified_at().cmp(&other.modified_at()),
+            Key::Verdict => other.verdict().cmp(&one.verdict()),
         };
         let ordering = ordering.then_with(|| one.path.cmp(&other.path));
         if self.descending { ordering.reverse() } else { ordering }

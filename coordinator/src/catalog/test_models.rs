@@ -40,6 +40,7 @@ pub(super) fn model(path: &str, model_type: &str, base: &str, bytes: u64, tags: 
             findings: [].into(),
         }),
         notes: (!tags.is_empty()).then(|| Arc::new(ModelNotes { tags, ..ModelNotes::default() })),
+        validation: None,
         discovered_at: WallTime(0),
         read_at: WallTime(0),
     })

@@ -23,7 +23,7 @@ use hoist_domain::{
     Condition, ConditionKind, ContentHash, Error, ModelId, ModelNotes, OperationId, Outcome, Principal,
     Reason, RequestKey, Result,
 };
-use hoist_planner::{Observation, Observed, State, Submission};
+use hoist_planner::{Examination, Observation, Observed, State, Submission};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use encoded::{EncodedDelta, assemble, change_added, change_removed, resource};
@@ -72,6 +72,11 @@ pub enum Command {
     Observe {
         observations: Vec<Observation>,
         reply: oneshot::Sender<Result<Observed>>,
+    },
+    /// What close looks at models found out.
+    Examined {
+        examinations: Vec<Examination>,
+        reply: oneshot::Sender<Result<()>>,
     },
     /// An edit of what people say about a model.
     Edit(Box<Edit>),
@@ -197,6 +202,14 @@ impl Control {
         let (reply, answer) = oneshot::channel();
         self.commands.blocking_send(Command::Observe { observations, reply }).map_err(|_| gone())?;
         answer.blocking_recv().map_err(|_| gone())?
+    }
+
+    /// Tells the owner what close looks found out.
+    ///
+    /// # Errors
+    /// STORE_READONLY, DRAINING.
+    pub async fn examined(&self, examinations: Vec<Examination>) -> Result<()> {
+        self.ask(|reply| Command::Examined { examinations, reply }).await?
     }
 
     /// Edits or deletes a model.

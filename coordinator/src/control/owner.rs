@@ -479,6 +479,11 @@ fn decide(state: &State, command: Command, now: Moment, limits: &Limits) -> Deci
             let (events, observed) = hoist_planner::observe(state, &observations, now.wall);
             (Answer::Observed(reply, Ok(observed)), events, None)
         }
+        Command::Examined { examinations, reply } => {
+            let events =
+                examinations.into_iter().flat_map(|one| hoist_planner::examined(state, one)).collect();
+            (Answer::Unit(reply, Ok(())), events, None)
+        }
         Command::Edit(edit) => {
             let Edit { key, content, model, etag, change, reply } = *edit;
             let decided =

@@ -32,7 +32,9 @@ struct Course {
     phase: &'static str,
     /// (monotonic time, bytes done), oldest first, over the last [`WINDOW`].
     samples: VecDeque<(Duration, u64)>,
-    /// When `done` was last seen to grow.
+    /// Things that were done at the last sample.
+    items: u64,
+    /// When one of both was last seen to grow.
     moved: Duration,
 }
 
@@ -51,6 +53,16 @@ impl ProgressCell {
         self.done.store(bytes, Ordering::Relaxed);
     }
 
+    /// For work that counts by itself, elsewhere.
+    pub const fn counter(&self) -> &AtomicU64 {
+        &self.done
+    }
+
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
     /// For work that counts things.
     pub fn set_items(&self, done: u64, total: u64) {
         self.done_items.store(done, Ordering::Relaxed);
@@ -64,10 +76,12 @@ impl ProgressCell {
     /// Takes a sample for the rate; the runner does so a few times a second.
     pub fn mark(&self, now: Duration) {
         let done = self.done.load(Ordering::Relaxed);
+        let items = self.done_items.load(Ordering::Relaxed);
         let mut course = self.course.lock().unwrap_or_else(PoisonError::into_inner);
-        if course.samples.back().is_none_or(|&(_, last)| last != done) {
+        if course.samples.back().is_none_or(|&(_, last)| last != done) || course.items != items {
             course.moved = now;
         }
+        course.items = items;
         course.samples.push_back((now, done));
         while course.samples.front().is_some_and(|&(at, _)| now.saturating_sub(at) > WINDOW) {
             course.samples.pop_front();

@@ -1,12 +1,13 @@
 //! Runs what the owner started; sends exactly one report for each.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use hoist_domain::{Error, Operation, OperationId, OperationOutput, Outcome, Reason, ResourceName, Work};
+use hoist_domain::{
+    Error, Operation, OperationId, OperationOutput, Outcome, ProbeSpec, Reason, ResourceName, Work,
+};
 use hoist_planner::deadline_exceeded;
 use hoist_runtime::{Clock, Gate, OnError, Tasks};
 use tokio::sync::mpsc;
@@ -163,40 +164,48 @@ impl Runner {
 
     /// The work itself. It looks at the token now and then, and ends soon after that is cancelled.
     async fn work(&self, operation: &Operation, stop: &Stop, cell: &Arc<ProgressCell>) -> Done {
-        let (counted, token) = (Arc::clone(cell), stop.token.clone());
-        match operation.work.clone() {
-            Work::ProbeMachine(spec) => {
-                let machine =
-                    probe::Machine { directories: self.directories.clone(), clock: self.clock.clone() };
-                let run = move || probe::run(&spec, &machine, &counted, &token);
-                match self.tasks.run_blocking("probe machine", run).await {
-                    Ok(Ok(measurements)) => Done::Output(OperationOutput::ProbeMachine(measurements)),
-                    Ok(Err(Stopped)) => Done::Stopped,
-                    Err(panicked) => Done::Failed(Error::new(
-                        Reason::Internal,
-                        format!(
-                            "the operation ended by a defect of Hoist ({panicked}); report it with the server's log"
-                        ),
-                    )),
-                }
-            }
+        let token = &stop.token;
+        let done = match &operation.work {
+            Work::ProbeMachine(spec) => return self.probe(spec.clone(), stop, cell).await,
             Work::ScanModels(spec) => {
-                let flag = Arc::new(AtomicBool::new(false));
-                let look = self.catalog.look(&spec, &counted, &flag);
-                tokio::pin!(look);
-                let looked = tokio::select! {
-                    looked = &mut look => looked,
-                    () = token.cancelled() => {
-                        flag.store(true, Ordering::Relaxed);
-                        look.await
-                    }
-                };
-                match looked {
-                    _ if token.is_cancelled() => Done::Stopped,
-                    Ok(report) => Done::Output(OperationOutput::ScanModels(report)),
-                    Err(error) => Done::Failed(error),
-                }
+                self.catalog.look(spec, cell, token).await.map(OperationOutput::ScanModels)
             }
+            Work::DigestModels(spec) => {
+                let is_background = spec.models.is_empty();
+                if is_background {
+                    self.catalog.pause_digests(false);
+                }
+                let digested = self.catalog.digest(spec, cell, token).await;
+                if is_background && matches!(stop.why.get(), Some(Why::Asked)) {
+                    self.catalog.pause_digests(true);
+                }
+                digested.map(OperationOutput::DigestModels)
+            }
+            Work::ValidateModel(spec) => {
+                let validated = self.catalog.validate(spec, cell, token).await;
+                validated.map(|report| OperationOutput::ValidateModel(Box::new(report)))
+            }
+        };
+        match done {
+            _ if token.is_cancelled() => Done::Stopped,
+            Ok(output) => Done::Output(output),
+            Err(error) => Done::Failed(error),
+        }
+    }
+
+    async fn probe(&self, spec: ProbeSpec, stop: &Stop, cell: &Arc<ProgressCell>) -> Done {
+        let machine = probe::Machine { directories: self.directories.clone(), clock: self.clock.clone() };
+        let (counted, token) = (Arc::clone(cell), stop.token.clone());
+        let run = move || probe::run(&spec, &machine, &counted, &token);
+        match self.tasks.run_blocking("probe machine", run).await {
+            Ok(Ok(measurements)) => Done::Output(OperationOutput::ProbeMachine(measurements)),
+            Ok(Err(Stopped)) => Done::Stopped,
+            Err(panicked) => Done::Failed(Error::new(
+                Reason::Internal,
+                format!(
+                    "the operation ended by a defect of Hoist ({panicked}); report it with the server's log"
+                ),
+            )),
         }
     }
 }

@@ -63,6 +63,8 @@ pub enum Principal {
     Uid(u32),
     /// Somebody on this machine, over loopback TCP. Nothing vouches for who it is.
     Loopback,
+    /// The server itself, for what it does unasked.
+    Hoist,
 }
 
 impl fmt::Display for Principal {
@@ -70,6 +72,7 @@ impl fmt::Display for Principal {
         match self {
             Self::Uid(uid) => write!(f, "uid:{uid}"),
             Self::Loopback => f.write_str("loopback"),
+            Self::Hoist => f.write_str("hoist"),
         }
     }
 }
@@ -90,7 +93,7 @@ impl Principal {
     #[must_use]
     pub const fn role(&self) -> Role {
         match self {
-            Self::Uid(_) => Role::Admin,
+            Self::Uid(_) | Self::Hoist => Role::Admin,
             Self::Loopback => Role::Operator,
         }
     }

@@ -25,11 +25,13 @@ pub use lifecycle::{
 };
 pub use machine::{Condition, Machine, Measurement, MeasurementKind, Severity};
 pub use model::{
-    BaseModel, Digest, Dtype, FileIdentity, Finding, FindingKind, Model, ModelComponent, ModelConfig,
-    ModelContent, ModelFile, ModelFormat, ModelId, ModelNotes, ModelPath, ModelType, Verdict,
+    BaseModel, CheckResult, Compatibility, CompatibilityCategory, CompatibilityCheck, Digest, DigestReport,
+    DigestSpec, Dtype, FileChecksum, FileIdentity, Finding, FindingKind, Model, ModelComponent, ModelConfig,
+    ModelContent, ModelFile, ModelFormat, ModelId, ModelNotes, ModelPath, ModelType, ValidateSpec,
+    Validation, ValidationLevel, ValidationReport, Verdict,
 };
 pub use operation::{
-    Operation, OperationOutput, Outcome, PathProblem, ProbeSpec, Progress, ScanReport, ScanSpec, Work,
+    Lane, Operation, OperationOutput, Outcome, PathProblem, ProbeSpec, Progress, ScanReport, ScanSpec, Work,
 };
 pub use quantity::{Bytes, Epoch, Generation, ParseBytesError, Position, Revision, ServiceTime, WallTime};
 pub use reason::{ErrorKind, ErrorSeverity, Reason, Recovery};

@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bytes, Error, Measurement, MeasurementKind, ModelPath, ModelType, OperationId, OperationState, Principal,
-    RequestId, ServiceTime, WallTime,
+    Bytes, DigestReport, DigestSpec, Error, Measurement, MeasurementKind, ModelPath, ModelType, OperationId,
+    OperationState, Principal, RequestId, ServiceTime, ValidateSpec, ValidationLevel, ValidationReport,
+    WallTime,
 };
 
 /// One operation as it is kept: durable before it is acknowledged, and again when it ends.
@@ -40,6 +41,53 @@ pub struct Operation {
 pub enum Work {
     ProbeMachine(ProbeSpec),
     ScanModels(ScanSpec),
+    DigestModels(DigestSpec),
+    ValidateModel(ValidateSpec),
+}
+
+/// Work that shares something only so many can have at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Probes would falsify each other.
+    Probe,
+    /// Scans would read the same disks.
+    Scan,
+    /// What is digested in the background takes its time.
+    Digest,
+    /// What somebody waits for does not wait behind it.
+    DigestAsked,
+    /// Reads every byte.
+    ValidateFull,
+    /// Reads headers.
+    ValidateQuick,
+}
+
+impl Lane {
+    /// How many may run at a time.
+    #[must_use]
+    pub const fn width(self) -> usize {
+        match self {
+            Self::Probe | Self::Scan | Self::Digest | Self::DigestAsked => 1,
+            Self::ValidateFull => 2,
+            Self::ValidateQuick => 8,
+        }
+    }
+}
+
+impl Work {
+    #[must_use]
+    pub const fn lane(&self) -> Lane {
+        match self {
+            Self::ProbeMachine(_) => Lane::Probe,
+            Self::ScanModels(_) => Lane::Scan,
+            Self::DigestModels(spec) if spec.models.is_empty() => Lane::Digest,
+            Self::DigestModels(_) => Lane::DigestAsked,
+            Self::ValidateModel(spec) => match spec.level {
+                ValidationLevel::Full => Lane::ValidateFull,
+                ValidationLevel::Header | ValidationLevel::Compatibility => Lane::ValidateQuick,
+            },
+        }
+    }
 }
 
 /// Where to look for models.
@@ -102,6 +150,8 @@ impl Outcome {
 pub enum OperationOutput {
     ProbeMachine(Vec<Measurement>),
     ScanModels(ScanReport),
+    DigestModels(DigestReport),
+    ValidateModel(Box<ValidationReport>),
 }
 
 /// What a scan came across.

@@ -47,6 +47,8 @@ pub const fn operation_kind(work: &Work) -> v1::OperationKind {
     match work {
         Work::ProbeMachine(_) => v1::OperationKind::ProbeMachine,
         Work::ScanModels(_) => v1::OperationKind::ScanModels,
+        Work::DigestModels(_) => v1::OperationKind::DigestModels,
+        Work::ValidateModel(_) => v1::OperationKind::ValidateModel,
     }
 }
 
@@ -159,6 +161,12 @@ pub fn operation(operation: &Operation, sample: Option<&Progress>) -> longrunnin
         }
         Outcome::Output(OperationOutput::ScanModels(report)) => {
             Result::Response(any(&crate::models::scan_report(report)))
+        }
+        Outcome::Output(OperationOutput::DigestModels(report)) => {
+            Result::Response(any(&crate::examinations::digest_report(report)))
+        }
+        Outcome::Output(OperationOutput::ValidateModel(report)) => {
+            Result::Response(any(&crate::examinations::validation_report(report)))
         }
         Outcome::Failed(error) | Outcome::Cancelled(error) => Result::Error(status::to_proto(error)),
     });

@@ -5,6 +5,7 @@
 
 pub mod decode;
 pub mod encode;
+pub mod examinations;
 pub mod frame;
 pub mod mask;
 pub mod models;

@@ -97,8 +97,6 @@ pub fn model(model: &Model) -> v1::Model {
     let own = model.notes.as_ref();
     let is_said = own.is_some_and(|own| own.model_type.is_some() && own.base.is_some());
     let base_is_said = own.is_some_and(|own| own.base.is_some());
-    let mut findings: Vec<&Finding> = content.findings.iter().collect();
-    findings.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
     v1::Model {
         name: ResourceName::Model(model.id).to_string(),
         display_name: model.name().to_owned(),
@@ -127,13 +125,14 @@ pub fn model(model: &Model) -> v1::Model {
             .collect(),
         size_bytes: content.bytes.0,
         components: content.components.iter().map(component).collect(),
-        verdict: verdict(content.verdict).into(),
-        findings: findings.into_iter().map(finding).collect(),
+        verdict: verdict(model.verdict()).into(),
+        findings: model.findings().into_iter().map(finding).collect(),
         notes: own.map(|own| notes(own)),
         etag: model.etag(),
         discover_time: Some(timestamp(model.discovered_at)),
         modify_time: Some(timestamp(model.modified_at())),
         read_time: Some(timestamp(model.read_at)),
+        validate_time: model.validation.as_ref().map(|validation| timestamp(validation.at)),
     }
 }
 
@@ -154,14 +153,7 @@ pub fn scan_report(report: &ScanReport) -> v1::ScanModelsResponse {
         size_bytes: report.bytes.0,
         header_bytes: report.header_bytes.0,
         took: Some(duration(report.took)),
-        problems: report
-            .problems
-            .iter()
-            .map(|problem| v1::PathProblem {
-                path: problem.path.text().into_owned(),
-                message: problem.message.clone(),
-            })
-            .collect(),
+        problems: report.problems.iter().map(crate::examinations::problem).collect(),
         more_problems: report.more_problems,
     }
 }

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    BaseModel, Bytes, Dtype, Finding, FindingKind, ModelFormat, ModelState, ModelType, Verdict, WallTime,
+    BaseModel, Bytes, Dtype, Finding, FindingKind, ModelFormat, ModelState, ModelType, Validation, Verdict,
+    WallTime,
 };
 
 /// A model: `models/{uuid}`. Given when it is first seen; it stays through moves, renames and edits.
@@ -198,13 +199,6 @@ impl ModelContent {
     pub fn main_file(&self) -> Option<&ModelFile> {
         self.files.iter().find(|file| file.is_weights).or(self.files.first())
     }
-
-    /// The kind of the finding that decides the verdict.
-    #[must_use]
-    pub fn verdict_kind(&self) -> Option<FindingKind> {
-        let worst = self.findings.iter().find(|finding| finding.verdict == self.verdict);
-        worst.filter(|finding| finding.verdict != Verdict::Ok).map(|finding| finding.kind)
-    }
 }
 
 /// What people say about a model. It wins over what the files say, and survives their moves.
@@ -250,6 +244,9 @@ pub struct Model {
     pub content: Arc<ModelContent>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notes: Option<Arc<ModelNotes>>,
+    /// The last look at every byte; unset when there was none since the bytes changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<Arc<Validation>>,
     pub discovered_at: WallTime,
     /// When `content` was read.
     pub read_at: WallTime,
@@ -277,6 +274,32 @@ impl Model {
     #[must_use]
     pub fn tags(&self) -> &[String] {
         self.notes.as_ref().map_or(&[], |notes| &notes.tags)
+    }
+
+    /// What is known of its soundness: the worse of what the headers and the bytes say.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.validation.as_ref().map_or(self.content.verdict, |seen| seen.verdict.max(self.content.verdict))
+    }
+
+    /// Everything that was found, worst first. A look at all bytes finds what the headers say, too.
+    #[must_use]
+    pub fn findings(&self) -> Vec<&Finding> {
+        let mut findings: Vec<&Finding> = self.content.findings.iter().collect();
+        for finding in self.validation.iter().flat_map(|seen| &seen.findings) {
+            if !findings.contains(&finding) {
+                findings.push(finding);
+            }
+        }
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
+        findings
+    }
+
+    /// The kind of the finding that decides the verdict.
+    #[must_use]
+    pub fn verdict_kind(&self) -> Option<FindingKind> {
+        let worst = self.findings().into_iter().find(|finding| finding.verdict == self.verdict());
+        worst.filter(|finding| finding.verdict != Verdict::Ok).map(|finding| finding.kind)
     }
 
     /// What an edit must name to be sure that it overwrites nobody else's.

@@ -19,6 +19,6 @@ pub use duration::{ParseDurationError, format_duration, parse_duration};
 pub use error::{ConfigError, ConfigErrors};
 pub use reader::{Entry, Origin, Reader};
 pub use sources::{ConfigFile, FlagValue, MAX_FILE_BYTES, Sources, process_environment};
-pub use value::{FileValue, SettingValue};
+pub use value::{FileValue, SettingValue, list_text};
 
 pub use crate::telemetry::LogFormat;

@@ -210,7 +210,7 @@ impl SettingValue for LogFormat {
     }
 }
 
-/// Items in text are separated by commas, so an item with a comma can only be written in the file.
+/// Items in text are separated by commas; a comma within one is written `\,`.
 impl SettingValue for Vec<String> {
     fn accepted() -> String {
         "a list of strings, in the file [\"a\", \"b\"] and elsewhere a,b".to_owned()
@@ -220,7 +220,7 @@ impl SettingValue for Vec<String> {
         if text.trim().is_empty() {
             return Ok(Self::new());
         }
-        let items = text.split(',').map(|item| match item.trim() {
+        let items = split(text).into_iter().map(|item| match item.trim() {
             "" => Err(format!("an item of {} is empty", shown(text))),
             item => Ok(item.to_owned()),
         });
@@ -240,6 +240,27 @@ impl SettingValue for Vec<String> {
         let items: Vec<String> = self.iter().map(|item| quoted(item)).collect();
         format!("[{}]", items.join(", "))
     }
+}
+
+/// The items between commas; a backslash keeps a comma, and nothing else, from ending one.
+fn split(text: &str) -> Vec<String> {
+    let mut items = vec![String::new()];
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let is_kept = c == '\\' && chars.next_if_eq(&',').is_some();
+        match items.last_mut() {
+            Some(item) if is_kept => item.push(','),
+            Some(item) if c != ',' => item.push(c),
+            _ => items.push(String::new()),
+        }
+    }
+    items
+}
+
+/// Items as one text, which reads back as these.
+#[must_use]
+pub fn list_text<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
+    items.into_iter().map(|item| item.replace(',', "\\,")).collect::<Vec<_>>().join(",")
 }
 
 /// Empty text is "not set": TOML has no null, and a higher layer must be able to undo a lower one.
@@ -344,6 +365,14 @@ mod tests {
             survives((!text.is_empty()).then(|| text.clone()));
             survives(text);
         }
+    }
+
+    #[test]
+    fn items_with_commas_read_back() {
+        let items = ["/a,b", "c\\d", "e"];
+        let text = list_text(items);
+        assert_eq!(Vec::<String>::from_text(&text).unwrap(), items);
+        assert!(Vec::<String>::from_text("a,,b").is_err());
     }
 
     #[test]

@@ -241,6 +241,36 @@ class ScanModelsResponse(_message.Message):
     more_problems: int
     def __init__(self, directories: _Optional[int] = ..., files: _Optional[int] = ..., models: _Optional[int] = ..., added: _Optional[int] = ..., changed: _Optional[int] = ..., moved: _Optional[int] = ..., unchanged: _Optional[int] = ..., missing: _Optional[int] = ..., damaged: _Optional[int] = ..., skipped: _Optional[_Mapping[str, int]] = ..., by_type: _Optional[_Mapping[str, int]] = ..., size_bytes: _Optional[int] = ..., header_bytes: _Optional[int] = ..., took: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., problems: _Optional[_Iterable[_Union[PathProblem, _Mapping]]] = ..., more_problems: _Optional[int] = ...) -> None: ...
 
+class DigestModelsRequest(_message.Message):
+    __slots__ = ("request_id", "names", "wait_for", "deadline", "cancel_on_disconnect")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FOR_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    names: _containers.RepeatedScalarFieldContainer[str]
+    wait_for: _duration_pb2.Duration
+    deadline: _duration_pb2.Duration
+    cancel_on_disconnect: bool
+    def __init__(self, request_id: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., wait_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., cancel_on_disconnect: bool = ...) -> None: ...
+
+class DigestModelsResponse(_message.Message):
+    __slots__ = ("models", "components", "read_bytes", "took", "problems", "more_problems")
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    COMPONENTS_FIELD_NUMBER: _ClassVar[int]
+    READ_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOOK_FIELD_NUMBER: _ClassVar[int]
+    PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    MORE_PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    models: int
+    components: int
+    read_bytes: int
+    took: _duration_pb2.Duration
+    problems: _containers.RepeatedCompositeFieldContainer[PathProblem]
+    more_problems: int
+    def __init__(self, models: _Optional[int] = ..., components: _Optional[int] = ..., read_bytes: _Optional[int] = ..., took: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., problems: _Optional[_Iterable[_Union[PathProblem, _Mapping]]] = ..., more_problems: _Optional[int] = ...) -> None: ...
+
 class PathProblem(_message.Message):
     __slots__ = ("path", "message")
     PATH_FIELD_NUMBER: _ClassVar[int]

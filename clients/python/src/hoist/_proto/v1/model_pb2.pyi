@@ -53,7 +53,7 @@ FINDING_KIND_FS: FindingKind
 FINDING_KIND_UNSUPPORTED: FindingKind
 
 class Model(_message.Message):
-    __slots__ = ("name", "display_name", "path", "path_bytes", "state", "format", "type", "base", "variant", "candidates", "confidence", "prediction_type", "resolution", "title", "tensor_count", "parameter_count", "dtypes", "size_bytes", "components", "verdict", "findings", "notes", "etag", "discover_time", "modify_time", "read_time")
+    __slots__ = ("name", "display_name", "path", "path_bytes", "state", "format", "type", "base", "variant", "candidates", "confidence", "prediction_type", "resolution", "title", "tensor_count", "parameter_count", "dtypes", "size_bytes", "components", "verdict", "findings", "notes", "etag", "discover_time", "modify_time", "read_time", "validate_time")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Model.State]
@@ -88,6 +88,7 @@ class Model(_message.Message):
     DISCOVER_TIME_FIELD_NUMBER: _ClassVar[int]
     MODIFY_TIME_FIELD_NUMBER: _ClassVar[int]
     READ_TIME_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     name: str
     display_name: str
     path: str
@@ -114,7 +115,8 @@ class Model(_message.Message):
     discover_time: _timestamp_pb2.Timestamp
     modify_time: _timestamp_pb2.Timestamp
     read_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., path: _Optional[str] = ..., path_bytes: _Optional[bytes] = ..., state: _Optional[_Union[Model.State, str]] = ..., format: _Optional[str] = ..., type: _Optional[str] = ..., base: _Optional[str] = ..., variant: _Optional[str] = ..., candidates: _Optional[_Iterable[str]] = ..., confidence: _Optional[float] = ..., prediction_type: _Optional[str] = ..., resolution: _Optional[int] = ..., title: _Optional[str] = ..., tensor_count: _Optional[int] = ..., parameter_count: _Optional[int] = ..., dtypes: _Optional[_Iterable[_Union[DtypeCount, _Mapping]]] = ..., size_bytes: _Optional[int] = ..., components: _Optional[_Iterable[_Union[ModelComponent, _Mapping]]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., notes: _Optional[_Union[ModelNotes, _Mapping]] = ..., etag: _Optional[str] = ..., discover_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., modify_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., read_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    validate_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., path: _Optional[str] = ..., path_bytes: _Optional[bytes] = ..., state: _Optional[_Union[Model.State, str]] = ..., format: _Optional[str] = ..., type: _Optional[str] = ..., base: _Optional[str] = ..., variant: _Optional[str] = ..., candidates: _Optional[_Iterable[str]] = ..., confidence: _Optional[float] = ..., prediction_type: _Optional[str] = ..., resolution: _Optional[int] = ..., title: _Optional[str] = ..., tensor_count: _Optional[int] = ..., parameter_count: _Optional[int] = ..., dtypes: _Optional[_Iterable[_Union[DtypeCount, _Mapping]]] = ..., size_bytes: _Optional[int] = ..., components: _Optional[_Iterable[_Union[ModelComponent, _Mapping]]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., notes: _Optional[_Union[ModelNotes, _Mapping]] = ..., etag: _Optional[str] = ..., discover_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., modify_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., read_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., validate_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Finding(_message.Message):
     __slots__ = ("kind", "verdict", "message", "advice", "tensor", "offset", "file")

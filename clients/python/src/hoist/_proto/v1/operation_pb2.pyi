@@ -16,6 +16,8 @@ class OperationKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OPERATION_KIND_UNSPECIFIED: _ClassVar[OperationKind]
     OPERATION_KIND_PROBE_MACHINE: _ClassVar[OperationKind]
     OPERATION_KIND_SCAN_MODELS: _ClassVar[OperationKind]
+    OPERATION_KIND_DIGEST_MODELS: _ClassVar[OperationKind]
+    OPERATION_KIND_VALIDATE_MODEL: _ClassVar[OperationKind]
 
 class OperationState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -28,6 +30,8 @@ class OperationState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 OPERATION_KIND_UNSPECIFIED: OperationKind
 OPERATION_KIND_PROBE_MACHINE: OperationKind
 OPERATION_KIND_SCAN_MODELS: OperationKind
+OPERATION_KIND_DIGEST_MODELS: OperationKind
+OPERATION_KIND_VALIDATE_MODEL: OperationKind
 OPERATION_STATE_UNSPECIFIED: OperationState
 OPERATION_STATE_PENDING: OperationState
 OPERATION_STATE_RUNNING: OperationState

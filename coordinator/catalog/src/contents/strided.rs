@@ -1,0 +1,175 @@
+//! Views that jump through their storage: a transposed matrix, a slice of columns.
+//!
+//! Their bytes are put in the order of their elements, as a contiguous copy would have them.
+
+use hoist_formats::{Place, Tensor};
+
+use super::values::Values;
+use super::{ReadFailure, TensorFacts, Wanted};
+
+/// Storages up to this size are read once and gathered in memory; larger ones are read run by run.
+const IN_MEMORY: u64 = 256 << 20;
+
+/// A view that repeats its storage more often than this is not gathered: `expand` makes a petabyte of four bytes.
+const REPEATS: u64 = 16;
+
+/// The least that may be gathered whatever the storage's size.
+const LEAST: u64 = 1 << 20;
+
+type Fill<'a> = dyn FnMut(u64, &mut [u8]) -> Result<(), ReadFailure> + 'a;
+
+/// The facts of a strided view; none if it is not one, does not fit its storage, or repeats it too often.
+pub(super) fn gather(
+    tensor: &Tensor,
+    wanted: Wanted,
+    fill: &mut Fill<'_>,
+) -> Result<Option<TensorFacts>, ReadFailure> {
+    let Place::Strided { offset, length, first_element, strides } = &tensor.place else { return Ok(None) };
+    let Some(size) = element_bytes(tensor) else { return Ok(None) };
+    let elements = tensor.elements();
+    let bytes = elements.saturating_mul(size);
+    let fits = last_element(*first_element, &tensor.shape, strides)
+        .and_then(|last| last.checked_add(1)?.checked_mul(size))
+        .is_some_and(|end| elements == 0 || end <= *length);
+    if !fits || bytes > length.saturating_mul(REPEATS).max(LEAST) {
+        return Ok(None);
+    }
+    let mut storage = Vec::new();
+    if *length <= IN_MEMORY {
+        storage.resize(usize::try_from(*length).unwrap_or(0), 0);
+        fill(*offset, &mut storage)?;
+    }
+    let mut hasher = blake3::Hasher::new();
+    let mut values = wanted.values.then(|| Values::new(tensor.dtype));
+    let (run, outer) = inner_run(&tensor.shape, strides);
+    let run_bytes = run.saturating_mul(size);
+    let mut buffer = Vec::new();
+    let mut take = |at: u64| -> Result<(), ReadFailure> {
+        let start = at.saturating_mul(size);
+        let piece = if storage.is_empty() {
+            buffer.resize(usize::try_from(run_bytes).unwrap_or(0), 0);
+            fill(offset.saturating_add(start), &mut buffer)?;
+            buffer.as_slice()
+        } else {
+            let from = usize::try_from(start).unwrap_or(usize::MAX);
+            let to = usize::try_from(start.saturating_add(run_bytes)).unwrap_or(usize::MAX);
+            storage.get(from..to).unwrap_or_default()
+        };
+        hasher.update(piece);
+        if let Some(values) = &mut values {
+            values.take(piece);
+        }
+        Ok(())
+    };
+    if elements > 0 {
+        walk(*first_element, outer, &mut take)?;
+    }
+    let values = values.unwrap_or_default();
+    Ok(Some(TensorFacts {
+        hash: *hasher.finalize().as_bytes(),
+        non_finite: values.non_finite(),
+        is_zero: bytes > 0 && values.is_zero(),
+    }))
+}
+
+/// Whole bytes an element takes; none for types of less than a byte or of blocks.
+fn element_bytes(tensor: &Tensor) -> Option<u64> {
+    let bits = tensor.dtype.block_bits();
+    (tensor.dtype.block_elements() == 1 && bits.is_multiple_of(8)).then_some(bits / 8)
+}
+
+fn last_element(first: u64, shape: &[u64], strides: &[u64]) -> Option<u64> {
+    shape.iter().zip(strides).try_fold(first, |last, (count, stride)| {
+        last.checked_add(count.saturating_sub(1).checked_mul(*stride)?)
+    })
+}
+
+/// How many elements lie together at the innermost, and the dimensions around those: count and stride, outermost first.
+fn inner_run(shape: &[u64], strides: &[u64]) -> (u64, Vec<(u64, u64)>) {
+    let mut outer: Vec<(u64, u64)> = shape.iter().copied().zip(strides.iter().copied()).collect();
+    let mut run = 1;
+    while let Some((count, stride)) = outer.last().copied() {
+        if stride != run && count != 1 {
+            break;
+        }
+        run *= count;
+        outer.pop();
+    }
+    (run, outer)
+}
+
+/// Calls for the first element of each run, in the order of elements.
+fn walk(
+    first: u64,
+    outer: Vec<(u64, u64)>,
+    take: &mut dyn FnMut(u64) -> Result<(), ReadFailure>,
+) -> Result<(), ReadFailure> {
+    let mut index = vec![0_u64; outer.len()];
+    let mut at = first;
+    loop {
+        take(at)?;
+        let mut dimension = outer.len();
+        loop {
+            let Some(place) = dimension.checked_sub(1) else { return Ok(()) };
+            dimension = place;
+            let (Some(number), Some((count, stride))) = (index.get_mut(place), outer.get(place)) else {
+                return Ok(());
+            };
+            *number += 1;
+            at = at.saturating_add(*stride);
+            if *number < *count {
+                break;
+            }
+            at = at.saturating_sub(stride.saturating_mul(*number));
+            *number = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hoist_domain::Dtype;
+
+    fn gathered(shape: &[u64], strides: &[u64], first_element: u64, storage: &[u8]) -> Option<[u8; 32]> {
+        let place = Place::Strided {
+            offset: 100,
+            length: storage.len() as u64,
+            first_element,
+            strides: strides.into(),
+        };
+        let tensor = Tensor { name: "w".into(), dtype: Dtype::I16, shape: shape.into(), place };
+        let mut fill = |offset: u64, into: &mut [u8]| {
+            let start = usize::try_from(offset - 100).unwrap();
+            into.copy_from_slice(&storage[start..start + into.len()]);
+            Ok(())
+        };
+        gather(&tensor, Wanted::default(), &mut fill).unwrap().map(|facts| facts.hash)
+    }
+
+    fn hash(elements: &[u16]) -> Option<[u8; 32]> {
+        let bytes: Vec<u8> = elements.iter().flat_map(|e| e.to_le_bytes()).collect();
+        Some(*blake3::hash(&bytes).as_bytes())
+    }
+
+    #[test]
+    fn views_are_read_in_the_order_of_their_elements() {
+        let storage: Vec<u8> = (0..12_u16).flat_map(|e| e.to_le_bytes()).collect();
+        assert_eq!(gathered(&[3, 4], &[4, 1], 0, &storage), hash(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]));
+        assert_eq!(gathered(&[4, 3], &[1, 4], 0, &storage), hash(&[0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11]));
+        assert_eq!(gathered(&[3, 2], &[4, 1], 1, &storage), hash(&[1, 2, 5, 6, 9, 10]));
+        assert_eq!(gathered(&[2, 3], &[0, 1], 0, &storage), hash(&[0, 1, 2, 0, 1, 2]));
+        assert_eq!(gathered(&[], &[], 5, &storage), hash(&[5]));
+        assert_eq!(gathered(&[0, 4], &[4, 1], 0, &storage), hash(&[]));
+        assert_eq!(gathered(&[1, 3], &[99, 1], 0, &storage), hash(&[0, 1, 2]));
+    }
+
+    #[test]
+    fn views_that_do_not_fit_or_explode_are_not_gathered() {
+        let storage = [0; 16];
+        assert_eq!(gathered(&[9], &[1], 0, &storage), None);
+        assert_eq!(gathered(&[2], &[1], 7, &storage), None);
+        assert_eq!(gathered(&[1 << 50], &[0], 0, &storage), None);
+        assert_eq!(gathered(&[2, 2], &[u64::MAX, u64::MAX], 0, &storage), None);
+    }
+}

@@ -1,0 +1,112 @@
+//! IntegrityService.
+
+use hoist_domain::{Error, OperationId, Reason, Result, ValidateSpec, ValidationLevel, Work};
+use hoist_planner::Submission;
+use hoist_wire::server::v1::integrity_service_server::IntegrityService;
+use hoist_wire::{decode, encode, examinations, longrunning, v1};
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::Api;
+use super::call::{Call, answer, content_hash};
+use super::page;
+use super::submit::{LONGEST_DEADLINE, Patience, SHORTEST_DEADLINE};
+use crate::catalog::{Query, find, search};
+
+/// The device that a request means by naming none.
+const CPU: &str = "cpu:0";
+
+const SHA256_DIGITS: usize = 64;
+
+#[tonic::async_trait]
+impl IntegrityService for Api {
+    async fn validate_model(
+        &self,
+        request: Request<v1::ValidateModelRequest>,
+    ) -> Result<Response<longrunning::Operation>, Status> {
+        let call = Call::open(request, |m| &m.request_id)?;
+        answer(call.id, self.validate(&call).await)
+    }
+
+    async fn list_verdicts(
+        &self,
+        request: Request<v1::ListVerdictsRequest>,
+    ) -> Result<Response<v1::ListVerdictsResponse>, Status> {
+        let call = Call::open(request, |m| &m.request_id)?;
+        answer(call.id, self.verdicts_page(&call))
+    }
+}
+
+impl Api {
+    async fn validate(&self, call: &Call<v1::ValidateModelRequest>) -> Result<longrunning::Operation> {
+        let message = &call.message;
+        let level = level(message.level)?;
+        let spec = ValidateSpec {
+            model: find(self.control.view().state.models(), &message.name)?.id,
+            level,
+            device: device(level, &message.device)?,
+            sha256: sha256(level, &message.sha256)?,
+            checksums: level == ValidationLevel::Full && message.checksums,
+        };
+        let wait = decode::duration("wait_for", message.wait_for.as_ref())?;
+        let bounds = SHORTEST_DEADLINE..=LONGEST_DEADLINE;
+        let deadline = decode::bounded_duration("deadline", message.deadline.as_ref(), bounds)?;
+        let submission = Submission {
+            key: call.key(),
+            content: content_hash(&spec),
+            work: Work::ValidateModel(spec),
+            deadline: deadline.unwrap_or(ValidateSpec::DEFAULT_DEADLINE),
+            new_id: OperationId(Uuid::now_v7()),
+        };
+        self.submit(call, submission, Patience { wait, only_while_waiting: message.cancel_on_disconnect })
+            .await
+    }
+
+    fn verdicts_page(&self, call: &Call<v1::ListVerdictsRequest>) -> Result<v1::ListVerdictsResponse> {
+        let request = &call.message;
+        let query = Query::verdicts(&request.filter, request.show_ok)?;
+        let size = page::size(request.page_size)?;
+        let view = self.control.view();
+        let found = search(view.state.models(), &query, size, &request.page_token)?;
+        let verdicts = page::fitting(found.models.iter().map(|model| examinations::model_verdict(model)));
+        Ok(v1::ListVerdictsResponse {
+            request_id: call.id.to_string(),
+            next_page_token: found.token_after(verdicts.len()),
+            verdicts,
+            total_size: found.total as u64,
+            position: Some(encode::position(view.state.position())),
+        })
+    }
+}
+
+fn level(number: i32) -> Result<ValidationLevel> {
+    match v1::ValidationLevel::try_from(number) {
+        Ok(v1::ValidationLevel::Unspecified | v1::ValidationLevel::Header) => Ok(ValidationLevel::Header),
+        Ok(v1::ValidationLevel::Full) => Ok(ValidationLevel::Full),
+        Ok(v1::ValidationLevel::Compatibility) => Ok(ValidationLevel::Compatibility),
+        Err(_) => Err(Error::invalid_field("level", format!("{number} is not a value this server knows"))),
+    }
+}
+
+fn device(level: ValidationLevel, asked: &str) -> Result<String> {
+    match (level, asked) {
+        (ValidationLevel::Compatibility, "" | CPU) => Ok(CPU.to_owned()),
+        (ValidationLevel::Compatibility, other) => {
+            let shown = hoist_domain::excerpt(other);
+            let message = format!("there is no device `{shown}`; there is {CPU}");
+            Err(Error::new(Reason::ResourceNotFound, message).with("name", format!("devices/{shown}")))
+        }
+        (_, "") => Ok(String::new()),
+        _ => Err(Error::invalid_field("device", "is for the level COMPATIBILITY")),
+    }
+}
+
+fn sha256(level: ValidationLevel, asked: &str) -> Result<String> {
+    let is_one = asked.len() == SHA256_DIGITS && asked.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match asked {
+        "" => Ok(String::new()),
+        _ if level != ValidationLevel::Full => Err(Error::invalid_field("sha256", "is for the level FULL")),
+        _ if is_one => Ok(asked.to_ascii_lowercase()),
+        _ => Err(Error::invalid_field("sha256", "must be 64 hexadecimal digits")),
+    }
+}

@@ -1,0 +1,142 @@
+//! Finds out digests unasked: after each look that found something new, as an operation like any other.
+//!
+//! Its progress is that operation's. Cancelled, it pauses until somebody asks for digests without naming models, or the
+//! server starts anew. What could not be read is not tried again until its files change.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hoist_domain::{
+    ContentHash, DigestSpec, Lifecycle, Model, ModelContent, ModelId, ModelState, OperationId,
+    OperationState, Principal, RequestId, RequestKey, Verdict, Work,
+};
+use hoist_planner::Submission;
+use hoist_runtime::Shutdown;
+use tracing::{debug, info};
+use uuid::Uuid;
+
+use super::Catalog;
+
+/// From the news to the reading: files are mostly written by the dozen.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// After a refusal.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// What is to be left alone.
+#[derive(Debug, Default)]
+pub(super) struct Digesting {
+    is_paused: bool,
+    /// Models that could not be read as they were then.
+    given_up: HashMap<ModelId, Arc<ModelContent>>,
+}
+
+impl Digesting {
+    /// Whether there is something to find out. What is damaged is not worth the reading: its headers lie.
+    pub(super) fn wants(&self, model: &Model) -> bool {
+        model.state == ModelState::Available
+            && model.content.verdict <= Verdict::Suspicious
+            && model.content.components.iter().any(|component| component.digest.is_none())
+            && self.given_up.get(&model.id).is_none_or(|then| then.files != model.content.files)
+    }
+
+    pub(super) fn give_up(&mut self, model: &Model) {
+        self.given_up.insert(model.id, Arc::clone(&model.content));
+    }
+}
+
+impl Catalog {
+    pub(super) fn digesting(&self) -> MutexGuard<'_, Digesting> {
+        self.0.digesting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody wants all digests, or does not want them any more.
+    pub fn pause_digests(&self, is_paused: bool) {
+        self.digesting().is_paused = is_paused;
+    }
+
+    fn has_work(&self) -> bool {
+        let digesting = self.digesting();
+        !digesting.is_paused
+            && self.0.control.view().state.models().iter().any(|model| digesting.wants(model))
+    }
+
+    /// Forgets what was given up of models that are not there any more.
+    fn tidy(&self) {
+        let view = self.0.control.view();
+        self.digesting().given_up.retain(|id, _| view.state.models().get(*id).is_some());
+    }
+}
+
+/// Keeps digests complete until the server drains.
+///
+/// # Errors
+/// Never: what fails is tried again later.
+pub async fn run(catalog: Catalog, draining: Shutdown) -> Result<(), Infallible> {
+    if !catalog.0.settings.digest || catalog.0.settings.roots.is_empty() {
+        return Ok(());
+    }
+    tokio::select! {
+        () = draining.triggered() => {}
+        () = keep(&catalog) => {}
+    }
+    Ok(())
+}
+
+async fn keep(catalog: &Catalog) {
+    loop {
+        catalog.0.found.notified().await;
+        tokio::time::sleep(SETTLE).await;
+        catalog.tidy();
+        while catalog.has_work() {
+            let submission = submission();
+            match catalog.0.control.submit(submission).await {
+                Ok(id) => {
+                    debug!(operation = %id, "digests are found out");
+                    if ended(catalog, id).await == Some(OperationState::Cancelled) {
+                        info!("digests are paused: `hoist digest` goes on with them");
+                        break;
+                    }
+                }
+                Err(error) => {
+                    debug!(%error, "digests have to wait");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+}
+
+fn submission() -> Submission {
+    let spec = DigestSpec::default();
+    Submission {
+        key: RequestKey {
+            principal: Principal::Hoist,
+            method: "digest".into(),
+            id: RequestId(Uuid::new_v4()),
+        },
+        content: ContentHash([0; 32]),
+        work: Work::DigestModels(spec),
+        deadline: DigestSpec::DEFAULT_DEADLINE,
+        new_id: OperationId(Uuid::now_v7()),
+    }
+}
+
+/// How the operation ended; none if it is not kept any more.
+async fn ended(catalog: &Catalog, id: OperationId) -> Option<OperationState> {
+    let mut changes = catalog.0.control.changes();
+    loop {
+        let state = {
+            let view = Arc::clone(&changes.borrow_and_update());
+            view.state.operation(id).map(|operation| operation.state)
+        };
+        if state.is_none_or(Lifecycle::is_terminal) {
+            return state;
+        }
+        if changes.changed().await.is_err() {
+            return None;
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Close looks: digests and validations. Bytes are read apart from everything else; what they say goes to the owner.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use hoist_catalog::{Examine, Pace, ReadFailure, Roots, Wanted};
+use hoist_domain::{
+    Bytes, Digest, DigestReport, DigestSpec, Error, Model, ModelState, PathProblem, Reason, ResourceName,
+    Result, ScanReport, ValidateSpec, Validation, ValidationLevel, ValidationReport,
+};
+use hoist_planner::Examination;
+use tokio_util::sync::CancellationToken;
+
+use super::compatibility::{self, DeviceFacts};
+use super::{Catalog, known};
+use crate::operations::ProgressCell;
+
+/// Models that are read before what was found is kept: by number and by bytes, whichever is first.
+const BATCH: usize = 64;
+const BATCH_BYTES: u64 = 1 << 30;
+
+impl Catalog {
+    /// Reads models' bytes and keeps the digests of their components.
+    ///
+    /// # Errors
+    /// STORE_READONLY, DRAINING; what is wrong with single models is in the report.
+    pub async fn digest(
+        &self,
+        spec: &DigestSpec,
+        progress: &Arc<ProgressCell>,
+        stop: &CancellationToken,
+    ) -> Result<DigestReport> {
+        progress.set_phase("reading models");
+        let began = self.0.clock.monotonic();
+        let is_background = spec.models.is_empty();
+        let wanted = self.wanted(spec);
+        progress.set_total(wanted.iter().map(|model| bytes_of(model)).sum());
+        let total = wanted.len() as u64;
+        progress.set_items(0, total);
+        let roots = self.open_roots().await;
+        let mut report = DigestReport::default();
+        let (mut batch, mut bytes, mut done) = (Vec::new(), 0, 0);
+        let mut wanted = wanted.into_iter().peekable();
+        while let Some(model) = wanted.next() {
+            bytes += bytes_of(&model);
+            batch.push(model);
+            if batch.len() < BATCH && bytes < BATCH_BYTES && wanted.peek().is_some() {
+                continue;
+            }
+            bytes = 0;
+            done += batch.len() as u64;
+            self.digest_batch(std::mem::take(&mut batch), &roots, is_background, progress, stop, &mut report)
+                .await?;
+            progress.set_items(done, total);
+            if stop.is_cancelled() {
+                break;
+            }
+        }
+        report.took = self.0.clock.monotonic().saturating_sub(began);
+        Ok(report)
+    }
+
+    /// The models whose bytes are to be read, in the order of paths: neighbours on disk, mostly.
+    fn wanted(&self, spec: &DigestSpec) -> Vec<Arc<Model>> {
+        let view = self.0.control.view();
+        let models = view.state.models();
+        let mut wanted: Vec<Arc<Model>> = if spec.models.is_empty() {
+            let digesting = self.digesting();
+            models.iter().filter(|model| digesting.wants(model)).map(Arc::clone).collect()
+        } else {
+            spec.models.iter().filter_map(|id| models.get(*id)).map(Arc::clone).collect()
+        };
+        wanted.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+        wanted
+    }
+
+    async fn digest_batch(
+        &self,
+        batch: Vec<Arc<Model>>,
+        roots: &Arc<Roots>,
+        is_background: bool,
+        progress: &Arc<ProgressCell>,
+        stop: &CancellationToken,
+        report: &mut DigestReport,
+    ) -> Result<()> {
+        let (roots, cell) = (Arc::clone(roots), Arc::clone(progress));
+        let models = batch.clone();
+        let read = self.apart("digest", stop, move |flag| {
+            let read =
+                || models.iter().map(|model| digests_of(&roots, model, &cell, flag, is_background)).collect();
+            if is_background { at_low_priority(read) } else { read() }
+        });
+        let read: Vec<Result<Vec<(usize, Digest)>, ReadFailure>> = read.await?;
+        let mut found = Vec::new();
+        for (model, result) in batch.into_iter().zip(read) {
+            let components = model.content.components.len();
+            match result {
+                Ok(digests) => {
+                    report.components += digests.len() as u64;
+                    report.models += u64::from(digests.len() == components);
+                    if digests.len() < components {
+                        self.digesting().give_up(&model);
+                    }
+                    let of = Arc::clone(&model.content);
+                    found.push(Examination { id: model.id, of, digests, validation: None });
+                }
+                Err(ReadFailure::Stopped) => {}
+                Err(failure) => {
+                    self.digesting().give_up(&model);
+                    if report.problems.len() < ScanReport::MAX_PROBLEMS {
+                        let message = failure.message();
+                        report.problems.push(PathProblem { path: model.path.clone(), message });
+                    } else {
+                        report.more_problems += 1;
+                    }
+                }
+            }
+        }
+        report.bytes = Bytes(progress.done());
+        self.0.control.examined(found).await
+    }
+
+    /// Looks into a model, as closely as asked.
+    ///
+    /// # Errors
+    /// RESOURCE_NOT_FOUND, SOURCE_CHANGED, SOURCE_TRUNCATED, SOURCE_UNRESPONSIVE.
+    pub async fn validate(
+        &self,
+        spec: &ValidateSpec,
+        progress: &Arc<ProgressCell>,
+        stop: &CancellationToken,
+    ) -> Result<ValidationReport> {
+        let began = self.0.clock.monotonic();
+        let model = self.0.control.view().state.models().get(spec.model).cloned().ok_or_else(|| {
+            let name = ResourceName::Model(spec.model);
+            Error::new(Reason::ResourceNotFound, format!("{name} is not in the catalog any more"))
+                .with("name", name)
+        })?;
+        let mut report = match spec.level {
+            ValidationLevel::Header => self.validate_header(&model, progress, stop).await?,
+            ValidationLevel::Full => self.validate_full(&model, spec, progress, stop).await?,
+            ValidationLevel::Compatibility => self.validate_compatibility(&model, spec, stop).await?,
+        };
+        report.took = self.0.clock.monotonic().saturating_sub(began);
+        Ok(report)
+    }
+
+    async fn validate_header(
+        &self,
+        model: &Arc<Model>,
+        progress: &Arc<ProgressCell>,
+        stop: &CancellationToken,
+    ) -> Result<ValidationReport> {
+        progress.set_phase("reading headers");
+        let details = self.read_details(model, stop).await?;
+        let mut report = empty_report(model, ValidationLevel::Header);
+        report.bytes = Bytes(details.reading.header_bytes);
+        let mut findings = details.reading.findings;
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
+        set_findings(&mut report, findings);
+        Ok(report)
+    }
+
+    async fn validate_full(
+        &self,
+        model: &Arc<Model>,
+        spec: &ValidateSpec,
+        progress: &Arc<ProgressCell>,
+        stop: &CancellationToken,
+    ) -> Result<ValidationReport> {
+        progress.set_phase("reading every byte");
+        progress.set_total(bytes_of(model));
+        let roots = self.open_roots().await;
+        let (unit, cell) = (known::unit_of(model), Arc::clone(progress));
+        let what = Examine {
+            known: Some((*model.content).clone()),
+            sha256: spec.sha256.clone(),
+            checksums: spec.checksums,
+        };
+        let read = self.apart("validate", stop, move |flag| {
+            let pace = Pace { stop: flag, bytes: cell.counter(), is_gentle: false };
+            hoist_catalog::examine(&roots, &unit, &what, pace)
+        });
+        let examined = read.await?.map_err(|failure| failed(model, &failure))?;
+        let mut report = empty_report(model, ValidationLevel::Full);
+        report.bytes = Bytes(examined.bytes);
+        report.checksums = examined.checksums;
+        let kept = Validation {
+            verdict: examined.findings.first().map(|finding| finding.verdict).unwrap_or_default(),
+            findings: examined.findings.iter().take(Validation::MAX_FINDINGS).cloned().collect(),
+            at: self.0.clock.wall(),
+        };
+        set_findings(&mut report, examined.findings);
+        // A digest that is recorded stays: bytes that differ from it are what was found.
+        let recorded =
+            |number: usize| model.content.components.get(number).is_some_and(|c| c.digest.is_some());
+        let digests = examined.digests.into_iter().filter(|(number, _)| !recorded(*number)).collect();
+        let of = Arc::clone(&model.content);
+        self.0
+            .control
+            .examined(vec![Examination { id: model.id, of, digests, validation: Some(kept) }])
+            .await?;
+        Ok(report)
+    }
+
+    async fn validate_compatibility(
+        &self,
+        model: &Arc<Model>,
+        spec: &ValidateSpec,
+        stop: &CancellationToken,
+    ) -> Result<ValidationReport> {
+        let readable =
+            self.read_details(model, stop).await.map(|_| ()).map_err(|error| error.message().to_owned());
+        let mut report = empty_report(model, ValidationLevel::Compatibility);
+        set_findings(&mut report, model.findings().into_iter().cloned().collect());
+        report.compatibility = Some(compatibility::judge(model, cpu(&spec.device)?, readable));
+        Ok(report)
+    }
+}
+
+/// What is read of it, about: a header may claim more than its file has.
+fn bytes_of(model: &Model) -> u64 {
+    let claimed = model.content.components.iter().fold(0_u64, |sum, c| sum.saturating_add(c.bytes.0));
+    claimed.min(model.content.bytes.0)
+}
+
+/// The one device that this version knows: the machine itself.
+fn cpu(name: &str) -> Result<DeviceFacts> {
+    let failed =
+        |error: hoist_runtime::machine::FactError| Error::new(Reason::ProbeFailed, error.to_string());
+    let root = Path::new("/");
+    let memory = hoist_runtime::machine::memory(root).map_err(failed)?;
+    let groups = hoist_runtime::machine::cgroup_memory(root).map_err(failed)?;
+    let limit = groups.iter().filter_map(|group| group.limit).map(|limit| limit.0).min().unwrap_or(u64::MAX);
+    let capacity = Bytes(memory.total.0.min(limit));
+    Ok(DeviceFacts { name: name.to_owned(), capacity, available: Bytes(memory.available.0.min(capacity.0)) })
+}
+
+fn empty_report(model: &Model, level: ValidationLevel) -> ValidationReport {
+    ValidationReport {
+        model: model.id,
+        level,
+        verdict: hoist_domain::Verdict::Ok,
+        findings: Vec::new(),
+        more_findings: 0,
+        bytes: Bytes(0),
+        took: std::time::Duration::ZERO,
+        checksums: Vec::new(),
+        compatibility: None,
+    }
+}
+
+/// Worst first, as they come.
+fn set_findings(report: &mut ValidationReport, findings: Vec<hoist_domain::Finding>) {
+    report.verdict = findings.first().map(|finding| finding.verdict).unwrap_or_default();
+    (report.findings, report.more_findings) = hoist_catalog::first_of(findings);
+}
+
+fn failed(model: &Model, failure: &ReadFailure) -> Error {
+    let reason = match failure {
+        ReadFailure::Truncated(_) => Reason::SourceTruncated,
+        ReadFailure::Changed(_) | ReadFailure::Stopped => Reason::SourceChanged,
+        ReadFailure::Io(_, error) if error.kind() == std::io::ErrorKind::NotFound => Reason::SourceChanged,
+        ReadFailure::Io(..) => Reason::SourceUnresponsive,
+    };
+    Error::new(reason, format!("{}: {}", model.name(), failure.message()))
+        .with("model", ResourceName::Model(model.id))
+}
+
+fn digests_of(
+    roots: &Roots,
+    model: &Model,
+    cell: &ProgressCell,
+    stop: &AtomicBool,
+    is_gentle: bool,
+) -> Result<Vec<(usize, Digest)>, ReadFailure> {
+    if model.state == ModelState::Missing || stop.load(std::sync::atomic::Ordering::Relaxed) {
+        return Err(ReadFailure::Stopped);
+    }
+    let unit = known::unit_of(model);
+    let details = hoist_catalog::details(roots, &unit)
+        .map_err(|error| ReadFailure::Io(model.path.as_path().to_owned(), error))?;
+    // What was found must be of what is recorded, or the numbers mean other components.
+    let same = |one: &hoist_domain::ModelComponent, other: &hoist_domain::ModelComponent| {
+        (&one.name, &one.place, &one.prefix) == (&other.name, &other.place, &other.prefix)
+    };
+    let (now, before) = (&details.content.components, &model.content.components);
+    if now.len() != before.len() || !now.iter().zip(before).all(|(one, other)| same(one, other)) {
+        return Err(ReadFailure::Changed(model.path.as_path().to_owned()));
+    }
+    let pace = Pace { stop, bytes: cell.counter(), is_gentle };
+    let contents = hoist_catalog::read_contents(roots, &unit, &details.reading, Wanted::default(), pace)?;
+    Ok(hoist_catalog::digests(&details, &contents))
+}
+
+/// Runs on a thread that gives way to everything else, for the processor and for the disk, whose priority follows.
+/// Priority cannot be taken back without privileges: hence a thread that ends.
+fn at_low_priority<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let lowered = || {
+            // Of the calling thread, despite the name; a refusal costs nothing but the courtesy.
+            let _ = rustix::process::setpriority_process(None, 19);
+            work()
+        };
+        let thread = scope.spawn(lowered);
+        match thread.join() {
+            Ok(value) => value,
+            // As if it had happened here.
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}

@@ -1,0 +1,91 @@
+//! A model's files: read again for what the catalog does not keep, or removed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hoist_catalog::{Details, Roots};
+use hoist_domain::{Error, Model, ModelFormat, Reason, Result};
+use tokio_util::sync::CancellationToken;
+
+use super::look::below_a_root;
+use super::{Catalog, known};
+
+/// How long a request may wait for the disk.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
+impl Catalog {
+    /// Reads a model's headers again, for what the catalog does not keep.
+    ///
+    /// # Errors
+    /// SOURCE_UNRESPONSIVE when the disk does not answer in time, SOURCE_CHANGED when its files are not there.
+    pub async fn details(&self, model: &Arc<Model>) -> Result<Details> {
+        let name = model.name().to_owned();
+        let never = CancellationToken::new();
+        let reading = self.read_details(model, &never);
+        let Ok(details) = tokio::time::timeout(ANSWERS_WITHIN, reading).await else {
+            let seconds = ANSWERS_WITHIN.as_secs();
+            return Err(Error::new(
+                Reason::SourceUnresponsive,
+                format!("the storage of {name} has not answered for {seconds} s; check it and try again"),
+            ));
+        };
+        details
+    }
+
+    /// The same, for as long as it takes.
+    pub(super) async fn read_details(&self, model: &Arc<Model>, stop: &CancellationToken) -> Result<Details> {
+        let roots = self.open_roots().await;
+        let unit = known::unit_of(model);
+        let read = self.apart("model details", stop, move |_| hoist_catalog::details(&roots, &unit)).await?;
+        read.map_err(|error| {
+            let name = model.name();
+            let message = format!("the files of {name} cannot be read as they were: {error}; scan again");
+            Error::new(Reason::SourceChanged, message)
+        })
+    }
+
+    /// Removes a model's files from the disk: nothing but what the catalog says is its own, and only below roots. Of a
+    /// hub's repository the blobs go with the links.
+    ///
+    /// # Errors
+    /// PATH_OUTSIDE_ROOTS, SOURCE_CHANGED when a file cannot be removed.
+    pub async fn remove_files(&self, model: &Arc<Model>) -> Result<u32> {
+        let roots = self.open_roots().await;
+        let model = Arc::clone(model);
+        self.apart("remove files", &CancellationToken::new(), move |_| remove(&roots, &model)).await?
+    }
+}
+
+fn remove(roots: &Roots, model: &Model) -> Result<u32> {
+    below_a_root(roots, &model.path)?;
+    let mut removed = 0;
+    for file in &model.content.files {
+        let below = file.path.as_path();
+        let own = model.path.as_path();
+        let path = if below.as_os_str().is_empty() { own.to_owned() } else { own.join(below) };
+        let blob = (model.content.format == ModelFormat::HfCache).then(|| blob(own, &path)).flatten();
+        for path in std::iter::once(path).chain(blob) {
+            // The folder is opened beneath its root and the entry removed in it: no name leads anywhere else.
+            match roots.remove_entry(&path) {
+                Ok(()) => removed += 1,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    let left = format!("{removed} files were removed, then one could not be: {error}");
+                    return Err(Error::new(
+                        Reason::SourceChanged,
+                        format!("{left}; scan to see what is there"),
+                    ));
+                }
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// Where a hub's link leads, within the repository.
+fn blob(repository: &Path, link: &Path) -> Option<PathBuf> {
+    let target = std::fs::read_link(link).ok()?;
+    let is_blob = target.parent()?.file_name()? == "blobs";
+    is_blob.then(|| repository.join("blobs").join(target.file_name().unwrap_or_default()))
+}

@@ -1,0 +1,218 @@
+//! Looks: opens the roots, has them walked, and tells the owner what was seen.
+
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hoist_catalog::{Roots, Scan, ScanProgress, Seen};
+use hoist_domain::{
+    Condition, ConditionKind, Error, ModelId, ModelPath, Reason, Result, ScanReport, ScanSpec, Severity,
+    excerpt,
+};
+use hoist_planner::{Observation, Sighting};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+
+use super::{Catalog, known};
+use crate::operations::ProgressCell;
+
+/// Observations that become one revision: a delta of some hundred kilobytes at most.
+const BATCH: usize = 128;
+
+/// A reader of headers that says nothing for this long is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(20);
+
+impl Catalog {
+    /// Looks at the roots, or at paths below them, and tells the owner what is there.
+    ///
+    /// # Errors
+    /// PATH_OUTSIDE_ROOTS, or what keeps the owner from taking observations: STORE_READONLY, DRAINING.
+    pub async fn look(
+        &self,
+        spec: &ScanSpec,
+        progress: &Arc<ProgressCell>,
+        stop: &CancellationToken,
+    ) -> Result<ScanReport> {
+        let _looking = self.0.looking.lock().await;
+        progress.set_phase("looking for models");
+        let roots = self.open_roots().await;
+        let catalog = self.clone();
+        let (spec, cell) = (spec.clone(), Arc::clone(progress));
+        let looking =
+            self.apart("catalog", stop, move |flag| catalog.look_blocking(&spec, &roots, &cell, flag));
+        let report = looking.await??;
+        self.tell_of_roots().await;
+        if report.added + report.changed > 0 {
+            self.0.found.notify_one();
+        }
+        Ok(report)
+    }
+
+    fn look_blocking(
+        &self,
+        spec: &ScanSpec,
+        roots: &Arc<Roots>,
+        cell: &ProgressCell,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<ScanReport> {
+        let paths = spec.paths.iter().map(|path| below_a_root(roots, path)).collect::<Result<Vec<_>>>()?;
+        let progress = Arc::new(ScanProgress::default());
+        let scan = Scan {
+            roots: Arc::clone(roots),
+            paths,
+            reread: spec.reread,
+            known: Arc::new(known::View(self.0.control.view())),
+            progress: Arc::clone(&progress),
+            stop: Arc::clone(stop),
+            stuck_after: STUCK_AFTER,
+        };
+        let mut teller =
+            Teller { catalog: self, waiting: Vec::new(), report: ScanReport::default(), failed: None };
+        let clock = self.0.clock.clone();
+        let mut report = hoist_catalog::run(scan, &|| clock.monotonic(), &mut |seen| {
+            cell.set_items(progress.done.load(Ordering::Relaxed), progress.found.load(Ordering::Relaxed));
+            cell.set_done(progress.header_bytes.load(Ordering::Relaxed));
+            teller.tell(seen, stop);
+        });
+        teller.flush(stop);
+        cell.set_items(progress.done.load(Ordering::Relaxed), progress.found.load(Ordering::Relaxed));
+        if let Some(error) = teller.failed {
+            return Err(error);
+        }
+        report.added = teller.report.added;
+        report.changed = teller.report.changed;
+        report.moved = teller.report.moved;
+        if spec.paths.is_empty() && !stop.load(Ordering::Relaxed) {
+            let now = self.0.clock.wall();
+            let took = report.took;
+            self.set_roots(|root| {
+                if root.available {
+                    (root.looked_at, root.took) = (Some(now), took);
+                }
+            });
+        }
+        debug!(models = report.models, added = report.added, changed = report.changed, took = ?report.took, "looked at the roots");
+        Ok(report)
+    }
+
+    async fn tell_of_roots(&self) {
+        let unavailable: Vec<String> = self
+            .roots()
+            .iter()
+            .filter(|root| !root.available)
+            .map(|root| format!("{}: {}", root.path.display(), root.problem))
+            .collect();
+        if unavailable.is_empty() {
+            self.0.control.clear(ConditionKind::RootUnavailable).await;
+            return;
+        }
+        let condition = Condition {
+            kind: ConditionKind::RootUnavailable,
+            severity: Severity::Warning,
+            message: format!(
+                "{} of {} roots cannot be read; models below them are kept as they were",
+                unavailable.len(),
+                self.0.settings.roots.len()
+            ),
+            advice: "mount or create them, or take them out of `models`; Hoist looks again by itself"
+                .to_owned(),
+            since: self.0.clock.wall(),
+            details: unavailable,
+        };
+        self.0.control.raise(condition).await;
+    }
+}
+
+/// A path that a request names, where it really is.
+pub(super) fn below_a_root(roots: &Roots, path: &ModelPath) -> Result<PathBuf> {
+    let outside = || {
+        let known: Vec<String> = roots.iter().map(|root| root.path().display().to_string()).collect();
+        Error::new(
+            Reason::PathOutsideRoots,
+            format!("`{}` is not below a root; the roots are: {}", excerpt(&path.text()), known.join(", ")),
+        )
+    };
+    let is_plain = |path: &Path| path.components().all(|part| !matches!(part, Component::ParentDir));
+    if is_plain(path.as_path()) && roots.of(path.as_path()).is_some() {
+        return Ok(path.as_path().to_owned());
+    }
+    let real = path.as_path().canonicalize().map_err(|_| outside())?;
+    if roots.of(&real).is_some() { Ok(real) } else { Err(outside()) }
+}
+
+/// Hands what a scan sees to the owner, in batches.
+struct Teller<'a> {
+    catalog: &'a Catalog,
+    waiting: Vec<Observation>,
+    report: ScanReport,
+    failed: Option<Error>,
+}
+
+impl Teller<'_> {
+    fn tell(&mut self, seen: Seen, stop: &AtomicBool) {
+        self.waiting.push(match seen {
+            Seen::Model { path, path_name, content, moved_from } => Observation::Seen(Box::new(Sighting {
+                path,
+                path_name,
+                content,
+                moved_from,
+                new_id: ModelId(Uuid::now_v7()),
+            })),
+            Seen::Gone { id, path } => Observation::Gone { id, path },
+        });
+        if self.waiting.len() >= BATCH {
+            self.flush(stop);
+        }
+    }
+
+    fn flush(&mut self, stop: &AtomicBool) {
+        let batch = std::mem::take(&mut self.waiting);
+        if batch.is_empty() || self.failed.is_some() {
+            return;
+        }
+        match self.catalog.0.control.observe_blocking(batch) {
+            Ok(observed) => {
+                self.report.added += observed.added;
+                self.report.changed += observed.changed;
+                self.report.moved += observed.moved;
+            }
+            Err(error) => {
+                stop.store(true, Ordering::Relaxed);
+                self.failed = Some(error);
+            }
+        }
+    }
+}
+
+/// Looks at the roots once in the background, and says what came of it.
+pub(super) async fn look_quietly(
+    catalog: &Catalog,
+    spec: &ScanSpec,
+    stop: &CancellationToken,
+    why: &str,
+) -> Option<ScanReport> {
+    match catalog.look(spec, &Arc::default(), stop).await {
+        Ok(report) => {
+            if report.added + report.changed + report.moved + report.missing > 0 {
+                info!(
+                    why,
+                    models = report.models,
+                    added = report.added,
+                    changed = report.changed,
+                    moved = report.moved,
+                    missing = report.missing,
+                    took_ms = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX),
+                    "the catalog has changed"
+                );
+            }
+            Some(report)
+        }
+        Err(error) if error.reason() == Reason::Draining => None,
+        Err(error) => {
+            warn!(why, %error, "the roots could not be looked at");
+            None
+        }
+    }
+}

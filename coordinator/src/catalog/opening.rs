@@ -1,0 +1,76 @@
+//! Opens the roots, none of which may keep the others waiting: a network file system that is gone does not answer.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use hoist_catalog::{Root, Roots};
+
+use super::Catalog;
+
+/// How long a root may take to answer.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
+/// Roots that a thread waits for in vain; nobody else is sent after them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Opening(Arc<Mutex<HashSet<PathBuf>>>);
+
+impl Opening {
+    /// Whether nobody waits for it already.
+    fn begin(&self, path: &Path) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned())
+    }
+
+    fn end(&self, path: &Path) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
+    }
+}
+
+impl Catalog {
+    /// Opens the roots that are there, and notes which are not.
+    pub(super) async fn open_roots(&self) -> Arc<Roots> {
+        let opened = join_all(self.0.settings.roots.iter().map(|path| self.open_root(path))).await;
+        let mut open: Vec<Root> = Vec::new();
+        for (path, result) in self.0.settings.roots.iter().zip(opened) {
+            self.set_roots(|root| {
+                if root.path != *path {
+                    return;
+                }
+                root.available = result.is_ok();
+                root.problem = result.as_ref().err().cloned().unwrap_or_default();
+                if let Ok(opened) = &result {
+                    root.real = Some(opened.path().to_owned());
+                }
+            });
+            if let Ok(root) = result {
+                // A root within a root is looked at with the outer one.
+                if !open.iter().any(|other| root.path().starts_with(other.path())) {
+                    open.retain(|other| !other.path().starts_with(root.path()));
+                    open.push(root);
+                }
+            }
+        }
+        Arc::new(Roots::new(open, self.0.settings.links))
+    }
+
+    async fn open_root(&self, path: &Path) -> Result<Root, String> {
+        let silent = || format!("has not answered for {} s", ANSWERS_WITHIN.as_secs());
+        let opening = self.0.opening.clone();
+        if !opening.begin(path) {
+            return Err(silent());
+        }
+        let wanted = path.to_owned();
+        let opened = self.0.tasks.run_blocking("open root", move || {
+            let opened = Root::open(&wanted);
+            opening.end(&wanted);
+            opened
+        });
+        match tokio::time::timeout(ANSWERS_WITHIN, opened).await {
+            Err(_) => Err(silent()),
+            Ok(Err(panicked)) => Err(panicked.to_string()),
+            Ok(Ok(opened)) => opened.map_err(|error| error.to_string()),
+        }
+    }
+}
