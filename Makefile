@@ -10,6 +10,9 @@ RUN_DIR ?= .run
 RUN_RUNTIME ?= /dev/shm/hoist-run-$(shell id -u)
 RUN_ENDPOINT = unix://$(RUN_RUNTIME)/hoist.sock
 
+# Folders with models for `make run`, separated by spaces. Empty: a small demonstration is made.
+MODELS ?=
+
 VENV = .venv
 PYTHON = $(VENV)/bin/python
 # Multiplies the rounds of every randomised test: `make soak SOAK=200`.
@@ -20,8 +23,8 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: ## Build, start Hoist on its Unix socket, and say what to try (Ctrl-C stops it)
-	@scripts/run "$(RUN_DIR)" "$(RUN_RUNTIME)"
+run: ## Build, start Hoist with some models, and say what to try (MODELS="DIR ..." for your own; Ctrl-C stops it)
+	@scripts/run "$(RUN_DIR)" "$(RUN_RUNTIME)" $(MODELS)
 
 .PHONY: build
 build: ## Build everything that needs no libtorch

@@ -97,7 +97,7 @@ impl Settings {
             socket,
             listen,
             log_format: r.read("log.format", LogFormat::Human, "human or json"),
-            log_filter: r.read("log.filter", "info".to_owned(), "level, or target=level pairs"),
+            log_filter: r.read("log.filter", "info,notify=warn".to_owned(), "level, or target=level pairs"),
             limits: Limits {
                 request_ids: count(
                     &mut r,

@@ -25,6 +25,6 @@ pub use digest::{DigestedTensor, digests, of_tensors};
 pub use probe::{Details, details, probe};
 pub use reading::{PartReading, Reading, read};
 pub use roots::{Links, Root, Roots};
-pub use scan::{Known, KnownModel, Scan, ScanProgress, Seen, run};
+pub use scan::{Known, KnownModel, Scan, ScanProgress, Seen, UNSETTLED, run};
 pub use validate::{Examine, Examined, examine, first_of};
 pub use walk::{Unit, UnitFile, UnitKind};

@@ -29,6 +29,8 @@ pub struct Root {
     /// Absolute, without links.
     path: PathBuf,
     descriptor: OwnedFd,
+    /// Device and inode: another folder may come to its place.
+    key: (u64, u64),
 }
 
 impl Root {
@@ -38,7 +40,14 @@ impl Root {
         let path = path.canonicalize()?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let descriptor = rustix::fs::open(&path, flags, Mode::empty())?;
-        Ok(Self { path, descriptor })
+        let found = identity(&rustix::fs::fstat(&descriptor)?);
+        Ok(Self { path, descriptor, key: (found.device, found.inode) })
+    }
+
+    /// What tells this folder from another at the same place.
+    #[must_use]
+    pub const fn key(&self) -> (u64, u64) {
+        self.key
     }
 
     #[must_use]

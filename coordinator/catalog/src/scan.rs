@@ -31,6 +31,15 @@ const SPARE_READERS: usize = 8;
 /// Units found and not yet read.
 const QUEUE: usize = 1_024;
 
+/// A damaged file that was written to this recently may not be finished: it is looked at again when it is this old.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// Why a unit was passed over that somebody is writing.
+pub const UNSETTLED: &str = "being written";
+
+/// How often a reader that waits for that looks whether it is still wanted.
+const BLINK: Duration = Duration::from_millis(50);
+
 /// How long the collector waits before it looks whether somebody is stuck.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -72,6 +81,8 @@ pub struct Scan {
     pub stop: Stop,
     /// Silence after which a reader counts as stuck.
     pub stuck_after: Duration,
+    /// Nanoseconds since 1970, as files are stamped.
+    pub now_ns: Arc<dyn Fn() -> i64 + Send + Sync>,
 }
 
 impl std::fmt::Debug for Scan {
@@ -102,6 +113,10 @@ enum Event {
         unit: Box<Unit>,
         result: std::io::Result<Option<(ModelContent, u64)>>,
         moved_from: Option<ModelId>,
+    },
+    /// Somebody is writing it: what it will be is not known yet.
+    Unsettled {
+        path: PathBuf,
     },
     Walked {
         report: Box<ScanReport>,
@@ -221,6 +236,32 @@ fn same_files(content: &ModelContent, unit: &Unit) -> bool {
             .all(|(known, file)| known.identity == file.identity && known.path.as_path() == file.path)
 }
 
+/// Reads a unit. One that is damaged and fresh is read again when whoever writes it has had the time to finish.
+fn read_settled(scan: &Scan, unit: Unit, moved_from: Option<ModelId>) -> Event {
+    let mut result = probe(&scan.roots, &unit);
+    if let Some(stamp) = unsettled(scan, &result) {
+        let settled = stamp.saturating_add(i64::try_from(SETTLED_AFTER.as_nanos()).unwrap_or(i64::MAX));
+        while (scan.now_ns)() < settled && !scan.stop.load(Ordering::Relaxed) {
+            std::thread::sleep(BLINK);
+        }
+        result = probe(&scan.roots, &unit);
+        if unsettled(scan, &result).is_some_and(|now| now > stamp) {
+            return Event::Unsettled { path: unit.path };
+        }
+    }
+    Event::Read { unit: Box::new(unit), result, moved_from }
+}
+
+/// When a damaged unit was last written to, if that was just now.
+fn unsettled(scan: &Scan, result: &std::io::Result<Option<(ModelContent, u64)>>) -> Option<i64> {
+    let Ok(Some((content, _))) = result else { return None };
+    let stamps = content.files.iter().map(|file| file.identity.modified_ns.max(file.identity.changed_ns));
+    let newest = stamps.max().filter(|_| content.verdict != Verdict::Ok)?;
+    let age = (scan.now_ns)().checked_sub(newest)?;
+    // A stamp from the future is a clock that was wrong, not a file that is being written.
+    u64::try_from(age).is_ok_and(|age| Duration::from_nanos(age) < SETTLED_AFTER).then_some(newest)
+}
+
 /// The known model whose bytes these are, if nothing is at its place any more. A rename changes ctime and nothing else.
 fn moved_from(scan: &Scan, unit: &Unit) -> Option<ModelId> {
     let main = unit.files.iter().find(|file| file.is_weights)?.identity;
@@ -260,9 +301,9 @@ impl Readers {
                 }
                 *desk.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(unit.path.clone());
                 desk.turns.fetch_add(1, Ordering::Relaxed);
-                let result = probe(&scan.roots, &unit);
+                let event = read_settled(&scan, unit, moved_from);
                 *desk.at.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                if events.send(Event::Read { unit: Box::new(unit), result, moved_from }).is_err() {
+                if events.send(event).is_err() {
                     return;
                 }
             }
@@ -362,6 +403,12 @@ impl Collector<'_> {
                 self.seen.insert(id);
                 self.report.unchanged += 1;
                 self.count(bytes, verdict, model_type);
+            }
+            Event::Unsettled { path } => {
+                // What is known of it stays as it was until it is finished.
+                let known = self.scan.known.at(&ModelPath::new(&path));
+                self.seen.extend(known.map(|known| known.id));
+                self.report.skip(UNSETTLED);
             }
             Event::Read { unit, result, moved_from } => {
                 self.seen.extend(moved_from);

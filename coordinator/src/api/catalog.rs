@@ -287,7 +287,7 @@ impl Api {
                 path: root.path.to_string_lossy().into_owned(),
                 available: root.available,
                 problem: root.problem,
-                watched: root.watched,
+                watched: root.watched.is_some() && root.watched == root.key,
                 models,
                 size_bytes: bytes.0,
                 scan_time: root.looked_at.map(encode::timestamp),

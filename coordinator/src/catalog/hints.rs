@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hoist_catalog::UNSETTLED;
 use hoist_domain::{Condition, ConditionKind, ScanSpec, Severity};
 use hoist_runtime::{Clock, Shutdown};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -23,6 +24,9 @@ const SETTLE: Duration = Duration::from_millis(200);
 
 /// A tree in which something is always being written is looked at this many times less long than it is not.
 const REST_FACTOR: u32 = 5;
+
+/// How often a root that is not there is looked for.
+const LOST_ROOT: Duration = Duration::from_secs(2);
 
 /// Keeps the catalog true until the server drains.
 ///
@@ -49,11 +53,20 @@ async fn follow(catalog: &Catalog, clock: &Clock, stop: &CancellationToken) {
     loop {
         // Watched first: what changes while it is looked at is looked at again.
         if catalog.0.settings.follow && watching.is_none() {
+            catalog.open_roots().await;
             watching = watch(catalog, &hinted, clock).await;
         }
         let began = clock.monotonic();
-        look_quietly(catalog, &ScanSpec::default(), stop, why).await;
+        let report = look_quietly(catalog, &ScanSpec::default(), stop, why).await;
         let took = clock.monotonic().saturating_sub(began);
+        if report.is_some_and(|report| report.skipped.contains_key(UNSETTLED)) {
+            hinted.notify_one();
+        }
+        if watching.is_some() && catalog.has_moved() {
+            // Another folder has come to a root's place: nobody tells of changes below that one yet.
+            (watching, why) = (None, "another folder");
+            continue;
+        }
         tokio::time::sleep(SETTLE + took * REST_FACTOR).await;
         tokio::select! {
             () = hinted.notified() => {
@@ -63,10 +76,28 @@ async fn follow(catalog: &Catalog, clock: &Clock, stop: &CancellationToken) {
             }
             () = tokio::time::sleep(catalog.0.settings.rescan_interval) => {
                 why = "interval";
-                // Roots may have come, and folders that could not be watched may be watched now.
-                if catalog.roots().iter().any(|root| root.watched != root.available) {
+                // Folders that could not be watched may be watched now.
+                if !catalog.are_watched() {
                     watching = None;
                 }
+            }
+            () = comes_back(catalog) => (watching, why) = (None, "a root is back"),
+        }
+    }
+}
+
+/// Returns when a root can be read that could not before. Nobody tells of that.
+async fn comes_back(catalog: &Catalog) {
+    let lost = catalog.roots().into_iter().filter(|root| !root.available).map(|root| root.path);
+    let lost: Vec<PathBuf> = lost.collect();
+    if lost.is_empty() {
+        return std::future::pending().await;
+    }
+    loop {
+        tokio::time::sleep(LOST_ROOT).await;
+        for path in &lost {
+            if catalog.open_root(path).await.is_ok() {
+                return;
             }
         }
     }
@@ -93,7 +124,7 @@ async fn watch(catalog: &Catalog, hinted: &Arc<Notify>, clock: &Clock) -> Option
     for (path, result) in told {
         catalog.set_roots(|root| {
             if root.path == path {
-                root.watched = result.is_ok();
+                root.watched = root.key.filter(|_| result.is_ok());
             }
         });
         if let Err(error) = result {

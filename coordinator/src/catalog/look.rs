@@ -39,11 +39,15 @@ impl Catalog {
         progress.set_phase("looking for models");
         let roots = self.open_roots().await;
         let catalog = self.clone();
+        let is_whole = spec.paths.is_empty();
         let (spec, cell) = (spec.clone(), Arc::clone(progress));
         let looking =
             self.apart("catalog", stop, move |flag| catalog.look_blocking(&spec, &roots, &cell, flag));
         let report = looking.await??;
         self.tell_of_roots().await;
+        if is_whole && !stop.is_cancelled() {
+            self.tell_of_problems(&report).await;
+        }
         if report.added + report.changed > 0 {
             self.0.found.notify_one();
         }
@@ -59,6 +63,7 @@ impl Catalog {
     ) -> Result<ScanReport> {
         let paths = spec.paths.iter().map(|path| below_a_root(roots, path)).collect::<Result<Vec<_>>>()?;
         let progress = Arc::new(ScanProgress::default());
+        let wall = self.0.clock.clone();
         let scan = Scan {
             roots: Arc::clone(roots),
             paths,
@@ -67,6 +72,7 @@ impl Catalog {
             progress: Arc::clone(&progress),
             stop: Arc::clone(stop),
             stuck_after: STUCK_AFTER,
+            now_ns: Arc::new(move || wall.wall().0.saturating_mul(1_000)),
         };
         let mut teller =
             Teller { catalog: self, waiting: Vec::new(), report: ScanReport::default(), failed: None };
@@ -120,6 +126,27 @@ impl Catalog {
                 .to_owned(),
             since: self.0.clock.wall(),
             details: unavailable,
+        };
+        self.0.control.raise(condition).await;
+    }
+}
+
+impl Catalog {
+    /// What a look at everything could not read, as long as that is so.
+    async fn tell_of_problems(&self, report: &ScanReport) {
+        let count = report.problems.len() as u64 + report.more_problems;
+        if count == 0 {
+            self.0.control.clear(ConditionKind::PathsUnreadable).await;
+            return;
+        }
+        let shown = report.problems.iter().take(Condition::MAX_DETAILS);
+        let condition = Condition {
+            kind: ConditionKind::PathsUnreadable,
+            severity: Severity::Warning,
+            message: format!("{count} paths below the roots cannot be read, or are passed over"),
+            advice: "see the reasons; what was known there is kept as it was".to_owned(),
+            since: self.0.clock.wall(),
+            details: shown.map(|problem| format!("{}: {}", problem.path, problem.message)).collect(),
         };
         self.0.control.raise(condition).await;
     }

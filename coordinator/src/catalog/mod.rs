@@ -64,7 +64,10 @@ pub struct RootStatus {
     pub real: Option<PathBuf>,
     pub available: bool,
     pub problem: String,
-    pub watched: bool,
+    /// Which folder it was when it was last opened.
+    pub key: Option<(u64, u64)>,
+    /// Which folder the kernel tells of changes below.
+    pub watched: Option<(u64, u64)>,
     pub looked_at: Option<WallTime>,
     pub took: Duration,
 }
@@ -108,6 +111,16 @@ impl Catalog {
     #[must_use]
     pub fn roots(&self) -> Vec<RootStatus> {
         self.0.roots.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether another folder is at the place of one that is watched.
+    fn has_moved(&self) -> bool {
+        self.roots().iter().any(|root| root.available && root.watched.is_some() && root.watched != root.key)
+    }
+
+    /// Whether the kernel tells of changes below each root that is there.
+    fn are_watched(&self) -> bool {
+        self.roots().iter().all(|root| !root.available || root.watched == root.key)
     }
 
     fn set_roots(&self, change: impl Fn(&mut RootStatus)) {

@@ -42,6 +42,7 @@ impl Catalog {
                 root.problem = result.as_ref().err().cloned().unwrap_or_default();
                 if let Ok(opened) = &result {
                     root.real = Some(opened.path().to_owned());
+                    root.key = Some(opened.key());
                 }
             });
             if let Ok(root) = result {
@@ -55,7 +56,7 @@ impl Catalog {
         Arc::new(Roots::new(open, self.0.settings.links))
     }
 
-    async fn open_root(&self, path: &Path) -> Result<Root, String> {
+    pub(super) async fn open_root(&self, path: &Path) -> Result<Root, String> {
         let silent = || format!("has not answered for {} s", ANSWERS_WITHIN.as_secs());
         let opening = self.0.opening.clone();
         if !opening.begin(path) {

@@ -130,15 +130,18 @@ pub enum ConditionKind {
     RootUnavailable,
     /// Changes below the roots are found by looking, not by being told: the kernel's watches ran out.
     RootsPolled,
+    /// Some paths below the roots cannot be read, or are passed over.
+    PathsUnreadable,
 }
 
 impl ConditionKind {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::StoreReadonly,
         Self::StoreRebuilt,
         Self::TaskPanicked,
         Self::RootUnavailable,
         Self::RootsPolled,
+        Self::PathsUnreadable,
     ];
 
     #[must_use]
@@ -149,6 +152,7 @@ impl ConditionKind {
             Self::TaskPanicked => "TASK_PANICKED",
             Self::RootUnavailable => "ROOT_UNAVAILABLE",
             Self::RootsPolled => "ROOTS_POLLED",
+            Self::PathsUnreadable => "PATHS_UNREADABLE",
         }
     }
 }
