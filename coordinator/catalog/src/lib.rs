@@ -27,4 +27,4 @@ pub use reading::{PartReading, Reading, read};
 pub use roots::{Links, Root, Roots};
 pub use scan::{Known, KnownModel, Scan, ScanProgress, Seen, UNSETTLED, run};
 pub use validate::{Examine, Examined, examine, first_of};
-pub use walk::{Unit, UnitFile, UnitKind};
+pub use walk::{Unit, UnitFile, UnitKind, unit_at};

@@ -120,6 +120,24 @@ struct Listing {
     others: Vec<OsString>,
 }
 
+/// The unit that is at this place now, if there is one: a file, or the folder that several belong to.
+///
+/// # Errors
+/// The file system's.
+pub fn unit_at(roots: &Roots, path: &Path) -> io::Result<Option<Unit>> {
+    let never = AtomicBool::new(false);
+    let mut walk = Walk::new(roots, &never);
+    let is_folder = matches!(roots.resolve(path), Ok(Target::Directory));
+    let folder = if is_folder { path } else { path.parent().unwrap_or(path) };
+    let mut found = None;
+    walk.directory(folder, &mut |unit| {
+        if unit.path == path {
+            found = Some(unit);
+        }
+    })?;
+    Ok(found)
+}
+
 impl<'a> Walk<'a> {
     pub(crate) fn new(roots: &'a Roots, stop: &'a AtomicBool) -> Self {
         Self { roots, stop, report: ScanReport::default(), unlisted: Vec::new(), visited: HashSet::new() }

@@ -251,12 +251,17 @@ impl Api {
             let (count, limit) = (message.names.len(), DigestSpec::MAX_MODELS);
             return Err(Error::invalid_field("names", format!("has {count} names, at most {limit}")));
         }
-        let view = self.control.view();
-        let found = |name: &String| find(view.state.models(), name).map(|model| model.id);
-        let models: BTreeSet<ModelId> = message.names.iter().map(found).collect::<Result<_>>()?;
-        drop(view);
-        let spec = DigestSpec { models: models.into_iter().collect() };
         let wait = decode::duration("wait_for", message.wait_for.as_ref())?;
+        let named: Result<BTreeSet<ModelId>> = {
+            let view = self.control.view();
+            let found = |name: &String| find(view.state.models(), name).map(|model| model.id);
+            message.names.iter().map(found).collect()
+        };
+        let models = match (named, self.led_to(call)) {
+            (Err(_), Some(id)) => return self.wait(id, Some(wait.unwrap_or_default())).await,
+            (named, _) => named?,
+        };
+        let spec = DigestSpec { models: models.into_iter().collect() };
         let bounds = SHORTEST_DEADLINE..=LONGEST_DEADLINE;
         let deadline = decode::bounded_duration("deadline", message.deadline.as_ref(), bounds)?;
         let submission = Submission {

@@ -41,14 +41,19 @@ impl Api {
     async fn validate(&self, call: &Call<v1::ValidateModelRequest>) -> Result<longrunning::Operation> {
         let message = &call.message;
         let level = level(message.level)?;
+        let wait = decode::duration("wait_for", message.wait_for.as_ref())?;
+        let named = find(self.control.view().state.models(), &message.name).map(|model| model.id);
+        let model = match (named, self.led_to(call)) {
+            (Err(_), Some(id)) => return self.wait(id, Some(wait.unwrap_or_default())).await,
+            (named, _) => named?,
+        };
         let spec = ValidateSpec {
-            model: find(self.control.view().state.models(), &message.name)?.id,
+            model,
             level,
             device: device(level, &message.device)?,
             sha256: sha256(level, &message.sha256)?,
             checksums: level == ValidationLevel::Full && message.checksums,
         };
-        let wait = decode::duration("wait_for", message.wait_for.as_ref())?;
         let bounds = SHORTEST_DEADLINE..=LONGEST_DEADLINE;
         let deadline = decode::bounded_duration("deadline", message.deadline.as_ref(), bounds)?;
         let submission = Submission {

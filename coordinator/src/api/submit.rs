@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use hoist_domain::{Error, Reason, Result};
-use hoist_planner::Submission;
+use hoist_domain::{Error, OperationId, Reason, Result};
+use hoist_planner::{Answer, Submission};
 use hoist_runtime::OnError;
 use hoist_wire::longrunning;
 use tokio::sync::oneshot;
@@ -27,6 +27,14 @@ pub(super) struct Patience {
 }
 
 impl Api {
+    /// The operation that this request led to before, if it is still kept. For requests that name what may be gone since.
+    pub(super) fn led_to<T: Sync>(&self, call: &Call<T>) -> Option<OperationId> {
+        match self.control.view().state.request(&call.key())?.answer {
+            Answer::Operation(id) => Some(id),
+            Answer::Done => None,
+        }
+    }
+
     /// Submits work and answers with its operation, done or not.
     ///
     /// Submission and claim are on a task of their own: a caller who goes away at any moment leaves no operation

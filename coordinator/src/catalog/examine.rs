@@ -172,7 +172,7 @@ impl Catalog {
         progress.set_phase("reading every byte");
         progress.set_total(bytes_of(model));
         let roots = self.open_roots().await;
-        let (unit, cell) = (known::unit_of(model), Arc::clone(progress));
+        let (wanted, cell) = (Arc::clone(model), Arc::clone(progress));
         let what = Examine {
             known: Some((*model.content).clone()),
             sha256: spec.sha256.clone(),
@@ -180,7 +180,7 @@ impl Catalog {
         };
         let read = self.apart("validate", stop, move |flag| {
             let pace = Pace { stop: flag, bytes: cell.counter(), is_gentle: false };
-            hoist_catalog::examine(&roots, &unit, &what, pace)
+            hoist_catalog::examine(&roots, &known::unit_of(&roots, &wanted), &what, pace)
         });
         let examined = read.await?.map_err(|failure| failed(model, &failure))?;
         let mut report = empty_report(model, ValidationLevel::Full);
@@ -278,7 +278,7 @@ fn digests_of(
     if model.state == ModelState::Missing || stop.load(std::sync::atomic::Ordering::Relaxed) {
         return Err(ReadFailure::Stopped);
     }
-    let unit = known::unit_of(model);
+    let unit = known::unit_of(roots, model);
     let details = hoist_catalog::details(roots, &unit)
         .map_err(|error| ReadFailure::Io(model.path.as_path().to_owned(), error))?;
     // What was found must be of what is recorded, or the numbers mean other components.

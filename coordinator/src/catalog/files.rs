@@ -36,8 +36,11 @@ impl Catalog {
     /// The same, for as long as it takes.
     pub(super) async fn read_details(&self, model: &Arc<Model>, stop: &CancellationToken) -> Result<Details> {
         let roots = self.open_roots().await;
-        let unit = known::unit_of(model);
-        let read = self.apart("model details", stop, move |_| hoist_catalog::details(&roots, &unit)).await?;
+        let wanted = Arc::clone(model);
+        let read = self.apart("model details", stop, move |_| {
+            hoist_catalog::details(&roots, &known::unit_of(&roots, &wanted))
+        });
+        let read = read.await?;
         read.map_err(|error| {
             let name = model.name();
             let message = format!("the files of {name} cannot be read as they were: {error}; scan again");

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use hoist_catalog::{Known, KnownModel, Unit, UnitFile, UnitKind};
-use hoist_domain::{Model, ModelFormat, ModelId, ModelPath, ModelState};
+use hoist_catalog::{Known, KnownModel, Roots, Unit, UnitFile, UnitKind};
+use hoist_domain::{Model, ModelFormat, ModelId, ModelPath, ModelState, Verdict};
 
 /// The state as of one moment: a scan compares against that and lets the owner sort out what has happened since.
 pub(super) struct View(pub(super) Arc<crate::control::View>);
@@ -33,8 +33,17 @@ impl Known for View {
     }
 }
 
-/// The unit that a model was found as.
-pub(super) fn unit_of(model: &Model) -> Unit {
+/// The unit that a model is now: a single file as it was found, anything else as it is put together anew.
+pub(super) fn unit_of(roots: &Roots, model: &Model) -> Unit {
+    let found = recorded(model);
+    if found.kind == UnitKind::File && model.content.verdict != Verdict::Rejected {
+        return found;
+    }
+    // Gone, or not to be listed: whoever reads it will find out.
+    hoist_catalog::unit_at(roots, model.path.as_path()).ok().flatten().unwrap_or(found)
+}
+
+fn recorded(model: &Model) -> Unit {
     let files = model.content.files.iter().map(|file| UnitFile {
         path: file.path.as_path().to_owned(),
         identity: file.identity,
