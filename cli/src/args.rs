@@ -90,7 +90,7 @@ pub(crate) enum Verb {
 /// What a server can be started with. Every setting can also stand in the file or in a HOIST_ variable.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ServeArgs {
-    /// A folder to look for models in; may be repeated [default: the usual places that exist: the Hugging Face cache,
+    /// A folder to look for models in; may be repeated [default: the usual places that exist: the Hugging Face cache, ./models,
     /// ~/ComfyUI/models, ~/stable-diffusion-webui/models, ~/models]
     #[arg(long, value_name = "DIR")]
     pub(crate) models: Vec<PathBuf>,

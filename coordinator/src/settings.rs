@@ -260,9 +260,12 @@ fn catalog(
     let named = |name: &str| environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let hub = named("HF_HUB_CACHE").or_else(|| named("HF_HOME").map(|home| home.join("hub")));
     let usual = home.iter().flat_map(|home| USUAL_PLACES.map(|place| home.join(place)));
+    // Where the replaced system looked: below the folder it was started in.
+    let here = std::path::absolute("models").ok();
     let there: Vec<String> = hub
         .into_iter()
         .chain(usual)
+        .chain(here)
         .filter(|path| path.is_dir())
         .map(|path| path.display().to_string())
         .collect();

@@ -76,6 +76,8 @@ pub struct Scan {
     /// Empty: every root from its top.
     pub paths: Vec<PathBuf>,
     pub reread: bool,
+    /// Folders below each path that are looked at.
+    pub max_depth: usize,
     pub known: Arc<dyn Known>,
     pub progress: Arc<ScanProgress>,
     pub stop: Stop,
@@ -188,13 +190,13 @@ fn spawn_walker(scan: &Arc<Scan>, work: SyncSender<Work>, events: Sender<Event>)
         };
         if scan.paths.is_empty() {
             for root in scan.roots.iter() {
-                walk.root(root, &mut found);
+                walk.tree(root.path().to_owned(), scan.max_depth, &mut found);
             }
         } else {
             for path in &scan.paths {
                 let is_file = path.symlink_metadata().is_ok_and(|facts| !facts.is_dir());
                 let top = if is_file { path.parent().unwrap_or(path) } else { path };
-                walk.tree(top.to_owned(), &mut found);
+                walk.tree(top.to_owned(), scan.max_depth, &mut found);
             }
         }
         let Walk { report, unlisted, .. } = walk;

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use crate::group::{self, Entry, Group};
 use crate::names::{self, Named};
-use crate::roots::{Links, Root, Roots, Target, stat_entry};
+use crate::roots::{Links, Roots, Target, stat_entry};
 
 /// Directories below each other. Real trees have a dozen; the kernel stops at 4,096 bytes of path.
 pub(crate) const MAX_DEPTH: usize = 256;
@@ -143,19 +143,18 @@ impl<'a> Walk<'a> {
         Self { roots, stop, report: ScanReport::default(), unlisted: Vec::new(), visited: HashSet::new() }
     }
 
-    /// Walks a root from its top.
-    pub(crate) fn root(&mut self, root: &Root, found: &mut dyn FnMut(Unit)) {
-        self.tree(root.path().to_owned(), found);
-    }
-
-    /// Walks a folder below a root, or the folder of a file.
-    pub(crate) fn tree(&mut self, top: PathBuf, found: &mut dyn FnMut(Unit)) {
+    /// Walks a root, or a folder below one, so many folders deep.
+    pub(crate) fn tree(&mut self, top: PathBuf, max_depth: usize, found: &mut dyn FnMut(Unit)) {
         let mut waiting = vec![(top, 0_usize)];
         while let Some((path, depth)) = waiting.pop() {
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
             match self.directory(&path, found) {
+                // Nothing is concluded of what somebody did not want to be looked at.
+                Ok(below) if depth + 1 >= max_depth => {
+                    self.unlisted.extend(below.into_iter().map(|name| path.join(name)));
+                }
                 Ok(below) if depth < MAX_DEPTH => {
                     waiting.extend(below.into_iter().rev().map(|name| (path.join(name), depth + 1)));
                 }

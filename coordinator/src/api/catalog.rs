@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use hoist_domain::{
     Bytes, ContentHash, DigestSpec, Error, Model, ModelId, ModelPath, ModelState, OperationId, Reason,
-    ResourceName, Result, Role, ScanSpec, Work,
+    ResourceName, Result, Role, ScanSpec, ValidationLevel, Work,
 };
 use hoist_planner::Submission;
 use hoist_runtime::OnError;
@@ -370,5 +370,16 @@ fn scan_spec(message: &v1::ScanModelsRequest) -> Result<ScanSpec> {
         }
         paths.insert(ModelPath::new(std::path::Path::new(path)));
     }
-    Ok(ScanSpec { paths: paths.into_iter().collect(), reread: message.reread })
+    Ok(ScanSpec {
+        paths: paths.into_iter().collect(),
+        reread: message.reread,
+        max_depth: Some(message.max_depth).filter(|depth| *depth > 0),
+        validate: match super::integrity::level("validation_level", message.validation_level)? {
+            ValidationLevel::Header => false,
+            ValidationLevel::Full => true,
+            ValidationLevel::Compatibility => {
+                return Err(Error::invalid_field("validation_level", "must be HEADER or FULL"));
+            }
+        },
+    })
 }

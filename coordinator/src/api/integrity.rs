@@ -40,7 +40,7 @@ impl IntegrityService for Api {
 impl Api {
     async fn validate(&self, call: &Call<v1::ValidateModelRequest>) -> Result<longrunning::Operation> {
         let message = &call.message;
-        let level = level(message.level)?;
+        let level = level("level", message.level)?;
         let wait = decode::duration("wait_for", message.wait_for.as_ref())?;
         let named = find(self.control.view().state.models(), &message.name).map(|model| model.id);
         let model = match (named, self.led_to(call)) {
@@ -84,12 +84,12 @@ impl Api {
     }
 }
 
-fn level(number: i32) -> Result<ValidationLevel> {
+pub(super) fn level(field: &str, number: i32) -> Result<ValidationLevel> {
     match v1::ValidationLevel::try_from(number) {
         Ok(v1::ValidationLevel::Unspecified | v1::ValidationLevel::Header) => Ok(ValidationLevel::Header),
         Ok(v1::ValidationLevel::Full) => Ok(ValidationLevel::Full),
         Ok(v1::ValidationLevel::Compatibility) => Ok(ValidationLevel::Compatibility),
-        Err(_) => Err(Error::invalid_field("level", format!("{number} is not a value this server knows"))),
+        Err(_) => Err(Error::invalid_field(field, format!("{number} is not a value this server knows"))),
     }
 }
 

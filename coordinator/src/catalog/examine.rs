@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use hoist_catalog::{Examine, Pace, ReadFailure, Roots, Wanted};
 use hoist_domain::{
-    Bytes, Digest, DigestReport, DigestSpec, Error, Model, ModelState, PathProblem, Reason, ResourceName,
-    Result, ScanReport, ValidateSpec, Validation, ValidationLevel, ValidationReport,
+    Bytes, Digest, DigestReport, DigestSpec, Error, Model, ModelPath, ModelState, PathProblem, Reason,
+    ResourceName, Result, ScanReport, ValidateSpec, Validation, ValidationLevel, ValidationReport,
 };
 use hoist_planner::Examination;
 use tokio_util::sync::CancellationToken;
@@ -139,11 +139,63 @@ impl Catalog {
         })?;
         let mut report = match spec.level {
             ValidationLevel::Header => self.validate_header(&model, progress, stop).await?,
-            ValidationLevel::Full => self.validate_full(&model, spec, progress, stop).await?,
+            ValidationLevel::Full => {
+                progress.set_total(bytes_of(&model));
+                self.validate_full(&model, spec, progress, stop).await?
+            }
             ValidationLevel::Compatibility => self.validate_compatibility(&model, spec, stop).await?,
         };
         report.took = self.0.clock.monotonic().saturating_sub(began);
         Ok(report)
+    }
+
+    /// Looks at every byte of all models at or below these paths; all models if there are none. How many, and how many
+    /// of them are not sound.
+    ///
+    /// # Errors
+    /// STORE_READONLY, DRAINING. What is wrong with single models is kept with them.
+    pub async fn validate_below(
+        &self,
+        paths: &[ModelPath],
+        progress: &Arc<ProgressCell>,
+        stop: &CancellationToken,
+    ) -> Result<(u64, u64)> {
+        let is_meant = |model: &&Arc<Model>| {
+            let below = |path: &ModelPath| model.path.as_path().starts_with(path.as_path());
+            model.state == ModelState::Available && (paths.is_empty() || paths.iter().any(below))
+        };
+        let view = self.0.control.view();
+        let mut models: Vec<Arc<Model>> =
+            view.state.models().iter().filter(is_meant).map(Arc::clone).collect();
+        drop(view);
+        models.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+        let total = models.len() as u64;
+        progress.set_done(0);
+        progress.set_total(models.iter().fold(0, |sum: u64, model| sum.saturating_add(bytes_of(model))));
+        let (mut done, mut damaged) = (0, 0);
+        for model in models {
+            progress.set_items(done, total);
+            if stop.is_cancelled() {
+                break;
+            }
+            let spec = ValidateSpec {
+                model: model.id,
+                level: ValidationLevel::Full,
+                device: String::new(),
+                sha256: String::new(),
+                checksums: false,
+            };
+            match self.validate_full(&model, &spec, progress, stop).await {
+                Ok(report) => damaged += u64::from(report.verdict != hoist_domain::Verdict::Ok),
+                Err(error) if matches!(error.reason(), Reason::StoreReadonly | Reason::Draining) => {
+                    return Err(error);
+                }
+                // It changed under the reader: whoever follows the disk looks again.
+                Err(error) => tracing::info!(model = %model.path, %error, "a model could not be validated"),
+            }
+            done += 1;
+        }
+        Ok((done, damaged))
     }
 
     async fn validate_header(
@@ -170,7 +222,6 @@ impl Catalog {
         stop: &CancellationToken,
     ) -> Result<ValidationReport> {
         progress.set_phase("reading every byte");
-        progress.set_total(bytes_of(model));
         let roots = self.open_roots().await;
         let (wanted, cell) = (Arc::clone(model), Arc::clone(progress));
         let what = Examine {

@@ -39,7 +39,7 @@ impl Catalog {
         progress.set_phase("looking for models");
         let roots = self.open_roots().await;
         let catalog = self.clone();
-        let is_whole = spec.paths.is_empty();
+        let is_whole = spec.paths.is_empty() && spec.max_depth.is_none();
         let (spec, cell) = (spec.clone(), Arc::clone(progress));
         let looking =
             self.apart("catalog", stop, move |flag| catalog.look_blocking(&spec, &roots, &cell, flag));
@@ -68,6 +68,7 @@ impl Catalog {
             roots: Arc::clone(roots),
             paths,
             reread: spec.reread,
+            max_depth: spec.max_depth.and_then(|depth| usize::try_from(depth).ok()).unwrap_or(usize::MAX),
             known: Arc::new(known::View(self.0.control.view())),
             progress: Arc::clone(&progress),
             stop: Arc::clone(stop),

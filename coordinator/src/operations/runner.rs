@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use hoist_domain::{
-    Error, Operation, OperationId, OperationOutput, Outcome, ProbeSpec, Reason, ResourceName, Work,
+    Error, Operation, OperationId, OperationOutput, Outcome, ProbeSpec, Reason, ResourceName, Result,
+    ScanReport, ScanSpec, Work,
 };
 use hoist_planner::deadline_exceeded;
 use hoist_runtime::{Clock, Gate, OnError, Tasks};
@@ -167,9 +168,7 @@ impl Runner {
         let token = &stop.token;
         let done = match &operation.work {
             Work::ProbeMachine(spec) => return self.probe(spec.clone(), stop, cell).await,
-            Work::ScanModels(spec) => {
-                self.catalog.look(spec, cell, token).await.map(OperationOutput::ScanModels)
-            }
+            Work::ScanModels(spec) => self.scan(spec, stop, cell).await.map(OperationOutput::ScanModels),
             Work::DigestModels(spec) => {
                 let is_background = spec.models.is_empty();
                 if is_background {
@@ -191,6 +190,15 @@ impl Runner {
             Ok(output) => Done::Output(output),
             Err(error) => Done::Failed(error),
         }
+    }
+
+    async fn scan(&self, spec: &ScanSpec, stop: &Stop, cell: &Arc<ProgressCell>) -> Result<ScanReport> {
+        let mut report = self.catalog.look(spec, cell, &stop.token).await?;
+        if spec.validate && !stop.token.is_cancelled() {
+            let (validated, damaged) = self.catalog.validate_below(&spec.paths, cell, &stop.token).await?;
+            (report.validated, report.damaged) = (validated, damaged);
+        }
+        Ok(report)
     }
 
     async fn probe(&self, spec: ProbeSpec, stop: &Stop, cell: &Arc<ProgressCell>) -> Done {

@@ -97,6 +97,12 @@ pub struct ScanSpec {
     pub paths: Vec<ModelPath>,
     /// Also what has not changed is read again.
     pub reread: bool,
+    /// Folders below each path that are looked at; unset: all.
+    #[serde(default)]
+    pub max_depth: Option<u32>,
+    /// Every byte of what is found is looked at, too.
+    #[serde(default)]
+    pub validate: bool,
 }
 
 impl ScanSpec {
@@ -171,6 +177,8 @@ pub struct ScanReport {
     pub missing: u64,
     /// Models with a verdict other than OK.
     pub damaged: u64,
+    /// Models of which every byte was looked at.
+    pub validated: u64,
     /// Entries passed over, by why.
     pub skipped: BTreeMap<String, u64>,
     /// Models by type.

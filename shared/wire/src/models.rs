@@ -148,6 +148,7 @@ pub fn scan_report(report: &ScanReport) -> v1::ScanModelsResponse {
         unchanged: report.unchanged,
         missing: report.missing,
         damaged: report.damaged,
+        validated: report.validated,
         skipped: report.skipped.clone().into_iter().collect(),
         by_type: report.by_type.iter().map(|(t, count)| (t.to_string(), *count)).collect(),
         size_bytes: report.bytes.0,

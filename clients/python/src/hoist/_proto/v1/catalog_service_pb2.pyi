@@ -176,23 +176,27 @@ class DeleteModelResponse(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., model: _Optional[_Union[_model_pb2.Model, _Mapping]] = ..., files_deleted: _Optional[int] = ...) -> None: ...
 
 class ScanModelsRequest(_message.Message):
-    __slots__ = ("request_id", "paths", "reread", "wait_for", "deadline", "cancel_on_disconnect")
+    __slots__ = ("request_id", "paths", "reread", "wait_for", "deadline", "cancel_on_disconnect", "max_depth", "validation_level")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PATHS_FIELD_NUMBER: _ClassVar[int]
     REREAD_FIELD_NUMBER: _ClassVar[int]
     WAIT_FOR_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     CANCEL_ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
+    MAX_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_LEVEL_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     paths: _containers.RepeatedScalarFieldContainer[str]
     reread: bool
     wait_for: _duration_pb2.Duration
     deadline: _duration_pb2.Duration
     cancel_on_disconnect: bool
-    def __init__(self, request_id: _Optional[str] = ..., paths: _Optional[_Iterable[str]] = ..., reread: bool = ..., wait_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., cancel_on_disconnect: bool = ...) -> None: ...
+    max_depth: int
+    validation_level: _model_pb2.ValidationLevel
+    def __init__(self, request_id: _Optional[str] = ..., paths: _Optional[_Iterable[str]] = ..., reread: bool = ..., wait_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., cancel_on_disconnect: bool = ..., max_depth: _Optional[int] = ..., validation_level: _Optional[_Union[_model_pb2.ValidationLevel, str]] = ...) -> None: ...
 
 class ScanModelsResponse(_message.Message):
-    __slots__ = ("directories", "files", "models", "added", "changed", "moved", "unchanged", "missing", "damaged", "skipped", "by_type", "size_bytes", "header_bytes", "took", "problems", "more_problems")
+    __slots__ = ("directories", "files", "models", "added", "changed", "moved", "unchanged", "missing", "damaged", "skipped", "by_type", "size_bytes", "header_bytes", "took", "problems", "more_problems", "validated")
     class SkippedEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -223,6 +227,7 @@ class ScanModelsResponse(_message.Message):
     TOOK_FIELD_NUMBER: _ClassVar[int]
     PROBLEMS_FIELD_NUMBER: _ClassVar[int]
     MORE_PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    VALIDATED_FIELD_NUMBER: _ClassVar[int]
     directories: int
     files: int
     models: int
@@ -239,7 +244,8 @@ class ScanModelsResponse(_message.Message):
     took: _duration_pb2.Duration
     problems: _containers.RepeatedCompositeFieldContainer[PathProblem]
     more_problems: int
-    def __init__(self, directories: _Optional[int] = ..., files: _Optional[int] = ..., models: _Optional[int] = ..., added: _Optional[int] = ..., changed: _Optional[int] = ..., moved: _Optional[int] = ..., unchanged: _Optional[int] = ..., missing: _Optional[int] = ..., damaged: _Optional[int] = ..., skipped: _Optional[_Mapping[str, int]] = ..., by_type: _Optional[_Mapping[str, int]] = ..., size_bytes: _Optional[int] = ..., header_bytes: _Optional[int] = ..., took: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., problems: _Optional[_Iterable[_Union[PathProblem, _Mapping]]] = ..., more_problems: _Optional[int] = ...) -> None: ...
+    validated: int
+    def __init__(self, directories: _Optional[int] = ..., files: _Optional[int] = ..., models: _Optional[int] = ..., added: _Optional[int] = ..., changed: _Optional[int] = ..., moved: _Optional[int] = ..., unchanged: _Optional[int] = ..., missing: _Optional[int] = ..., damaged: _Optional[int] = ..., skipped: _Optional[_Mapping[str, int]] = ..., by_type: _Optional[_Mapping[str, int]] = ..., size_bytes: _Optional[int] = ..., header_bytes: _Optional[int] = ..., took: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., problems: _Optional[_Iterable[_Union[PathProblem, _Mapping]]] = ..., more_problems: _Optional[int] = ..., validated: _Optional[int] = ...) -> None: ...
 
 class DigestModelsRequest(_message.Message):
     __slots__ = ("request_id", "names", "wait_for", "deadline", "cancel_on_disconnect")

@@ -14,17 +14,6 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class ValidationLevel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    VALIDATION_LEVEL_UNSPECIFIED: _ClassVar[ValidationLevel]
-    VALIDATION_LEVEL_HEADER: _ClassVar[ValidationLevel]
-    VALIDATION_LEVEL_FULL: _ClassVar[ValidationLevel]
-    VALIDATION_LEVEL_COMPATIBILITY: _ClassVar[ValidationLevel]
-VALIDATION_LEVEL_UNSPECIFIED: ValidationLevel
-VALIDATION_LEVEL_HEADER: ValidationLevel
-VALIDATION_LEVEL_FULL: ValidationLevel
-VALIDATION_LEVEL_COMPATIBILITY: ValidationLevel
-
 class ValidateModelRequest(_message.Message):
     __slots__ = ("request_id", "name", "level", "device", "checksums", "sha256", "wait_for", "deadline", "cancel_on_disconnect")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -38,14 +27,14 @@ class ValidateModelRequest(_message.Message):
     CANCEL_ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     name: str
-    level: ValidationLevel
+    level: _model_pb2.ValidationLevel
     device: str
     checksums: bool
     sha256: str
     wait_for: _duration_pb2.Duration
     deadline: _duration_pb2.Duration
     cancel_on_disconnect: bool
-    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., level: _Optional[_Union[ValidationLevel, str]] = ..., device: _Optional[str] = ..., checksums: bool = ..., sha256: _Optional[str] = ..., wait_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., cancel_on_disconnect: bool = ...) -> None: ...
+    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., level: _Optional[_Union[_model_pb2.ValidationLevel, str]] = ..., device: _Optional[str] = ..., checksums: bool = ..., sha256: _Optional[str] = ..., wait_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., cancel_on_disconnect: bool = ...) -> None: ...
 
 class ValidateModelResponse(_message.Message):
     __slots__ = ("model", "level", "verdict", "findings", "more_findings", "read_bytes", "took", "checksums", "compatibility")
@@ -59,7 +48,7 @@ class ValidateModelResponse(_message.Message):
     CHECKSUMS_FIELD_NUMBER: _ClassVar[int]
     COMPATIBILITY_FIELD_NUMBER: _ClassVar[int]
     model: str
-    level: ValidationLevel
+    level: _model_pb2.ValidationLevel
     verdict: _model_pb2.Verdict
     findings: _containers.RepeatedCompositeFieldContainer[_model_pb2.Finding]
     more_findings: int
@@ -67,7 +56,7 @@ class ValidateModelResponse(_message.Message):
     took: _duration_pb2.Duration
     checksums: _containers.RepeatedCompositeFieldContainer[FileChecksum]
     compatibility: Compatibility
-    def __init__(self, model: _Optional[str] = ..., level: _Optional[_Union[ValidationLevel, str]] = ..., verdict: _Optional[_Union[_model_pb2.Verdict, str]] = ..., findings: _Optional[_Iterable[_Union[_model_pb2.Finding, _Mapping]]] = ..., more_findings: _Optional[int] = ..., read_bytes: _Optional[int] = ..., took: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., checksums: _Optional[_Iterable[_Union[FileChecksum, _Mapping]]] = ..., compatibility: _Optional[_Union[Compatibility, _Mapping]] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., level: _Optional[_Union[_model_pb2.ValidationLevel, str]] = ..., verdict: _Optional[_Union[_model_pb2.Verdict, str]] = ..., findings: _Optional[_Iterable[_Union[_model_pb2.Finding, _Mapping]]] = ..., more_findings: _Optional[int] = ..., read_bytes: _Optional[int] = ..., took: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., checksums: _Optional[_Iterable[_Union[FileChecksum, _Mapping]]] = ..., compatibility: _Optional[_Union[Compatibility, _Mapping]] = ...) -> None: ...
 
 class FileChecksum(_message.Message):
     __slots__ = ("file", "sha256", "expected_sha256", "source")

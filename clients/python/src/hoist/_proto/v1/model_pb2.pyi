@@ -20,6 +20,13 @@ class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VERDICT_REJECTED: _ClassVar[Verdict]
     VERDICT_MALICIOUS: _ClassVar[Verdict]
 
+class ValidationLevel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VALIDATION_LEVEL_UNSPECIFIED: _ClassVar[ValidationLevel]
+    VALIDATION_LEVEL_HEADER: _ClassVar[ValidationLevel]
+    VALIDATION_LEVEL_FULL: _ClassVar[ValidationLevel]
+    VALIDATION_LEVEL_COMPATIBILITY: _ClassVar[ValidationLevel]
+
 class FindingKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     FINDING_KIND_UNSPECIFIED: _ClassVar[FindingKind]
@@ -40,6 +47,10 @@ VERDICT_INCOMPLETE: Verdict
 VERDICT_CORRUPT: Verdict
 VERDICT_REJECTED: Verdict
 VERDICT_MALICIOUS: Verdict
+VALIDATION_LEVEL_UNSPECIFIED: ValidationLevel
+VALIDATION_LEVEL_HEADER: ValidationLevel
+VALIDATION_LEVEL_FULL: ValidationLevel
+VALIDATION_LEVEL_COMPATIBILITY: ValidationLevel
 FINDING_KIND_UNSPECIFIED: FindingKind
 FINDING_KIND_HEADER: FindingKind
 FINDING_KIND_DATA: FindingKind
