@@ -63,7 +63,7 @@ bench: $(VENV)/ready ## Measure, in a release build; prints a table (BENCH_FLAGS
 soak: ## The long runs: every randomised test with SOAK times its rounds
 	@scripts/setup nextest strace
 	cargo build --release --locked -p hoist-cli
-	HOIST_SOAK=$(SOAK) HOIST_SOAK_SEEDS=$$(( $(SOAK) * 1000 )) cargo nextest run --release --workspace --locked --profile soak
+	HOIST_SOAK=$(SOAK) HOIST_SOAK_SEEDS=$$(( $(SOAK) * 1000 )) PROPTEST_CASES=$$(( $(SOAK) * 256 )) cargo nextest run --release --workspace --locked --profile soak
 
 .PHONY: fmt
 fmt: ## Format Rust and Python

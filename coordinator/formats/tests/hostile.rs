@@ -122,8 +122,6 @@ fn every_length_field_may_lie() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
     #[test]
     fn random_bytes_are_survived_under_every_name(bytes in vec(any::<u8>(), 0..600), name in 0..NAMES.len()) {
         check(&bytes, NAMES[name]);

@@ -1,10 +1,12 @@
 //! Runs what the owner started; sends exactly one report for each.
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use futures_util::FutureExt as _;
 use hoist_domain::{
     Error, Operation, OperationId, OperationOutput, Outcome, ProbeSpec, Reason, ResourceName, Result,
     ScanReport, ScanSpec, Work,
@@ -13,12 +15,15 @@ use hoist_planner::deadline_exceeded;
 use hoist_runtime::{Clock, Gate, OnError, Tasks};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::probe::{self, Stopped};
 use super::{ProgressBoard, ProgressCell, Waiters};
 use crate::catalog::Catalog;
 use crate::control::{Control, Effect};
+
+/// From the wish to stop to giving up the wait for it. Executors answer within milliseconds, unless a disk does not.
+const GIVE_UP: Duration = Duration::from_secs(5);
 
 /// How often progress is sampled for its rate.
 const MARK_EVERY: Duration = Duration::from_millis(250);
@@ -127,7 +132,14 @@ impl Runner {
         let name = ResourceName::Operation(id).to_string();
         let hold = self.gate.hold(name.clone());
         self.tasks.spawn(name, OnError::Log, async move {
-            let outcome = runner.execute(&operation, &stop, cell, remaining).await;
+            let executed =
+                AssertUnwindSafe(runner.execute(&operation, &stop, cell, remaining)).catch_unwind();
+            // Whatever happens in there, the operation ends.
+            let outcome = executed.await.unwrap_or_else(|panic| {
+                let message = hoist_runtime::panic_message(panic.as_ref());
+                runner.tasks.record_panic("operation", message);
+                Outcome::Failed(defect(message))
+            });
             info!(operation = %id, state = %end_of(&outcome), "operation ended");
             runner.control.finish(id, outcome).await;
             runner.board.close(id);
@@ -149,9 +161,18 @@ impl Runner {
         let deadline = tokio::time::sleep(remaining);
         tokio::pin!(deadline);
         let mut marks = tokio::time::interval(MARK_EVERY);
+        let given_up = async {
+            stop.token.cancelled().await;
+            tokio::time::sleep(GIVE_UP).await;
+        };
+        tokio::pin!(given_up);
         let finished = loop {
             tokio::select! {
                 finished = &mut work => break finished,
+                () = &mut given_up => {
+                    warn!(operation = %operation.id, "told to stop, it does not: a disk that does not answer? it is left behind");
+                    break Done::Stopped;
+                }
                 () = &mut deadline, if !stop.token.is_cancelled() => stop.now(Why::Deadline),
                 _ = marks.tick() => cell.mark(self.clock.monotonic()),
             }
@@ -208,14 +229,16 @@ impl Runner {
         match self.tasks.run_blocking("probe machine", run).await {
             Ok(Ok(measurements)) => Done::Output(OperationOutput::ProbeMachine(measurements)),
             Ok(Err(Stopped)) => Done::Stopped,
-            Err(panicked) => Done::Failed(Error::new(
-                Reason::Internal,
-                format!(
-                    "the operation ended by a defect of Hoist ({panicked}); report it with the server's log"
-                ),
-            )),
+            Err(panicked) => Done::Failed(defect(&panicked.to_string())),
         }
     }
+}
+
+fn defect(what: &str) -> Error {
+    Error::new(
+        Reason::Internal,
+        format!("the operation ended by a defect of Hoist ({what}); report it with the server's log"),
+    )
 }
 
 /// How it ended, as the log says it.
