@@ -84,7 +84,12 @@ impl std::fmt::Debug for Scan {
 #[derive(Debug)]
 pub enum Seen {
     /// A model, new or changed or moved.
-    Model { path: ModelPath, path_name: Arc<str>, content: Arc<ModelContent>, moved_from: Option<ModelId> },
+    Model {
+        path: ModelPath,
+        path_name: Arc<str>,
+        content: Arc<ModelContent>,
+        moved_from: Option<(ModelId, ModelPath)>,
+    },
     /// Nothing is at a place where a model was.
     Gone { id: ModelId, path: ModelPath },
 }
@@ -101,7 +106,7 @@ enum Event {
     Read {
         unit: Box<Unit>,
         result: std::io::Result<Option<(ModelContent, u64)>>,
-        moved_from: Option<ModelId>,
+        moved_from: Option<(ModelId, ModelPath)>,
     },
     Walked {
         report: Box<ScanReport>,
@@ -111,7 +116,7 @@ enum Event {
 
 struct Work {
     unit: Unit,
-    moved_from: Option<ModelId>,
+    moved_from: Option<(ModelId, ModelPath)>,
 }
 
 /// What a reader is at: the unit's path, and a number that changes with each.
@@ -189,7 +194,7 @@ fn spawn_walker(scan: &Arc<Scan>, work: SyncSender<Work>, events: Sender<Event>)
 
 enum Compared {
     Unchanged(Event),
-    Changed(Option<ModelId>),
+    Changed(Option<(ModelId, ModelPath)>),
 }
 
 fn compare(scan: &Scan, unit: &Unit) -> Compared {
@@ -222,7 +227,7 @@ fn same_files(content: &ModelContent, unit: &Unit) -> bool {
 }
 
 /// The known model whose bytes these are, if nothing is at its place any more. A rename changes ctime and nothing else.
-fn moved_from(scan: &Scan, unit: &Unit) -> Option<ModelId> {
+fn moved_from(scan: &Scan, unit: &Unit) -> Option<(ModelId, ModelPath)> {
     let main = unit.files.iter().find(|file| file.is_weights)?.identity;
     let same = |known: &KnownModel| {
         let bytes = |identity: FileIdentity| FileIdentity { changed_ns: 0, ..identity };
@@ -234,7 +239,7 @@ fn moved_from(scan: &Scan, unit: &Unit) -> Option<ModelId> {
             bytes(file.identity) == bytes(main) && !is_still_at(place, main.device, main.inode)
         })
     };
-    scan.known.of_file(main.device, main.inode).into_iter().find(same).map(|known| known.id)
+    scan.known.of_file(main.device, main.inode).into_iter().find(same).map(|known| (known.id, known.path))
 }
 
 struct Readers {
@@ -364,7 +369,7 @@ impl Collector<'_> {
                 self.count(bytes, verdict, model_type);
             }
             Event::Read { unit, result, moved_from } => {
-                self.seen.extend(moved_from);
+                self.seen.extend(moved_from.as_ref().map(|(id, _)| *id));
                 let path = ModelPath::new(&unit.path);
                 let known = self.scan.known.at(&path);
                 match result {
