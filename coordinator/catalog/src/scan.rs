@@ -182,6 +182,11 @@ fn spawn_walker(scan: &Arc<Scan>, work: SyncSender<Work>, events: Sender<Event>)
             }
         } else {
             for path in &scan.paths {
+                // Nothing there is an answer, not a folder that could not be listed: asked beneath the open root, which
+                // stays the same when its own path is gone meanwhile.
+                if scan.roots.resolve(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+                    continue;
+                }
                 let is_file = path.symlink_metadata().is_ok_and(|facts| !facts.is_dir());
                 let top = if is_file { path.parent().unwrap_or(path) } else { path };
                 walk.tree(top.to_owned(), &mut found);
