@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use hoist_wire::longrunning::operations_client::OperationsClient;
 use hoist_wire::v1::admin_service_client::AdminServiceClient;
+use hoist_wire::v1::catalog_service_client::CatalogServiceClient;
+use hoist_wire::v1::integrity_service_client::IntegrityServiceClient;
 use hoist_wire::v1::state_service_client::StateServiceClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -24,6 +26,16 @@ impl Channels {
     #[must_use]
     pub fn admin(&self) -> AdminServiceClient<Channel> {
         AdminServiceClient::new(self.channel.clone())
+    }
+
+    #[must_use]
+    pub fn catalog(&self) -> CatalogServiceClient<Channel> {
+        CatalogServiceClient::new(self.channel.clone())
+    }
+
+    #[must_use]
+    pub fn integrity(&self) -> IntegrityServiceClient<Channel> {
+        IntegrityServiceClient::new(self.channel.clone())
     }
 
     #[must_use]

@@ -5,6 +5,8 @@ pub mod bench;
 mod client;
 pub mod inject;
 pub mod ledger;
+pub mod library;
+pub mod making;
 mod mirror;
 pub mod oracle;
 pub mod process;

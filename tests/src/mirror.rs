@@ -142,8 +142,41 @@ fn merge(known: &mut v1::Resource, part: &v1::Resource, paths: &[String]) -> Res
                 "condition.details" => known.details.clone_from(&part.details),
                 _ => bail!("path {path} never changes"),
             },
+            (Some(Value::Model(known)), Some(Value::Model(part))) => merge_model(known, part, path)?,
             _ => bail!("MODIFIED {} carries another kind of resource", known.name),
         }
+    }
+    Ok(())
+}
+
+fn merge_model(known: &mut v1::Model, part: &v1::Model, path: &str) -> Result<()> {
+    match path {
+        "model.base" => known.base.clone_from(&part.base),
+        "model.candidates" => known.candidates.clone_from(&part.candidates),
+        "model.components" => known.components.clone_from(&part.components),
+        "model.confidence" => known.confidence = part.confidence,
+        "model.display_name" => known.display_name.clone_from(&part.display_name),
+        "model.dtypes" => known.dtypes.clone_from(&part.dtypes),
+        "model.etag" => known.etag.clone_from(&part.etag),
+        "model.findings" => known.findings.clone_from(&part.findings),
+        "model.format" => known.format.clone_from(&part.format),
+        "model.modify_time" => known.modify_time = part.modify_time,
+        "model.notes" => known.notes.clone_from(&part.notes),
+        "model.parameter_count" => known.parameter_count = part.parameter_count,
+        "model.path" => known.path.clone_from(&part.path),
+        "model.path_bytes" => known.path_bytes.clone_from(&part.path_bytes),
+        "model.prediction_type" => known.prediction_type.clone_from(&part.prediction_type),
+        "model.read_time" => known.read_time = part.read_time,
+        "model.resolution" => known.resolution = part.resolution,
+        "model.size_bytes" => known.size_bytes = part.size_bytes,
+        "model.state" => known.state = part.state,
+        "model.tensor_count" => known.tensor_count = part.tensor_count,
+        "model.title" => known.title.clone_from(&part.title),
+        "model.type" => known.r#type.clone_from(&part.r#type),
+        "model.validate_time" => known.validate_time = part.validate_time,
+        "model.variant" => known.variant.clone_from(&part.variant),
+        "model.verdict" => known.verdict = part.verdict,
+        _ => bail!("path {path} never changes"),
     }
     Ok(())
 }

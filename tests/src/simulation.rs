@@ -4,21 +4,23 @@
 //! One thread does everything, in the order in which the test asks for it: a seed is a history, and the same
 //! history every time.
 
+mod models;
+
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::{FutureExt, Stream, StreamExt};
-use hoist_coordinator::control::{Control, Effect, HistoryLimits, Owner, Parts, restore};
+use hoist_coordinator::control::{Control, Effect, HistoryLimits, NotesChange, Owner, Parts, restore};
 use hoist_coordinator::operations::ProgressBoard;
 use hoist_coordinator::watch::{WatchSpec, Watcher};
 use hoist_domain::{
     Bytes, Condition, ConditionKind, ContentHash, Error, Machine, MachineState, Measurement, MeasurementKind,
-    OperationId, OperationOutput, Outcome, Principal, ProbeSpec, Reason, RequestId, RequestKey, ServiceTime,
-    Severity, WallTime, Work,
+    ModelId, ModelNotes, OperationId, OperationOutput, Outcome, Principal, ProbeSpec, Reason, RequestId,
+    RequestKey, ServiceTime, Severity, WallTime, Work,
 };
-use hoist_planner::{Limits, State, Submission};
+use hoist_planner::{Examination, Limits, Observation, Observed, State, Submission};
 use hoist_runtime::{Clock, ManualClock, Shutdown};
 use hoist_store::Store;
 use hoist_store::simulate::{SimulatedDisk, open_simulated};
@@ -156,10 +158,28 @@ pub struct Running {
 #[derive(Clone, Debug)]
 pub enum Request {
     Submit(Submission),
-    Record { key: RequestKey, content: ContentHash },
-    Cancel { id: OperationId, by: Principal },
+    Record {
+        key: RequestKey,
+        content: ContentHash,
+    },
+    Cancel {
+        id: OperationId,
+        by: Principal,
+    },
     Delete(OperationId),
-    Finish { id: OperationId, outcome: Outcome },
+    Finish {
+        id: OperationId,
+        outcome: Outcome,
+    },
+    Observe(Vec<Observation>),
+    Examined(Vec<Examination>),
+    /// Notes for a model, or its deletion.
+    Edit {
+        key: RequestKey,
+        content: ContentHash,
+        model: ModelId,
+        notes: Option<ModelNotes>,
+    },
     Raise(Condition),
     Clear(ConditionKind),
     Drain,
@@ -172,6 +192,7 @@ pub enum Reply {
     Operation(OperationId),
     /// Whether it was new.
     Recorded(bool),
+    Observed(Observed),
     Done,
     Refused(Error),
 }
@@ -254,6 +275,12 @@ async fn ask(control: Control, request: Request) -> Reply {
         Request::Cancel { id, by } => control.cancel(id, by).await.map(|()| Reply::Done),
         Request::Delete(id) => control.delete(id).await.map(|()| Reply::Done),
         Request::Finish { id, outcome } => done(control.finish(id, outcome)).await,
+        Request::Observe(observations) => control.observe(observations).await.map(Reply::Observed),
+        Request::Examined(examinations) => control.examined(examinations).await.map(|()| Reply::Done),
+        Request::Edit { key, content, model, notes } => {
+            let change = notes.map(|notes| NotesChange(Box::new(move |_: &ModelNotes| Ok(notes))));
+            control.edit(key, content, model, None, change).await.map(|()| Reply::Done)
+        }
         Request::Raise(condition) => done(control.raise(condition)).await,
         Request::Clear(kind) => done(control.clear(kind)).await,
         Request::Drain => done(control.drain()).await,
@@ -272,11 +299,21 @@ async fn done(told: impl Future<Output = ()>) -> hoist_domain::Result<Reply> {
 #[derive(Clone, Debug, Default)]
 pub struct Workload {
     made: u64,
+    has_models: bool,
 }
 
 impl Workload {
+    /// One that is about models, too.
+    #[must_use]
+    pub fn with_models() -> Self {
+        Self { has_models: true, ..Self::default() }
+    }
+
     /// The next request, given what the coordinator has published.
     pub fn request(&mut self, random: &mut Random, coordinator: &Coordinator) -> Request {
+        if self.has_models && random.percent(20) {
+            return models::request(&mut self.made, random, coordinator);
+        }
         match random.below(100) {
             0..30 => Request::Submit(self.submission(random)),
             30..35 => Request::Record {

@@ -11,7 +11,7 @@ mod twin;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use hoist_domain::{ConditionKind, Epoch, ResourceName};
+use hoist_domain::{ConditionKind, Epoch, ModelState, ResourceName};
 use hoist_tests::simulation::{Coordinator, Request, Workload, World};
 use hoist_tests::{Random, soak};
 use twin::{Candidate, Durable, Twin};
@@ -29,6 +29,10 @@ struct Seen {
     landed: u64,
     starts_cut: u64,
     syncs_failed: u64,
+    /// Models that a start found, with notes, and missing.
+    models: u64,
+    noted: u64,
+    missing: u64,
 }
 
 struct History {
@@ -52,7 +56,7 @@ impl History {
             world: World::new(1_000)?,
             candidates: Vec::new(),
             epoch: Epoch(0),
-            workload: Workload::default(),
+            workload: Workload::with_models(),
             random: Random::new(seed),
             seen: Seen::default(),
         })
@@ -103,6 +107,11 @@ impl History {
             format!("{position} was found, none of {heads:?}; against what was acknowledged: {difference}")
         })?;
         self.seen.landed += u64::from(found > 0);
+        for model in life.restored.models().iter() {
+            self.seen.models += 1;
+            self.seen.noted += u64::from(model.notes.is_some());
+            self.seen.missing += u64::from(model.state == ModelState::Missing);
+        }
         Ok(())
     }
 
@@ -187,10 +196,14 @@ fn what_was_acknowledged_survives_every_power_cut_exactly() {
         total.landed += seen.landed;
         total.starts_cut += seen.starts_cut;
         total.syncs_failed += seen.syncs_failed;
+        total.models += seen.models;
+        total.noted += seen.noted;
+        total.missing += seen.missing;
     }
     println!("{total:?}");
     if soak::seeds(SEEDS).count() >= SEEDS {
-        let Seen { commits_cut, landed, starts_cut, syncs_failed } = total;
+        let Seen { commits_cut, landed, starts_cut, syncs_failed, models, noted, missing } = total;
+        assert!(models > 100 && noted > 50 && missing > 10, "{total:?}");
         assert!(commits_cut > 50 && landed > 3 && starts_cut > 20 && syncs_failed > 20, "{total:?}");
     }
 }

@@ -97,7 +97,12 @@ impl std::fmt::Debug for Scan {
 #[derive(Debug)]
 pub enum Seen {
     /// A model, new or changed or moved.
-    Model { path: ModelPath, path_name: Arc<str>, content: Arc<ModelContent>, moved_from: Option<ModelId> },
+    Model {
+        path: ModelPath,
+        path_name: Arc<str>,
+        content: Arc<ModelContent>,
+        moved_from: Option<(ModelId, ModelPath)>,
+    },
     /// Nothing is at a place where a model was.
     Gone { id: ModelId, path: ModelPath },
 }
@@ -114,7 +119,7 @@ enum Event {
     Read {
         unit: Box<Unit>,
         result: std::io::Result<Option<(ModelContent, u64)>>,
-        moved_from: Option<ModelId>,
+        moved_from: Option<(ModelId, ModelPath)>,
     },
     /// Somebody is writing it: what it will be is not known yet.
     Unsettled {
@@ -128,7 +133,7 @@ enum Event {
 
 struct Work {
     unit: Unit,
-    moved_from: Option<ModelId>,
+    moved_from: Option<(ModelId, ModelPath)>,
 }
 
 /// What a reader is at: the unit's path, and a number that changes with each.
@@ -194,6 +199,11 @@ fn spawn_walker(scan: &Arc<Scan>, work: SyncSender<Work>, events: Sender<Event>)
             }
         } else {
             for path in &scan.paths {
+                // Nothing there is an answer, not a folder that could not be listed: asked beneath the open root, which
+                // stays the same when its own path is gone meanwhile.
+                if scan.roots.resolve(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+                    continue;
+                }
                 let is_file = path.symlink_metadata().is_ok_and(|facts| !facts.is_dir());
                 let top = if is_file { path.parent().unwrap_or(path) } else { path };
                 walk.tree(top.to_owned(), scan.max_depth, &mut found);
@@ -206,7 +216,7 @@ fn spawn_walker(scan: &Arc<Scan>, work: SyncSender<Work>, events: Sender<Event>)
 
 enum Compared {
     Unchanged(Event),
-    Changed(Option<ModelId>),
+    Changed(Option<(ModelId, ModelPath)>),
 }
 
 fn compare(scan: &Scan, unit: &Unit) -> Compared {
@@ -265,7 +275,7 @@ fn unsettled(scan: &Scan, result: &std::io::Result<Option<(ModelContent, u64)>>)
 }
 
 /// The known model whose bytes these are, if nothing is at its place any more. A rename changes ctime and nothing else.
-fn moved_from(scan: &Scan, unit: &Unit) -> Option<ModelId> {
+fn moved_from(scan: &Scan, unit: &Unit) -> Option<(ModelId, ModelPath)> {
     let main = unit.files.iter().find(|file| file.is_weights)?.identity;
     let same = |known: &KnownModel| {
         let bytes = |identity: FileIdentity| FileIdentity { changed_ns: 0, ..identity };
@@ -277,7 +287,7 @@ fn moved_from(scan: &Scan, unit: &Unit) -> Option<ModelId> {
             bytes(file.identity) == bytes(main) && !is_still_at(place, main.device, main.inode)
         })
     };
-    scan.known.of_file(main.device, main.inode).into_iter().find(same).map(|known| known.id)
+    scan.known.of_file(main.device, main.inode).into_iter().find(same).map(|known| (known.id, known.path))
 }
 
 struct Readers {
@@ -413,7 +423,7 @@ impl Collector<'_> {
                 self.report.skip(UNSETTLED);
             }
             Event::Read { unit, result, moved_from } => {
-                self.seen.extend(moved_from);
+                self.seen.extend(moved_from.as_ref().map(|(id, _)| *id));
                 let path = ModelPath::new(&unit.path);
                 let known = self.scan.known.at(&path);
                 match result {

@@ -26,8 +26,8 @@ pub struct Sighting {
     pub path: ModelPath,
     pub path_name: Arc<str>,
     pub content: Arc<ModelContent>,
-    /// The known model whose file this is, when nothing is at its old path any more.
-    pub moved_from: Option<ModelId>,
+    /// The known model whose file this is, and its old path, when nothing is there any more.
+    pub moved_from: Option<(ModelId, ModelPath)>,
     /// For a model that is new.
     pub new_id: ModelId,
 }
@@ -83,7 +83,7 @@ fn seen(models: &crate::Models, sighting: &Sighting, now: WallTime, observed: &m
             ..Model::clone(known)
         })];
     }
-    if let Some(moved) = moved_from.and_then(|id| models.get(id)) {
+    if let Some(moved) = moved_from.as_ref().and_then(|(id, from)| still_there(models, *id, from, content)) {
         let content = &with_digests(&moved.content, content);
         observed.moved += 1;
         return vec![recorded(Model {
@@ -110,6 +110,19 @@ fn seen(models: &crate::Models, sighting: &Sighting, now: WallTime, observed: &m
     })]
 }
 
+/// The model that was known at a path, as long as it is there and this file is still its: in one look, another file may
+/// have taken its place, or another link to the same file may have been seen first.
+fn still_there<'a>(
+    models: &'a crate::Models,
+    id: ModelId,
+    from: &ModelPath,
+    content: &ModelContent,
+) -> Option<&'a Arc<Model>> {
+    let file =
+        |content: &ModelContent| content.main_file().map(|file| (file.identity.device, file.identity.inode));
+    models.get(id).filter(|model| model.path == *from && file(&model.content) == file(content))
+}
+
 /// The same files with the same bytes: what a rename or a touched ctime leaves as it was.
 fn same_bytes(known: &ModelContent, new: &ModelContent) -> bool {
     let bytes_of = |content: &ModelContent| -> Vec<_> {
@@ -130,13 +143,15 @@ fn with_digests(known: &ModelContent, new: &Arc<ModelContent>) -> Arc<ModelConte
     }
     let mut content = ModelContent::clone(new);
     for component in &mut content.components {
-        let same = |old: &&ModelComponent| {
-            (&old.name, &old.place, &old.prefix, old.bytes)
-                == (&component.name, &component.place, &component.prefix, component.bytes)
-        };
-        component.digest = component.digest.or(known.components.iter().find(same).and_then(|old| old.digest));
+        let mut known = known.components.iter();
+        let old = known.find(|old| is_same_component(old, component));
+        component.digest = component.digest.or(old.and_then(|old| old.digest));
     }
     Arc::new(content)
+}
+
+fn is_same_component(one: &ModelComponent, other: &ModelComponent) -> bool {
+    (&one.name, &one.place, &one.prefix, one.bytes) == (&other.name, &other.place, &other.prefix, other.bytes)
 }
 
 fn gone(models: &crate::Models, id: ModelId, path: &ModelPath, observed: &mut Observed) -> Decision {
@@ -243,7 +258,9 @@ pub fn examined(state: &State, examination: Examination) -> Decision {
     };
     let mut content = ModelContent::clone(&model.content);
     for (index, digest) in digests {
-        if let Some(component) = content.components.get_mut(index) {
+        // The number is one of what was read: the same bytes may be other components by now.
+        let Some(read) = of.components.get(index) else { continue };
+        if let Some(component) = content.components.iter_mut().find(|now| is_same_component(now, read)) {
             component.digest = Some(digest);
         }
     }

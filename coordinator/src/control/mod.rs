@@ -204,6 +204,14 @@ impl Control {
         answer.blocking_recv().map_err(|_| gone())?
     }
 
+    /// The same, for those who must not block.
+    ///
+    /// # Errors
+    /// As [`Self::observe_blocking`].
+    pub async fn observe(&self, observations: Vec<Observation>) -> Result<Observed> {
+        self.ask(|reply| Command::Observe { observations, reply }).await?
+    }
+
     /// Tells the owner what close looks found out.
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 //! Values are JSON: a field that is added later has a default, one that is gone is ignored, and a person can read
 //! what was salvaged from a damaged store. Keys are what makes a row unique, in an order that does not matter.
 
+use std::collections::HashSet;
+
 use hoist_domain::{
     Measurement, MeasurementKind, Model, ModelId, Operation, OperationId, RequestKey, Revision,
 };
@@ -121,7 +123,26 @@ pub(super) fn restore(rows: &[Row]) -> Restored {
         }
     }
     restored.measurements.sort_by_key(|measurement: &Measurement| measurement.kind);
+    one_model_each_path(&mut restored);
     restored
+}
+
+/// After damage the row of a model that was deleted can come back beside that of its successor: the newer one holds.
+fn one_model_each_path(restored: &mut Restored) {
+    restored.models.sort_by_key(|(revision, model)| (std::cmp::Reverse(*revision), model.id));
+    let mut taken = HashSet::new();
+    let Restored { models, unreadable, .. } = restored;
+    models.retain(|(_, model)| {
+        let is_newest = taken.insert(model.path.clone());
+        if !is_newest {
+            unreadable.push(format!(
+                "models: models/{} is an older one of the path {}: left out",
+                model.id,
+                hoist_domain::excerpt(&model.path.text())
+            ));
+        }
+        is_newest
+    });
 }
 
 fn parse<T: for<'a> Deserialize<'a>>(row: &Row) -> serde_json::Result<(Revision, T)> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use hoist_domain::{
-    Machine, Measurement, Operation, OperationId, Position, RequestKey, Revision, ServiceTime,
+    Machine, Measurement, Model, ModelId, Operation, OperationId, Position, RequestKey, Revision, ServiceTime,
 };
 use hoist_planner::{RequestRecord, State};
 use hoist_store::{Batch, CommitError, ExportError, ExportHeader, Row, Store};
@@ -17,6 +17,7 @@ pub(crate) struct Durable {
     pub(crate) operations: BTreeMap<OperationId, (Revision, Operation)>,
     pub(crate) requests: BTreeMap<RequestKey, RequestRecord>,
     pub(crate) measurements: Vec<Measurement>,
+    pub(crate) models: BTreeMap<ModelId, (Revision, Model)>,
 }
 
 impl Durable {
@@ -28,6 +29,11 @@ impl Durable {
                 .collect(),
             requests: state.requests().map(|request| (request.key.clone(), request.clone())).collect(),
             measurements: state.machine().measurements.clone(),
+            models: state
+                .models()
+                .with_position()
+                .map(|(at, model)| (model.id, (at.revision, model.as_ref().clone())))
+                .collect(),
         }
     }
 
@@ -49,6 +55,13 @@ impl Durable {
                 tell(format!("found {found:?}\n  due {due:?}"));
             }
         }
+        let ids: BTreeSet<_> = self.models.keys().chain(due.models.keys()).collect();
+        for id in ids {
+            let (found, due) = (self.models.get(id), due.models.get(id));
+            if found != due {
+                tell(format!("found {found:?}\n  due {due:?}"));
+            }
+        }
         if self.measurements != due.measurements {
             tell(format!("found {:?}\n  due {:?}", self.measurements, due.measurements));
         }
@@ -57,9 +70,10 @@ impl Durable {
 
     /// The same without revisions, which differ where one coordinator had more to tell than the other.
     pub(crate) fn content(mut self) -> Self {
-        for (revision, _) in self.operations.values_mut() {
+        let operations = self.operations.values_mut().map(|(revision, _)| revision);
+        operations.chain(self.models.values_mut().map(|(revision, _)| revision)).for_each(|revision| {
             *revision = Revision(0);
-        }
+        });
         self
     }
 }
@@ -106,11 +120,17 @@ impl Candidate {
 
     /// The same after a start that has resolved what was left behind.
     pub(crate) fn recovered(&self, world: &World) -> Result<Self> {
-        let Durable { operations, requests, measurements } = Durable::of(&self.state);
+        let Durable { operations, requests, measurements, models } = Durable::of(&self.state);
         // Revisions that held nothing durable are not on the disk.
         let position = Position { revision: self.head.revision, ..self.state.position() };
         let machine = Machine { measurements, ..machine(&world.clock) };
-        let state = State::restore(position, machine, operations.into_values(), requests.into_values(), []);
+        let state = State::restore(
+            position,
+            machine,
+            operations.into_values(),
+            requests.into_values(),
+            models.into_values(),
+        );
         Ok(Twin::start(world, state, self.head)?.candidate())
     }
 }

@@ -1,0 +1,179 @@
+//! The rules of the catalog over a plain list: no indexes, no sharing, nothing of the planner's own code.
+
+use std::sync::Arc;
+
+use hoist_domain::{Model, ModelContent, ModelId, ModelNotes, ModelState, Reason, WallTime};
+use hoist_planner::{Examination, Observation, Observed, Sighting};
+
+#[derive(Debug, Default)]
+pub(crate) struct Naive {
+    pub(crate) models: Vec<Model>,
+}
+
+/// Device, inode, size and time of writing of each file with tensors.
+type Bytes = Vec<(u64, u64, u64, i64)>;
+
+fn bytes(content: &ModelContent) -> Bytes {
+    let mut all = Vec::new();
+    for file in &content.files {
+        if file.is_weights {
+            let of = &file.identity;
+            all.push((of.device, of.inode, of.size, of.modified_ns));
+        }
+    }
+    all
+}
+
+/// The new content with what was known of the same bytes, and whether they are the same.
+fn carried(old: &ModelContent, new: &ModelContent) -> (ModelContent, bool) {
+    let mut content = new.clone();
+    let is_same = bytes(old) == bytes(new);
+    for component in &mut content.components {
+        for known in &old.components {
+            let is_it = known.name == component.name && known.bytes == component.bytes;
+            if is_same && is_it && component.digest.is_none() {
+                component.digest = known.digest;
+            }
+        }
+    }
+    (content, is_same)
+}
+
+impl Naive {
+    fn find(&mut self, id: ModelId) -> Option<&mut Model> {
+        self.models.iter_mut().find(|model| model.id == id)
+    }
+
+    pub(crate) fn observe(&mut self, observations: &[Observation], now: WallTime) -> Observed {
+        let mut observed = Observed::default();
+        for observation in observations {
+            match observation {
+                Observation::Seen(sighting) => self.seen(sighting, now, &mut observed),
+                Observation::Gone { id, path } => {
+                    let place = self.models.iter().position(|model| {
+                        model.id == *id && model.path == *path && model.state == ModelState::Available
+                    });
+                    let Some(place) = place else { continue };
+                    observed.missing += 1;
+                    if self.models[place].notes.is_some() {
+                        self.models[place].state = ModelState::Missing;
+                    } else {
+                        self.models.remove(place);
+                    }
+                }
+            }
+        }
+        observed
+    }
+
+    fn seen(&mut self, sighting: &Sighting, now: WallTime, observed: &mut Observed) {
+        let file = |content: &ModelContent| (bytes(content)[0].0, bytes(content)[0].1);
+        let here = self.models.iter().position(|model| model.path == sighting.path);
+        let moved = sighting.moved_from.as_ref().and_then(|(id, from)| {
+            self.models.iter().position(|model| {
+                // A claim that has become untrue is none.
+                let is_same_file = file(&model.content) == file(&sighting.content);
+                model.id == *id && model.path == *from && is_same_file
+            })
+        });
+        let Some(place) = here.or(moved) else {
+            observed.added += 1;
+            self.models.push(Model {
+                id: sighting.new_id,
+                path: sighting.path.clone(),
+                path_name: Arc::clone(&sighting.path_name),
+                state: ModelState::Available,
+                content: Arc::clone(&sighting.content),
+                notes: None,
+                validation: None,
+                discovered_at: now,
+                read_at: now,
+            });
+            return;
+        };
+        let model = &mut self.models[place];
+        let (content, is_same) = carried(&model.content, &sighting.content);
+        let is_known = content == *model.content && model.path_name == sighting.path_name;
+        if here.is_some() && is_known && model.state == ModelState::Available {
+            return;
+        }
+        if here.is_some() {
+            observed.changed += 1;
+        } else {
+            observed.moved += 1;
+        }
+        model.path = sighting.path.clone();
+        model.path_name = Arc::clone(&sighting.path_name);
+        model.content = Arc::new(content);
+        model.state = ModelState::Available;
+        model.read_at = now;
+        if !is_same {
+            model.validation = None;
+        }
+    }
+
+    /// Whether anything changed.
+    pub(crate) fn edit(
+        &mut self,
+        id: ModelId,
+        etag: Option<&str>,
+        mut notes: ModelNotes,
+    ) -> Result<bool, Reason> {
+        let others: Vec<String> = self
+            .models
+            .iter()
+            .filter(|model| model.id != id)
+            .flat_map(|model| model.notes.iter().flat_map(|notes| notes.aliases.clone()))
+            .collect();
+        let model = self.find(id).ok_or(Reason::ResourceNotFound)?;
+        let edition = model.notes.as_ref().map_or(0, |notes| notes.edition);
+        if etag.is_some_and(|etag| etag != edition.to_string()) {
+            return Err(Reason::EtagMismatch);
+        }
+        let before = model.notes.as_deref().cloned().unwrap_or_default();
+        notes.edition = before.edition;
+        if notes == before {
+            return Ok(false);
+        }
+        if notes.aliases.iter().any(|alias| others.contains(alias)) {
+            return Err(Reason::FieldInvalid);
+        }
+        notes.edition += 1;
+        model.notes = Some(Arc::new(notes));
+        Ok(true)
+    }
+
+    pub(crate) fn delete(&mut self, id: ModelId, etag: Option<&str>) -> Result<(), Reason> {
+        let model = self.find(id).ok_or(Reason::ResourceNotFound)?;
+        let edition = model.notes.as_ref().map_or(0, |notes| notes.edition);
+        if etag.is_some_and(|etag| etag != edition.to_string()) {
+            return Err(Reason::EtagMismatch);
+        }
+        self.models.retain(|model| model.id != id);
+        Ok(())
+    }
+
+    /// Whether anything changed.
+    pub(crate) fn examine(&mut self, examination: &Examination) -> bool {
+        let Some(model) = self.find(examination.id) else { return false };
+        if bytes(&model.content) != bytes(&examination.of) {
+            return false;
+        }
+        let before = model.clone();
+        let mut content = ModelContent::clone(&model.content);
+        for (number, digest) in &examination.digests {
+            // The number is one of what was read, which may have been put together otherwise.
+            let Some(read) = examination.of.components.get(*number) else { continue };
+            for component in &mut content.components {
+                if component.name == read.name {
+                    component.digest = Some(*digest);
+                }
+            }
+        }
+        model.content = Arc::new(content);
+        if let Some(validation) = &examination.validation {
+            model.validation = Some(Arc::new(validation.clone()));
+        }
+        *model != before
+    }
+}

@@ -1,0 +1,133 @@
+//! Builds the smallest model files that show a rule, byte by byte: nothing of Hoist's own readers or writers.
+
+use std::path::Path;
+
+/// A safetensors file of these tensors of F32, each by its name and its values, with this metadata.
+#[must_use]
+pub fn safetensors(tensors: &[(&str, Vec<f32>)], metadata: &[(&str, &str)]) -> Vec<u8> {
+    let mut header = serde_json::Map::new();
+    if !metadata.is_empty() {
+        let pairs = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
+        header.insert("__metadata__".to_owned(), serde_json::Value::Object(pairs));
+    }
+    let mut data = Vec::new();
+    for (name, values) in tensors {
+        let begin = data.len();
+        data.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        header.insert(
+            (*name).to_owned(),
+            serde_json::json!({"dtype": "F32", "shape": [values.len()], "data_offsets": [begin, data.len()]}),
+        );
+    }
+    let header = serde_json::Value::Object(header).to_string();
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
+}
+
+/// One tensor of four values that begin with this one: files of different values have different bytes.
+#[must_use]
+pub fn four(first: f32) -> Vec<u8> {
+    safetensors(&[("w", vec![first, 1.0, 2.0, 3.0])], &[])
+}
+
+/// One tensor of so many mebibytes.
+#[must_use]
+pub fn large(mebibytes: usize) -> Vec<u8> {
+    safetensors(&[("w", vec![1.0; mebibytes << 18])], &[])
+}
+
+/// A LoRA of two layers, as a well-known trainer names its tensors.
+#[must_use]
+pub fn lora() -> Vec<u8> {
+    let layers =
+        ["down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q", "mid_block_attentions_0_proj_in"];
+    let names: Vec<String> = layers
+        .iter()
+        .flat_map(|layer| {
+            ["alpha", "lora_down.weight", "lora_up.weight"].map(|part| format!("lora_unet_{layer}.{part}"))
+        })
+        .collect();
+    let tensors: Vec<(&str, Vec<f32>)> = names.iter().map(|name| (name.as_str(), vec![1.0; 8])).collect();
+    safetensors(&tensors, &[("modelspec.title", "A style"), ("ss_network_dim", "8")])
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [&b"X"[..], &u32::try_from(text.len()).unwrap_or_default().to_le_bytes(), text.as_bytes()].concat()
+}
+
+/// A protocol 2 pickle of `{"w": tensor of four floats in storage 0}`, after whatever else it does.
+fn pickle_of_four(first: &[u8]) -> Vec<u8> {
+    [
+        b"\x80\x02",
+        first,
+        b"}",
+        &text("w"),
+        b"ctorch._utils\n_rebuild_tensor_v2\n((",
+        &text("storage"),
+        b"ctorch\nFloatStorage\n",
+        &text("0"),
+        &text("cpu"),
+        b"K\x04tQK\x00(K\x04t(K\x01t\x89ccollections\nOrderedDict\n)RtRs.",
+    ]
+    .concat()
+}
+
+/// An archive of stored entries.
+#[must_use]
+pub fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let short = |number: usize| u16::try_from(number).unwrap_or_default().to_le_bytes();
+    let long = |number: usize| u32::try_from(number).unwrap_or_default().to_le_bytes();
+    let (mut file, mut directory) = (Vec::new(), Vec::new());
+    for (name, bytes) in entries {
+        let offset = file.len();
+        let shared = [
+            &20_u16.to_le_bytes()[..],
+            &[0; 8],
+            &crc32fast::hash(bytes).to_le_bytes(),
+            &long(bytes.len()),
+            &long(bytes.len()),
+            &short(name.len()),
+            &short(0),
+        ]
+        .concat();
+        file.extend([b"PK\x03\x04", &shared[..], name.as_bytes(), bytes].concat());
+        directory
+            .extend([b"PK\x01\x02\x14\0", &shared[..], &[0; 10], &long(offset), name.as_bytes()].concat());
+    }
+    let count = short(entries.len());
+    let (bytes, offset) = (long(directory.len()), long(file.len()));
+    file.extend([&directory[..], b"PK\x05\x06\0\0\0\0", &count, &count, &bytes, &offset, &[0, 0]].concat());
+    file
+}
+
+fn archive(pickle: &[u8]) -> Vec<u8> {
+    zip(&[("a/data.pkl", pickle), ("a/version", b"3\n"), ("a/data/0", &[1; 16])])
+}
+
+/// A checkpoint of four floats, as `torch.save` writes it.
+#[must_use]
+pub fn checkpoint() -> Vec<u8> {
+    archive(&pickle_of_four(b""))
+}
+
+/// The same, whose pickle makes a file when it is run.
+#[must_use]
+pub fn hostile_checkpoint(canary: &Path) -> Vec<u8> {
+    let command = text(&format!("touch '{}'", canary.display()));
+    archive(&pickle_of_four(&[b"cposix\nsystem\n", &command[..], b"\x85R0"].concat()))
+}
+
+/// The names and bytes of a model in two shards with an index.
+#[must_use]
+pub fn sharded() -> Vec<(&'static str, Vec<u8>)> {
+    let names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+    let index = serde_json::json!({
+        "metadata": {"total_size": 32},
+        "weight_map": {"model.a.weight": names[0], "model.b.weight": names[1]},
+    });
+    vec![
+        ("config.json", br#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}"#.to_vec()),
+        ("model.safetensors.index.json", index.to_string().into_bytes()),
+        (names[0], safetensors(&[("model.a.weight", vec![1.0; 4])], &[])),
+        (names[1], safetensors(&[("model.b.weight", vec![2.0; 4])], &[])),
+    ]
+}
