@@ -249,7 +249,7 @@ fn same_files(content: &ModelContent, unit: &Unit) -> bool {
 }
 
 /// Reads a unit. One that is damaged and fresh is read again when whoever writes it has had the time to finish.
-fn read_settled(scan: &Scan, unit: Unit, moved_from: Option<ModelId>) -> Event {
+fn read_settled(scan: &Scan, unit: Unit, moved_from: Option<(ModelId, ModelPath)>) -> Event {
     let mut result = probe(&scan.roots, &unit);
     if let Some(stamp) = unsettled(scan, &result) {
         let settled = stamp.saturating_add(i64::try_from(SETTLED_AFTER.as_nanos()).unwrap_or(i64::MAX));

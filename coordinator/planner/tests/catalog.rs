@@ -107,8 +107,11 @@ impl History {
                 Observation::Seen(Box::new(Sighting { path, path_name, content, moved_from, new_id }))
             }
             // As it is known: a second look at the same files, which knows no digests.
-            Sight::SeenAgain(id) => match self.state.models().get(self.id(*id)) {
+            Sight::SeenAgain(id) => match self.state.models().get(self.id(*id)).cloned() {
                 Some(model) => {
+                    // It may have gone in the same look, and then this one is new.
+                    let new_id = ModelId(Uuid::from_u128(self.ids.len() as u128));
+                    self.ids.push(new_id);
                     let mut content = ModelContent::clone(&model.content);
                     content.components.iter_mut().for_each(|component| component.digest = None);
                     Observation::Seen(Box::new(Sighting {
@@ -116,7 +119,7 @@ impl History {
                         path_name: Arc::clone(&model.path_name),
                         content: Arc::new(content),
                         moved_from: None,
-                        new_id: ModelId(Uuid::from_u128(u128::MAX - 1)),
+                        new_id,
                     }))
                 }
                 None => Observation::Gone { id: self.id(*id), path: ModelPath::new(Path::new("/nowhere")) },
