@@ -175,7 +175,7 @@ pub(crate) struct VerdictsArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ComponentsArgs {
     /// Only components of this type: vae, text_encoder ...
-    #[arg(long = "type", value_name = "TYPE", value_parser = model_type)]
+    #[arg(long = "type", value_name = "TYPE", value_parser = one_type)]
     pub(crate) component_type: Option<String>,
 }
 
@@ -226,7 +226,7 @@ pub(crate) struct EditArgs {
     pub(crate) notes: Option<String>,
 
     /// What it is, where identification is wrong
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(long = "type", value_name = "TYPE", value_parser = one_type)]
     pub(crate) model_type: Option<String>,
 
     /// What it is made for, where identification is wrong
@@ -283,12 +283,13 @@ pub(crate) struct RmArgs {
 }
 
 /// A type as the server writes it: people write `text-encoder` and `LoRA`, too.
-fn model_type(text: &str) -> Result<String, String> {
+fn one_type(text: &str) -> Result<String, String> {
     let word = text.to_ascii_lowercase().replace('-', "_");
-    if word.starts_with('*') || word.ends_with('*') {
-        return Ok(word);
-    }
     word.parse::<ModelType>().map(|known| known.to_string()).map_err(|error| error.message().to_owned())
+}
+
+fn model_type(text: &str) -> Result<String, String> {
+    if text.starts_with('*') || text.ends_with('*') { Ok(text.replace('-', "_")) } else { one_type(text) }
 }
 
 fn model_format(text: &str) -> Result<String, String> {

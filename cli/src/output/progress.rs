@@ -88,7 +88,7 @@ fn speed(progress: &v1::Progress) -> String {
 pub(crate) fn in_words(progress: &v1::Progress) -> String {
     let bytes = match progress.done_bytes.saturating_mul(100).checked_div(progress.total_bytes) {
         Some(percent) => format!("{percent} % of {} in all", Bytes(progress.total_bytes)),
-        None if progress.done_items > 0 || progress.total_items > 0 => String::new(),
+        None if progress.done_bytes == 0 => String::new(),
         None => Bytes(progress.done_bytes).to_string(),
     };
     let parts = [text::one_line(&progress.phase), items(progress), bytes, speed(progress)];

@@ -203,7 +203,7 @@ pub(crate) fn print_validation(out: Out, name: &str, it: &v1::ValidateModelRespo
 }
 
 fn source(sum: &v1::FileChecksum) -> &str {
-    if sum.source.is_empty() { "the request" } else { &sum.source }
+    if ["", "request"].contains(&sum.source.as_str()) { "the request" } else { &sum.source }
 }
 
 fn print_compatibility(out: Out, it: &v1::Compatibility) -> Result<()> {

@@ -45,7 +45,7 @@ pub(crate) async fn tag(session: &Session, args: &TagArgs) -> Result<Exit> {
     } else if tags.is_empty() {
         session.out.note(format_args!("{} has no tags", text::one_line(&changed.display_name)));
     } else {
-        session.out.line(text::one_line(&tags.join(" ")))?;
+        session.out.line(text::one_line(&tags.join(", ")))?;
     }
     Ok(Exit::Done)
 }
