@@ -2,6 +2,7 @@
 //!
 //! Two calls with one request id: the first returns the operation's name at once, so that its progress can be shown;
 //! the second waits for the end and is the one whose loss cancels the operation, unless somebody else wants it too.
+//! The first asks for a wait, too, of no time at all: who asks for none wants the work done whether they wait or not.
 
 use std::future::Future;
 use std::time::Duration;
@@ -27,17 +28,18 @@ pub(crate) async fn to_the_end<F>(
     client: &Client,
     request_id: &str,
     longest: Duration,
-    ask: impl Fn(Option<prost_types::Duration>) -> F,
+    ask: impl Fn(prost_types::Duration) -> F,
 ) -> Result<Operation>
 where
     F: Future<Output = std::result::Result<Response<longrunning::Operation>, Status>>,
 {
-    let accepted = Operation::read(&client.call(Some(request_id), ask(None)).await?)?;
+    let at_once = ask(encode::duration(Duration::ZERO));
+    let accepted = Operation::read(&client.call(Some(request_id), at_once).await?)?;
     if accepted.done {
         return Ok(accepted);
     }
     let name = accepted.metadata.name;
-    let held = client.call_within(longest, Some(request_id), ask(Some(encode::duration(longest))));
+    let held = client.call_within(longest, Some(request_id), ask(encode::duration(longest)));
     let shown = async {
         follow::show_progress(session, client, &name).await;
         std::future::pending::<()>().await;
@@ -60,6 +62,9 @@ async fn interrupted(client: &Client, name: &str) -> Error {
         _ = hoist_runtime::stop_signal() => return Error::interrupted("interrupted"),
     };
     match stopped {
+        Ok(operation) if operation.done && operation.failure().is_none() => {
+            Error::interrupted(format!("interrupted: {name} was done by then: see it with `hoist ops show`"))
+        }
         Ok(operation) if operation.done || operation.metadata.cancel_requested => {
             Error::interrupted(format!("interrupted: {name} is cancelled"))
         }

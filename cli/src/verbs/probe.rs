@@ -28,7 +28,8 @@ pub(crate) async fn run(session: &Session, args: &DoctorArgs) -> Result<Exit> {
     };
     let id = request.request_id.clone();
     let ask = |wait_for| {
-        let (mut admin, request) = (client.admin(), v1::ProbeMachineRequest { wait_for, ..request.clone() });
+        let (mut admin, request) =
+            (client.admin(), v1::ProbeMachineRequest { wait_for: Some(wait_for), ..request.clone() });
         async move { admin.probe_machine(request).await }
     };
     print(session, &hold::to_the_end(session, &client, &id, HOLD, ask).await?)

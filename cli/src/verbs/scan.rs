@@ -31,7 +31,7 @@ pub(crate) async fn scan(session: &Session, args: &ScanArgs) -> Result<Exit> {
     }
     let ask = |wait_for| {
         let (mut catalog, request) =
-            (client.catalog(), v1::ScanModelsRequest { wait_for, ..request.clone() });
+            (client.catalog(), v1::ScanModelsRequest { wait_for: Some(wait_for), ..request.clone() });
         async move { catalog.scan_models(request).await }
     };
     let operation = hold::to_the_end(session, &client, &id, HOLD_SCAN, ask).await?;
@@ -62,7 +62,7 @@ pub(crate) async fn digest(session: &Session, args: &DigestArgs) -> Result<Exit>
     }
     let ask = |wait_for| {
         let (mut catalog, request) =
-            (client.catalog(), v1::DigestModelsRequest { wait_for, ..request.clone() });
+            (client.catalog(), v1::DigestModelsRequest { wait_for: Some(wait_for), ..request.clone() });
         async move { catalog.digest_models(request).await }
     };
     let operation = hold::to_the_end(session, &client, &id, HOLD_DIGEST, ask).await?;

@@ -101,7 +101,7 @@ async fn one(
     let id = request.request_id.clone();
     let ask = |wait_for| {
         let (mut integrity, request) =
-            (client.integrity(), v1::ValidateModelRequest { wait_for, ..request.clone() });
+            (client.integrity(), v1::ValidateModelRequest { wait_for: Some(wait_for), ..request.clone() });
         async move { integrity.validate_model(request).await }
     };
     let operation = Box::pin(hold::to_the_end(session, client, &id, HOLD, ask)).await?;
