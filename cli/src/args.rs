@@ -11,8 +11,13 @@ use hoist_domain::{Bytes, Epoch, Position, Revision};
 use hoist_wire::v1;
 
 mod examples;
+mod models;
 mod parse;
 
+pub(crate) use models::{
+    ComponentsArgs, DigestArgs, EditArgs, Field, Level, LsArgs, RmArgs, ScanArgs, ShowArgs, TagArgs,
+    ValidateArgs, VerdictsArgs,
+};
 pub(crate) use parse::{parse, what_is_wrong};
 
 /// Serves model weights to every process of this machine.
@@ -64,6 +69,47 @@ pub(crate) enum Verb {
     /// more, stops it at once.
     #[command(after_help = examples::SERVE)]
     Serve(ServeArgs),
+    /// List the models
+    #[command(visible_alias = "list", after_help = examples::LS)]
+    Ls(LsArgs),
+    /// Show all that is known about models
+    #[command(after_help = examples::SHOW)]
+    Show(ShowArgs),
+    /// Look for models now
+    ///
+    /// The server does so by itself when it starts and when files change. Without --wait, the operation's name is
+    /// printed: `hoist ops wait` tells the end.
+    #[command(after_help = examples::SCAN)]
+    Scan(ScanArgs),
+    /// Look closely into models: are they sound, can a device take them
+    #[command(after_help = examples::VALIDATE)]
+    Validate(ValidateArgs),
+    /// List what is wrong with models, worst first
+    #[command(after_help = examples::VERDICTS)]
+    Verdicts(VerdictsArgs),
+    /// Read models' bytes and keep the digests of their components
+    ///
+    /// The server does so by itself when the machine is idle. Ctrl-C gives it up, unless somebody else wants it too.
+    #[command(after_help = examples::DIGEST)]
+    Digest(DigestArgs),
+    /// Show components that several models share, and what that saves
+    #[command(after_help = examples::DUPES)]
+    Dupes(ComponentsArgs),
+    /// List the components of all models, equal ones together
+    #[command(after_help = examples::COMPONENTS)]
+    Components(ComponentsArgs),
+    /// Show where models are looked for
+    #[command(after_help = examples::ROOTS)]
+    Roots,
+    /// Add and take away tags of a model
+    #[command(after_help = examples::TAG)]
+    Tag(TagArgs),
+    /// Change what people say about a model: its name, aliases, description, type ...
+    #[command(after_help = examples::EDIT)]
+    Edit(EditArgs),
+    /// Take models out of the catalog, and with --files off the disk
+    #[command(after_help = examples::RM)]
+    Rm(RmArgs),
     /// Show the machine, or what is known about the named things
     #[command(after_help = examples::STATUS)]
     Status(StatusArgs),
@@ -140,7 +186,8 @@ pub(crate) struct ConfigArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// `machine`, `operations/ID`, `conditions/KIND`, or the unique start or end of an operation's id [default: machine]
+    /// `machine`, `operations/ID`, `conditions/KIND`, the unique start or end of an operation's id, or a model, named
+    /// as for `hoist show` [default: machine]
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
 }
@@ -177,6 +224,7 @@ pub(crate) enum Kind {
     Machine,
     Operation,
     Condition,
+    Model,
 }
 
 impl From<Kind> for v1::ResourceKind {
@@ -185,6 +233,7 @@ impl From<Kind> for v1::ResourceKind {
             Kind::Machine => Self::Machine,
             Kind::Operation => Self::Operation,
             Kind::Condition => Self::Condition,
+            Kind::Model => Self::Model,
         }
     }
 }
@@ -241,7 +290,7 @@ pub(crate) enum OpsVerb {
 
 #[derive(Debug, Args)]
 pub(crate) struct OpsListArgs {
-    /// Terms joined by AND: `state = running`, `kind = probe_machine`, `done = true`
+    /// Terms joined by AND: `state = running`, `kind = scan_models`, `done = true`
     #[arg(long, value_name = "FILTER", default_value = "", hide_default_value = true)]
     pub(crate) filter: String,
 

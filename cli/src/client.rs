@@ -14,6 +14,8 @@ use std::time::Duration;
 use hoist_runtime::config;
 use hoist_wire::longrunning::operations_client::OperationsClient;
 use hoist_wire::v1::admin_service_client::AdminServiceClient;
+use hoist_wire::v1::catalog_service_client::CatalogServiceClient;
+use hoist_wire::v1::integrity_service_client::IntegrityServiceClient;
 use hoist_wire::v1::state_service_client::StateServiceClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -152,6 +154,14 @@ impl Client {
 
     pub(crate) fn admin(&self) -> AdminServiceClient<Channel> {
         AdminServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    pub(crate) fn catalog(&self) -> CatalogServiceClient<Channel> {
+        CatalogServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    pub(crate) fn integrity(&self) -> IntegrityServiceClient<Channel> {
+        IntegrityServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     pub(crate) fn operations(&self) -> OperationsClient<Channel> {

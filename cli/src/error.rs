@@ -175,7 +175,7 @@ impl Error {
 
 /// A message about a field of a request, with the flag that sets the field in its place.
 fn in_flags(message: String) -> String {
-    const FLAGS: [(&str, &str); 8] = [
+    const FLAGS: [(&str, &str); 23] = [
         ("filter.names", "--name"),
         ("filter.kinds", "--kind"),
         ("filter.operation_states", "--state"),
@@ -184,6 +184,21 @@ fn in_flags(message: String) -> String {
         ("kinds", "--kind"),
         ("bytes", "--bytes"),
         ("grace", "--grace"),
+        ("order_by", "--sort"),
+        ("type", "--type"),
+        ("paths", "PATH"),
+        ("device", "--device"),
+        ("sha256", "--sha256"),
+        ("notes.display_name", "--name"),
+        ("notes.aliases", "--alias"),
+        ("notes.tags", "TAG"),
+        ("notes.description", "--description"),
+        ("notes.licence", "--licence"),
+        ("notes.source", "--source"),
+        ("notes.notes", "--notes"),
+        ("notes.type_override", "--type"),
+        ("notes.base_override", "--base"),
+        ("notes.config.default_device", "--device"),
     ];
     let Some((path, rest)) = message.split_once(": ") else { return message };
     let field = path.split('[').next().unwrap_or(path);

@@ -16,12 +16,101 @@ Examples:
   hoist serve --listen 127.0.0.1:7070 --log-format json
   hoist serve --config hoist.toml --state-dir ./state";
 
+pub(super) const LS: &str = "\
+Repeated, --type, --base, --format and --verdict mean \"one of\", --tag means \"all of\". A base with a question mark \
+cannot be told from others by its files: `hoist show` names them.
+
+Fields for --filter: name, display_name, path, state, format, type, base, variant, candidates, confidence, \
+prediction_type, resolution, title, tensor_count, parameter_count, size_bytes, dtypes, components, verdict, \
+verdict_kind, tags, aliases, description, licence, source, notes, digest. Compare with = != < <= > >= and : (\"has\" for \
+lists, \"contains\" for text), join with AND, OR, NOT.
+
+Examples:
+  hoist ls
+  hoist ls anime --type lora --base sdxl
+  hoist ls --tag portrait --sort -size --limit 10
+  hoist ls --filter 'size_bytes > 2e9 AND NOT tags:*'
+  hoist ls --verdict corrupt --verdict malicious
+  hoist ls --json | jq -r '.[] | select(.type == \"lora\") | .path'";
+
+pub(super) const SHOW: &str = "\
+With --json: one object, or for several names an array in the order of the names.
+
+Examples:
+  hoist show sd_xl_base
+  hoist show ./loras/portrait.safetensors --tensors
+  hoist show sd_xl_base --json | jq .evidence";
+
+pub(super) const SCAN: &str = "\
+Examples:
+  hoist scan --wait
+  hoist scan ./models/loras --wait
+  hoist ops wait \"$(hoist scan)\"";
+
+pub(super) const VALIDATE: &str = "\
+Exit code 1 when a model is incomplete, corrupt, rejected or malicious, or when the device cannot take it; \
+`suspicious` is told and passes, except with --strict. What a full look finds is kept: `hoist verdicts` lists it.
+
+Examples:
+  hoist validate sd_xl_base
+  hoist validate sd_xl_base --level header
+  hoist validate sd_xl_base --sha256 31e35c80fc4829d14f90153f4c74cd59c90b779f6afe05a74cd6120b893f7e5b
+  hoist validate sd_xl_base --level compatibility --device cpu:0";
+
+pub(super) const VERDICTS: &str = "\
+Examples:
+  hoist verdicts
+  hoist verdicts --filter 'type = lora'
+  hoist verdicts --json | jq -r '.[] | select(.verdict == \"malicious\") | .path'";
+
+pub(super) const DIGEST: &str = "\
+Examples:
+  hoist digest sd_xl_base
+  hoist digest --no-wait";
+
+pub(super) const DUPES: &str = "\
+Components are equal when their digests are: `hoist digest` reads the bytes of those that have none yet.
+
+Examples:
+  hoist dupes
+  hoist dupes --type vae
+  hoist dupes --json | jq .saved_bytes";
+
+pub(super) const COMPONENTS: &str = "\
+Examples:
+  hoist components
+  hoist components --type text-encoder --json";
+
+pub(super) const ROOTS: &str = "Example:\n  hoist roots";
+
+pub(super) const TAG: &str = "\
+Examples:
+  hoist tag sd_xl_base +portrait -old
+  hoist tag sd_xl_base portrait studio
+  hoist tag sd_xl_base";
+
+pub(super) const EDIT: &str = "\
+Examples:
+  hoist edit sd_xl_base --alias base --description 'for the studio'
+  hoist edit odd_file --type lora --base sdxl
+  hoist edit sd_xl_base --clear alias --clear type";
+
+pub(super) const RM: &str = "\
+Without --files a model that is still on the disk comes back with the next scan. What people wrote about it is \
+gone either way.
+
+Examples:
+  hoist rm old_lora
+  hoist rm old_lora --files
+  hoist rm old_lora older_lora --files --yes";
+
 pub(super) const STATUS: &str = "\
 With --json: one object, or for several names an array in the order of the names.
 
 Examples:
   hoist status
   hoist status 9f3a61c0 conditions/STORE_REBUILT
+  hoist status sd_xl_base
   hoist status --json | jq .machine.uptime_seconds";
 
 pub(super) const WATCH: &str = "\
@@ -34,6 +123,7 @@ after the one with 0.
 
 Examples:
   hoist watch --kind operation --progress
+  hoist watch --kind model
   hoist watch --state running --state failed --json
   hoist watch --once --json | jq '.resources[].name'";
 

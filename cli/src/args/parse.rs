@@ -18,9 +18,38 @@ const OF_SERVE: [&str; 8] =
 /// Reads a command line, the program's name first.
 pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let mut command = command();
-    let matches = command.try_get_matches_from_mut(words)?;
+    let matches = command.try_get_matches_from_mut(tags_to_remove(words.into_iter().collect()))?;
     refuse_what_changes_nothing(&mut command, &matches)?;
     Cli::from_arg_matches(&matches)
+}
+
+/// `hoist tag NAME -old` with `-old` as a flag: clap would take either all hyphens of that verb for values or none.
+fn tags_to_remove(words: Vec<OsString>) -> Vec<OsString> {
+    let takes_value = |word: &OsString| COMMON.iter().any(|id| *id != "json" && *word == *format!("--{id}"));
+    let mut is_value = false;
+    let verb = words.iter().skip(1).position(|word| {
+        let is_flag = word.as_encoded_bytes().starts_with(b"-");
+        let is_verb = !is_value && !is_flag;
+        is_value = !is_value && takes_value(word);
+        is_verb
+    });
+    let Some(verb) = verb.map(|index| index + 1).filter(|&at| words.get(at).is_some_and(|w| w == "tag"))
+    else {
+        return words;
+    };
+    let rewritten = words.into_iter().enumerate().map(|(at, word)| match word.to_str() {
+        Some(text)
+            if at > verb
+                && text.len() > 1
+                && text.starts_with('-')
+                && !text.starts_with("--")
+                && text != "-h" =>
+        {
+            OsString::from(format!("--remove={}", text.trim_start_matches('-')))
+        }
+        _ => word,
+    });
+    rewritten.collect()
 }
 
 /// The description of the command line, as the help shows it.
@@ -96,6 +125,21 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_tag_with_a_minus_is_taken_away_and_flags_stay_flags() {
+        for line in ["hoist tag x +a -b c --json", "hoist --json --endpoint unix:///tag tag x +a c -b"] {
+            let cli = read(line).unwrap();
+            assert!(cli.common.json, "{line}");
+            let crate::args::Verb::Tag(args) = cli.verb else { panic!("{line}") };
+            assert_eq!(
+                (args.name.as_str(), args.add, args.remove),
+                ("x", vec!["+a".into(), "c".into()], vec!["b".into()])
+            );
+        }
+        assert_eq!(read("hoist tag -h").map(|_| ()), Err(ErrorKind::DisplayHelp));
+        assert_eq!(read("hoist show tag -b").map(|_| ()), Err(ErrorKind::UnknownArgument));
     }
 
     #[test]

@@ -9,13 +9,13 @@ use prost_types::{Any, Duration, Timestamp};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
-use crate::output::{error_value, text};
+use crate::output::{error_value, results, text};
 
-fn time(time: Option<&Timestamp>) -> Value {
+pub(crate) fn time(time: Option<&Timestamp>) -> Value {
     time.map(text::rfc3339).into()
 }
 
-fn seconds(span: Option<&Duration>) -> Value {
+pub(crate) fn seconds(span: Option<&Duration>) -> Value {
     span.map(|span| text::wire_span(span).as_secs_f64()).into()
 }
 
@@ -74,6 +74,8 @@ pub(crate) fn progress(progress: &v1::Progress) -> Value {
         "bytes_per_second": progress.bytes_per_second,
         "remaining_seconds": seconds(progress.remaining.as_ref()),
         "stalled_seconds": seconds(progress.stalled.as_ref()),
+        "done_items": progress.done_items,
+        "total_items": (progress.total_items > 0).then_some(progress.total_items),
     })
 }
 
@@ -102,7 +104,7 @@ pub(crate) fn operation(operation: &Operation) -> Value {
     value
 }
 
-/// A resource: `{"name", "position", "machine" | "operation" | "condition"}`.
+/// A resource: `{"name", "position", "machine" | "operation" | "condition" | "model"}`.
 pub(crate) fn resource(resource: &v1::Resource) -> Value {
     use v1::resource::Value as Kind;
     let mut value = json!({ "name": resource.name, "position": position(resource.position.as_ref()) });
@@ -124,6 +126,15 @@ pub(crate) fn changed(resource: &Value, paths: &[String]) -> Value {
         match path.split_once('.') {
             None => {
                 kept.insert(path.clone(), resource.get(path).cloned().unwrap_or_default());
+            }
+            Some((kind @ "model", field)) => {
+                // Scripts read a model under other words than those of the contract.
+                for key in super::model::keys_of(field) {
+                    let value = resource.get(kind).and_then(|it| it.get(key)).cloned().unwrap_or_default();
+                    if let Value::Object(part) = kept.entry(kind).or_insert_with(|| json!({})) {
+                        part.insert(key.to_owned(), value);
+                    }
+                }
             }
             Some((kind, field)) => {
                 let value = resource.get(kind).and_then(|it| it.get(field)).cloned().unwrap_or_default();
@@ -174,24 +185,36 @@ pub(crate) struct Operation {
 #[derive(Clone, Debug)]
 pub(crate) enum Response {
     ProbeMachine(v1::ProbeMachineResponse),
+    ScanModels(Box<v1::ScanModelsResponse>),
+    DigestModels(v1::DigestModelsResponse),
+    ValidateModel(Box<v1::ValidateModelResponse>),
     /// Of a type that this client is too old to know.
     Unknown(String),
 }
 
 impl Response {
     fn read(any: &Any) -> Result<Self> {
-        if any.type_url == v1::ProbeMachineResponse::type_url() {
-            return any
-                .to_msg()
-                .map(Self::ProbeMachine)
-                .map_err(|_| Error::unreadable("the response of an operation"));
-        }
-        Ok(Self::Unknown(any.type_url.clone()))
+        let url = any.type_url.as_str();
+        let read = if url == v1::ProbeMachineResponse::type_url() {
+            any.to_msg().map(Self::ProbeMachine)
+        } else if url == v1::ScanModelsResponse::type_url() {
+            any.to_msg().map(|scan| Self::ScanModels(Box::new(scan)))
+        } else if url == v1::DigestModelsResponse::type_url() {
+            any.to_msg().map(Self::DigestModels)
+        } else if url == v1::ValidateModelResponse::type_url() {
+            any.to_msg().map(|validation| Self::ValidateModel(Box::new(validation)))
+        } else {
+            Ok(Self::Unknown(url.to_owned()))
+        };
+        read.map_err(|_| Error::unreadable("the response of an operation"))
     }
 
     fn value(&self) -> Value {
         match self {
             Self::ProbeMachine(probe) => json!({ "measurements": measurements(&probe.measurements) }),
+            Self::ScanModels(scan) => results::scan_value(scan),
+            Self::DigestModels(digests) => results::digest_value(digests),
+            Self::ValidateModel(validation) => results::validation_value(validation),
             Self::Unknown(type_url) => json!({ "type_url": type_url }),
         }
     }
@@ -242,6 +265,25 @@ mod tests {
         });
         let paths = ["operation.state".to_owned(), "operation.end_time".to_owned()];
         assert_eq!(changed(&whole, &paths), json!({ "operation": { "state": "running", "end_time": null } }));
+    }
+
+    #[test]
+    fn a_change_of_a_model_has_the_keys_of_a_model() {
+        let whole = resource(&v1::Resource {
+            name: "models/x".into(),
+            position: None,
+            value: Some(v1::resource::Value::Model(v1::Model {
+                display_name: "base".into(),
+                size_bytes: 7,
+                verdict: v1::Verdict::Corrupt.into(),
+                ..Default::default()
+            })),
+        });
+        let paths = ["model.display_name", "model.size_bytes", "model.verdict"].map(str::to_owned);
+        assert_eq!(
+            changed(&whole, &paths),
+            json!({ "model": { "name": "base", "bytes": 7, "verdict": "corrupt", "verdict_kind": null } })
+        );
     }
 
     #[test]

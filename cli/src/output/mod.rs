@@ -3,6 +3,7 @@
 pub(crate) mod json;
 pub(crate) mod model;
 pub(crate) mod progress;
+pub(crate) mod results;
 pub(crate) mod table;
 pub(crate) mod text;
 
@@ -68,6 +69,14 @@ impl Out {
     /// Columns of the terminal on stdout, if it is one.
     pub(crate) fn width(self) -> Option<u16> {
         if self.terminal { comfy_table::Table::new().width() } else { None }
+    }
+
+    /// Prints what belongs to a label; nothing where there is nothing.
+    pub(crate) fn row(self, label: &str, value: &str) -> Result<()> {
+        if value.is_empty() {
+            return Ok(());
+        }
+        self.line(format_args!("{} {}", self.toned(Tone::Dim, &format!("{label:<11}")), text::plain(value)))
     }
 
     /// Prints a line of the answer.

@@ -1,13 +1,19 @@
-//! Models: as JSON for scripts, and as a page for people.
+//! Models: as JSON for scripts, and as a page for people. Names and texts of files reach a terminal only through
+//! `text`, which takes from them what could move the cursor.
 
 use hoist_domain::Bytes;
 use hoist_wire::v1;
 use serde_json::{Map, Value, json};
 
 use crate::error::Result;
+use crate::output::json::time;
+use crate::output::table::{Table, Toned};
 use crate::output::{Out, Tone, text};
 
-fn component(component: &v1::ModelComponent) -> Value {
+/// Digits of a digest that people read; enough to name a component by.
+pub(crate) const DIGEST_DIGITS: usize = 12;
+
+pub(crate) fn component(component: &v1::ModelComponent) -> Value {
     json!({
         "name": component.name,
         "type": component.r#type,
@@ -21,7 +27,7 @@ fn component(component: &v1::ModelComponent) -> Value {
     })
 }
 
-fn finding(finding: &v1::Finding) -> Value {
+pub(crate) fn finding(finding: &v1::Finding) -> Value {
     json!({
         "kind": text::finding_kind(finding.kind),
         "verdict": text::verdict(finding.verdict),
@@ -33,10 +39,14 @@ fn finding(finding: &v1::Finding) -> Value {
     })
 }
 
+pub(crate) fn findings(findings: &[v1::Finding]) -> Value {
+    findings.iter().map(finding).collect()
+}
+
 /// The kind of the finding that decides the verdict.
-fn verdict_kind(model: &v1::Model) -> Option<String> {
-    let is_bad = model.verdict != i32::from(v1::Verdict::Ok);
-    let worst = model.findings.iter().find(|finding| finding.verdict == model.verdict);
+pub(crate) fn verdict_kind(verdict: i32, findings: &[v1::Finding]) -> Option<String> {
+    let is_bad = verdict != i32::from(v1::Verdict::Ok);
+    let worst = findings.iter().find(|finding| finding.verdict == verdict);
     worst.filter(|_| is_bad).map(|finding| text::finding_kind(finding.kind))
 }
 
@@ -69,7 +79,7 @@ pub(crate) fn value(model: &v1::Model) -> Value {
         "base": model.base,
         "variant": model.variant,
         "candidates": model.candidates,
-        "confidence": model.confidence,
+        "confidence": hundredths(model.confidence),
         "prediction_type": model.prediction_type,
         "resolution": model.resolution,
         "title": model.title,
@@ -80,28 +90,355 @@ pub(crate) fn value(model: &v1::Model) -> Value {
         "components": model.components.iter().map(component).collect::<Value>(),
         "state": text::model_state(model.state),
         "verdict": text::verdict(model.verdict),
-        "verdict_kind": verdict_kind(model),
-        "findings": model.findings.iter().map(finding).collect::<Value>(),
+        "verdict_kind": verdict_kind(model.verdict, &model.findings),
+        "findings": findings(&model.findings),
         "notes": model.notes.as_ref().map(notes),
         "etag": model.etag,
-        "discover_time": model.discover_time.as_ref().map(text::rfc3339),
-        "modify_time": model.modify_time.as_ref().map(text::rfc3339),
-        "read_time": model.read_time.as_ref().map(text::rfc3339),
+        "discover_time": time(model.discover_time.as_ref()),
+        "modify_time": time(model.modify_time.as_ref()),
+        "read_time": time(model.read_time.as_ref()),
+        "validate_time": time(model.validate_time.as_ref()),
     })
 }
 
-/// A model as people read it.
-pub(crate) fn print(out: Out, model: &v1::Model) -> Result<()> {
-    let row = |label: &str, value: &str| {
-        if value.is_empty() {
-            return Ok(());
-        }
-        out.line(format_args!("{} {}", out.toned(Tone::Dim, &format!("{label:<10}")), text::plain(value)))
+/// Of a single float 0.95 is 0.949999988; the server counts in hundredths.
+fn hundredths(confidence: f32) -> f64 {
+    (f64::from(confidence) * 100.0).round() / 100.0
+}
+
+/// The keys in [`value`] that a field of the contract's Model is shown under.
+pub(crate) fn keys_of(field: &str) -> Vec<&str> {
+    match field {
+        "name" => vec!["id"],
+        "display_name" => vec!["name"],
+        "size_bytes" => vec!["bytes"],
+        "tensor_count" => vec!["tensors"],
+        "parameter_count" => vec!["params"],
+        "verdict" | "findings" => vec![field, "verdict_kind"],
+        // A mask may name a part of a field: what is shown is the whole.
+        _ => vec![field.split('.').next().unwrap_or(field)],
+    }
+}
+
+/// What `hoist show` adds: `null` where the files could not be read.
+pub(crate) fn details_value(details: Option<&v1::ModelDetails>, tensors: bool) -> Map<String, Value> {
+    let read = |value: &dyn Fn(&v1::ModelDetails) -> Value| details.map_or(Value::Null, value);
+    let mut fields = Map::new();
+    let evidence = |it: &v1::Evidence| json!({ "source": it.source, "subject": it.subject, "says": it.says });
+    let file = |it: &v1::ModelFile| {
+        json!({
+            "path": it.path, "bytes": it.size_bytes, "weights": it.weights,
+            "modify_time": time(it.modify_time.as_ref()),
+        })
     };
-    out.line(out.toned(Tone::Strong, &text::plain(&model.display_name)))?;
-    row("type", &model.r#type)?;
-    row("base", &model.base)?;
-    row("format", &model.format)?;
-    row("size", &Bytes(model.size_bytes).to_string())?;
-    row("path", &model.path)
+    let tensor = |it: &v1::TensorInfo| json!({ "name": it.name, "dtype": it.dtype, "shape": it.shape, "component": it.component });
+    fields.insert("evidence".into(), read(&|d| d.evidence.iter().map(evidence).collect()));
+    fields.insert(
+        "metadata".into(),
+        read(&|d| sorted(&d.metadata).into_iter().map(|(k, v)| (k, Value::from(v))).collect()),
+    );
+    fields.insert("files".into(), read(&|d| d.files.iter().map(file).collect()));
+    fields.insert("globals".into(), read(&|d| d.globals.clone().into()));
+    if tensors {
+        fields.insert("tensor_table".into(), read(&|d| d.tensors.iter().map(tensor).collect()));
+        fields.insert("more_tensors".into(), read(&|d| d.more_tensors.into()));
+    }
+    fields
+}
+
+fn sorted(
+    metadata: &std::collections::HashMap<String, String>,
+) -> std::collections::BTreeMap<String, String> {
+    metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// The tone of a verdict.
+pub(crate) fn verdict_tone(verdict: i32) -> Tone {
+    match v1::Verdict::try_from(verdict) {
+        Ok(v1::Verdict::Ok) => Tone::Good,
+        Ok(v1::Verdict::Suspicious | v1::Verdict::Incomplete) => Tone::Warning,
+        Ok(v1::Verdict::Corrupt | v1::Verdict::Rejected | v1::Verdict::Malicious) => Tone::Bad,
+        Ok(v1::Verdict::Unspecified) | Err(_) => Tone::Plain,
+    }
+}
+
+/// `sdxl inpaint`, with a question mark where the files cannot tell it from others.
+pub(crate) fn base(model: &v1::Model) -> String {
+    let mark = if model.candidates.is_empty() { "" } else { "?" };
+    let space = if model.variant.is_empty() { "" } else { " " };
+    format!("{}{mark}{space}{}", model.base, model.variant)
+}
+
+/// The commonest element type, and how many others there are: `F16 +1`.
+pub(crate) fn dtype(model: &v1::Model) -> String {
+    match model.dtypes.as_slice() {
+        [] => String::new(),
+        [one] => one.dtype.clone(),
+        [first, others @ ..] => format!("{} +{}", first.dtype, others.len()),
+    }
+}
+
+/// A model as people read it, as far as the catalog knows it.
+pub(crate) fn print(out: Out, model: &v1::Model) -> Result<()> {
+    out.line(out.toned(Tone::Strong, &text::one_line(&model.display_name)))?;
+    let notes = model.notes.clone().unwrap_or_default();
+    if !notes.aliases.is_empty() {
+        out.row("aliases", &text::one_line(&notes.aliases.join(", ")))?;
+    }
+    let path = text::one_line(&model.path);
+    let missing = model.state == i32::from(v1::model::State::Missing);
+    out.row("path", &if missing { format!("{path} (missing)") } else { path })?;
+    let said = |over: &str, value: &str| {
+        if over.is_empty() { value.to_owned() } else { format!("{value} (set by hand)") }
+    };
+    out.row("type", &said(&notes.type_override, &model.r#type))?;
+    out.row("base", &said(&notes.base_override, &base(model)))?;
+    if !model.candidates.is_empty() {
+        out.row("", &format!("the files fit {}", model.candidates.join(", ")))?;
+    }
+    out.row("confidence", &format!("{:.0} %", f64::from(model.confidence) * 100.0))?;
+    out.row("title", &text::one_line(&model.title))?;
+    out.row("predicts", &model.prediction_type)?;
+    if model.resolution > 0 {
+        out.row("made for", &format!("{} pixels", model.resolution))?;
+    }
+    out.row("format", &model.format)?;
+    out.row("size", &Bytes(model.size_bytes).to_string())?;
+    out.row(
+        "tensors",
+        &format!(
+            "{}, {} parameters",
+            model.tensor_count,
+            text::count(model.parameter_count).replace(' ', "")
+        ),
+    )?;
+    let dtypes: Vec<String> = model.dtypes.iter().map(|it| format!("{} × {}", it.count, it.dtype)).collect();
+    out.row("dtypes", &dtypes.join(", "))?;
+    out.row("modified", &model.modify_time.as_ref().map(text::when).unwrap_or_default())?;
+    print_notes(out, &notes)?;
+    out.row("id", &model.name)?;
+    let verdict = out.toned(verdict_tone(model.verdict), &text::verdict(model.verdict));
+    let read = match &model.validate_time {
+        Some(time) => format!(", every byte looked at {}", text::when(time)),
+        None => ", by its headers".to_owned(),
+    };
+    out.line(format_args!(
+        "{} {verdict}{}",
+        out.toned(Tone::Dim, &format!("{:<11}", "verdict")),
+        out.toned(Tone::Dim, &read)
+    ))?;
+    print_findings(out, &model.findings)?;
+    print_components(out, &model.components)
+}
+
+fn print_notes(out: Out, notes: &v1::ModelNotes) -> Result<()> {
+    out.row("tags", &text::one_line(&notes.tags.join(", ")))?;
+    out.row("licence", &text::one_line(&notes.licence))?;
+    out.row("source", &text::one_line(&notes.source))?;
+    let config = notes.config.clone().unwrap_or_default();
+    out.row("device", &config.default_device)?;
+    if config.trusted {
+        out.row("trusted", "yes: somebody vouches for the code in it")?;
+    }
+    // Prose of several lines stands under its label.
+    let indented = |prose: &str| prose.trim_end().replace('\n', &format!("\n{:12}", ""));
+    out.row("description", &indented(&notes.description))?;
+    out.row("notes", &indented(&notes.notes))
+}
+
+/// What is wrong, each with where it is and what to do.
+pub(crate) fn print_findings(out: Out, findings: &[v1::Finding]) -> Result<()> {
+    for finding in findings {
+        let verdict = text::verdict(finding.verdict);
+        let label = if finding.verdict == i32::from(v1::Verdict::Ok) { "remark" } else { &verdict };
+        let kind = text::finding_kind(finding.kind);
+        let tone = if label == "remark" { Tone::Dim } else { verdict_tone(finding.verdict) };
+        out.line(format_args!(
+            "  {} {kind}: {}{}",
+            out.toned(tone, &format!("{label}:")),
+            text::one_line(&finding.message),
+            text::one_line(&place(finding))
+        ))?;
+        if !finding.advice.is_empty() {
+            out.line(format_args!("    do: {}", text::one_line(&finding.advice)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Where a finding is, as far as its message does not say so.
+fn place(finding: &v1::Finding) -> String {
+    let mut parts = Vec::new();
+    if !finding.tensor.is_empty() && !finding.message.contains(&finding.tensor) {
+        parts.push(format!("tensor {}", finding.tensor));
+    }
+    if !finding.file.is_empty() && !finding.message.contains(&finding.file) {
+        parts.push(format!("in {}", finding.file));
+    }
+    if let Some(offset) = finding.offset {
+        parts.push(format!("at byte {offset}"));
+    }
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+}
+
+fn print_components(out: Out, components: &[v1::ModelComponent]) -> Result<()> {
+    if components.is_empty() {
+        return Ok(());
+    }
+    out.line("")?;
+    let mut table = Table::new(out, ["COMPONENT", "TYPE", "SIZE", "PARAMS", "TENSORS", "DIGEST", "WHERE"]);
+    for it in components {
+        let place = match (it.place.is_empty(), it.prefix.is_empty()) {
+            (true, true) => String::new(),
+            (false, true) => format!("{}/", it.place),
+            (true, false) => format!("{}*", it.prefix),
+            (false, false) => format!("{}/ {}*", it.place, it.prefix),
+        };
+        table.row([
+            Toned(Tone::Strong, text::one_line(&it.name)),
+            it.r#type.as_str().into(),
+            Bytes(it.size_bytes).to_string().into(),
+            text::count(it.parameter_count).replace(' ', "").into(),
+            it.tensor_count.to_string().into(),
+            Toned(Tone::Dim, digest_start(&it.digest).to_owned()),
+            text::one_line(&place).into(),
+        ]);
+    }
+    table.print(out)
+}
+
+/// As much of a digest as names it.
+pub(crate) fn digest_start(digest: &str) -> &str {
+    if digest.is_empty() { "-" } else { digest.get(..DIGEST_DIGITS).unwrap_or(digest) }
+}
+
+/// What `hoist show` adds for people.
+pub(crate) fn print_details(out: Out, details: &v1::ModelDetails) -> Result<()> {
+    /// Characters. Training data in metadata can be a book; `--json` has all of it.
+    const METADATA_CHARS: usize = 160;
+    const FILES: usize = 40;
+    let heading = |text: &str| {
+        out.line("")?;
+        out.line(out.toned(Tone::Dim, text))
+    };
+    if !details.evidence.is_empty() {
+        heading("EVIDENCE")?;
+        for it in &details.evidence {
+            let line = format!("{} {}: {}", it.source, it.subject, it.says);
+            out.line(format_args!("  {}", text::one_line(&line)))?;
+        }
+    }
+    if !details.metadata.is_empty() {
+        heading("METADATA")?;
+        for (key, value) in sorted(&details.metadata) {
+            let shown: String = value.chars().take(METADATA_CHARS).collect();
+            let dots = if shown.len() < value.len() { " ..." } else { "" };
+            out.line(format_args!(
+                "  {} {}{dots}",
+                text::one_line(&format!("{key}:")),
+                text::one_line(&shown)
+            ))?;
+        }
+    }
+    // A model that is one file was told by its path.
+    if details.files.iter().any(|file| !file.path.is_empty()) {
+        heading("FILES")?;
+        for file in details.files.iter().take(FILES) {
+            let kind = if file.weights { "" } else { "  (not weights)" };
+            out.line(format_args!(
+                "  {:>10}  {}{kind}",
+                Bytes(file.size_bytes).to_string(),
+                text::one_line(&file.path)
+            ))?;
+        }
+        if let Some(more @ 1..) = details.files.len().checked_sub(FILES) {
+            out.line(format_args!("  and {more} more: --json has all"))?;
+        }
+    }
+    if !details.globals.is_empty() {
+        heading("ITS PICKLES NAME")?;
+        for name in &details.globals {
+            out.line(format_args!("  {}", text::one_line(name)))?;
+        }
+    }
+    print_tensors(out, details)
+}
+
+fn print_tensors(out: Out, details: &v1::ModelDetails) -> Result<()> {
+    if details.tensors.is_empty() {
+        return Ok(());
+    }
+    out.line("")?;
+    let mut table = Table::new(out, ["COMPONENT", "DTYPE", "SHAPE", "TENSOR"]);
+    for it in &details.tensors {
+        let shape: Vec<String> = it.shape.iter().map(u64::to_string).collect();
+        table.row([
+            text::one_line(&it.component).into(),
+            it.dtype.as_str().into(),
+            format!("[{}]", shape.join(", ")).into(),
+            text::one_line(&it.name).into(),
+        ]);
+    }
+    table.print(out)?;
+    if details.more_tensors > 0 {
+        out.note(format_args!("{} more tensors do not fit into an answer", details.more_tensors));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_of_the_contract_is_shown() {
+        let shown = value(&v1::Model::default());
+        for field in [
+            "name",
+            "display_name",
+            "path",
+            "state",
+            "format",
+            "type",
+            "base",
+            "variant",
+            "candidates",
+            "confidence",
+            "prediction_type",
+            "resolution",
+            "title",
+            "tensor_count",
+            "parameter_count",
+            "dtypes",
+            "size_bytes",
+            "components",
+            "verdict",
+            "findings",
+            "notes",
+            "notes.tags",
+            "etag",
+            "discover_time",
+            "modify_time",
+            "read_time",
+            "validate_time",
+        ] {
+            for key in keys_of(field) {
+                assert!(shown.get(key).is_some(), "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_base_that_is_not_certain_has_a_question_mark() {
+        let mut model = v1::Model { base: "sdxl".into(), ..Default::default() };
+        assert_eq!(base(&model), "sdxl");
+        model.candidates = vec!["sdxl".into(), "pony".into()];
+        model.variant = "inpaint".into();
+        assert_eq!(base(&model), "sdxl? inpaint");
+    }
+
+    #[test]
+    fn confidence_has_no_digits_that_nobody_meant() {
+        assert_eq!(value(&v1::Model { confidence: 0.95, ..Default::default() })["confidence"], 0.95);
+    }
 }

@@ -38,10 +38,11 @@ impl Bar {
             return;
         };
         bar.set_prefix(text::plain(&progress.phase));
+        let (done, total) = done_of_total(progress);
         // While the total is not known the bar stands at nothing: of a length of 0 it would show all.
-        bar.set_length(progress.total_bytes.max(1));
-        bar.set_position(if progress.total_bytes > 0 { progress.done_bytes } else { 0 });
-        bar.set_message(speed(progress));
+        bar.set_length(total.max(1));
+        bar.set_position(if total > 0 { done } else { 0 });
+        bar.set_message([items(progress), speed(progress)].join("  ").trim().to_owned());
     }
 }
 
@@ -51,6 +52,25 @@ impl Drop for Bar {
         if let Some(bar) = &self.0 {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// Bytes where bytes are counted; things for work that counts only those.
+const fn done_of_total(progress: &v1::Progress) -> (u64, u64) {
+    if progress.total_bytes > 0 {
+        (progress.done_bytes, progress.total_bytes)
+    } else {
+        (progress.done_items, progress.total_items)
+    }
+}
+
+/// Things done, for work that counts things: `12 of 40`, or `40 found` while it still looks for more.
+fn items(progress: &v1::Progress) -> String {
+    match (progress.done_items, progress.total_items) {
+        (0, 0) => String::new(),
+        (done, 0) => format!("{done} done"),
+        (0, total) => format!("{total} found"),
+        (done, total) => format!("{done} of {total}"),
     }
 }
 
@@ -66,13 +86,13 @@ fn speed(progress: &v1::Progress) -> String {
 
 /// One line: `disk read, 45 % of 3.0 GiB in all, 2.8 GB/s, 12 s left`. Bytes count over all phases, not this one.
 pub(crate) fn in_words(progress: &v1::Progress) -> String {
-    let far = match progress.done_bytes.saturating_mul(100).checked_div(progress.total_bytes) {
+    let bytes = match progress.done_bytes.saturating_mul(100).checked_div(progress.total_bytes) {
         Some(percent) => format!("{percent} % of {} in all", Bytes(progress.total_bytes)),
+        None if progress.done_bytes == 0 => String::new(),
         None => Bytes(progress.done_bytes).to_string(),
     };
-    let speed = speed(progress);
-    let comma = if speed.is_empty() { "" } else { ", " };
-    format!("{}, {far}{comma}{speed}", text::plain(&progress.phase))
+    let parts = [text::one_line(&progress.phase), items(progress), bytes, speed(progress)];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -89,5 +109,17 @@ mod tests {
         assert_eq!(in_words(&progress), "disk read, 50 % of 2.0 GiB in all, 2.8 GB/s");
         progress.stalled = Some(prost_types::Duration { seconds: 3, nanos: 0 });
         assert_eq!(in_words(&progress), "disk read, 50 % of 2.0 GiB in all, stalled for 3 s");
+    }
+    #[test]
+    fn things_are_counted_where_bytes_are_not() {
+        let mut progress =
+            v1::Progress { phase: "read headers".into(), total_items: 40, ..Default::default() };
+        assert_eq!(in_words(&progress), "read headers, 40 found");
+        progress.done_items = 12;
+        assert_eq!(in_words(&progress), "read headers, 12 of 40");
+        assert_eq!(done_of_total(&progress), (12, 40));
+        (progress.done_bytes, progress.total_bytes) = (1, 4);
+        assert_eq!(in_words(&progress), "read headers, 12 of 40, 25 % of 4 B in all");
+        assert_eq!(done_of_total(&progress), (1, 4));
     }
 }

@@ -9,9 +9,45 @@ use prost_types::Timestamp;
 const MICROS: i64 = 1_000_000;
 const DAY_SECONDS: i64 = 86_400;
 
-/// Text from elsewhere, made harmless: control characters could move the cursor or hide what follows.
+/// Text from elsewhere, made harmless: control characters could move the cursor or hide what follows, and marks of
+/// direction could show a name in another order than it has.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+    let is_mark =
+        |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if c.is_control() && c != '\n' || is_mark(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// The same on one line: a name with a line in it would look like two.
+pub(crate) fn one_line(text: &str) -> String {
+    plain(text).replace('\n', "\u{fffd}")
+}
+
+/// At most `chars` of a name, with the middle left out: names differ at both ends.
+pub(crate) fn shortened(name: &str, chars: usize) -> String {
+    let count = name.chars().count();
+    if count <= chars {
+        return name.to_owned();
+    }
+    let kept = chars.saturating_sub(1);
+    let end = kept / 2;
+    let start: String = name.chars().take(kept - end).collect();
+    let tail: String = name.chars().skip(count - end).collect();
+    format!("{start}…{tail}")
+}
+
+/// A count of things that there are many of: `860 M`, `6.6 B`.
+pub(crate) fn count(count: u64) -> String {
+    const UNITS: [(&str, u64); 4] =
+        [("T", 1_000_000_000_000), ("B", 1_000_000_000), ("M", 1_000_000), ("k", 1_000)];
+    for (unit, scale) in UNITS {
+        if count >= scale.saturating_mul(100) {
+            return format!("{} {unit}", count / scale);
+        }
+        if count >= scale {
+            return format!("{}.{} {unit}", count / scale, count % scale / (scale / 10));
+        }
+    }
+    count.to_string()
 }
 
 /// An RFC 3339 time in UTC, with a fraction only where there is one.
@@ -125,6 +161,9 @@ enum_names! {
     model_state = v1::model::State, "STATE_";
     verdict = v1::Verdict, "VERDICT_";
     finding_kind = v1::FindingKind, "FINDING_KIND_";
+    validation_level = v1::ValidationLevel, "VALIDATION_LEVEL_";
+    check_category = v1::compatibility_check::Category, "CATEGORY_";
+    check_result = v1::compatibility_check::Result, "RESULT_";
 }
 
 #[cfg(test)]
@@ -162,6 +201,29 @@ mod tests {
     }
 
     #[test]
+    fn a_long_name_keeps_both_ends() {
+        assert_eq!(shortened("portrait", 8), "portrait");
+        assert_eq!(shortened("portrait_v2", 8), "port…_v2");
+        assert_eq!(shortened("ééééééééé", 4), "éé…é");
+        assert_eq!(shortened("ab", 0), "…");
+    }
+
+    #[test]
+    fn counts_are_short() {
+        for (number, shown) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1.0 k"),
+            (99_999, "99.9 k"),
+            (859_520_964, "859 M"),
+            (6_620_000_000, "6.6 B"),
+            (u64::MAX, "18446744 T"),
+        ] {
+            assert_eq!(count(number), shown);
+        }
+    }
+
+    #[test]
     fn enum_values_are_short_and_an_unknown_one_is_its_number() {
         assert_eq!(operation_state(2), "running");
         assert_eq!(operation_state(99), "99");
@@ -173,5 +235,6 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(plain("a\u{1b}[2Jb\nc"), "a\u{fffd}[2Jb\nc");
+        assert_eq!(one_line("a\nb\u{202e}c\u{9b}"), "a\u{fffd}b\u{fffd}c\u{fffd}");
     }
 }

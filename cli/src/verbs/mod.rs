@@ -1,15 +1,22 @@
 //! The verbs, one file each, and what they share: how to print, where the server is, and the time.
 
 mod completions;
+mod components;
 mod config;
 mod doctor;
+mod edit;
 mod follow;
+mod hold;
+mod list;
 mod names;
 mod ops;
 mod probe;
+mod scan;
 mod serve;
+mod show;
 mod shutdown;
 mod status;
+mod validate;
 mod watch;
 
 use std::time::Duration;
@@ -67,6 +74,18 @@ fn client_verb(session: &Session, verb: Verb) -> Result<Exit> {
         .map_err(|cause| Error::failed(format!("cannot start: {cause}")))?;
     runtime.block_on(async {
         match verb {
+            Verb::Ls(args) => Box::pin(list::run(session, &args)).await,
+            Verb::Show(args) => Box::pin(show::run(session, &args)).await,
+            Verb::Scan(args) => Box::pin(scan::scan(session, &args)).await,
+            Verb::Digest(args) => Box::pin(scan::digest(session, &args)).await,
+            Verb::Validate(args) => Box::pin(validate::validate(session, &args)).await,
+            Verb::Verdicts(args) => Box::pin(validate::verdicts(session, &args)).await,
+            Verb::Dupes(args) => Box::pin(components::dupes(session, &args)).await,
+            Verb::Components(args) => Box::pin(components::components(session, &args)).await,
+            Verb::Roots => Box::pin(components::roots(session)).await,
+            Verb::Tag(args) => Box::pin(edit::tag(session, &args)).await,
+            Verb::Edit(args) => Box::pin(edit::edit(session, &args)).await,
+            Verb::Rm(args) => Box::pin(edit::remove(session, &args)).await,
             Verb::Status(args) => Box::pin(status::run(session, &args)).await,
             Verb::Watch(args) => Box::pin(watch::run(session, &args)).await,
             Verb::Ops(args) => Box::pin(ops::run(session, args)).await,

@@ -1,15 +1,19 @@
 //! What people write for the name of a thing, and the name that it stands for.
 //!
-//! Only a part of an operation's id needs the server: everything else is a name already, and whether the thing
-//! exists is for the server to say.
+//! A part of an operation's id and what a model is called need the server: everything else is a name already, and
+//! whether the thing exists is for the server to say.
 
 use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
 
 use hoist_domain::ConditionKind;
 use hoist_wire::longrunning::ListOperationsRequest;
+use hoist_wire::v1;
+use prost_types::FieldMask;
 
-use crate::client::Client;
+use crate::client::{Client, request_id};
 use crate::error::{Error, Result};
+use crate::exit::Exit;
 use crate::output::json::Operation;
 
 /// The most operations in one answer; the server's own bound.
@@ -23,8 +27,11 @@ const LAST_GROUP: usize = 12;
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Written {
     Name(String),
-    /// The start or the end of an operation's id. The start is its time, so for most it is the end that tells.
+    /// The start or the end of an operation's id. The start is its time, so for most it is the end that tells. If no
+    /// operation fits, it may still be what a model is called.
     Part(String),
+    /// What a model is called: which one, only the server knows.
+    Model(String),
 }
 
 impl Written {
@@ -43,17 +50,27 @@ impl Written {
             }
             return Ok(Self::Name(format!("conditions/{kind}")));
         }
-        let id = text.strip_prefix("operations/").unwrap_or(text).to_ascii_lowercase();
-        if id.is_empty() || id.len() > UUID_CHARS || !id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
+        let written = text.strip_prefix("operations/");
+        let id = written.unwrap_or(text).to_ascii_lowercase();
+        if written.is_none() && !text.is_empty() && !is_part(&id) {
+            return Ok(Self::Model(text.to_owned()));
+        }
+        if !is_part(&id) {
             return Err(Error::usage(
                 format!("`{text}` is not a name"),
                 Some(
-                    "write machine, operations/ID, conditions/KIND, or the start or end of an operation's id",
+                    "write machine, operations/ID, conditions/KIND, the start or end of an operation's id, or a model's \
+                     name",
                 ),
             ));
         }
         Ok(if id.len() == UUID_CHARS { Self::Name(format!("operations/{id}")) } else { Self::Part(id) })
     }
+}
+
+/// Whether this can be an operation's id or a piece of one.
+fn is_part(id: &str) -> bool {
+    !id.is_empty() && id.len() <= UUID_CHARS && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
 }
 
 /// The names for what was written; one that stands for nothing does not fail the others.
@@ -64,11 +81,61 @@ pub(crate) async fn resolve_each(client: &Client, written: &[String]) -> Result<
     } else {
         Vec::new()
     };
-    let resolved = written.into_iter().map(|it| match it? {
-        Written::Name(name) => Ok(name),
-        Written::Part(part) => the_one(&part, known.iter().map(Operation::id)),
-    });
-    Ok(resolved.collect())
+    let mut resolved = Vec::with_capacity(written.len());
+    for it in written {
+        resolved.push(match it {
+            Ok(Written::Name(name)) => Ok(name),
+            Ok(Written::Model(name)) => resolve_model(client, &name).await,
+            Ok(Written::Part(part)) => match the_one(&part, known.iter().map(Operation::id)) {
+                // `cafe` is hexadecimal, and what somebody calls a model.
+                Err(error) if error.exit() == Exit::NotFound => {
+                    resolve_model(client, &part).await.or(Err(error))
+                }
+                one => one,
+            },
+            Err(error) => Err(error),
+        });
+    }
+    Ok(resolved)
+}
+
+/// The resource name of the model that is called so.
+pub(crate) async fn resolve_model(client: &Client, written: &str) -> Result<String> {
+    let request = v1::GetModelRequest {
+        request_id: request_id(),
+        name: model(written)?,
+        field_mask: Some(FieldMask { paths: vec!["name".to_owned()] }),
+        ..Default::default()
+    };
+    let id = request.request_id.clone();
+    let answer = client.call(Some(&id), client.catalog().get_model(request)).await?;
+    Ok(answer.model.unwrap_or_default().name)
+}
+
+/// What a model is called, as the server can look it up: it does not know where this process stands, so a path that
+/// begins there is made absolute.
+pub(crate) fn model(written: &str) -> Result<String> {
+    let is_relative = written.starts_with("./") || written.starts_with("../");
+    let exists = || !written.starts_with("models/") && written.contains('/') && Path::new(written).exists();
+    if is_relative || !written.starts_with('/') && exists() {
+        return absolute(Path::new(written));
+    }
+    Ok(written.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(written).to_owned())
+}
+
+/// A path from the root, without `.` and `..`, for the server.
+pub(crate) fn absolute(path: &Path) -> Result<String> {
+    let wrong = |why: &str| Error::usage(format!("{}: {why}", path.display()), None);
+    let from_root = std::path::absolute(path).map_err(|cause| wrong(&cause.to_string()))?;
+    let mut clean = PathBuf::new();
+    for part in from_root.components() {
+        if part == Component::ParentDir {
+            clean.pop();
+        } else {
+            clean.push(part);
+        }
+    }
+    clean.into_os_string().into_string().map_err(|_| wrong("is not UTF-8, which a request cannot say"))
 }
 
 /// The names for what was written.
@@ -78,9 +145,13 @@ pub(crate) async fn resolve_all(client: &Client, written: &[String]) -> Result<V
 
 /// The name of the one operation that is meant.
 pub(crate) async fn resolve_operation(client: &Client, written: &str) -> Result<String> {
-    let name = resolve_all(client, &[written.to_owned()]).await?.pop().unwrap_or_default();
-    if name.starts_with("operations/") {
-        return Ok(name);
+    match Written::read(written)? {
+        Written::Name(name) if name.starts_with("operations/") => return Ok(name),
+        Written::Part(part) => {
+            let known = list(client, "", None).await?.operations;
+            return the_one(&part, known.iter().map(Operation::id));
+        }
+        Written::Name(_) | Written::Model(_) => {}
     }
     Err(Error::usage(format!("`{written}` is not an operation"), Some("`hoist ops` lists them")))
 }
@@ -186,16 +257,27 @@ mod tests {
         assert_eq!(name(&ID.to_uppercase()), Ok(Written::Name(format!("operations/{ID}"))));
         assert_eq!(name("operations/0198C2"), Ok(Written::Part("0198c2".into())));
         assert!(Written::read("conditions/nope").unwrap_err().message().contains("STORE_READONLY"));
-        for text in [
-            "",
-            "operations/",
-            "models/x",
-            "conditions/NOPE",
-            "zebra",
-            "0198c2f4-0000-7000-8000-00000000000abc",
-        ] {
-            assert_eq!(name(text), Err(crate::exit::Exit::Usage), "{text}");
+        for text in ["", "operations/", "operations/zebra", "conditions/NOPE"] {
+            assert_eq!(name(text), Err(Exit::Usage), "{text}");
         }
+        for text in ["models/x", "zebra", "sd_xl_base", "0198c2f4-0000-7000-8000-00000000000abc", "/m/a.gguf"]
+        {
+            assert_eq!(name(text), Ok(Written::Model(text.into())), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_to_a_model_is_made_absolute_and_a_name_is_left_alone() {
+        let here = absolute(Path::new(".")).unwrap();
+        assert!(here.starts_with('/') && here.len() > 1);
+        assert_eq!(model("./a//b.gguf").unwrap(), format!("{here}/a/b.gguf"));
+        assert_eq!(model("./x/../b.gguf").unwrap(), format!("{here}/b.gguf"));
+        // This file is there; the others are not, and what is not there is a name.
+        assert_eq!(model("src/main.rs").unwrap(), format!("{here}/src/main.rs"));
+        for name in ["author/model", "models/x", "sdxl", "/m/a.gguf"] {
+            assert_eq!(model(name).unwrap(), name);
+        }
+        assert_eq!(model("/m/folder/").unwrap(), "/m/folder");
     }
 
     #[test]
@@ -206,8 +288,8 @@ mod tests {
         assert_eq!(one("00b").unwrap(), format!("operations/{other}"));
         let ambiguous = one("0198").unwrap_err();
         assert!(ambiguous.message().contains(ID) && ambiguous.message().contains(other));
-        assert_eq!(ambiguous.exit(), crate::exit::Exit::Usage);
-        assert_eq!(one("ff").unwrap_err().exit(), crate::exit::Exit::NotFound);
+        assert_eq!(ambiguous.exit(), Exit::Usage);
+        assert_eq!(one("ff").unwrap_err().exit(), Exit::NotFound);
     }
 
     #[test]

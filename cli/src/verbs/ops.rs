@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::output::json::{self, Operation, Response};
 use crate::output::table::{self, Table, Toned, state_tone};
-use crate::output::{Out, Tone, progress, text};
+use crate::output::{Out, Tone, progress, results, text};
 use crate::verbs::{Session, follow, names};
 
 pub(crate) async fn run(session: &Session, args: OpsArgs) -> Result<Exit> {
@@ -166,6 +166,18 @@ fn print_response(out: Out, operation: &Operation) -> Result<()> {
         Some(Response::ProbeMachine(probe)) => {
             out.line("")?;
             table::measurements(out, &probe.measurements)
+        }
+        Some(Response::ScanModels(scan)) => {
+            out.line("")?;
+            results::print_scan(out, scan)
+        }
+        Some(Response::DigestModels(digests)) => {
+            out.line("")?;
+            results::print_digest(out, digests)
+        }
+        Some(Response::ValidateModel(validation)) => {
+            out.line("")?;
+            results::print_validation(out, &validation.model, validation)
         }
         Some(Response::Unknown(type_url)) => {
             out.note(format_args!("its result is a {type_url}, which this hoist is too old to show"));

@@ -149,7 +149,10 @@ impl Show {
         };
         let is_new = change.kind() == ChangeKind::Added && before.is_none();
         let words = if is_new { format!("added, {words}") } else { words };
-        self.tell(&change.name, Tone::Plain, &words)?;
+        // Empty for what only people with scripts would miss, as a time.
+        if !words.is_empty() {
+            self.tell(&change.name, Tone::Plain, &words)?;
+        }
         self.known.insert(change.name.clone(), after);
         Ok(())
     }
@@ -210,8 +213,19 @@ fn merged(before: &Value, change: &Value) -> Value {
     after
 }
 
+/// What people call a model; nothing else has a name for them.
+fn called(resource: &Value) -> Option<&str> {
+    resource.get("model")?.get("name")?.as_str()
+}
+
 /// What is most worth knowing about a resource, in a few words.
 fn summary(resource: &Value) -> String {
+    if let Some(name) = called(resource) {
+        let body: BTreeMap<&String, &Value> = body(resource).collect();
+        let parts =
+            ["type", "base", "state", "verdict"].iter().filter_map(|key| body.get(&(*key).to_owned()));
+        return format!("{name}: {}", parts.map(|value| words(value)).collect::<Vec<_>>().join(", "));
+    }
     const TELLING: [&str; 6] = ["severity", "kind", "state", "message", "version", "error"];
     let body: BTreeMap<&String, &Value> = body(resource).collect();
     let parts = TELLING.iter().filter_map(|key| Some((*key, *body.get(&(*key).to_owned())?)));
@@ -224,13 +238,23 @@ fn summary(resource: &Value) -> String {
 fn difference(before: &Value, after: &Value) -> String {
     let old: BTreeMap<&String, &Value> = body(before).collect();
     let mut parts = Vec::new();
+    // A model's name is what may change; its etag says no more than that something has.
+    let of_model = called(after).is_some();
+    if of_model && called(before) != called(after) {
+        parts.push(format!("name {}", called(after).unwrap_or_default()));
+    }
     for (key, new) in body(after) {
         let old = old.get(key).copied().unwrap_or(&Value::Null);
-        if old == new || key.ends_with("_time") || key == "name" || key == "progress" {
+        if old == new || key.ends_with("_time") || ["name", "progress", "etag"].contains(&key.as_str()) {
             continue;
         }
         // That it was started once says no more than that it runs.
         if key == "attempts" && *new == 1 {
+            continue;
+        }
+        // All of a model's notes or components would fill the screen: that they changed is the news.
+        if of_model && (new.is_object() || new.is_array()) {
+            parts.push(format!("{key} changed"));
             continue;
         }
         parts.push(match (old.is_null() || old.is_array(), new.is_null()) {
@@ -240,7 +264,10 @@ fn difference(before: &Value, after: &Value) -> String {
             (false, false) => format!("{key} {} -> {}", words(old), words(new)),
         });
     }
-    parts.join(", ")
+    match called(before).filter(|_| of_model && !parts.is_empty()) {
+        Some(name) => format!("{name}: {}", parts.join(", ")),
+        None => parts.join(", "),
+    }
 }
 
 fn words(value: &Value) -> String {
@@ -271,5 +298,18 @@ mod tests {
         assert_eq!(difference(&before, &after), "error no room, state pending -> failed");
         assert_eq!(summary(&before), "pending");
         assert_eq!(difference(&after, &after), "");
+    }
+    #[test]
+    fn a_model_is_told_by_what_people_call_it() {
+        let before = json!({
+            "name": "models/a", "position": { "epoch": 1, "revision": 2 },
+            "model": { "id": "models/a", "name": "base", "type": "vae", "base": "sdxl", "state": "available",
+                       "verdict": "ok", "etag": "1", "read_time": "x" },
+        });
+        assert_eq!(summary(&before), "base: vae, sdxl, available, ok");
+        let after =
+            merged(&before, &json!({ "model": { "verdict": "corrupt", "etag": "2", "name": "new" } }));
+        assert_eq!(difference(&before, &after), "base: name new, verdict ok -> corrupt");
+        assert_eq!(difference(&before, &merged(&before, &json!({ "model": { "read_time": "y" } }))), "");
     }
 }

@@ -6,80 +6,15 @@
     reason = "the lint spares only functions marked as tests, not what they share"
 )]
 
+mod models;
+mod server;
+
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// A `hoist serve` and its directories. Dropped, it is killed.
-struct Server {
-    directory: TempDir,
-    process: Child,
-}
-
-impl Server {
-    fn start() -> Self {
-        let directory = tempfile::Builder::new().prefix("hoist-cli-").tempdir_in("/dev/shm").unwrap();
-        let process = Self::spawn(&directory);
-        Self { directory, process }
-    }
-
-    /// With paths relative to its directory, which is not that of the tests.
-    fn spawn(directory: &TempDir) -> Child {
-        let mut process = command()
-            .args(["serve", "--state-dir", "state", "--runtime-dir", "run"])
-            .current_dir(directory.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let socket = directory.path().join("run/hoist.sock");
-        assert_eq!(line, format!("ready socket={} listen=-\n", socket.display()));
-        process
-    }
-
-    fn hoist(&self, args: &[&str]) -> Output {
-        let endpoint = format!("unix://{}/run/hoist.sock", self.directory.path().display());
-        command().args(args).args(["--endpoint", &endpoint]).output().unwrap()
-    }
-
-    /// What a verb that succeeds prints with `--json`.
-    fn json(&self, args: &[&str]) -> Value {
-        let output = self.hoist(&[args, &["--json"]].concat());
-        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}"))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// The binary, deaf to the settings of whoever runs the tests.
-fn command() -> Command {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("hoist"));
-    for (name, _) in std::env::vars_os() {
-        if name.as_encoded_bytes().starts_with(b"HOIST_") {
-            command.env_remove(name);
-        }
-    }
-    command.env_remove("XDG_CONFIG_HOME").env("HOME", "/nonexistent");
-    command
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
+use crate::server::{Server, command, stderr, stdout};
 
 #[test]
 fn after_shutdown_another_server_can_start_at_once() {
@@ -88,7 +23,7 @@ fn after_shutdown_another_server_can_start_at_once() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(stdout(&output).contains("has stopped after"), "{}", stdout(&output));
     // Nobody has waited for the process before: that it has ended is what the verb found out.
-    let again = Server::spawn(&server.directory);
+    let again = server.spawn_again();
     assert_eq!(server.process.wait().unwrap().code(), Some(0));
     server.process = again;
     assert_eq!(server.json(&["shutdown", "--no-wait"])["state"], "draining");
@@ -110,7 +45,7 @@ fn one_name_is_one_object_and_several_are_an_array() {
 fn doctor_looks_where_the_server_is_though_it_was_started_elsewhere() {
     let server = Server::start();
     let checks = server.hoist(&["doctor", "--json"]);
-    let state = server.directory.path().join("state");
+    let state = server.path().join("state");
     assert!(stdout(&checks).contains(state.to_str().unwrap()), "{}", stdout(&checks));
 }
 
@@ -132,7 +67,7 @@ fn an_operation_is_found_by_the_end_of_its_id_and_its_failure_names_it() {
 #[test]
 fn a_server_that_goes_away_while_an_operation_runs_leaves_its_name() {
     let mut server = Server::start();
-    let endpoint = format!("unix://{}/run/hoist.sock", server.directory.path().display());
+    let endpoint = format!("unix://{}/run/hoist.sock", server.path().display());
     let probe = command()
         .args(["doctor", "--probe", "--bytes", "16GiB", "--kind", "memory-copy", "--endpoint", &endpoint])
         .stderr(Stdio::piped())
@@ -173,7 +108,7 @@ fn flags_are_named_in_place_of_fields() {
 #[test]
 fn a_watch_from_a_position_that_is_gone_starts_over_in_the_words_of_people() {
     let server = Server::start();
-    let endpoint = format!("unix://{}/run/hoist.sock", server.directory.path().display());
+    let endpoint = format!("unix://{}/run/hoist.sock", server.path().display());
     let mut watch = command()
         .args(["watch", "--from", "9.9", "--state", "RUNNING", "--endpoint", &endpoint])
         .stdout(Stdio::piped())
