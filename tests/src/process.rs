@@ -47,6 +47,20 @@ pub fn mapped_files(process: u32) -> Result<BTreeSet<String>> {
     Ok(text.lines().filter_map(|line| line.find('/').and_then(|at| line.get(at..))).map(Into::into).collect())
 }
 
+/// Processes that it has started and that have not been waited for.
+///
+/// # Errors
+/// When there is no such process.
+pub fn children(process: u32) -> Result<Vec<u32>> {
+    let mut children = Vec::new();
+    for thread in std::fs::read_dir(directory(process).join("task"))? {
+        // A thread may end in between.
+        let Ok(text) = std::fs::read_to_string(thread?.path().join("children")) else { continue };
+        children.extend(text.split_whitespace().filter_map(|id| id.parse::<u32>().ok()));
+    }
+    Ok(children)
+}
+
 /// The thread of this name.
 ///
 /// # Errors
