@@ -61,6 +61,23 @@ pub fn children(process: u32) -> Result<Vec<u32>> {
     Ok(children)
 }
 
+/// The inodes of whose changes the kernel tells it.
+///
+/// # Errors
+/// When there is no such process.
+pub fn watched_inodes(process: u32) -> Result<BTreeSet<u64>> {
+    let mut inodes = BTreeSet::new();
+    for descriptor in std::fs::read_dir(directory(process).join("fdinfo"))? {
+        // It may be closed in between.
+        let Ok(text) = std::fs::read_to_string(descriptor?.path()) else { continue };
+        let watches = text.lines().filter(|line| line.starts_with("inotify wd:"));
+        let inode =
+            |line: &str| line.split(' ').find_map(|word| word.strip_prefix("ino:").map(str::to_owned));
+        inodes.extend(watches.filter_map(inode).filter_map(|ino| u64::from_str_radix(&ino, 16).ok()));
+    }
+    Ok(inodes)
+}
+
 /// The thread of this name.
 ///
 /// # Errors

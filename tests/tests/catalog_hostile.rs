@@ -258,10 +258,43 @@ async fn a_kernel_that_has_lost_count_of_changes_is_not_believed() {
         std::fs::write(&path, b"x").unwrap();
         std::fs::remove_file(&path).unwrap();
     }
-    // After what was still told: nobody hears of this one, nor of what is in the new folder.
+    // After what was still told: nobody hears of these.
     let path = library.write("new/a.safetensors", &making::four(0.5)).unwrap();
     open.server.signal(Signal::CONT).unwrap();
     open.watch.until("what nobody told of", |mirror| at(mirror, &path).is_some()).await.unwrap();
+    is_watched(&open, path.parent().unwrap()).await;
+}
+
+/// From now on the kernel tells of this folder. Nothing but time says when that is arranged.
+async fn is_watched(open: &Open, folder: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    let inode = std::fs::metadata(folder).unwrap().ino();
+    let watched = || process::watched_inodes(open.server.process_id()).unwrap();
+    let clock = Clock::system();
+    let until = clock.monotonic() + Duration::from_secs(20);
+    while !watched().contains(&inode) && clock.monotonic() < until {
+        open.at.state().get_status(v1::GetStatusRequest::default()).await.unwrap();
+    }
+    assert!(watched().contains(&inode), "{} is not watched", folder.display());
+}
+
+#[tokio::test]
+async fn a_root_that_is_replaced_by_another_folder_is_watched_again() {
+    let mut library = Library::followed().unwrap();
+    let base = tempfile::tempdir().unwrap();
+    let base = base.path().canonicalize().unwrap();
+    let root = base.join("root");
+    std::fs::create_dir(&root).unwrap();
+    library.serve_root(&root);
+    let mut open = library.open().await.unwrap();
+    is_watched(&open, &root).await;
+    let next = base.join("next");
+    std::fs::create_dir(&next).unwrap();
+    std::fs::write(next.join("a.safetensors"), making::four(0.5)).unwrap();
+    rustix::fs::renameat_with(CWD, &root, CWD, &next, RenameFlags::EXCHANGE).unwrap();
+    let path = root.join("a.safetensors");
+    open.watch.until("what is there now", |mirror| at(mirror, &path).is_some()).await.unwrap();
+    is_watched(&open, &root).await;
 }
 
 #[tokio::test]
