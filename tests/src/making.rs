@@ -1,5 +1,6 @@
 //! Builds the smallest model files that show a rule, byte by byte: nothing of Hoist's own readers or writers.
 
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// A safetensors file of these tensors of F32, each by its name and its values, with this metadata.
@@ -71,32 +72,74 @@ fn pickle_of_four(first: &[u8]) -> Vec<u8> {
     .concat()
 }
 
+fn short(number: usize) -> [u8; 2] {
+    u16::try_from(number).unwrap_or_default().to_le_bytes()
+}
+
+fn long(number: usize) -> [u8; 4] {
+    u32::try_from(number).unwrap_or_default().to_le_bytes()
+}
+
+/// The records of a stored entry: before its bytes, and in the directory.
+fn records(name: &str, crc: u32, bytes: usize, offset: usize) -> [Vec<u8>; 2] {
+    let shared = [
+        &20_u16.to_le_bytes()[..],
+        &[0; 8],
+        &crc.to_le_bytes(),
+        &long(bytes),
+        &long(bytes),
+        &short(name.len()),
+        &short(0),
+    ]
+    .concat();
+    [
+        [b"PK\x03\x04", &shared[..], name.as_bytes()].concat(),
+        [b"PK\x01\x02\x14\0", &shared[..], &[0; 10], &long(offset), name.as_bytes()].concat(),
+    ]
+}
+
+fn directory(records: &[Vec<u8>], offset: usize) -> Vec<u8> {
+    let count = short(records.len());
+    let records = records.concat();
+    let (bytes, offset) = (long(records.len()), long(offset));
+    [&records[..], b"PK\x05\x06\0\0\0\0", &count, &count, &bytes, &offset, &[0, 0]].concat()
+}
+
 /// An archive of stored entries.
 #[must_use]
 pub fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
-    let short = |number: usize| u16::try_from(number).unwrap_or_default().to_le_bytes();
-    let long = |number: usize| u32::try_from(number).unwrap_or_default().to_le_bytes();
-    let (mut file, mut directory) = (Vec::new(), Vec::new());
+    let (mut file, mut central) = (Vec::new(), Vec::new());
     for (name, bytes) in entries {
-        let offset = file.len();
-        let shared = [
-            &20_u16.to_le_bytes()[..],
-            &[0; 8],
-            &crc32fast::hash(bytes).to_le_bytes(),
-            &long(bytes.len()),
-            &long(bytes.len()),
-            &short(name.len()),
-            &short(0),
-        ]
-        .concat();
-        file.extend([b"PK\x03\x04", &shared[..], name.as_bytes(), bytes].concat());
-        directory
-            .extend([b"PK\x01\x02\x14\0", &shared[..], &[0; 10], &long(offset), name.as_bytes()].concat());
+        let [before, listed] = records(name, crc32fast::hash(bytes), bytes.len(), file.len());
+        file.extend([&before[..], bytes].concat());
+        central.push(listed);
     }
-    let count = short(entries.len());
-    let (bytes, offset) = (long(directory.len()), long(file.len()));
-    file.extend([&directory[..], b"PK\x05\x06\0\0\0\0", &count, &count, &bytes, &offset, &[0, 0]].concat());
+    let offset = file.len();
+    file.extend(directory(&central, offset));
     file
+}
+
+/// A checkpoint of four floats and of a storage with a wrong checksum that is so large and all hole.
+///
+/// # Errors
+/// The file system's.
+pub fn write_checkpoint_with_hole(path: &Path, hole: u32) -> std::io::Result<()> {
+    let pickle = pickle_of_four(b"");
+    let (mut file, mut central) = (Vec::new(), Vec::new());
+    for (name, bytes) in [("a/data.pkl", &pickle[..]), ("a/version", b"3\n"), ("a/data/0", &[1; 16])] {
+        let [before, listed] = records(name, crc32fast::hash(bytes), bytes.len(), file.len());
+        file.extend([&before[..], bytes].concat());
+        central.push(listed);
+    }
+    let hole = hole as usize;
+    let [before, listed] = records("a/data/1", 1, hole, file.len());
+    file.extend(before);
+    central.push(listed);
+    let offset = file.len() + hole;
+    std::fs::write(path, file)?;
+    let mut file = std::fs::File::options().write(true).open(path)?;
+    file.seek(SeekFrom::Start(offset as u64))?;
+    file.write_all(&directory(&central, offset))
 }
 
 fn archive(pickle: &[u8]) -> Vec<u8> {

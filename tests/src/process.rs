@@ -47,6 +47,37 @@ pub fn mapped_files(process: u32) -> Result<BTreeSet<String>> {
     Ok(text.lines().filter_map(|line| line.find('/').and_then(|at| line.get(at..))).map(Into::into).collect())
 }
 
+/// Processes that it has started and that have not been waited for.
+///
+/// # Errors
+/// When there is no such process.
+pub fn children(process: u32) -> Result<Vec<u32>> {
+    let mut children = Vec::new();
+    for thread in std::fs::read_dir(directory(process).join("task"))? {
+        // A thread may end in between.
+        let Ok(text) = std::fs::read_to_string(thread?.path().join("children")) else { continue };
+        children.extend(text.split_whitespace().filter_map(|id| id.parse::<u32>().ok()));
+    }
+    Ok(children)
+}
+
+/// The inodes of whose changes the kernel tells it.
+///
+/// # Errors
+/// When there is no such process.
+pub fn watched_inodes(process: u32) -> Result<BTreeSet<u64>> {
+    let mut inodes = BTreeSet::new();
+    for descriptor in std::fs::read_dir(directory(process).join("fdinfo"))? {
+        // It may be closed in between.
+        let Ok(text) = std::fs::read_to_string(descriptor?.path()) else { continue };
+        let watches = text.lines().filter(|line| line.starts_with("inotify wd:"));
+        let inode =
+            |line: &str| line.split(' ').find_map(|word| word.strip_prefix("ino:").map(str::to_owned));
+        inodes.extend(watches.filter_map(inode).filter_map(|ino| u64::from_str_radix(&ino, 16).ok()));
+    }
+    Ok(inodes)
+}
+
 /// The thread of this name.
 ///
 /// # Errors

@@ -4,19 +4,20 @@
 //! file holds, or that somebody gave; the digests that were recorded of the same bytes. What is only remarked: values
 //! that are not finite, tensors of zeros, hashes in metadata, which tools copy from file to file.
 
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hoist_domain::{
     Digest, FileChecksum, Finding, FindingKind, ModelContent, ModelFormat, ValidationReport, Verdict, excerpt,
 };
-use hoist_formats::{FileSource, torch};
+use hoist_formats::{FileSource, Source, torch};
 
 use crate::contents::{Contents, Pace, ReadFailure, Wanted, read_contents};
 use crate::digest::digests;
 use crate::probe::{Details, details};
 use crate::reading::{PartReading, inner};
-use crate::roots::Roots;
+use crate::roots::{self, Roots};
 use crate::walk::Unit;
 
 /// A sidecar holds a checksum and a name. Larger is something else.
@@ -99,6 +100,25 @@ pub fn first_of(mut findings: Vec<Finding>) -> (Vec<Finding>, u64) {
     (findings, more as u64)
 }
 
+/// A file whose reading can be ended from outside.
+struct Stoppable<'a> {
+    source: FileSource<'a>,
+    stop: &'a AtomicBool,
+}
+
+impl Source for Stoppable<'_> {
+    fn size(&self) -> u64 {
+        self.source.size()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("stopped"));
+        }
+        self.source.read_at(offset, buffer)
+    }
+}
+
 /// The archives' own checksums.
 fn archives(
     roots: &Roots,
@@ -115,15 +135,22 @@ fn archives(
     };
     for part in details.reading.parts.iter().filter(|part| is_archive(part.format)) {
         for file in &part.files {
-            if pace.stop.load(std::sync::atomic::Ordering::Relaxed) {
-                return Err(ReadFailure::Stopped);
-            }
             let path = unit.path_of(file);
-            let failed = |error| ReadFailure::Io(path.clone(), error);
+            let failed = |error| match pace.stop.load(Ordering::Relaxed) {
+                true => ReadFailure::Stopped,
+                false => ReadFailure::Io(path.clone(), error),
+            };
             let (opened, identity) = roots.open_file(&path).map_err(failed)?;
-            let source = FileSource::new(&opened, identity.size);
+            let source = Stoppable { source: FileSource::new(&opened, identity.size), stop: pace.stop };
             let shown = inner(unit, file);
-            for finding in torch::verify(&source).map_err(failed)? {
+            let found = torch::verify(&source).map_err(failed)?;
+            // What was found is of the file that was described, or of nothing.
+            let after = rustix::fs::fstat(&opened).map_err(|error| failed(error.into()))?;
+            let known = details.reading.files.iter().find(|known| known.path == *file);
+            if roots::identity(&after) != identity || known.is_some_and(|known| known.identity != identity) {
+                return Err(ReadFailure::Changed(path));
+            }
+            for finding in found {
                 let finding = if shown.is_empty() { finding } else { finding.in_file(&shown) };
                 // The pickle's own checksum is compared by each look at the header.
                 if !findings.contains(&finding) {

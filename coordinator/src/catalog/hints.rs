@@ -6,11 +6,13 @@
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hoist_catalog::UNSETTLED;
 use hoist_domain::{Condition, ConditionKind, ScanSpec, Severity};
 use hoist_runtime::{Clock, Shutdown};
+use notify::event::ModifyKind;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +29,37 @@ const REST_FACTOR: u32 = 5;
 
 /// How often a root that is not there is looked for.
 const LOST_ROOT: Duration = Duration::from_secs(2);
+
+/// What the kernel has told.
+#[derive(Debug, Default)]
+struct Hints {
+    /// Something has changed.
+    changed: Notify,
+    /// It has lost count: folders may be there that nobody watches. The watches have to be set anew.
+    lost: AtomicBool,
+}
+
+impl Hints {
+    fn take(&self, event: &notify::Result<notify::Event>, roots: &[PathBuf]) {
+        let lost = match event {
+            // Reading a model is no change of it.
+            Ok(event) if matches!(event.kind, EventKind::Access(_)) => return,
+            Ok(event) => event.need_rescan() || is_end_of_root(event, roots),
+            // A new folder that cannot be watched.
+            Err(_) => true,
+        };
+        if lost {
+            self.lost.store(true, Ordering::Relaxed);
+        }
+        self.changed.notify_one();
+    }
+}
+
+/// What is at a root's path from now on, if anything is, is another folder than the one that is watched.
+fn is_end_of_root(event: &notify::Event, roots: &[PathBuf]) -> bool {
+    let is_end = matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)));
+    is_end && event.paths.iter().any(|path| roots.contains(path))
+}
 
 /// Keeps the catalog true until the server drains.
 ///
@@ -47,20 +80,20 @@ pub async fn run(catalog: Catalog, clock: Clock, draining: Shutdown) -> Result<(
 }
 
 async fn follow(catalog: &Catalog, clock: &Clock, stop: &CancellationToken) {
-    let hinted = Arc::new(Notify::new());
+    let hints = Arc::new(Hints::default());
     let mut watching: Option<RecommendedWatcher> = None;
     let mut why = "start";
     loop {
         // Watched first: what changes while it is looked at is looked at again.
         if catalog.0.settings.follow && watching.is_none() {
             catalog.open_roots().await;
-            watching = watch(catalog, &hinted, clock).await;
+            watching = watch(catalog, &hints, clock).await;
         }
         let began = clock.monotonic();
         let report = look_quietly(catalog, &ScanSpec::default(), stop, why).await;
         let took = clock.monotonic().saturating_sub(began);
         if report.is_some_and(|report| report.skipped.contains_key(UNSETTLED)) {
-            hinted.notify_one();
+            hints.changed.notify_one();
         }
         if watching.is_some() && catalog.has_moved() {
             // Another folder has come to a root's place: nobody tells of changes below that one yet.
@@ -69,10 +102,13 @@ async fn follow(catalog: &Catalog, clock: &Clock, stop: &CancellationToken) {
         }
         tokio::time::sleep(SETTLE + took * REST_FACTOR).await;
         tokio::select! {
-            () = hinted.notified() => {
+            () = hints.changed.notified() => {
                 // The rest of a burst.
                 tokio::time::sleep(SETTLE).await;
                 why = "change";
+                if hints.lost.swap(false, Ordering::Relaxed) {
+                    watching = None;
+                }
             }
             () = tokio::time::sleep(catalog.0.settings.rescan_interval) => {
                 why = "interval";
@@ -104,8 +140,8 @@ async fn comes_back(catalog: &Catalog) {
 }
 
 /// Asks the kernel to tell of changes below the roots; none if it cannot tell of any.
-async fn watch(catalog: &Catalog, hinted: &Arc<Notify>, clock: &Clock) -> Option<RecommendedWatcher> {
-    let signal = Arc::clone(hinted);
+async fn watch(catalog: &Catalog, hints: &Arc<Hints>, clock: &Clock) -> Option<RecommendedWatcher> {
+    let signal = Arc::clone(hints);
     let roots = catalog.0.settings.roots.clone();
     // Setting watches walks the trees: not on a thread that others need.
     let set = catalog.0.tasks.run_blocking("watch roots", move || watch_all(&roots, signal)).await;
@@ -145,12 +181,9 @@ async fn watch(catalog: &Catalog, hinted: &Arc<Notify>, clock: &Clock) -> Option
 
 type Told = Vec<(PathBuf, notify::Result<()>)>;
 
-fn watch_all(roots: &[PathBuf], hinted: Arc<Notify>) -> notify::Result<(RecommendedWatcher, Told)> {
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
-        // Reading a model is no change of it.
-        Ok(event) if matches!(event.kind, EventKind::Access(_)) => {}
-        Ok(_) | Err(_) => hinted.notify_one(),
-    })?;
+fn watch_all(roots: &[PathBuf], hints: Arc<Hints>) -> notify::Result<(RecommendedWatcher, Told)> {
+    let watched = roots.to_vec();
+    let mut watcher = notify::recommended_watcher(move |event| hints.take(&event, &watched))?;
     let told =
         roots.iter().map(|root| (root.clone(), watcher.watch(root, RecursiveMode::Recursive))).collect();
     Ok((watcher, told))

@@ -1,0 +1,198 @@
+//! Files that change under a reader, and readers that are told to stop: a FULL validation of a real server, with a
+//! file so large (and empty: it is sparse) that there is time to do something to it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the lint spares only functions marked as tests, not what they share"
+)]
+
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hoist_runtime::Clock;
+use hoist_tests::library::{Library, Open, reason, result, waiting};
+use hoist_tests::{making, process, request_id};
+use hoist_wire::longrunning::{CancelOperationRequest, Operation, WaitOperationRequest};
+use hoist_wire::v1;
+use hoist_wire::v1::watch_response::Event;
+use tonic::Status;
+
+/// More than any machine reads while a test acts on it; none of it is on disk.
+const LARGE: u64 = 64 << 30;
+
+/// So much that a test has time to act, and so little that it is read to its end.
+const MEDIUM: u64 = 384 << 20;
+
+/// A safetensors file of one tensor of so many bytes, all of them a hole.
+fn sparse(library: &Library, name: &str, bytes: u64) -> PathBuf {
+    let header = format!(r#"{{"w":{{"dtype":"U8","shape":[{bytes}],"data_offsets":[0,{bytes}]}}}}"#);
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.as_bytes());
+    let path = library.write(name, &file).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_len(8 + header.len() as u64 + bytes).unwrap();
+    path
+}
+
+/// Begins to read every byte, and waits until some have been read.
+async fn reading(open: &Open, path: &Path) -> String {
+    let request = v1::ValidateModelRequest {
+        request_id: request_id(),
+        name: path.display().to_string(),
+        level: v1::ValidationLevel::Full.into(),
+        ..Default::default()
+    };
+    let name = open.at.integrity().validate_model(request).await.unwrap().into_inner().name;
+    let request = v1::WatchRequest {
+        filter: Some(v1::WatchFilter { names: vec![name.clone()], ..Default::default() }),
+        progress_interval: Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 }),
+        ..Default::default()
+    };
+    let mut watch = open.at.state().watch(request).await.unwrap().into_inner();
+    loop {
+        let message = watch.message().await.unwrap().unwrap();
+        let Some(Event::Progress(sample)) = message.event else { continue };
+        let progress = sample.operations[0].progress.as_ref().unwrap();
+        assert!(progress.total_bytes > 0, "{progress:?}");
+        if progress.done_bytes > 0 {
+            return name;
+        }
+    }
+}
+
+async fn end(open: &Open, name: &str) -> Operation {
+    let request = WaitOperationRequest { name: name.to_owned(), timeout: waiting() };
+    open.at.operations().wait_operation(request).await.unwrap().into_inner()
+}
+
+async fn outcome(open: &Open, name: &str) -> Result<v1::ValidateModelResponse, Status> {
+    result(end(open, name).await)
+}
+
+/// The server is alive, has no children, and keeps nothing of what it read as a result.
+async fn unharmed(open: &Open, path: &Path) {
+    let status = open.at.state().get_status(v1::GetStatusRequest::default()).await.unwrap().into_inner();
+    assert!(status.status.is_some());
+    let model = open.list().await.unwrap().into_iter().find(|model| Path::new(&model.path) == path).unwrap();
+    assert_eq!(model.validate_time, None, "nothing that was read is kept");
+    assert!(model.components.iter().all(|component| component.digest.is_empty()), "{model:?}");
+    assert_eq!(process::children(open.server.process_id()).unwrap(), Vec::<u32>::new());
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_while_it_is_read_has_changed() {
+    let library = Library::new().unwrap();
+    let path = sparse(&library, "a.safetensors", MEDIUM);
+    let mut open = library.open().await.unwrap();
+    let name = reading(&open, &path).await;
+    let beside = library.write("beside.tmp", &making::four(0.5)).unwrap();
+    std::fs::rename(beside, &path).unwrap();
+    let failed = outcome(&open, &name).await.unwrap_err();
+    assert_eq!(reason(&failed), "SOURCE_CHANGED", "{failed:?}");
+    unharmed(&open, &path).await;
+    assert_eq!(open.look().await.unwrap().changed, 1);
+    let read = open.validate(&path.display().to_string(), v1::ValidationLevel::Full).await.unwrap();
+    assert_eq!(read.verdict(), v1::Verdict::Ok, "what is there now is read as it is");
+}
+
+#[tokio::test]
+async fn a_file_that_is_written_to_while_it_is_read_has_changed() {
+    let library = Library::new().unwrap();
+    let path = sparse(&library, "a.safetensors", MEDIUM);
+    let open = library.open().await.unwrap();
+    let name = reading(&open, &path).await;
+    let mut file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.seek(SeekFrom::Start(1_000)).unwrap();
+    file.write_all(b"x").unwrap();
+    let failed = outcome(&open, &name).await.unwrap_err();
+    assert_eq!(reason(&failed), "SOURCE_CHANGED", "{failed:?}");
+    unharmed(&open, &path).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_cut_short_while_it_is_read_ends_the_reading_and_nothing_else() {
+    let library = Library::new().unwrap();
+    let path = sparse(&library, "a.safetensors", LARGE);
+    let mut open = library.open().await.unwrap();
+    let name = reading(&open, &path).await;
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(1_000).unwrap();
+    let failed = outcome(&open, &name).await.unwrap_err();
+    assert_eq!(reason(&failed), "SOURCE_TRUNCATED", "{failed:?}");
+    unharmed(&open, &path).await;
+    assert_eq!(open.look().await.unwrap().damaged, 1);
+}
+
+#[tokio::test]
+async fn a_file_that_is_removed_while_it_is_read_has_changed() {
+    let library = Library::new().unwrap();
+    let path = sparse(&library, "a.safetensors", MEDIUM);
+    let mut open = library.open().await.unwrap();
+    let name = reading(&open, &path).await;
+    std::fs::remove_file(&path).unwrap();
+    let failed = outcome(&open, &name).await.unwrap_err();
+    assert_eq!(reason(&failed), "SOURCE_CHANGED", "{failed:?}");
+    assert_eq!(open.look().await.unwrap().missing, 1);
+    // Nobody has written about it: it is not there any more, and so is not read.
+    let gone = open.validate(&path.display().to_string(), v1::ValidationLevel::Full).await.unwrap_err();
+    assert_eq!(reason(&gone), "RESOURCE_NOT_FOUND", "{gone:?}");
+}
+
+#[tokio::test]
+async fn a_long_reading_ends_within_a_second_of_its_cancel_and_keeps_nobody_waiting_meanwhile() {
+    const CALLS: usize = 200;
+    let library = Library::new().unwrap();
+    let path = sparse(&library, "a.safetensors", LARGE);
+    library.write("small.safetensors", &making::four(0.5)).unwrap();
+    let open = library.open().await.unwrap();
+    let name = reading(&open, &path).await;
+
+    let clock = Clock::system();
+    let mut took: Vec<Duration> = Vec::new();
+    for _ in 0..CALLS {
+        let begun = clock.monotonic();
+        open.at.state().get_status(v1::GetStatusRequest::default()).await.unwrap();
+        open.at.catalog().list_models(v1::ListModelsRequest::default()).await.unwrap();
+        took.push(clock.monotonic().saturating_sub(begun));
+    }
+    took.sort_unstable();
+    // Two calls; 50 ms is the bound of one on a machine that has nothing else to do.
+    assert!(took[CALLS * 95 / 100] < Duration::from_millis(250), "{:?}", took.last());
+    let details = v1::GetModelRequest { name: "small".to_owned(), details: true, ..Default::default() };
+    assert!(open.at.catalog().get_model(details).await.unwrap().into_inner().details.is_some());
+
+    let begun = clock.monotonic();
+    let request = CancelOperationRequest { name: name.clone() };
+    open.at.operations().cancel_operation(request).await.unwrap();
+    let cancelled = outcome(&open, &name).await.unwrap_err();
+    let after = clock.monotonic().saturating_sub(begun);
+    assert_eq!(reason(&cancelled), "OPERATION_CANCELLED", "{cancelled:?}");
+    assert!(after < Duration::from_secs(1), "{after:?} from the cancel to the end");
+    unharmed(&open, &path).await;
+}
+
+/// Their own checksums are compared by another reader, which must be as wary as the first.
+#[tokio::test]
+async fn an_archive_is_watched_and_let_go_of_like_any_other_file() {
+    const HOLE: u32 = 3 << 30;
+    let library = Library::new().unwrap();
+    let path = library.path("a.ckpt");
+    making::write_checkpoint_with_hole(&path, HOLE).unwrap();
+    let open = library.open().await.unwrap();
+
+    let name = reading(&open, &path).await;
+    let clock = Clock::system();
+    let begun = clock.monotonic();
+    open.at.operations().cancel_operation(CancelOperationRequest { name: name.clone() }).await.unwrap();
+    let cancelled = outcome(&open, &name).await.unwrap_err();
+    let after = clock.monotonic().saturating_sub(begun);
+    assert_eq!(reason(&cancelled), "OPERATION_CANCELLED", "{cancelled:?}");
+    assert!(after < Duration::from_secs(1), "{after:?} from the cancel to the end");
+
+    let name = reading(&open, &path).await;
+    std::fs::File::options().append(true).open(&path).unwrap().write_all(b"x").unwrap();
+    let failed = outcome(&open, &name).await.unwrap_err();
+    assert_eq!(reason(&failed), "SOURCE_CHANGED", "{failed:?}");
+    unharmed(&open, &path).await;
+}
