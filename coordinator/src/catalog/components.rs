@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hoist_domain::{Digest, Model, ModelComponent, ModelState, ModelType};
+use hoist_domain::{Digest, Model, ModelComponent, ModelState, ModelType, Verdict};
 use hoist_planner::Models;
 
 /// Components that are equal; or one alone that has no equal, or whose bytes have not been read.
@@ -58,7 +58,8 @@ pub fn groups(models: &Models, of_type: Option<ModelType>, shared_only: bool) ->
             }
             match component.digest {
                 Some(digest) => drop(by_digest.insert(digest, found.groups.len())),
-                None => found.undigested += 1,
+                // What is damaged is not read: nothing is missing there.
+                None => found.undigested += u64::from(model.content.verdict <= Verdict::Suspicious),
             }
             found.groups.push(Group { users: vec![user] });
         }
