@@ -266,7 +266,10 @@ impl Reader<'_> {
         let is_sound = inspection.verdict() == Verdict::Ok;
         inspection.tensors.is_empty()
             && match inspection.format {
-                ModelFormat::Unknown => matches!(extension, Some("bin" | "ts" | "jit" | "pkl")),
+                ModelFormat::Unknown => {
+                    matches!(extension, Some("bin" | "ts" | "jit" | "pkl"))
+                        || extension == Some("pth") && is_sound
+                }
                 // An archive, or a pickle of something else than tensors, is not a damaged model but none at all.
                 ModelFormat::Zip => is_sound,
                 ModelFormat::RawPickle => is_sound && extension == Some("pkl"),

@@ -347,7 +347,7 @@ impl<'a> Walk<'a> {
                     is_weights: true,
                     is_rejected: true,
                 });
-            } else {
+            } else if named == Named::Config {
                 self.problem(path, "leads out of the roots: not followed (catalog.links allows it)");
             }
         } else {

@@ -25,6 +25,8 @@ enum Content {
     LfsPointer,
     /// A page or an error message of a server.
     Page,
+    /// What Python reads from its own folders: `.pth` is its ending, too.
+    PythonPaths,
     Empty,
     Unknown,
 }
@@ -59,6 +61,9 @@ pub fn inspect<S: Source + ?Sized>(source: &S, file_name: &str) -> Result<Inspec
         }
         (Content::Page, _) if expected != Expected::Anything => {
             Ok(refused(expected, mismatch("a page or an error message of a server", file_name), &head))
+        }
+        (Content::PythonPaths, Expected::Torch) if file_name.to_ascii_lowercase().ends_with(".pth") => {
+            Ok(Inspection::new(Format::Unknown))
         }
         (Content::Zip | Content::Pickle, Expected::Torch | Expected::Anything) => {
             torch::inspect(source, file_name)
@@ -113,6 +118,8 @@ fn content(head: &[u8]) -> Content {
         Content::LfsPointer
     } else if is_page(head) {
         Content::Page
+    } else if is_python_paths(head) {
+        Content::PythonPaths
     } else {
         Content::Unknown
     }
@@ -133,6 +140,13 @@ fn is_page(head: &[u8]) -> bool {
     [b"<!doctype".as_slice(), b"<html", b"<?xml", b"<head", b"<body", b"<!--", b"{\"error"].iter().any(
         |opening| text.get(..opening.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(opening)),
     )
+}
+
+/// Lines of folders and imports. No pickle begins like that: of these only the dot is an opcode, and it ends one.
+fn is_python_paths(head: &[u8]) -> bool {
+    let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    [b"import ".as_slice(), b"import\t", b"/", b"./", b"../"].iter().any(|start| line.starts_with(start))
+        && line.iter().all(|byte| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t' | b'\r'))
 }
 
 /// What the extension of a file's name promises.

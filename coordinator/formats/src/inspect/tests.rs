@@ -11,6 +11,19 @@ const PICKLE: &[u8] = b"\x80\x02}q\x00.";
 const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 4\n";
 
 #[test]
+fn what_python_reads_from_its_folders_is_no_model() {
+    for text in [&b"import os; exec('x')\n"[..], b"/opt/lib\nimport y", b"../src", b"./a b\r\n"] {
+        let found = inspect(text, "site.PTH").unwrap();
+        assert_eq!((found.format, found.findings.len()), (Format::Unknown, 0), "{text:?}");
+    }
+    // Old pickles are text as well.
+    for text in [&b"cposix\nsystem\n(S'x'\ntR."[..], b"import\x00", b"imported\n"] {
+        assert_ne!(inspect(text, "site.pth").unwrap().findings.len(), 0, "{text:?}");
+    }
+    assert_ne!(inspect(&b"import os\n"[..], "site.pt").unwrap().findings.len(), 0);
+}
+
+#[test]
 fn another_content_under_a_promising_name_is_named() {
     let page: &[u8] = b"\xef\xbb\xbf \n<!DOCTYPE HTML><html></html>";
     for name in ["m.safetensors", "m.gguf", "m.onnx", "m.tflite"] {
