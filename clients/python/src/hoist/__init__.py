@@ -56,7 +56,8 @@ from hoist._models import (
     TensorInfo,
     ValidationResult,
 )
-from hoist._sync import Client, Operation, Watch, connect
+from hoist._sync import Client, Watch, connect
+from hoist._sync_operation import Operation
 from hoist._types import (
     Condition,
     ConfigEntry,

@@ -11,27 +11,15 @@ from typing import Any, Literal, TypeVar, cast, overload
 
 import grpc
 import grpc.aio
-from google.longrunning import operations_proto_pb2 as operations_pb2
 
-from hoist import _decode, _endpoint, _methods, _plans, _plans_models, _watch
+from hoist import _endpoint, _methods, _plans, _watch
+from hoist._aio_models import AsyncModelCalls
+from hoist._aio_operation import AsyncOperation
 from hoist._endpoint import Endpoint
-from hoist._enums import MeasurementKind, OperationState, ResourceKind, ValidationLevel, Verdict
+from hoist._enums import MeasurementKind, OperationState, ResourceKind
 from hoist._errors import Error, closed, from_rpc
 from hoist._events import Event
-from hoist._models import (
-    ComponentGroup,
-    DeletedModel,
-    DigestResult,
-    Model,
-    ModelVerdict,
-    Root,
-    ScanResult,
-    ValidationResult,
-)
-from hoist._operation import Handle
-from hoist._operation_result import R
 from hoist._plans import Call, Pause, Plan
-from hoist._plans_models import Name, Words
 from hoist._types import ConfigEntry, Position, ProbeResult, Progress, Status
 
 __all__ = ["AsyncClient", "AsyncOperation", "AsyncWatch", "connect"]
@@ -75,7 +63,7 @@ class Connecting:
             await self._client.close()
 
 
-class AsyncClient:
+class AsyncClient(AsyncModelCalls):
     """A connection to one server, for the event loop that made it. Made by `connect`."""
 
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
@@ -169,216 +157,6 @@ class AsyncClient:
         operation: AsyncOperation[ProbeResult] = AsyncOperation(self, await self._run(plan))
         return await operation.result(on_progress=on_progress) if wait else operation
 
-    def models(
-        self,
-        *,
-        type: Words | None = None,
-        base: Words | None = None,
-        format: Words | None = None,
-        tags: Words | None = None,
-        verdict: Verdict | str | Iterable[Verdict | str] | None = None,
-        text: str = "",
-        filter: str = "",
-        order_by: str = "",
-        missing: bool = False,
-        page_size: int = 1_000,
-    ) -> AsyncIterator[Model]:
-        """See `hoist.Client.models`."""
-        request = _plans_models.models_request(
-            type, base, format, tags, verdict, text, filter, order_by, missing, page_size
-        )
-        return self._pages(lambda token: _plans_models.models_page(request, token))
-
-    async def model(self, name: Name, *, details: bool = False, tensors: bool = False) -> Model:
-        """See `hoist.Client.model`."""
-        return await self._run(_plans_models.model(name, details, tensors))
-
-    async def update_model(
-        self,
-        name: Name,
-        *,
-        display_name: str | None = None,
-        aliases: Iterable[str] | None = None,
-        tags: Iterable[str] | None = None,
-        description: str | None = None,
-        licence: str | None = None,
-        source: str | None = None,
-        notes: str | None = None,
-        type_override: str | None = None,
-        base_override: str | None = None,
-        default_device: str | None = None,
-        trusted: bool | None = None,
-        etag: str | None = None,
-        request_id: str | None = None,
-    ) -> Model:
-        """See `hoist.Client.update_model`."""
-        texts = {
-            "display_name": display_name,
-            "description": description,
-            "licence": licence,
-            "source": source,
-            "notes": notes,
-            "type_override": type_override,
-            "base_override": base_override,
-        }
-        lists = {"aliases": aliases, "tags": tags}
-        return await self._run(
-            _plans_models.update_model(name, texts, lists, default_device, trusted, etag, request_id)
-        )
-
-    async def delete_model(
-        self, name: Name, *, files: bool = False, etag: str | None = None, request_id: str | None = None
-    ) -> DeletedModel:
-        """See `hoist.Client.delete_model`."""
-        return await self._run(_plans_models.delete_model(name, files, etag, request_id))
-
-    @overload
-    async def scan(
-        self,
-        paths: Iterable[Name] | None = None,
-        *,
-        reread: bool = False,
-        wait: Literal[True] = True,
-        on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
-        request_id: str | None = None,
-    ) -> ScanResult: ...
-
-    @overload
-    async def scan(
-        self,
-        paths: Iterable[Name] | None = None,
-        *,
-        reread: bool = False,
-        wait: Literal[False],
-        deadline: float | timedelta | None = None,
-        request_id: str | None = None,
-    ) -> AsyncOperation[ScanResult]: ...
-
-    async def scan(
-        self,
-        paths: Iterable[Name] | None = None,
-        *,
-        reread: bool = False,
-        wait: bool = True,
-        on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
-        request_id: str | None = None,
-    ) -> ScanResult | AsyncOperation[ScanResult]:
-        """See `hoist.Client.scan`."""
-        plan = _plans_models.scan(paths, reread, deadline, request_id)
-        operation: AsyncOperation[ScanResult] = AsyncOperation(self, await self._run(plan))
-        return await operation.result(on_progress=on_progress) if wait else operation
-
-    @overload
-    async def digest(
-        self,
-        names: Iterable[Name] | None = None,
-        *,
-        wait: Literal[True] = True,
-        on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
-        request_id: str | None = None,
-    ) -> DigestResult: ...
-
-    @overload
-    async def digest(
-        self,
-        names: Iterable[Name] | None = None,
-        *,
-        wait: Literal[False],
-        deadline: float | timedelta | None = None,
-        request_id: str | None = None,
-    ) -> AsyncOperation[DigestResult]: ...
-
-    async def digest(
-        self,
-        names: Iterable[Name] | None = None,
-        *,
-        wait: bool = True,
-        on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
-        request_id: str | None = None,
-    ) -> DigestResult | AsyncOperation[DigestResult]:
-        """See `hoist.Client.digest`."""
-        plan = _plans_models.digest(names, deadline, request_id)
-        operation: AsyncOperation[DigestResult] = AsyncOperation(self, await self._run(plan))
-        return await operation.result(on_progress=on_progress) if wait else operation
-
-    @overload
-    async def validate(
-        self,
-        name: Name,
-        level: ValidationLevel | str = ValidationLevel.FULL,
-        *,
-        device: str = "",
-        checksums: bool = False,
-        sha256: str = "",
-        wait: Literal[True] = True,
-        on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
-        request_id: str | None = None,
-    ) -> ValidationResult: ...
-
-    @overload
-    async def validate(
-        self,
-        name: Name,
-        level: ValidationLevel | str = ValidationLevel.FULL,
-        *,
-        device: str = "",
-        checksums: bool = False,
-        sha256: str = "",
-        wait: Literal[False],
-        deadline: float | timedelta | None = None,
-        request_id: str | None = None,
-    ) -> AsyncOperation[ValidationResult]: ...
-
-    async def validate(
-        self,
-        name: Name,
-        level: ValidationLevel | str = ValidationLevel.FULL,
-        *,
-        device: str = "",
-        checksums: bool = False,
-        sha256: str = "",
-        wait: bool = True,
-        on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
-        request_id: str | None = None,
-    ) -> ValidationResult | AsyncOperation[ValidationResult]:
-        """See `hoist.Client.validate`."""
-        plan = _plans_models.validate(name, level, device, checksums, sha256, deadline, request_id)
-        operation: AsyncOperation[ValidationResult] = AsyncOperation(self, await self._run(plan))
-        return await operation.result(on_progress=on_progress) if wait else operation
-
-    def verdicts(
-        self, filter: str = "", *, ok: bool = False, page_size: int = 1_000
-    ) -> AsyncIterator[ModelVerdict]:
-        """See `hoist.Client.verdicts`."""
-        request = _plans_models.verdicts_request(filter, ok, page_size)
-        return self._pages(lambda token: _plans_models.verdicts_page(request, token))
-
-    async def roots(self) -> list[Root]:
-        """See `hoist.Client.roots`."""
-        return await self._run(_plans_models.roots())
-
-    def components(
-        self, type: str = "", *, shared: bool = False, page_size: int = 1_000
-    ) -> AsyncIterator[ComponentGroup]:
-        """See `hoist.Client.components`."""
-        request = _plans_models.components_request(type, shared, page_size)
-        return self._pages(lambda token: _plans_models.components_page(request, token))
-
-    async def _pages(self, plan: Callable[[str], Plan[tuple[list[T], str]]]) -> AsyncIterator[T]:
-        token = ""
-        while True:
-            page, token = await self._run(plan(token))
-            for each in page:
-                yield each
-            if not token:
-                return
-
     async def operations(self, filter: str = "", *, page_size: int = 100) -> AsyncIterator[AsyncOperation]:
         """See `hoist.Client.operations`."""
         token = ""
@@ -437,49 +215,6 @@ class AsyncClient:
 
     def _error(self, failure: grpc.aio.AioRpcError, request_id: str | None) -> Error:
         return from_rpc(failure, self.endpoint, request_id)
-
-
-class AsyncOperation(Handle[R]):
-    """See `hoist.Operation`."""
-
-    def __init__(self, client: AsyncClient, message: operations_pb2.Operation) -> None:
-        super().__init__(message)
-        self._client = client
-
-    async def refresh(self) -> AsyncOperation[R]:
-        """See `hoist.Operation.refresh`."""
-        self._take(await self._client._run(_plans.operation(self.name)))
-        return self
-
-    async def wait(
-        self,
-        timeout: float | timedelta | None = None,
-        *,
-        on_progress: Callable[[Progress], object] | None = None,
-    ) -> OperationState:
-        """See `hoist.Operation.wait`."""
-        _decode.seconds("timeout", timeout)
-        if not self.done:
-            self._take(await self._client._run(_plans.wait(self.name, timeout, on_progress)))
-        return self.state
-
-    async def result(
-        self,
-        timeout: float | timedelta | None = None,
-        *,
-        on_progress: Callable[[Progress], object] | None = None,
-    ) -> R:
-        """See `hoist.Operation.result`."""
-        await self.wait(timeout, on_progress=on_progress)
-        return self._result()
-
-    async def cancel(self) -> None:
-        """See `hoist.Operation.cancel`."""
-        await self._client._run(_plans.cancel(self.name))
-
-    async def delete(self) -> None:
-        """See `hoist.Operation.delete`."""
-        await self._client._run(_plans.delete(self.name))
 
 
 class AsyncWatch:
