@@ -1,5 +1,6 @@
 //! Everything that is printed. Stdout carries the answer and nothing else; what is said about it goes to stderr.
 
+pub(crate) mod details;
 pub(crate) mod json;
 pub(crate) mod model;
 pub(crate) mod progress;

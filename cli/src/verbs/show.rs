@@ -7,7 +7,7 @@ use crate::args::ShowArgs;
 use crate::client::{Client, request_id};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::output::{error_value, model};
+use crate::output::{details, error_value, model};
 use crate::verbs::{Session, names};
 
 /// A model, and its details as far as its files could be read.
@@ -45,7 +45,7 @@ pub(crate) async fn run(session: &Session, args: &ShowArgs) -> Result<Exit> {
                 }
                 model::print(out, &shown.model)?;
                 match &shown.details {
-                    Ok(details) => model::print_details(out, details)?,
+                    Ok(details) => details::print(out, details)?,
                     Err(error) => out.note(format_args!("\nits files cannot be read: {}", error.message())),
                 }
             }
@@ -60,9 +60,9 @@ pub(crate) async fn run(session: &Session, args: &ShowArgs) -> Result<Exit> {
 
 fn value(shown: &Shown, tensors: bool) -> Value {
     let mut value = model::value(&shown.model);
-    let details = model::details_value(shown.details.as_ref().ok(), tensors);
+    let added = details::value(shown.details.as_ref().ok(), tensors);
     if let Value::Object(fields) = &mut value {
-        fields.extend(details);
+        fields.extend(added);
         fields.insert("details_error".into(), shown.details.as_ref().err().map_or(Value::Null, error_value));
     }
     value

@@ -30,8 +30,9 @@ E = TypeVar("E")
 class Server:
     """One `hoist serve` with directories of its own, which restarts keep."""
 
-    def __init__(self, binary: str, state: Path, runtime: Path) -> None:
+    def __init__(self, binary: str, state: Path, runtime: Path, models: Path) -> None:
         self._state = state
+        self.models = models
         self._binary = binary
         self._runtime = runtime
         self._log = state / "stderr"
@@ -57,8 +58,11 @@ class Server:
             "--runtime-dir",
             self._runtime,
         ]
+        command += ["--models", self.models]
         command += ["--socket", self._runtime / "hoist.sock", "--listen", "127.0.0.1:0"]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("HOIST_")}
+        # What is read only when it is asked for is the same in each run.
+        clean["HOIST_CATALOG_DIGEST"] = "false"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=clean)
         line = self._first_line()
@@ -93,13 +97,13 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     binary = os.environ.get("HOIST_BINARY")
     if not binary:
         pytest.fail("HOIST_BINARY is unset: set it to the path of a built `hoist`", pytrace=False)
     # A socket's path is limited to 107 bytes, which pytest's own directories may exceed.
     runtime = Path(tempfile.mkdtemp(prefix="hoist-test-", dir="/dev/shm"))
-    running = Server(os.path.abspath(binary), tmp_path, runtime)
+    running = Server(os.path.abspath(binary), tmp_path, runtime, tmp_path_factory.mktemp("models"))
     try:
         running.start()
         yield running

@@ -113,7 +113,9 @@ def test_waiting_tells_progress_and_returns_the_end() -> None:
     answer, steps = carry_out(plan, [running(done_bytes=1), running(done_bytes=2), succeeded()])
     assert [each.done_bytes for each in heard] == [1, 2]
     assert all(call.extra_seconds == _plans.PROGRESS_SECONDS for call in calls(steps))
-    assert _decode.result(answer).measurements[0].bytes == 7
+    result = _decode.result(answer)
+    assert isinstance(result, hoist.ProbeResult)
+    assert result.measurements[0].bytes == 7
 
 
 def test_waiting_without_a_listener_asks_seldom() -> None:

@@ -279,7 +279,8 @@ def test_the_configuration_says_where_each_value_came_from(client: hoist.Client)
     config = client.config()
     assert all(key == entry.key and entry.description for key, entry in config.items())
     origins = {entry.origin for entry in config.values()}
-    assert origins == {hoist.ConfigOrigin.DEFAULT, hoist.ConfigOrigin.FLAG}
+    assert origins == {hoist.ConfigOrigin.DEFAULT, hoist.ConfigOrigin.ENVIRONMENT, hoist.ConfigOrigin.FLAG}
+    assert config["catalog.digest"].origin is hoist.ConfigOrigin.ENVIRONMENT
 
 
 def test_over_tcp(server: Server) -> None:

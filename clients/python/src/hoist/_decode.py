@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
-from hoist import _errors
+from hoist import _decode_models, _errors
 from hoist._enums import (
     ConfigOrigin,
     MachineState,
@@ -21,7 +20,17 @@ from hoist._enums import (
     Severity,
 )
 from hoist._enums import decode as enum
-from hoist._proto.v1 import admin_service_pb2, operation_pb2, resources_pb2, state_service_pb2
+from hoist._models import Model
+from hoist._operation_result import Result
+from hoist._proto.v1 import (
+    admin_service_pb2,
+    catalog_service_pb2,
+    integrity_service_pb2,
+    operation_pb2,
+    resources_pb2,
+    state_service_pb2,
+)
+from hoist._times import span, time
 from hoist._types import (
     Condition,
     ConfigEntry,
@@ -37,18 +46,6 @@ from hoist._types import (
 )
 
 _ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-
-
-def time(value: Timestamp) -> datetime:
-    return value.ToDatetime(tzinfo=timezone.utc)
-
-
-def span(value: Duration) -> timedelta:
-    try:
-        return value.ToTimedelta()
-    except (OverflowError, ValueError):
-        # The wire can say 292 billion years; a timedelta ends at 2.7 million.
-        return timedelta.max
 
 
 def to_span(name: str, value: float | timedelta | None) -> Duration | None:
@@ -161,6 +158,8 @@ def progress(message: operation_pb2.Progress) -> Progress:
         bytes_per_second=message.bytes_per_second if message.HasField("bytes_per_second") else None,
         remaining=span(message.remaining) if message.HasField("remaining") else None,
         stalled=span(message.stalled) if message.HasField("stalled") else None,
+        done_items=message.done_items,
+        total_items=message.total_items,
     )
 
 
@@ -185,7 +184,7 @@ def operation_metadata(message: operation_pb2.OperationMetadata) -> OperationMet
 
 
 def resource(message: resources_pb2.Resource) -> Resource:
-    value: Machine | OperationMetadata | Condition | None = None
+    value: Machine | OperationMetadata | Condition | Model | None = None
     match message.WhichOneof("value"):
         case "machine":
             value = machine(message.machine)
@@ -193,6 +192,8 @@ def resource(message: resources_pb2.Resource) -> Resource:
             value = operation_metadata(message.operation)
         case "condition":
             value = condition(message.condition)
+        case "model":
+            value = _decode_models.model(message.model)
     return Resource(message.name, position(message.position), value)
 
 
@@ -234,13 +235,22 @@ def operation(message: operations_pb2.Operation) -> OperationMetadata:
     return operation_metadata(metadata)
 
 
-def result(message: operations_pb2.Operation) -> ProbeResult:
+def result(message: operations_pb2.Operation) -> Result:
     """What a finished operation produced. Raises why it did not."""
     metadata = operation(message)
     if message.HasField("error"):
         raise _errors.from_operation(message.name, message.error, metadata.request_id or None)
-    response = admin_service_pb2.ProbeMachineResponse()
-    if not message.response.Unpack(response):
-        kind = message.response.type_url or "nothing"
-        raise _errors.Error(f"{message.name} produced {kind}, which this client is too old to read")
-    return ProbeResult(tuple(map(measurement, response.measurements)))
+    probe = admin_service_pb2.ProbeMachineResponse()
+    if message.response.Unpack(probe):
+        return ProbeResult(tuple(map(measurement, probe.measurements)))
+    scan = catalog_service_pb2.ScanModelsResponse()
+    if message.response.Unpack(scan):
+        return _decode_models.scan(scan)
+    digests = catalog_service_pb2.DigestModelsResponse()
+    if message.response.Unpack(digests):
+        return _decode_models.digest(digests)
+    validation = integrity_service_pb2.ValidateModelResponse()
+    if message.response.Unpack(validation):
+        return _decode_models.validation(validation)
+    kind = message.response.type_url or "nothing"
+    raise _errors.Error(f"{message.name} produced {kind}, which this client is too old to read")

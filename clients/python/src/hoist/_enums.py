@@ -8,7 +8,13 @@ from typing import Protocol, TypeVar
 
 from google.rpc import code_pb2
 
-from hoist._proto.v1 import admin_service_pb2, operation_pb2, resources_pb2
+from hoist._proto.v1 import (
+    admin_service_pb2,
+    integrity_service_pb2,
+    model_pb2,
+    operation_pb2,
+    resources_pb2,
+)
 
 
 class _Wire(Protocol):
@@ -54,6 +60,7 @@ class ResourceKind(WireEnum):
     MACHINE = "MACHINE"
     OPERATION = "OPERATION"
     CONDITION = "CONDITION"
+    MODEL = "MODEL"
 
 
 class OperationKind(WireEnum):
@@ -61,6 +68,9 @@ class OperationKind(WireEnum):
 
     UNSPECIFIED = "UNSPECIFIED"
     PROBE_MACHINE = "PROBE_MACHINE"
+    SCAN_MODELS = "SCAN_MODELS"
+    DIGEST_MODELS = "DIGEST_MODELS"
+    VALIDATE_MODEL = "VALIDATE_MODEL"
 
 
 class OperationState(WireEnum):
@@ -115,6 +125,77 @@ class ConfigOrigin(WireEnum):
     FLAG = "FLAG"
 
 
+class ModelState(WireEnum):
+    """Whether a model's files are there."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    AVAILABLE = "AVAILABLE"
+    MISSING = "MISSING"
+
+
+class Verdict(WireEnum):
+    """What may be concluded about a model's files. The worst finding decides."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    OK = "OK"
+    SUSPICIOUS = "SUSPICIOUS"
+    INCOMPLETE = "INCOMPLETE"
+    CORRUPT = "CORRUPT"
+    REJECTED = "REJECTED"
+    MALICIOUS = "MALICIOUS"
+
+    @property
+    def loadable(self) -> bool:
+        """Whether nothing stands against loading it: OK, or SUSPICIOUS, which is for people to judge."""
+        return self in (Verdict.OK, Verdict.SUSPICIOUS)
+
+
+class FindingKind(WireEnum):
+    """Where in a model the trouble lies."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    HEADER = "HEADER"
+    DATA = "DATA"
+    METADATA = "METADATA"
+    PARTIAL = "PARTIAL"
+    CHECKSUM = "CHECKSUM"
+    PICKLE = "PICKLE"
+    ZIP = "ZIP"
+    PATH = "PATH"
+    FS = "FS"
+    UNSUPPORTED = "UNSUPPORTED"
+
+
+class ValidationLevel(WireEnum):
+    """How closely to look: the headers, every byte, or whether a device can take it."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    HEADER = "HEADER"
+    FULL = "FULL"
+    COMPATIBILITY = "COMPATIBILITY"
+
+
+class CheckCategory(WireEnum):
+    """What a check of compatibility is about."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    ACCESS = "ACCESS"
+    INTEGRITY = "INTEGRITY"
+    FORMAT = "FORMAT"
+    DTYPE = "DTYPE"
+    CODE = "CODE"
+    MEMORY = "MEMORY"
+
+
+class CheckResult(WireEnum):
+    """How a check ended. WARNING: possible, at a price."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    OK = "OK"
+    WARNING = "WARNING"
+    FAILED = "FAILED"
+
+
 # A test compares this table with the descriptors: a value added to the contract and not here fails it.
 WIRE: dict[type[WireEnum], tuple[_Wire, str]] = {
     Code: (code_pb2.Code, ""),
@@ -124,6 +205,12 @@ WIRE: dict[type[WireEnum], tuple[_Wire, str]] = {
     MachineState: (resources_pb2.Machine.State, "STATE_"),
     MeasurementKind: (resources_pb2.MeasurementKind, "MEASUREMENT_KIND_"),
     Severity: (resources_pb2.Condition.Severity, "SEVERITY_"),
+    ModelState: (model_pb2.Model.State, "STATE_"),
+    Verdict: (model_pb2.Verdict, "VERDICT_"),
+    FindingKind: (model_pb2.FindingKind, "FINDING_KIND_"),
+    ValidationLevel: (integrity_service_pb2.ValidationLevel, "VALIDATION_LEVEL_"),
+    CheckCategory: (integrity_service_pb2.CompatibilityCheck.Category, "CATEGORY_"),
+    CheckResult: (integrity_service_pb2.CompatibilityCheck.Result, "RESULT_"),
     ConfigOrigin: (admin_service_pb2.ConfigEntry.Origin, "ORIGIN_"),
 }
 

@@ -14,6 +14,8 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 from hoist._proto.v1 import admin_service_pb2 as admin
+from hoist._proto.v1 import catalog_service_pb2 as catalog
+from hoist._proto.v1 import integrity_service_pb2 as integrity
 from hoist._proto.v1 import state_service_pb2 as state
 
 Req = TypeVar("Req", bound=Message)
@@ -31,6 +33,8 @@ class Method(Generic[Req, Res]):
 
 _STATE = "/hoist.api.v1.StateService"
 _ADMIN = "/hoist.api.v1.AdminService"
+_CATALOG = "/hoist.api.v1.CatalogService"
+_INTEGRITY = "/hoist.api.v1.IntegrityService"
 _OPERATIONS = "/google.longrunning.Operations"
 
 GET_STATUS = Method(f"{_STATE}/GetStatus", state.GetStatusRequest, state.GetStatusResponse)
@@ -41,6 +45,22 @@ WATCH = Method(f"{_STATE}/Watch", state.WatchRequest, state.WatchResponse)
 GET_CONFIG = Method(f"{_ADMIN}/GetConfig", admin.GetConfigRequest, admin.GetConfigResponse)
 SHUTDOWN = Method(f"{_ADMIN}/Shutdown", admin.ShutdownRequest, admin.ShutdownResponse)
 PROBE_MACHINE = Method(f"{_ADMIN}/ProbeMachine", admin.ProbeMachineRequest, operations_pb2.Operation)
+LIST_MODELS = Method(f"{_CATALOG}/ListModels", catalog.ListModelsRequest, catalog.ListModelsResponse)
+GET_MODEL = Method(f"{_CATALOG}/GetModel", catalog.GetModelRequest, catalog.GetModelResponse)
+UPDATE_MODEL = Method(f"{_CATALOG}/UpdateModel", catalog.UpdateModelRequest, catalog.UpdateModelResponse)
+DELETE_MODEL = Method(f"{_CATALOG}/DeleteModel", catalog.DeleteModelRequest, catalog.DeleteModelResponse)
+SCAN_MODELS = Method(f"{_CATALOG}/ScanModels", catalog.ScanModelsRequest, operations_pb2.Operation)
+DIGEST_MODELS = Method(f"{_CATALOG}/DigestModels", catalog.DigestModelsRequest, operations_pb2.Operation)
+LIST_ROOTS = Method(f"{_CATALOG}/ListRoots", catalog.ListRootsRequest, catalog.ListRootsResponse)
+LIST_COMPONENTS = Method(
+    f"{_CATALOG}/ListComponents", catalog.ListComponentsRequest, catalog.ListComponentsResponse
+)
+VALIDATE_MODEL = Method(
+    f"{_INTEGRITY}/ValidateModel", integrity.ValidateModelRequest, operations_pb2.Operation
+)
+LIST_VERDICTS = Method(
+    f"{_INTEGRITY}/ListVerdicts", integrity.ListVerdictsRequest, integrity.ListVerdictsResponse
+)
 LIST_OPERATIONS = Method(
     f"{_OPERATIONS}/ListOperations",
     operations_pb2.ListOperationsRequest,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Generic, cast
+
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
 from hoist import _decode
 from hoist._enums import OperationState
-from hoist._types import OperationMetadata, ProbeResult
+from hoist._operation_result import R
+from hoist._types import OperationMetadata
 
 
-class Handle:
+class Handle(Generic[R]):
     """An operation as it was when the server last told of it."""
 
     def __init__(self, message: operations_pb2.Operation) -> None:
@@ -19,8 +22,9 @@ class Handle:
         self._message = message
         self._metadata = _decode.operation(message)
 
-    def _result(self) -> ProbeResult:
-        return _decode.result(self._message)
+    def _result(self) -> R:
+        # Which call made it decides what it produces; one that was looked up may be any.
+        return cast(R, _decode.result(self._message))
 
     @property
     def name(self) -> str:

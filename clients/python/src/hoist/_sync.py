@@ -11,15 +11,15 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar, cast, overload
 
 import grpc
-from google.longrunning import operations_proto_pb2 as operations_pb2
 
-from hoist import _decode, _endpoint, _methods, _plans, _watch
+from hoist import _endpoint, _methods, _plans, _watch
 from hoist._endpoint import Endpoint
 from hoist._enums import MeasurementKind, OperationState, ResourceKind
 from hoist._errors import Error, RpcFailure, closed, from_rpc
 from hoist._events import Event
-from hoist._operation import Handle
 from hoist._plans import Call, Pause, Plan
+from hoist._sync_models import ModelCalls
+from hoist._sync_operation import Operation
 from hoist._types import ConfigEntry, Position, ProbeResult, Progress, Status
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ def connect(endpoint: str | None = None, *, timeout: float | timedelta = 10.0) -
     return client
 
 
-class Client:
+class Client(ModelCalls):
     """A connection to one server. Made by `connect`; threads may share it."""
 
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
@@ -127,7 +127,7 @@ class Client:
         wait: Literal[False],
         deadline: float | timedelta | None = None,
         request_id: str | None = None,
-    ) -> Operation: ...
+    ) -> Operation[ProbeResult]: ...
 
     def probe(
         self,
@@ -138,14 +138,15 @@ class Client:
         on_progress: Callable[[Progress], object] | None = None,
         deadline: float | timedelta | None = None,
         request_id: str | None = None,
-    ) -> ProbeResult | Operation:
+    ) -> ProbeResult | Operation[ProbeResult]:
         """Measures the machine: disk, tmpfs and memory speed, or only `kinds`, moving `bytes` for each.
 
         Raises `OperationFailed` or `OperationCancelled` when it ends so. With `wait=False` returns the
         operation at once. A caller that goes away does not stop it; `deadline` (seconds) does. A probe equal
         to one that runs joins it.
         """
-        operation = Operation(self, self._run(_plans.probe(kinds, bytes, deadline, request_id)))
+        plan = _plans.probe(kinds, bytes, deadline, request_id)
+        operation: Operation[ProbeResult] = Operation(self, self._run(plan))
         return operation.result(on_progress=on_progress) if wait else operation
 
     def operations(self, filter: str = "", *, page_size: int = 100) -> Iterator[Operation]:
@@ -211,49 +212,6 @@ class Client:
 
     def _error(self, failure: grpc.RpcError, request_id: str | None) -> Error:
         return from_rpc(cast(RpcFailure, failure), self.endpoint, request_id)
-
-
-class Operation(Handle):
-    """Long work on the server. Its properties are as of the last answer; `refresh` and `wait` renew them."""
-
-    def __init__(self, client: Client, message: operations_pb2.Operation) -> None:
-        super().__init__(message)
-        self._client = client
-
-    def refresh(self) -> Operation:
-        """Reads it again."""
-        self._take(self._client._run(_plans.operation(self.name)))
-        return self
-
-    def wait(
-        self,
-        timeout: float | timedelta | None = None,
-        *,
-        on_progress: Callable[[Progress], object] | None = None,
-    ) -> OperationState:
-        """Waits until it has ended, however it does; raises `TimedOut` if `timeout` seconds pass first."""
-        _decode.seconds("timeout", timeout)
-        if not self.done:
-            self._take(self._client._run(_plans.wait(self.name, timeout, on_progress)))
-        return self.state
-
-    def result(
-        self,
-        timeout: float | timedelta | None = None,
-        *,
-        on_progress: Callable[[Progress], object] | None = None,
-    ) -> ProbeResult:
-        """Waits, then gives what it produced, or raises `OperationFailed` or `OperationCancelled`."""
-        self.wait(timeout, on_progress=on_progress)
-        return self._result()
-
-    def cancel(self) -> None:
-        """Asks it to stop and returns at once; it may still succeed. One that has ended stays as it is."""
-        self._client._run(_plans.cancel(self.name))
-
-    def delete(self) -> None:
-        """Forgets it. Raises `Refused` while it runs."""
-        self._client._run(_plans.delete(self.name))
 
 
 class Watch:

@@ -16,6 +16,7 @@ from hoist._enums import (
     Severity,
 )
 from hoist._errors import Error
+from hoist._models import Model
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -71,6 +72,10 @@ class Progress:
     """None rather than guessed."""
     stalled: timedelta | None
     """How long nothing has moved. None: it moves."""
+    done_items: int = 0
+    """Things done, for work that counts things: models of a scan."""
+    total_items: int = 0
+    """0: not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,7 @@ class Resource:
     name: str
     position: Position
     """When it last changed."""
-    value: Machine | OperationMetadata | Condition | None
+    value: Machine | OperationMetadata | Condition | Model | None
     """None: a kind that is newer than this client."""
 
     @property
@@ -128,6 +133,8 @@ class Resource:
                 return ResourceKind.OPERATION
             case Condition():
                 return ResourceKind.CONDITION
+            case Model():
+                return ResourceKind.MODEL
             case None:
                 return ResourceKind.UNSPECIFIED
 

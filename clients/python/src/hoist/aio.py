@@ -11,14 +11,14 @@ from typing import Any, Literal, TypeVar, cast, overload
 
 import grpc
 import grpc.aio
-from google.longrunning import operations_proto_pb2 as operations_pb2
 
-from hoist import _decode, _endpoint, _methods, _plans, _watch
+from hoist import _endpoint, _methods, _plans, _watch
+from hoist._aio_models import AsyncModelCalls
+from hoist._aio_operation import AsyncOperation
 from hoist._endpoint import Endpoint
 from hoist._enums import MeasurementKind, OperationState, ResourceKind
 from hoist._errors import Error, closed, from_rpc
 from hoist._events import Event
-from hoist._operation import Handle
 from hoist._plans import Call, Pause, Plan
 from hoist._types import ConfigEntry, Position, ProbeResult, Progress, Status
 
@@ -63,7 +63,7 @@ class Connecting:
             await self._client.close()
 
 
-class AsyncClient:
+class AsyncClient(AsyncModelCalls):
     """A connection to one server, for the event loop that made it. Made by `connect`."""
 
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
@@ -140,7 +140,7 @@ class AsyncClient:
         wait: Literal[False],
         deadline: float | timedelta | None = None,
         request_id: str | None = None,
-    ) -> AsyncOperation: ...
+    ) -> AsyncOperation[ProbeResult]: ...
 
     async def probe(
         self,
@@ -151,9 +151,10 @@ class AsyncClient:
         on_progress: Callable[[Progress], object] | None = None,
         deadline: float | timedelta | None = None,
         request_id: str | None = None,
-    ) -> ProbeResult | AsyncOperation:
+    ) -> ProbeResult | AsyncOperation[ProbeResult]:
         """See `hoist.Client.probe`. `on_progress` is an ordinary function, not a coroutine."""
-        operation = AsyncOperation(self, await self._run(_plans.probe(kinds, bytes, deadline, request_id)))
+        plan = _plans.probe(kinds, bytes, deadline, request_id)
+        operation: AsyncOperation[ProbeResult] = AsyncOperation(self, await self._run(plan))
         return await operation.result(on_progress=on_progress) if wait else operation
 
     async def operations(self, filter: str = "", *, page_size: int = 100) -> AsyncIterator[AsyncOperation]:
@@ -214,49 +215,6 @@ class AsyncClient:
 
     def _error(self, failure: grpc.aio.AioRpcError, request_id: str | None) -> Error:
         return from_rpc(failure, self.endpoint, request_id)
-
-
-class AsyncOperation(Handle):
-    """See `hoist.Operation`."""
-
-    def __init__(self, client: AsyncClient, message: operations_pb2.Operation) -> None:
-        super().__init__(message)
-        self._client = client
-
-    async def refresh(self) -> AsyncOperation:
-        """See `hoist.Operation.refresh`."""
-        self._take(await self._client._run(_plans.operation(self.name)))
-        return self
-
-    async def wait(
-        self,
-        timeout: float | timedelta | None = None,
-        *,
-        on_progress: Callable[[Progress], object] | None = None,
-    ) -> OperationState:
-        """See `hoist.Operation.wait`."""
-        _decode.seconds("timeout", timeout)
-        if not self.done:
-            self._take(await self._client._run(_plans.wait(self.name, timeout, on_progress)))
-        return self.state
-
-    async def result(
-        self,
-        timeout: float | timedelta | None = None,
-        *,
-        on_progress: Callable[[Progress], object] | None = None,
-    ) -> ProbeResult:
-        """See `hoist.Operation.result`."""
-        await self.wait(timeout, on_progress=on_progress)
-        return self._result()
-
-    async def cancel(self) -> None:
-        """See `hoist.Operation.cancel`."""
-        await self._client._run(_plans.cancel(self.name))
-
-    async def delete(self) -> None:
-        """See `hoist.Operation.delete`."""
-        await self._client._run(_plans.delete(self.name))
 
 
 class AsyncWatch:
