@@ -15,6 +15,11 @@ MODELS ?=
 
 VENV = .venv
 PYTHON = $(VENV)/bin/python
+# Trees of models for `make test-fixtures`, and what makes them.
+FIXTURES = .cache/fixtures
+FIXTURES_PYTHON = $(FIXTURES)/venv/bin/python
+FIXTURES_NEED = torch==2.11.0 safetensors==0.8.0 diffusers==0.42.1 transformers==5.23.0 peft==0.21.2 gguf==0.19.0 \
+	accelerate onnx onnxscript tokenizers
 # Multiplies the rounds of every randomised test: `make soak SOAK=200`.
 SOAK ?= 50
 
@@ -44,6 +49,14 @@ test-rust: ## The Rust tests, the real binary included
 test-python: $(VENV)/ready ## The Python client against the real binary
 	cargo build --locked -p hoist-cli
 	HOIST_BINARY="$(CURDIR)/target/debug/hoist" $(PYTHON) -m pytest clients/python -q
+
+.PHONY: fixtures
+fixtures: $(FIXTURES)/ready ## Make the large trees of models for test-fixtures (a few minutes, 6 GB with PyTorch)
+
+.PHONY: test-fixtures
+test-fixtures: fixtures ## Compare what Hoist says of those trees with what their makers say
+	cargo build --locked -p hoist-cli
+	HOIST_FIXTURES="$(CURDIR)/$(FIXTURES)" cargo test --locked -p hoist-tests --test catalog_fixtures -- --ignored
 
 .PHONY: lint
 lint: $(VENV)/ready ## Format, clippy, contract, dependencies, Python types
@@ -79,4 +92,12 @@ $(VENV)/ready: clients/python/pyproject.toml
 	@echo "setup: Python environment in $(VENV) (about 150 MB: grpcio, protobuf, pytest, mypy, ruff, buf)"
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --editable 'clients/python[dev]'
+	@touch $@
+
+$(FIXTURES)/ready: $(wildcard tests/fixtures/*.py)
+	@echo "setup: Python environment in $(FIXTURES)/venv (about 4 GB: PyTorch and the libraries that write models)"
+	[ -x $(FIXTURES_PYTHON) ] || python3 -m venv $(FIXTURES)/venv
+	$(FIXTURES_PYTHON) -m pip install --quiet $(FIXTURES_NEED)
+	$(FIXTURES_PYTHON) tests/fixtures/make_corpus.py $(FIXTURES)/corpus --seed 1
+	$(FIXTURES_PYTHON) tests/fixtures/make_corrupt.py $(FIXTURES)/corrupt --seed 1 --corpus $(FIXTURES)/corpus
 	@touch $@

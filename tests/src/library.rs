@@ -24,12 +24,12 @@ pub struct Library {
 }
 
 impl Library {
-    /// An empty root. The server looks when it is asked, and finds out no digests, unless the test says otherwise.
+    /// An empty root on tmpfs. The server looks when it is asked, and finds out no digests, unless the test says otherwise.
     ///
     /// # Errors
     /// When the directories cannot be made.
     pub fn new() -> Result<Self> {
-        let root = tempfile::tempdir()?;
+        let root = tempfile::Builder::new().prefix("hoist-test-").tempdir_in("/dev/shm")?;
         let sandbox = Sandbox::new()?;
         let mut library = Self { sandbox, root };
         library.serve_root(&library.root());
@@ -148,13 +148,19 @@ impl Open {
         name: &str,
         level: v1::ValidationLevel,
     ) -> Result<v1::ValidateModelResponse, Status> {
-        let request = v1::ValidateModelRequest {
-            request_id: request_id(),
-            name: name.to_owned(),
-            level: level.into(),
-            wait_for: waiting(),
-            ..Default::default()
-        };
+        let name = name.to_owned();
+        self.validate_as(v1::ValidateModelRequest { name, level: level.into(), ..Default::default() }).await
+    }
+
+    /// The same, asked in full.
+    ///
+    /// # Errors
+    /// As [`Self::validate`].
+    pub async fn validate_as(
+        &self,
+        request: v1::ValidateModelRequest,
+    ) -> Result<v1::ValidateModelResponse, Status> {
+        let request = v1::ValidateModelRequest { request_id: request_id(), wait_for: waiting(), ..request };
         result(self.at.integrity().validate_model(request).await?.into_inner())
     }
 

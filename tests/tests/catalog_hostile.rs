@@ -3,7 +3,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
     reason = "the lint spares only functions marked as tests, not what they share"
 )]
 
@@ -70,6 +69,11 @@ async fn what_is_no_file_is_passed_over_and_never_waited_for() {
             model.path.contains("zero") || model.path.contains("magic") || model.path.contains("up");
         assert_eq!(model.verdict() == v1::Verdict::Rejected, is_link, "{model:?}");
         assert!(!is_link || model.tensor_count == 0, "{model:?}");
+        // Looked at as closely as can be, it is still not opened.
+        for level in [v1::ValidationLevel::Header, v1::ValidationLevel::Full] {
+            let report = open.validate(&model.name, level).await.unwrap();
+            assert_eq!((report.verdict(), is_link), (model.verdict(), report.read_bytes == 0), "{report:?}");
+        }
     }
     assert_eq!(process::children(open.server.process_id()).unwrap(), Vec::<u32>::new());
 }

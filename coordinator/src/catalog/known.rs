@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hoist_catalog::{Known, KnownModel, Roots, Unit, UnitFile, UnitKind};
-use hoist_domain::{Model, ModelFormat, ModelId, ModelPath, ModelState, Verdict};
+use hoist_domain::{FileIdentity, Model, ModelFormat, ModelId, ModelPath, ModelState, Verdict};
 
 /// The state as of one moment: a scan compares against that and lets the owner sort out what has happened since.
 pub(super) struct View(pub(super) Arc<crate::control::View>);
@@ -52,7 +52,13 @@ fn recorded(model: &Model) -> Unit {
     let files: Vec<UnitFile> = files.collect();
     let is_file = matches!(files.as_slice(), [one] if one.path.as_os_str().is_empty());
     let has = |name: &str| files.iter().any(|file| file.path == Path::new(name));
-    let kind = if is_file {
+    // A link that leads out of the roots was not opened, and is not now.
+    let is_rejected = is_file
+        && model.content.verdict == Verdict::Rejected
+        && files.iter().all(|file| file.identity == FileIdentity::default());
+    let kind = if is_rejected {
+        UnitKind::Rejected
+    } else if is_file {
         UnitKind::File
     } else if model.content.format == ModelFormat::HfCache {
         let snapshot = files.first().and_then(|file| file.path.iter().nth(1));
@@ -62,5 +68,7 @@ fn recorded(model: &Model) -> Unit {
     } else {
         UnitKind::Folder
     };
-    Unit { path: model.path.as_path().to_owned(), kind, files, findings: Vec::new(), other_bytes: 0 }
+    // Of all others the readers find again what was found.
+    let findings = if is_rejected { model.content.findings.to_vec() } else { Vec::new() };
+    Unit { path: model.path.as_path().to_owned(), kind, files, findings, other_bytes: 0 }
 }
