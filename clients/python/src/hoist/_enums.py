@@ -208,7 +208,7 @@ WIRE: dict[type[WireEnum], tuple[_Wire, str]] = {
     ModelState: (model_pb2.Model.State, "STATE_"),
     Verdict: (model_pb2.Verdict, "VERDICT_"),
     FindingKind: (model_pb2.FindingKind, "FINDING_KIND_"),
-    ValidationLevel: (integrity_service_pb2.ValidationLevel, "VALIDATION_LEVEL_"),
+    ValidationLevel: (model_pb2.ValidationLevel, "VALIDATION_LEVEL_"),
     CheckCategory: (integrity_service_pb2.CompatibilityCheck.Category, "CATEGORY_"),
     CheckResult: (integrity_service_pb2.CompatibilityCheck.Result, "RESULT_"),
     ConfigOrigin: (admin_service_pb2.ConfigEntry.Origin, "ORIGIN_"),
