@@ -47,6 +47,10 @@ impl Table {
         } else {
             table.force_no_tty();
         }
+        // Without colours it would not ask the terminal.
+        if let Some(width) = out.width() {
+            table.set_width(width);
+        }
         let header: Vec<Cell> =
             header.into_iter().map(|name| cell(Toned(Tone::Dim, name.to_owned()))).collect();
         let columns = header.len();
