@@ -182,7 +182,9 @@ pub(crate) fn print(out: Out, model: &v1::Model) -> Result<()> {
     )?;
     let dtypes: Vec<String> = model.dtypes.iter().map(|it| format!("{} × {}", it.count, it.dtype)).collect();
     out.row("dtypes", &dtypes.join(", "))?;
-    out.row("modified", &model.modify_time.as_ref().map(text::when).unwrap_or_default())?;
+    // What has no files was written at no time.
+    let modified = model.modify_time.as_ref().filter(|time| time.seconds > 0);
+    out.row("modified", &modified.map(text::when).unwrap_or_default())?;
     print_notes(out, &notes)?;
     out.row("id", &model.name)?;
     let verdict = out.toned(verdict_tone(model.verdict), &text::verdict(model.verdict));

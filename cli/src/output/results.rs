@@ -126,7 +126,7 @@ pub(crate) fn print_scan(out: Out, scan: &v1::ScanModelsResponse) -> Result<()> 
     ];
     let news: Vec<String> =
         news.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-    out.row("since then", &news.join(", "))?;
+    out.row("changes", &news.join(", "))?;
     if scan.damaged > 0 {
         let damaged = out.toned(Tone::Bad, &scan.damaged.to_string());
         let label = out.toned(Tone::Dim, &format!("{:<11}", "damaged"));

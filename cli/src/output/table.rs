@@ -33,7 +33,7 @@ impl From<&str> for Toned {
 }
 
 impl Table {
-    pub(crate) fn new<const N: usize>(out: Out, header: [&str; N]) -> Self {
+    pub(crate) fn new<'h>(out: Out, header: impl IntoIterator<Item = &'h str>) -> Self {
         let mut table = comfy_table::Table::new();
         table.load_style(presets::NOTHING);
         if out.terminal {
@@ -47,12 +47,19 @@ impl Table {
         } else {
             table.force_no_tty();
         }
-        table.set_header(header.map(|name| cell(Toned(Tone::Dim, name.to_owned()))));
-        Self { table, columns: N }
+        // Without colours it would not ask the terminal.
+        if let Some(width) = out.width() {
+            table.set_width(width);
+        }
+        let header: Vec<Cell> =
+            header.into_iter().map(|name| cell(Toned(Tone::Dim, name.to_owned()))).collect();
+        let columns = header.len();
+        table.set_header(header);
+        Self { table, columns }
     }
 
-    pub(crate) fn row<const N: usize>(&mut self, cells: [Toned; N]) {
-        self.table.add_row(cells.map(cell));
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = Toned>) {
+        self.table.add_row(cells.into_iter().map(cell));
     }
 
     pub(crate) fn print(mut self, out: Out) -> Result<()> {

@@ -115,44 +115,38 @@ fn quoted(value: &str) -> String {
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
+const HEADER: [&str; 7] = ["NAME", "TYPE", "BASE", "SIZE", "PARAMS", "DTYPE", "VERDICT"];
+
 fn print(out: Out, models: &[v1::Model], args: &LsArgs) -> Result<()> {
-    let rows: Vec<[Toned; 7]> = models.iter().map(row).collect();
-    let name_chars = name_room(out, &rows).filter(|_| !args.long);
-    let cut = |mut cells: [Toned; 7]| {
-        if let ([name, ..], Some(chars)) = (&mut cells, name_chars) {
-            name.1 = text::shortened(&name.1, chars);
-        }
-        cells
-    };
+    let mut rows: Vec<[Toned; 7]> = models.iter().map(row).collect();
     if args.long {
-        let header = [
-            "NAME", "TYPE", "BASE", "SIZE", "PARAMS", "DTYPE", "VERDICT", "FORMAT", "MODIFIED", "TAGS",
-            "PATH",
-        ];
-        let mut table = Table::new(out, header);
-        for (cells, model) in rows.into_iter().zip(models) {
-            let [name, kind, base, size, params, dtype, verdict] = cells;
-            let tags = model.notes.as_ref().map(|notes| notes.tags.join(",")).unwrap_or_default();
-            let modified = model.modify_time.as_ref().map(text::when).unwrap_or_default();
-            table.row([
-                name,
-                kind,
-                base,
-                size,
-                params,
-                dtype,
-                verdict,
-                model.format.as_str().into(),
-                modified.into(),
-                text::one_line(&tags).into(),
-                text::one_line(&model.path).into(),
-            ]);
-        }
-        return table.print(out);
+        return print_long(out, rows, models);
     }
-    let mut table = Table::new(out, ["NAME", "TYPE", "BASE", "SIZE", "PARAMS", "DTYPE", "VERDICT"]);
+    let Some(width) = out.width() else { return print_columns(out, rows, &[0, 1, 2, 3, 4, 5, 6]) };
+    let (columns, name_chars) = fitting(&rows, usize::from(width));
+    for [name, ..] in &mut rows {
+        name.1 = text::shortened(&name.1, name_chars);
+    }
+    print_columns(out, rows, &columns)
+}
+
+fn print_columns(out: Out, rows: Vec<[Toned; 7]>, columns: &[usize]) -> Result<()> {
+    let mut table = Table::new(out, columns.iter().filter_map(|&column| HEADER.get(column).copied()));
     for cells in rows {
-        table.row(cut(cells));
+        let kept = cells.into_iter().enumerate().filter(|(column, _)| columns.contains(column));
+        table.row(kept.map(|(_, cell)| cell));
+    }
+    table.print(out)
+}
+
+/// All that a line can say of a model: it is for wide terminals and for pipes.
+fn print_long(out: Out, rows: Vec<[Toned; 7]>, models: &[v1::Model]) -> Result<()> {
+    let mut table = Table::new(out, HEADER.into_iter().chain(["FORMAT", "MODIFIED", "TAGS", "PATH"]));
+    for (cells, model) in rows.into_iter().zip(models) {
+        let tags = model.notes.as_ref().map(|notes| notes.tags.join(",")).unwrap_or_default();
+        let modified = model.modify_time.as_ref().map(text::when).unwrap_or_default();
+        let more = [model.format.clone(), modified, text::one_line(&tags), text::one_line(&model.path)];
+        table.row(cells.into_iter().chain(more.map(Toned::from)));
     }
     table.print(out)
 }
@@ -185,25 +179,27 @@ fn verdict(it: &v1::Model) -> Toned {
     Toned(tone, words)
 }
 
-/// Characters that the other columns leave for the name on this terminal; `None` where nothing need be cut.
-fn name_room(out: Out, rows: &[[Toned; 7]]) -> Option<usize> {
-    /// Characters. Less of a name names nothing; the terminal breaks the line then.
+/// The columns that fit a terminal of this width, and the characters that they leave for the name. What is least
+/// missed goes first; type and verdict always stay, and the terminal breaks the line if need be.
+fn fitting(rows: &[[Toned; 7]], width: usize) -> (Vec<usize>, usize) {
+    /// Characters. Less of a name names nothing.
     const LEAST: usize = 20;
     /// Between two columns.
     const GAP: usize = 2;
-    let width = usize::from(out.width()?);
-    let headers = ["NAME", "TYPE", "BASE", "SIZE", "PARAMS", "DTYPE", "VERDICT"];
-    let widest = |column: usize, header: &str| {
+    /// Element type, parameters, base.
+    const DROPPED: [usize; 3] = [5, 4, 2];
+    let widest = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.1.chars().count());
-        cells.max().unwrap_or(0).max(header.len())
+        cells.max().unwrap_or(0).max(HEADER.get(column).map_or(0, |header| header.len()))
     };
-    let others: usize = headers
-        .iter()
-        .enumerate()
-        .skip(1)
-        .map(|(column, header)| widest(column, header).saturating_add(GAP))
-        .sum();
-    Some(width.saturating_sub(others.saturating_add(GAP)).max(LEAST))
+    let mut columns: Vec<usize> = (0..HEADER.len()).collect();
+    let mut dropped = DROPPED.iter();
+    loop {
+        let others: usize = columns.iter().skip(1).map(|&column| widest(column).saturating_add(GAP)).sum();
+        let room = width.saturating_sub(others.saturating_add(GAP));
+        let Some(next) = dropped.next().filter(|_| room < LEAST) else { return (columns, room.max(LEAST)) };
+        columns.retain(|column| column != next);
+    }
 }
 
 #[cfg(test)]
@@ -243,6 +239,18 @@ mod tests {
     fn an_order_with_a_minus_is_not_a_flag() {
         assert_eq!(args(&["--sort", "-size"]).sort, "size_bytes desc");
         assert_eq!(args(&[]).sort, "display_name");
+    }
+
+    #[test]
+    fn a_narrow_terminal_has_fewer_columns_before_it_has_names_that_say_nothing() {
+        let cells = |texts: [&str; 7]| texts.map(Toned::from);
+        let rows =
+            [cells(["a".repeat(60).as_str(), "checkpoint", "sdxl", "6.5 GiB", "3.4B", "F16 +1", "ok"])];
+        // Type, base, size, parameters, element type and verdict take 10 + 4 + 7 + 6 + 6 + 7, gaps of 2.
+        assert_eq!(fitting(&rows, 100), ((0..7).collect(), 100 - 40 - 14));
+        assert_eq!(fitting(&rows, 74), ((0..7).collect(), 20));
+        assert_eq!(fitting(&rows, 73), (vec![0, 1, 2, 3, 4, 6], 73 - 34 - 12));
+        assert_eq!(fitting(&rows, 10), (vec![0, 1, 3, 6], 20));
     }
 
     #[test]

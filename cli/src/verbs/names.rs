@@ -88,9 +88,10 @@ pub(crate) async fn resolve_each(client: &Client, written: &[String]) -> Result<
             Ok(Written::Model(name)) => resolve_model(client, &name).await,
             Ok(Written::Part(part)) => match the_one(&part, known.iter().map(Operation::id)) {
                 // `cafe` is hexadecimal, and what somebody calls a model.
-                Err(error) if error.exit() == Exit::NotFound => {
-                    resolve_model(client, &part).await.or(Err(error))
-                }
+                Err(error) if error.exit() == Exit::NotFound => match resolve_model(client, &part).await {
+                    Err(other) if other.exit() == Exit::NotFound => Err(error),
+                    model => model,
+                },
                 one => one,
             },
             Err(error) => Err(error),

@@ -153,13 +153,18 @@ pub(crate) async fn verdicts(session: &Session, args: &VerdictsArgs) -> Result<E
         out.note(if args.filter.is_empty() { "nothing is wrong with any model" } else { "nothing passes" });
         return Ok(Exit::Done);
     }
-    let mut table = Table::new(out, ["VERDICT", "KIND", "EVERY BYTE", "NAME", "WHAT"]);
+    // Beside a name of more, nothing of what is wrong would fit a terminal of 80 columns.
+    let name = |name: &str| {
+        let name = text::one_line(name);
+        if out.width().is_some() { text::shortened(&name, 24) } else { name }
+    };
+    let mut table = Table::new(out, ["VERDICT", "KIND", "BYTES", "NAME", "WHAT"]);
     for it in &verdicts {
         table.row([
             Toned(verdict_tone(it.verdict), text::verdict(it.verdict)),
             verdict_kind(it.verdict, &it.findings).unwrap_or_default().into(),
-            if it.validate_time.is_some() { "looked at".into() } else { Toned(Tone::Dim, "no".to_owned()) },
-            text::one_line(&it.display_name).into(),
+            if it.validate_time.is_some() { "read".into() } else { Toned(Tone::Dim, "-".to_owned()) },
+            name(&it.display_name).into(),
             text::one_line(it.findings.first().map_or("", |finding| finding.message.as_str())).into(),
         ]);
     }

@@ -122,6 +122,12 @@ fn a_model_is_shown_by_any_of_its_names() {
         assert_eq!(server.json(&["show", name])["id"], shown["id"], "{name}");
         assert_eq!(server.json(&["status", name])["name"], shown["id"], "{name}");
     }
+    // `cafe` may be a part of an operation's id; here it is what somebody calls a model.
+    server.json(&["edit", "portrait", "--alias", "cafe"]);
+    assert_eq!(server.json(&["status", "cafe"])["name"], shown["id"]);
+    let neither = server.hoist(&["status", "cafe0"]);
+    assert_eq!(neither.status.code(), Some(3));
+    assert!(stderr(&neither).contains("no operation's id"), "{}", stderr(&neither));
     let relative = command()
         .args(["show", "./loras/portrait.safetensors", "--json", "--endpoint", &server.endpoint()])
         .current_dir(server.path().join("models"))
