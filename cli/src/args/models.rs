@@ -100,6 +100,14 @@ pub(crate) struct ScanArgs {
     /// Also read the headers of what has not changed
     #[arg(long)]
     pub(crate) reread: bool,
+
+    /// How many folders deep to look below each path; 1 is the folder itself [default: all the way]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) depth: Option<u32>,
+
+    /// Also look at every byte of what is found, as `hoist validate` does
+    #[arg(long)]
+    pub(crate) validate: bool,
 }
 
 #[derive(Debug, Args)]

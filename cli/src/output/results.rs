@@ -33,6 +33,7 @@ pub(crate) fn scan_value(scan: &v1::ScanModelsResponse) -> Value {
         "unchanged": scan.unchanged,
         "missing": scan.missing,
         "damaged": scan.damaged,
+        "validated": scan.validated,
         "skipped": counts(&scan.skipped),
         "by_type": counts(&scan.by_type),
         "bytes": scan.size_bytes,

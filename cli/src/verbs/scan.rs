@@ -21,6 +21,12 @@ pub(crate) async fn scan(session: &Session, args: &ScanArgs) -> Result<Exit> {
         request_id: request_id(),
         paths: args.paths.iter().map(|path| names::absolute(path)).collect::<Result<_>>()?,
         reread: args.reread,
+        max_depth: args.depth.unwrap_or_default(),
+        validation_level: if args.validate {
+            v1::ValidationLevel::Full.into()
+        } else {
+            v1::ValidationLevel::Unspecified.into()
+        },
         cancel_on_disconnect: args.wait,
         ..Default::default()
     };

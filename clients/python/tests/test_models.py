@@ -110,8 +110,16 @@ def test_what_can_never_be_right_is_not_sent(wishes: dict[str, Any], error: type
 def test_paths_are_sent_from_the_root_and_names_as_they_are() -> None:
     assert first(_plans_models.model(Path("x.gguf"), False, False)).name == os.path.abspath("x.gguf")
     assert first(_plans_models.model("x.gguf", False, True)).details
-    assert first(_plans_models.scan(["loras"], False, None, None)).paths == [os.path.abspath("loras")]
-    for plan in (_plans_models.scan("loras", False, None, None), _plans_models.digest("x", None, None)):
+    assert first(_plans_models.scan(["loras"], False, 3, True, None, None)).paths == [
+        os.path.abspath("loras")
+    ]
+    for depth in (0, -1, 1 << 32):
+        with pytest.raises(ValueError, match="max_depth"):
+            next(_plans_models.scan(None, False, depth, False, None, None))
+    for plan in (
+        _plans_models.scan("loras", False, None, False, None, None),
+        _plans_models.digest("x", None, None),
+    ):
         with pytest.raises(TypeError):
             next(plan)
 

@@ -44,6 +44,8 @@ pub struct Examined {
     pub digests: Vec<(usize, Digest)>,
     /// Worst first.
     pub findings: Vec<Finding>,
+    /// The bytes are not those that whoever asked has in mind: that says nothing about the file to anybody else.
+    pub mismatch: Option<Finding>,
     pub checksums: Vec<FileChecksum>,
     pub bytes: u64,
 }
@@ -61,8 +63,9 @@ struct Expected {
 pub fn examine(roots: &Roots, unit: &Unit, what: &Examine, pace: Pace<'_>) -> Result<Examined, ReadFailure> {
     let details = details(roots, unit).map_err(|error| ReadFailure::Io(unit.path.clone(), error))?;
     let mut findings = details.reading.findings.clone();
-    let expected = expected(roots, unit, &details, what, &mut findings);
+    let expected = expected(roots, unit, &details, &mut findings);
     let wants_sums = what.checksums
+        || !what.sha256.is_empty()
         || expected.iter().flatten().any(Option::is_some)
         || details.reading.parts.iter().any(|part| data_hash(part).is_some());
     let wanted = Wanted { values: true, sha256: wants_sums };
@@ -84,12 +87,18 @@ pub fn examine(roots: &Roots, unit: &Unit, what: &Examine, pace: Pace<'_>) -> Re
         Err(failure) => return Err(failure),
     };
     archives(roots, unit, &details, &mut findings, pace)?;
-    let checksums = compare_sums(unit, &details, &contents, &expected, what.checksums, &mut findings);
+    let tell_all = what.checksums || !what.sha256.is_empty();
+    let mut checksums = compare_sums(unit, &details, &contents, &expected, tell_all, &mut findings);
+    for checksum in checksums.iter_mut().filter(|sum| sum.expected.is_empty() && !what.sha256.is_empty()) {
+        checksum.expected.clone_from(&what.sha256);
+        checksum.source = "request".to_owned();
+    }
+    let mismatch = mismatch(&what.sha256, &contents);
     let digests = digests(&details, &contents);
     compare_digests(what.known.as_ref(), &details, &digests, &mut findings);
     values(unit, &details, &contents, &mut findings);
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
-    Ok(Examined { content: details.content, digests, findings, checksums, bytes: contents.bytes })
+    Ok(Examined { content: details.content, digests, findings, mismatch, checksums, bytes: contents.bytes })
 }
 
 /// As many findings as a report holds, and how many more there are.
@@ -167,15 +176,9 @@ fn expected(
     roots: &Roots,
     unit: &Unit,
     details: &Details,
-    what: &Examine,
     findings: &mut Vec<Finding>,
 ) -> Vec<Vec<Option<Expected>>> {
-    let is_single =
-        details.reading.parts.len() == 1 && details.reading.parts.iter().all(|part| part.files.len() == 1);
     let mut of_file = |file: &Path| {
-        if is_single && !what.sha256.is_empty() {
-            return Some(Expected { sha256: what.sha256.to_ascii_lowercase(), source: "request".to_owned() });
-        }
         let path = unit.path_of(file);
         hub_name(&path).or_else(|| sidecar(roots, unit, file, &path, findings))
     };
@@ -276,6 +279,15 @@ fn compare_sums(
         }
     }
     told
+}
+
+/// Whether a model that is one file is the one that somebody thinks it is.
+fn mismatch(wanted: &str, contents: &Contents) -> Option<Finding> {
+    let [files] = contents.files.as_slice() else { return None };
+    let [facts] = files.as_slice() else { return None };
+    let found = facts.sha256.as_ref().map(|sum| hex(sum)).filter(|found| found != wanted)?;
+    let message = format!("the SHA-256 is {found}, and the request says it should be {wanted}");
+    (!wanted.is_empty()).then(|| Finding::corrupt(FindingKind::Checksum, message))
 }
 
 /// The same file by all that the file system says, with other bytes: a disk that forgets.

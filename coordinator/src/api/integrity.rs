@@ -42,11 +42,17 @@ impl Api {
         let message = &call.message;
         let level = level("level", message.level)?;
         let wait = decode::duration("wait_for", message.wait_for.as_ref())?;
-        let named = find(self.control.view().state.models(), &message.name).map(|model| model.id);
+        let named = find(self.control.view().state.models(), &message.name).cloned();
         let model = match (named, self.led_to(call)) {
             (Err(_), Some(id)) => return self.wait(id, Some(wait.unwrap_or_default())).await,
             (named, _) => named?,
         };
+        let is_one_file = model.content.files.iter().all(|file| file.path.as_path().as_os_str().is_empty());
+        if !message.sha256.is_empty() && !is_one_file {
+            let message = format!("is for a model that is one file; {} is a folder", model.name());
+            return Err(Error::invalid_field("sha256", message));
+        }
+        let model = model.id;
         let spec = ValidateSpec {
             model,
             level,

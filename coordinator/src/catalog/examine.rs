@@ -242,7 +242,10 @@ impl Catalog {
             findings: examined.findings.iter().take(Validation::MAX_FINDINGS).cloned().collect(),
             at: self.0.clock.wall(),
         };
-        set_findings(&mut report, examined.findings);
+        let mut findings = examined.findings;
+        findings.extend(examined.mismatch);
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
+        set_findings(&mut report, findings);
         // A digest that is recorded stays: bytes that differ from it are what was found.
         let recorded =
             |number: usize| model.content.components.get(number).is_some_and(|c| c.digest.is_some());

@@ -130,7 +130,7 @@ pub fn model(model: &Model) -> v1::Model {
         notes: own.map(|own| notes(own)),
         etag: model.etag(),
         discover_time: Some(timestamp(model.discovered_at)),
-        modify_time: Some(timestamp(model.modified_at())),
+        modify_time: model.modified_at().map(timestamp),
         read_time: Some(timestamp(model.read_at)),
         validate_time: model.validation.as_ref().map(|validation| timestamp(validation.at)),
     }

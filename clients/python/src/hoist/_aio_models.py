@@ -101,6 +101,8 @@ class AsyncModelCalls:
         paths: Iterable[Name] | None = None,
         *,
         reread: bool = False,
+        max_depth: int | None = None,
+        validate: bool = False,
         wait: Literal[True] = True,
         on_progress: Callable[[Progress], object] | None = None,
         deadline: float | timedelta | None = None,
@@ -113,6 +115,8 @@ class AsyncModelCalls:
         paths: Iterable[Name] | None = None,
         *,
         reread: bool = False,
+        max_depth: int | None = None,
+        validate: bool = False,
         wait: Literal[False],
         deadline: float | timedelta | None = None,
         request_id: str | None = None,
@@ -123,13 +127,15 @@ class AsyncModelCalls:
         paths: Iterable[Name] | None = None,
         *,
         reread: bool = False,
+        max_depth: int | None = None,
+        validate: bool = False,
         wait: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
         deadline: float | timedelta | None = None,
         request_id: str | None = None,
     ) -> ScanResult | AsyncOperation[ScanResult]:
         """See `hoist.Client.scan`."""
-        plan = _plans_models.scan(paths, reread, deadline, request_id)
+        plan = _plans_models.scan(paths, reread, max_depth, validate, deadline, request_id)
         operation: AsyncOperation[ScanResult] = AsyncOperation(self, await self._run(plan))
         return await operation.result(on_progress=on_progress) if wait else operation
 

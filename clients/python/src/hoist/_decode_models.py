@@ -164,6 +164,7 @@ def scan(message: catalog.ScanModelsResponse) -> ScanResult:
         unchanged=message.unchanged,
         missing=message.missing,
         damaged=message.damaged,
+        validated=message.validated,
         skipped=dict(message.skipped),
         by_type=dict(message.by_type),
         size_bytes=message.size_bytes,

@@ -202,6 +202,8 @@ class ScanResult:
     missing: int
     damaged: int
     """Models with a verdict other than OK."""
+    validated: int
+    """Models of which every byte was looked at."""
     skipped: Mapping[str, int]
     """Entries that were passed over, by the reason."""
     by_type: Mapping[str, int]

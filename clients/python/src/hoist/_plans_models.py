@@ -139,6 +139,8 @@ def delete_model(name: Name, files: bool, etag: str | None, request_id: str | No
 def scan(
     paths: Iterable[Name] | None,
     reread: bool,
+    max_depth: int | None,
+    validate: bool,
     deadline: float | timedelta | None,
     request_id: str | None,
 ) -> Plan[operations_pb2.Operation]:
@@ -150,9 +152,23 @@ def scan(
         # The server does not know where this process stands.
         paths=[os.path.abspath(_path("paths", each)) for each in paths or ()],
         reread=_flag("reread", reread),
+        max_depth=_depth(max_depth),
+        validation_level=model_pb2.VALIDATION_LEVEL_FULL
+        if _flag("validate", validate)
+        else model_pb2.VALIDATION_LEVEL_UNSPECIFIED,
         deadline=_decode.to_span("deadline", deadline),
     )
     return (yield from unary(_methods.SCAN_MODELS, request))
+
+
+def _depth(depth: int | None) -> int:
+    if depth is None:
+        return 0
+    if isinstance(depth, bool) or not isinstance(depth, int):
+        raise TypeError(f"max_depth must be a whole number, not {depth!r}")
+    if not 1 <= depth < 1 << 32:
+        raise ValueError(f"max_depth must be at least 1, not {depth}")
+    return depth
 
 
 def digest(

@@ -118,6 +118,8 @@ class ModelCalls:
         paths: Iterable[Name] | None = None,
         *,
         reread: bool = False,
+        max_depth: int | None = None,
+        validate: bool = False,
         wait: Literal[True] = True,
         on_progress: Callable[[Progress], object] | None = None,
         deadline: float | timedelta | None = None,
@@ -130,6 +132,8 @@ class ModelCalls:
         paths: Iterable[Name] | None = None,
         *,
         reread: bool = False,
+        max_depth: int | None = None,
+        validate: bool = False,
         wait: Literal[False],
         deadline: float | timedelta | None = None,
         request_id: str | None = None,
@@ -140,6 +144,8 @@ class ModelCalls:
         paths: Iterable[Name] | None = None,
         *,
         reread: bool = False,
+        max_depth: int | None = None,
+        validate: bool = False,
         wait: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
         deadline: float | timedelta | None = None,
@@ -147,9 +153,11 @@ class ModelCalls:
     ) -> ScanResult | Operation[ScanResult]:
         """Looks for models now, below all roots or at `paths`; `reread` also what has not changed.
 
+        `max_depth` is how many folders deep to look, 1 being the folder itself; `validate` also looks at every
+        byte.
         As with `probe`: `wait=False` returns the operation at once, and going away does not stop it.
         """
-        plan = _plans_models.scan(paths, reread, deadline, request_id)
+        plan = _plans_models.scan(paths, reread, max_depth, validate, deadline, request_id)
         operation: Operation[ScanResult] = Operation(self, self._run(plan))
         return operation.result(on_progress=on_progress) if wait else operation
 

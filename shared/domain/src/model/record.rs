@@ -308,11 +308,11 @@ impl Model {
         self.notes.as_ref().map_or(0, |notes| notes.edition).to_string()
     }
 
-    /// When its newest file was last written.
+    /// When its newest file was last written; unset if none of its files is there.
     #[must_use]
-    pub fn modified_at(&self) -> WallTime {
-        let newest = self.content.files.iter().map(|file| file.identity.modified_ns).max();
-        WallTime(newest.unwrap_or_default() / 1_000)
+    pub fn modified_at(&self) -> Option<WallTime> {
+        let there = self.content.files.iter().filter(|file| file.identity != FileIdentity::default());
+        there.map(|file| WallTime(file.identity.modified_ns / 1_000)).max()
     }
 }
 
