@@ -196,7 +196,8 @@ impl Catalog {
         let recorded =
             |number: usize| model.content.components.get(number).is_some_and(|c| c.digest.is_some());
         let digests = examined.digests.into_iter().filter(|(number, _)| !recorded(*number)).collect();
-        let of = Arc::clone(&model.content);
+        // What was read, which the catalog may not have seen yet: then nothing of it is kept.
+        let of = Arc::new(examined.content);
         self.0
             .control
             .examined(vec![Examination { id: model.id, of, digests, validation: Some(kept) }])
@@ -286,7 +287,8 @@ fn digests_of(
         (&one.name, &one.place, &one.prefix) == (&other.name, &other.place, &other.prefix)
     };
     let (now, before) = (&details.content.components, &model.content.components);
-    if now.len() != before.len() || !now.iter().zip(before).all(|(one, other)| same(one, other)) {
+    let is_same = now.len() == before.len() && now.iter().zip(before).all(|(one, other)| same(one, other));
+    if !is_same || !details.content.has_bytes_of(&model.content) {
         return Err(ReadFailure::Changed(model.path.as_path().to_owned()));
     }
     let pace = Pace { stop, bytes: cell.counter(), is_gentle };
