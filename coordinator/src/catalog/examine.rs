@@ -10,6 +10,7 @@ use hoist_domain::{
     Result, ScanReport, ValidateSpec, Validation, ValidationLevel, ValidationReport,
 };
 use hoist_planner::Examination;
+use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use super::compatibility::{self, DeviceFacts};
@@ -262,11 +263,24 @@ fn failed(model: &Model, failure: &ReadFailure) -> Error {
     let reason = match failure {
         ReadFailure::Truncated(_) => Reason::SourceTruncated,
         ReadFailure::Changed(_) | ReadFailure::Stopped => Reason::SourceChanged,
-        ReadFailure::Io(_, error) if error.kind() == std::io::ErrorKind::NotFound => Reason::SourceChanged,
+        ReadFailure::Io(_, error) if is_replaced(error) => Reason::SourceChanged,
         ReadFailure::Io(..) => Reason::SourceUnresponsive,
     };
     Error::new(reason, format!("{}: {}", model.name(), failure.message()))
         .with("model", ResourceName::Model(model.id))
+}
+
+/// Nothing is there, or something that is no file, or a link out of the roots: storage that answers.
+fn is_replaced(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    let kinds = [
+        ErrorKind::NotFound,
+        ErrorKind::NotADirectory,
+        ErrorKind::CrossesDevices,
+        // Not a regular file.
+        ErrorKind::InvalidInput,
+    ];
+    kinds.contains(&error.kind()) || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }
 
 fn digests_of(
