@@ -61,6 +61,16 @@ pub fn children(process: u32) -> Result<Vec<u32>> {
     Ok(children)
 }
 
+/// What it has read from anything, cached or not.
+///
+/// # Errors
+/// When there is no such process.
+pub fn read_bytes(process: u32) -> Result<u64> {
+    let text = read(process, "io")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("rchar: ")).context("no rchar")?;
+    Ok(line.parse()?)
+}
+
 /// The inodes of whose changes the kernel tells it.
 ///
 /// # Errors

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use hoist_runtime::Clock;
 use hoist_tests::inject::Injection;
-use hoist_tests::library::{Library, Open, at, condition};
+use hoist_tests::library::{Library, Open, at, condition, reason};
 use hoist_tests::{Server, making, process, soak};
 use hoist_wire::v1;
 use rustix::fs::{CWD, RenameFlags};
@@ -76,6 +76,34 @@ async fn what_is_no_file_is_passed_over_and_never_waited_for() {
         }
     }
     assert_eq!(process::children(open.server.process_id()).unwrap(), Vec::<u32>::new());
+}
+
+#[tokio::test]
+async fn what_has_taken_the_place_of_a_file_is_not_waited_for_nor_followed() {
+    let library = Library::new().unwrap();
+    let path = library.write("a.safetensors", &making::four(0.5)).unwrap();
+    let outside = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(outside.path(), making::four(0.5)).unwrap();
+    let open = library.open().await.unwrap();
+    let beside = library.path("beside");
+    let no_file: [&dyn Fn(); 4] = [
+        &|| assert!(Command::new("mkfifo").arg(&beside).status().unwrap().success()),
+        &|| symlink(outside.path(), &beside).unwrap(),
+        &|| symlink("a.safetensors", &beside).unwrap(),
+        &|| symlink("/dev/zero", &beside).unwrap(),
+    ];
+    for (number, make) in no_file.iter().enumerate() {
+        make();
+        std::fs::rename(&beside, &path).unwrap();
+        let name = path.display().to_string();
+        for level in [v1::ValidationLevel::Header, v1::ValidationLevel::Full] {
+            let refused = open.validate(&name, level).await.unwrap_err();
+            assert_eq!(reason(&refused), "SOURCE_CHANGED", "{number}: {refused:?}");
+        }
+        let request = v1::GetModelRequest { name, details: true, ..Default::default() };
+        let refused = open.at.catalog().get_model(request).await.unwrap_err();
+        assert_eq!(reason(&refused), "SOURCE_CHANGED", "{number}: {refused:?}");
+    }
 }
 
 #[tokio::test]

@@ -7,16 +7,21 @@
     reason = "the lint spares only functions marked as tests, not what they share"
 )]
 
+use std::collections::BTreeSet;
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hoist_runtime::Clock;
 use hoist_tests::library::{Library, Open, reason, result, waiting};
-use hoist_tests::{making, process, request_id};
+use hoist_tests::{Random, making, process, request_id, soak};
 use hoist_wire::longrunning::{CancelOperationRequest, Operation, WaitOperationRequest};
 use hoist_wire::v1;
 use hoist_wire::v1::watch_response::Event;
+use sha2::{Digest, Sha256};
 use tonic::Status;
 
 /// More than any machine reads while a test acts on it; none of it is on disk.
@@ -169,7 +174,105 @@ async fn a_long_reading_ends_within_a_second_of_its_cancel_and_keeps_nobody_wait
     let after = clock.monotonic().saturating_sub(begun);
     assert_eq!(reason(&cancelled), "OPERATION_CANCELLED", "{cancelled:?}");
     assert!(after < Duration::from_secs(1), "{after:?} from the cancel to the end");
+    has_stopped(&open).await;
     unharmed(&open, &path).await;
+}
+
+/// No thread was left behind that still reads.
+async fn has_stopped(open: &Open) {
+    let read = || process::read_bytes(open.server.process_id()).unwrap();
+    let before = read();
+    for _ in 0..200 {
+        open.at.state().get_status(v1::GetStatusRequest::default()).await.unwrap();
+    }
+    let more = read() - before;
+    assert!(more < 4 << 20, "{more} bytes were read after the end");
+}
+
+/// What a file holds, from before it does until the end; each state by its checksum.
+#[derive(Default)]
+struct Versions(Mutex<BTreeSet<String>>);
+
+impl Versions {
+    fn add(&self, bytes: &[u8]) {
+        let sum = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        self.0.lock().unwrap().insert(sum);
+    }
+
+    fn has(&self, sum: &str) -> bool {
+        self.0.lock().unwrap().contains(sum)
+    }
+}
+
+/// Replaces a file, or writes a byte into it, every now and then. Writes are further apart than the clock of files
+/// ticks: what is written twice within one tick nobody can see.
+fn write_at_random(path: &Path, mut bytes: Vec<u8>, versions: &Versions, stop: &AtomicBool, seed: u64) {
+    let mut random = Random::new(seed);
+    let data = bytes.len() - DATA;
+    while !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(11 + random.below(120)));
+        let at = data + random.index(DATA);
+        bytes[at] = bytes[at].wrapping_add(1);
+        versions.add(&bytes);
+        if random.percent(50) {
+            let beside = path.with_extension("tmp");
+            std::fs::write(&beside, &bytes).unwrap();
+            std::fs::rename(&beside, path).unwrap();
+        } else {
+            let file = std::fs::File::options().write(true).open(path).unwrap();
+            file.write_all_at(&bytes[at..=at], at as u64).unwrap();
+        }
+    }
+}
+
+/// Of the file that is written to at random.
+const DATA: usize = 8 << 20;
+
+#[tokio::test]
+async fn what_is_read_to_its_end_was_never_two_versions_of_a_file() {
+    const READS: usize = 40;
+    for seed in soak::seeds(1) {
+        println!("HOIST_SEED={seed}");
+        let library = Library::new().unwrap();
+        let bytes = making::large(DATA >> 20);
+        let path = library.write("a.safetensors", &bytes).unwrap();
+        let open = library.open().await.unwrap();
+        let (versions, stop) = (Arc::<Versions>::default(), Arc::<AtomicBool>::default());
+        versions.add(&bytes);
+        let writer = {
+            let (path, versions, stop) = (path.clone(), Arc::clone(&versions), Arc::clone(&stop));
+            std::thread::Builder::new()
+                .name("writer".into())
+                .spawn(move || write_at_random(&path, bytes, &versions, &stop, seed))
+                .unwrap()
+        };
+        let (mut whole, mut changed) = (0, 0);
+        for _ in 0..READS {
+            let request = v1::ValidateModelRequest {
+                name: path.display().to_string(),
+                level: v1::ValidationLevel::Full.into(),
+                checksums: true,
+                ..Default::default()
+            };
+            match open.validate_as(request).await {
+                Ok(report) => {
+                    whole += 1;
+                    let sum = &report.checksums[0].sha256;
+                    assert!(versions.has(sum), "HOIST_SEED={seed}: no version has the checksum {sum}");
+                }
+                Err(refused) => {
+                    changed += 1;
+                    assert_eq!(reason(&refused), "SOURCE_CHANGED", "HOIST_SEED={seed}: {refused:?}");
+                }
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        writer.join().unwrap();
+        println!("{whole} whole, {changed} changed");
+        assert!(whole > 0 && changed > 0, "HOIST_SEED={seed}: {whole} whole, {changed} changed");
+        let model = open.list().await.unwrap().remove(0);
+        assert_eq!(model.verdict(), v1::Verdict::Ok, "nothing was ever wrong with it: {model:?}");
+    }
 }
 
 /// Their own checksums are compared by another reader, which must be as wary as the first.
@@ -189,6 +292,8 @@ async fn an_archive_is_watched_and_let_go_of_like_any_other_file() {
     let after = clock.monotonic().saturating_sub(begun);
     assert_eq!(reason(&cancelled), "OPERATION_CANCELLED", "{cancelled:?}");
     assert!(after < Duration::from_secs(1), "{after:?} from the cancel to the end");
+
+    has_stopped(&open).await;
 
     let name = reading(&open, &path).await;
     std::fs::File::options().append(true).open(&path).unwrap().write_all(b"x").unwrap();

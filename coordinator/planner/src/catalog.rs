@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use hoist_domain::{
-    Digest, Error, FileIdentity, Model, ModelComponent, ModelContent, ModelId, ModelNotes, ModelPath,
-    ModelState, Reason, ResourceName, Result, Validation, WallTime,
+    Digest, Error, Model, ModelComponent, ModelContent, ModelId, ModelNotes, ModelPath, ModelState, Reason,
+    ResourceName, Result, Validation, WallTime,
 };
 
 use crate::{Decision, Event, State};
@@ -123,22 +123,13 @@ fn still_there<'a>(
     models.get(id).filter(|model| model.path == *from && file(&model.content) == file(content))
 }
 
-/// The same files with the same bytes: what a rename or a touched ctime leaves as it was.
-fn same_bytes(known: &ModelContent, new: &ModelContent) -> bool {
-    let bytes_of = |content: &ModelContent| -> Vec<_> {
-        let weights = content.files.iter().filter(|file| file.is_weights);
-        weights.map(|file| FileIdentity { changed_ns: 0, ..file.identity }).collect()
-    };
-    bytes_of(known) == bytes_of(new)
-}
-
 fn still_valid(known: &Model, content: &ModelContent) -> Option<Arc<Validation>> {
-    known.validation.clone().filter(|_| same_bytes(&known.content, content))
+    known.validation.clone().filter(|_| known.content.has_bytes_of(content))
 }
 
 /// Digests that were found before hold for the same bytes: nothing is read again because it was renamed.
 fn with_digests(known: &ModelContent, new: &Arc<ModelContent>) -> Arc<ModelContent> {
-    if new.components.iter().all(|component| component.digest.is_some()) || !same_bytes(known, new) {
+    if new.components.iter().all(|component| component.digest.is_some()) || !known.has_bytes_of(new) {
         return Arc::clone(new);
     }
     let mut content = ModelContent::clone(new);
@@ -253,7 +244,7 @@ pub struct Examination {
 #[must_use]
 pub fn examined(state: &State, examination: Examination) -> Decision {
     let Examination { id, of, digests, validation } = examination;
-    let Some(model) = state.models().get(id).filter(|model| same_bytes(&model.content, &of)) else {
+    let Some(model) = state.models().get(id).filter(|model| model.content.has_bytes_of(&of)) else {
         return Vec::new();
     };
     let mut content = ModelContent::clone(&model.content);

@@ -10,6 +10,7 @@ use hoist_domain::{
     ResourceName, Result, ScanReport, ValidateSpec, Validation, ValidationLevel, ValidationReport,
 };
 use hoist_planner::Examination;
+use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use super::compatibility::{self, DeviceFacts};
@@ -250,7 +251,8 @@ impl Catalog {
         let recorded =
             |number: usize| model.content.components.get(number).is_some_and(|c| c.digest.is_some());
         let digests = examined.digests.into_iter().filter(|(number, _)| !recorded(*number)).collect();
-        let of = Arc::clone(&model.content);
+        // What was read, which the catalog may not have seen yet: then nothing of it is kept.
+        let of = Arc::new(examined.content);
         self.0
             .control
             .examined(vec![Examination { id: model.id, of, digests, validation: Some(kept) }])
@@ -315,11 +317,24 @@ fn failed(model: &Model, failure: &ReadFailure) -> Error {
     let reason = match failure {
         ReadFailure::Truncated(_) => Reason::SourceTruncated,
         ReadFailure::Changed(_) | ReadFailure::Stopped => Reason::SourceChanged,
-        ReadFailure::Io(_, error) if error.kind() == std::io::ErrorKind::NotFound => Reason::SourceChanged,
+        ReadFailure::Io(_, error) if is_replaced(error) => Reason::SourceChanged,
         ReadFailure::Io(..) => Reason::SourceUnresponsive,
     };
     Error::new(reason, format!("{}: {}", model.name(), failure.message()))
         .with("model", ResourceName::Model(model.id))
+}
+
+/// Nothing is there, or something that is no file, or a link out of the roots: storage that answers.
+fn is_replaced(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    let kinds = [
+        ErrorKind::NotFound,
+        ErrorKind::NotADirectory,
+        ErrorKind::CrossesDevices,
+        // Not a regular file.
+        ErrorKind::InvalidInput,
+    ];
+    kinds.contains(&error.kind()) || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }
 
 fn digests_of(
@@ -340,7 +355,8 @@ fn digests_of(
         (&one.name, &one.place, &one.prefix) == (&other.name, &other.place, &other.prefix)
     };
     let (now, before) = (&details.content.components, &model.content.components);
-    if now.len() != before.len() || !now.iter().zip(before).all(|(one, other)| same(one, other)) {
+    let is_same = now.len() == before.len() && now.iter().zip(before).all(|(one, other)| same(one, other));
+    if !is_same || !details.content.has_bytes_of(&model.content) {
         return Err(ReadFailure::Changed(model.path.as_path().to_owned()));
     }
     let pace = Pace { stop, bytes: cell.counter(), is_gentle };

@@ -199,6 +199,17 @@ impl ModelContent {
     pub fn main_file(&self) -> Option<&ModelFile> {
         self.files.iter().find(|file| file.is_weights).or(self.files.first())
     }
+
+    /// Whether the files with tensors are the same, with the same bytes: what a rename or a touched ctime leaves as it
+    /// was.
+    #[must_use]
+    pub fn has_bytes_of(&self, other: &Self) -> bool {
+        let bytes_of = |content: &Self| -> Vec<FileIdentity> {
+            let weights = content.files.iter().filter(|file| file.is_weights);
+            weights.map(|file| FileIdentity { changed_ns: 0, ..file.identity }).collect()
+        };
+        bytes_of(self) == bytes_of(other)
+    }
 }
 
 /// What people say about a model. It wins over what the files say, and survives their moves.
