@@ -153,8 +153,8 @@ class ModelCalls:
     ) -> ScanResult | Operation[ScanResult]:
         """Looks for models now, below all roots or at `paths`; `reread` also what has not changed.
 
-        `max_depth` is how many folders deep to look, 1 being the folder itself; `validate` also looks at every
-        byte.
+        `max_depth` is how many folders deep to look, 1 being the folder itself; `validate` also looks at
+        every byte.
         As with `probe`: `wait=False` returns the operation at once, and going away does not stop it.
         """
         plan = _plans_models.scan(paths, reread, max_depth, validate, deadline, request_id)
