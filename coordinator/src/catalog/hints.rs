@@ -1,27 +1,28 @@
 //! When to look: at the start, when the kernel says that something changed, and every now and then because it may not.
 //!
 //! What the kernel tells is a hint and nothing more: it loses events when its queue is full, tells nothing of network
-//! file systems, and runs out of watches. Each hint leads to a look at the roots; the interval catches the rest.
+//! file systems, and runs out of watches. Each hint leads to a look at the folder at once, and to one at the roots when
+//! the last of those has been a while; the interval catches the rest.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use hoist_domain::{Condition, ConditionKind, ScanSpec, Severity};
+use hoist_domain::{Condition, ConditionKind, ScanReport, ScanSpec, Severity};
 use hoist_runtime::{Clock, Shutdown};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::Catalog;
+use super::hinted::Hints;
 use super::look::look_quietly;
 
 /// From a hint to the look: what comes in a burst is looked at once.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// A tree in which something is always being written is looked at this many times less long than it is not.
+/// A tree in which something is always being written is looked at, from end to end, this many times less long than it
+/// is not.
 const REST_FACTOR: u32 = 5;
 
 /// Keeps the catalog true until the server drains.
@@ -43,38 +44,79 @@ pub async fn run(catalog: Catalog, clock: Clock, draining: Shutdown) -> Result<(
 }
 
 async fn follow(catalog: &Catalog, clock: &Clock, stop: &CancellationToken) {
-    let hinted = Arc::new(Notify::new());
+    let hints = Hints::default();
     let mut watching: Option<RecommendedWatcher> = None;
     let mut why = "start";
     loop {
         // Watched first: what changes while it is looked at is looked at again.
         if catalog.0.settings.follow && watching.is_none() {
-            watching = watch(catalog, &hinted, clock).await;
+            watching = watch(catalog, &hints, clock).await;
         }
-        let began = clock.monotonic();
-        look_quietly(catalog, &ScanSpec::default(), stop, why).await;
-        let took = clock.monotonic().saturating_sub(began);
-        tokio::time::sleep(SETTLE + took * REST_FACTOR).await;
-        tokio::select! {
-            () = hinted.notified() => {
-                // The rest of a burst.
-                tokio::time::sleep(SETTLE).await;
-                why = "change";
-            }
-            () = tokio::time::sleep(catalog.0.settings.rescan_interval) => {
-                why = "interval";
-                // Roots may have come, and folders that could not be watched may be watched now.
-                if catalog.roots().iter().any(|root| root.watched != root.available) {
-                    watching = None;
-                }
-            }
+        let report = look_quietly(catalog, &ScanSpec::default(), stop, why).await;
+        if why == "start" {
+            // Digests that the last life of the server did not come to.
+            catalog.0.found.notify_one();
+        }
+        let rest = SETTLE + report.as_ref().map_or(Duration::ZERO, again) * REST_FACTOR;
+        why = until_next(catalog, clock, stop, &hints, rest).await;
+        // Roots may have come, and folders that could not be watched may be watched now.
+        if why == "interval" && catalog.roots().iter().any(|root| root.watched != root.available) {
+            watching = None;
         }
     }
 }
 
+/// What the same look would take if nothing were new: headers are read once.
+fn again(report: &ScanReport) -> Duration {
+    let share = report.unchanged as f64 / report.models.max(1) as f64;
+    report.took.mul_f64(share.clamp(0.0, 1.0))
+}
+
+/// Waits until everything is to be looked at again, and says why. Meanwhile the folders that are hinted at are looked
+/// at by themselves, which takes milliseconds where all takes most of a second.
+async fn until_next(
+    catalog: &Catalog,
+    clock: &Clock,
+    stop: &CancellationToken,
+    hints: &Hints,
+    rest: Duration,
+) -> &'static str {
+    let began = clock.monotonic();
+    let left = |whole: Duration| whole.saturating_sub(clock.monotonic().saturating_sub(began));
+    let mut changed = false;
+    loop {
+        tokio::select! {
+            () = hints.come() => {
+                // The rest of a burst.
+                tokio::time::sleep(SETTLE).await;
+                changed = true;
+                let took = look_where(catalog, clock, stop, hints).await;
+                tokio::time::sleep(took * 2).await;
+            }
+            // What a hint does not say, such as other names of a file, a look at everything finds.
+            () = tokio::time::sleep(left(rest)), if changed => return "change",
+            () = tokio::time::sleep(left(catalog.0.settings.rescan_interval)) => return "interval",
+        }
+    }
+}
+
+/// Looks at the folders that were hinted at, if it is certain which those are. How long that took.
+async fn look_where(catalog: &Catalog, clock: &Clock, stop: &CancellationToken, hints: &Hints) -> Duration {
+    let began = clock.monotonic();
+    let roots = catalog.open_roots().await;
+    let (links, view, hinted) = (catalog.0.settings.links, catalog.0.control.view(), hints.take());
+    let resolved = catalog.apart("hints", stop, move |_| hinted.resolved(&roots, links, view.state.models()));
+    if let Ok(Some(paths)) = resolved.await
+        && !paths.is_empty()
+    {
+        look_quietly(catalog, &ScanSpec { paths, ..ScanSpec::default() }, stop, "hint").await;
+    }
+    clock.monotonic().saturating_sub(began)
+}
+
 /// Asks the kernel to tell of changes below the roots; none if it cannot tell of any.
-async fn watch(catalog: &Catalog, hinted: &Arc<Notify>, clock: &Clock) -> Option<RecommendedWatcher> {
-    let signal = Arc::clone(hinted);
+async fn watch(catalog: &Catalog, hints: &Hints, clock: &Clock) -> Option<RecommendedWatcher> {
+    let signal = hints.clone();
     let roots = catalog.0.settings.roots.clone();
     // Setting watches walks the trees: not on a thread that others need.
     let set = catalog.0.tasks.run_blocking("watch roots", move || watch_all(&roots, signal)).await;
@@ -114,11 +156,12 @@ async fn watch(catalog: &Catalog, hinted: &Arc<Notify>, clock: &Clock) -> Option
 
 type Told = Vec<(PathBuf, notify::Result<()>)>;
 
-fn watch_all(roots: &[PathBuf], hinted: Arc<Notify>) -> notify::Result<(RecommendedWatcher, Told)> {
+fn watch_all(roots: &[PathBuf], hints: Hints) -> notify::Result<(RecommendedWatcher, Told)> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
         // Reading a model is no change of it.
         Ok(event) if matches!(event.kind, EventKind::Access(_)) => {}
-        Ok(_) | Err(_) => hinted.notify_one(),
+        Ok(event) if !event.need_rescan() => hints.add(&event.paths),
+        Ok(_) | Err(_) => hints.add(&[]),
     })?;
     let told =
         roots.iter().map(|root| (root.clone(), watcher.watch(root, RecursiveMode::Recursive))).collect();

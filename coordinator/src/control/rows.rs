@@ -10,6 +10,12 @@ use hoist_planner::{Event, RequestRecord, State};
 use hoist_store::{Row, Table, Write};
 use serde::{Deserialize, Serialize};
 
+/// Threads that read rows at a start. More gain little: the check of the file before it is one thread's.
+const MOST_THREADS: usize = 4;
+
+/// Rows that are worth a thread: some ten milliseconds.
+const LEAST_SHARE: usize = 2_000;
+
 #[derive(Serialize, Deserialize)]
 struct Kept<T> {
     /// When it last changed.
@@ -103,14 +109,52 @@ pub(super) fn all(state: &State) -> impl Iterator<Item = Row> + '_ {
 }
 
 /// Reads rows back. A row that cannot be read is reported, never guessed.
-pub(super) fn restore(rows: &[Row]) -> Restored {
+///
+/// On several threads, since it is most of a start with many rows; and each row's memory is free for what is made of it
+/// as soon as it was read.
+pub(super) fn restore(mut rows: Vec<Row>) -> Restored {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MOST_THREADS);
+    let share = (rows.len() / threads).max(LEAST_SHARE);
+    let mut restored = std::thread::scope(|scope| {
+        let mut running = Vec::new();
+        while rows.len() >= share * 2 {
+            let part = rows.split_off(rows.len() - share);
+            running.push(scope.spawn(|| read(part)));
+        }
+        let mut restored = read(rows);
+        for thread in running.into_iter().rev() {
+            match thread.join() {
+                Ok(part) => restored.extend(part),
+                // As if it had happened here.
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        restored
+    });
+    restored.measurements.sort_by_key(|measurement: &Measurement| measurement.kind);
+    restored
+}
+
+impl Restored {
+    fn extend(&mut self, other: Self) {
+        self.operations.extend(other.operations);
+        self.requests.extend(other.requests);
+        self.measurements.extend(other.measurements);
+        self.models.extend(other.models);
+        self.unreadable.extend(other.unreadable);
+    }
+}
+
+fn read(rows: Vec<Row>) -> Restored {
     let mut restored = Restored::default();
     for row in rows {
         let read = match row.table {
-            Table::Operations => parse::<Operation>(row).map(|kept| restored.operations.push(kept)),
-            Table::Requests => parse(row).map(|(_, request)| restored.requests.push(request)),
-            Table::Measurements => parse(row).map(|(_, measurement)| restored.measurements.push(measurement)),
-            Table::Models => parse::<Model>(row).map(|kept| restored.models.push(kept)),
+            Table::Operations => parse::<Operation>(&row).map(|kept| restored.operations.push(kept)),
+            Table::Requests => parse(&row).map(|(_, request)| restored.requests.push(request)),
+            Table::Measurements => {
+                parse(&row).map(|(_, measurement)| restored.measurements.push(measurement))
+            }
+            Table::Models => parse::<Model>(&row).map(|kept| restored.models.push(kept)),
         };
         if let Err(error) = read {
             restored.unreadable.push(format!(
@@ -120,7 +164,6 @@ pub(super) fn restore(rows: &[Row]) -> Restored {
             ));
         }
     }
-    restored.measurements.sort_by_key(|measurement: &Measurement| measurement.kind);
     restored
 }
 
