@@ -457,16 +457,21 @@ impl Value {
     }
 }
 
-/// Whether a text, in lower case, has this in it. Most texts are ASCII, and need no copy in lower case.
+/// Whether a text, in lower case, has this in it. Most texts are short and ASCII: those need no memory for a copy.
 fn contains(text: &str, lower: &str) -> bool {
-    if !text.is_ascii() {
-        return text.to_lowercase().contains(lower);
+    const SHORT: usize = 256;
+    if text.len() < lower.len() && text.is_ascii() {
+        return false;
     }
-    let Some(first) = lower.bytes().next() else { return true };
-    text.as_bytes().windows(lower.len()).any(|here| {
-        here.first().is_some_and(|byte| byte.to_ascii_lowercase() == first)
-            && here.eq_ignore_ascii_case(lower.as_bytes())
-    })
+    let mut buffer = [0; SHORT];
+    match buffer.get_mut(..text.len()) {
+        Some(copy) if text.is_ascii() => {
+            copy.copy_from_slice(text.as_bytes());
+            copy.make_ascii_lowercase();
+            std::str::from_utf8(copy).is_ok_and(|copy| copy.contains(lower))
+        }
+        _ => text.to_lowercase().contains(lower),
+    }
 }
 
 /// The words of a free text, in lower case; quoted ones stay together.
