@@ -150,7 +150,8 @@ impl Bench<'_> {
             ensure!(unchanged == u64::from(self.models), "{unchanged} are unchanged");
         }
         // The first of each warms what the look before has left cold.
-        let (ours, bare) = (&ours[1..], &bare[1..]);
+        let (ours, bare) = (ours.get(1..).unwrap_or_default(), bare.get(1..).unwrap_or_default());
+
         let row = self
             .row("rescan of unchanged files: time of the call", "ms", ours)
             .beside(Rounds::of(bare), Rounds::ratio(ours, bare, |value| *value));

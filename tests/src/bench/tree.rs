@@ -130,11 +130,12 @@ pub(super) fn write_large(path: &Path, bytes: u64) -> Result<()> {
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(header.as_bytes())?;
     let mut block = vec![0_u8; usize::try_from(TENSOR)?];
-    for (at, word) in block.chunks_exact_mut(4).enumerate() {
-        word.copy_from_slice(&(at as u32).wrapping_mul(2_654_435_761).to_le_bytes());
+    for (word, at) in block.chunks_exact_mut(4).zip(0_u32..) {
+        word.copy_from_slice(&at.wrapping_mul(2_654_435_761).to_le_bytes());
     }
     for at in 0..tensors.len() {
-        block[..8].copy_from_slice(&(at as u64).to_le_bytes());
+        let number = (at as u64).to_le_bytes();
+        block.iter_mut().zip(number).for_each(|(to, from)| *to = from);
         file.write_all(&block)?;
     }
     Ok(())
