@@ -70,7 +70,7 @@ proto: $(VENV)/ready ## Generate the Python stubs from proto/ anew
 bench: $(VENV)/ready ## Measure, in a release build; prints a table (BENCH_FLAGS=--quick for a short one)
 	cargo build --release --locked -p hoist-cli -p hoist-tests
 	target/release/hoist-bench --python $(PYTHON) $(BENCH_FLAGS)
-	cargo bench --locked -p hoist-planner
+	cargo bench --locked -p hoist-planner -p hoist-formats
 
 .PHONY: soak
 soak: ## The long runs: every randomised test with SOAK times its rounds

@@ -80,10 +80,11 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
 
     let started = process.clock.monotonic();
     let options = OpenOptions { first_epoch: first_epoch(&process.clock), ..OpenOptions::default() };
-    let (store, opened) = hoist_store::open(&state_dir, options)?;
-    let (state, unreadable) = restore(&opened, machine(&process.clock));
+    let (store, mut opened) = hoist_store::open(&state_dir, options)?;
+    let rows = opened.rows.len();
+    let (state, unreadable) = restore(&mut opened, machine(&process.clock));
     info!(
-        epoch = %opened.epoch, revision = %opened.revision, rows = opened.rows.len(),
+        epoch = %opened.epoch, revision = %opened.revision, rows,
         milliseconds = u64::try_from(process.clock.monotonic().saturating_sub(started).as_millis()).unwrap_or(u64::MAX),
         "store opened"
     );

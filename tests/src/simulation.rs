@@ -69,8 +69,8 @@ impl World {
     /// # Errors
     /// When the disk cannot be opened, or not written.
     pub fn start(&self) -> Result<Coordinator> {
-        let (store, opened) = open_simulated(&self.disk)?;
-        let (state, unreadable) = restore(&opened, machine(&self.clock));
+        let (store, mut opened) = open_simulated(&self.disk)?;
+        let (state, unreadable) = restore(&mut opened, machine(&self.clock));
         ensure!(unreadable.is_empty(), "rows that say nothing: {unreadable:?}");
         self.start_with(state, opened.service_time, store)
     }

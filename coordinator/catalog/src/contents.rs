@@ -255,7 +255,8 @@ impl Reader<'_> {
         let mut blake3 = whole.then(blake3::Hasher::new);
         let mut waiting = spans.into_iter().peekable();
         let mut active: Vec<Active> = Vec::new();
-        let mut chunk = vec![0; CHUNK];
+        // Clearing a whole chunk takes longer than reading a small file.
+        let mut chunk = vec![0; usize::try_from(size).unwrap_or(CHUNK).min(CHUNK)];
         let mut at = 0;
         loop {
             if active.is_empty() && !whole {

@@ -4,8 +4,9 @@
 //! for; or when one set of shards, or one LoRA by diffusers' own name, is all it holds. Everything else is a model of
 //! its own: folders of checkpoints and LoRAs often have a stray `config.json`.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 
 use hoist_domain::FileIdentity;
 
@@ -34,75 +35,85 @@ impl Entry {
     }
 }
 
-/// The groups of a directory's entries, which are sorted by name.
-pub(crate) fn of(entries: &[Entry]) -> Vec<Group> {
+/// The groups of a directory's entries, which are sorted by name. Most folders hold nothing but models of their own: for
+/// those no name is taken apart.
+pub(crate) fn of(entries: Vec<Entry>) -> Vec<Group> {
     let has = |name: &str| entries.iter().any(|entry| entry.name == name);
-    let is_index = |entry: &&Entry| names::is_index(&entry.text().to_ascii_lowercase());
-    let weights = || entries.iter().filter(|entry| entry.is_weights && !entry.is_rejected);
+    let is_weights = |entry: &&Entry| entry.is_weights && !entry.is_rejected;
+    let weights = || entries.iter().filter(is_weights);
     let parsed = |entry: &Entry| WeightsName::parse(&entry.text());
     let has_config = has("config.json") || has("adapter_config.json");
-    let has_index = entries.iter().any(|entry| is_index(&entry));
+    let has_index = entries
+        .iter()
+        .filter(|entry| !is_weights(entry))
+        .any(|entry| names::is_index(&entry.text().to_ascii_lowercase()));
 
-    let standard = weights().filter(|entry| parsed(entry).standard().is_some()).count();
-    if (has_config && (standard > 0 || weights().next().is_none())) || (has_index && !has_config) {
+    let has_standard = || weights().any(|entry| parsed(entry).standard().is_some());
+    if (has_config && (weights().next().is_none() || has_standard())) || (has_index && !has_config) {
         return folder(entries, |entry| {
             let name = parsed(entry);
             !entry.is_weights || name.standard().is_some() || (has_index && name.shard.is_some())
         });
     }
-    let mut sets: BTreeMap<_, usize> = BTreeMap::new();
-    for entry in weights() {
-        *sets.entry(parsed(entry).set()).or_default() += 1;
-    }
-    let alone =
-        sets.len() == 1 && weights().count() == entries.iter().filter(|entry| entry.is_weights).count();
-    let one = weights().next().map(&parsed);
-    let is_whole_folder = one.as_ref().is_some_and(|name| {
+    let is_whole_folder = weights().next().map(&parsed).is_some_and(|name| {
         name.shard.is_some() || (name.stem == "pytorch_lora_weights" && weights().count() == 1)
     });
-    if alone && is_whole_folder {
+    let is_one_set = || weights().map(|entry| parsed(entry).set()).collect::<BTreeSet<_>>().len() == 1;
+    if is_whole_folder && entries.iter().all(|entry| !(entry.is_weights && entry.is_rejected)) && is_one_set()
+    {
         return folder(entries, |_| true);
     }
-    if let Some(with_data) = onnx_with_data(entries) {
-        return with_data;
+    if has_onnx_with_data(&entries) {
+        return onnx_with_data(entries);
     }
     separate(entries)
 }
 
-/// An ONNX graph whose tensors lie in files beside it.
-fn onnx_with_data(entries: &[Entry]) -> Option<Vec<Group>> {
-    let weights: Vec<&Entry> =
-        entries.iter().filter(|entry| entry.is_weights && !entry.is_rejected).collect();
-    let graphs = weights.iter().filter(|entry| entry.text().to_ascii_lowercase().ends_with(".onnx")).count();
-    let data = weights.iter().filter(|entry| entry.text().to_ascii_lowercase().ends_with(".bin")).count();
-    if graphs != 1 || data == 0 || graphs + data != weights.len() {
-        return None;
+/// Whether a name ends like this, in any case.
+fn ends(entry: &Entry, ending: &str) -> bool {
+    let name = entry.name.as_bytes();
+    name.len()
+        .checked_sub(ending.len())
+        .and_then(|at| name.get(at..))
+        .is_some_and(|end| end.eq_ignore_ascii_case(ending.as_bytes()))
+}
+
+/// An ONNX graph whose tensors lie in files beside it, and nothing else.
+fn has_onnx_with_data(entries: &[Entry]) -> bool {
+    let weights = || entries.iter().filter(|entry| entry.is_weights && !entry.is_rejected);
+    let graphs = weights().filter(|entry| ends(entry, ".onnx")).count();
+    if graphs != 1 {
+        return false;
     }
+    let data = weights().filter(|entry| ends(entry, ".bin")).count();
+    data > 0 && graphs + data == weights().count()
+}
+
+fn onnx_with_data(entries: Vec<Entry>) -> Vec<Group> {
     // The data has no header of its own: the graph says what is in it.
     let mut groups = folder(entries, |_| true);
     for group in &mut groups {
         if let Group::Folder(entries) = group {
             for entry in entries {
-                entry.is_weights &= !entry.text().to_ascii_lowercase().ends_with(".bin");
+                entry.is_weights &= !ends(entry, ".bin");
             }
         }
     }
-    Some(groups)
+    groups
 }
 
 /// One folder of what belongs to it; the rest on its own.
-fn folder(entries: &[Entry], belongs: impl Fn(&Entry) -> bool) -> Vec<Group> {
+fn folder(entries: Vec<Entry>, belongs: impl Fn(&Entry) -> bool) -> Vec<Group> {
     let (inside, outside): (Vec<Entry>, Vec<Entry>) =
-        entries.iter().cloned().partition(|entry| !entry.is_rejected && belongs(entry));
+        entries.into_iter().partition(|entry| !entry.is_rejected && belongs(entry));
     let mut groups = vec![Group::Folder(inside)];
-    groups.extend(separate(&outside));
+    groups.extend(separate(outside));
     groups
 }
 
 /// Each file a model; shards of one set the model of their first.
-fn separate(entries: &[Entry]) -> Vec<Group> {
-    let weights = entries.iter().filter(|entry| entry.is_weights);
-    weights.map(|entry| Group::File(entry.clone())).collect()
+fn separate(entries: Vec<Entry>) -> Vec<Group> {
+    entries.into_iter().filter(|entry| entry.is_weights).map(Group::File).collect()
 }
 
 #[cfg(test)]
@@ -127,7 +138,7 @@ mod tests {
                 format!("[{}]", names.join(" "))
             }
         };
-        of(&entries).into_iter().map(shown).collect()
+        of(entries).into_iter().map(shown).collect()
     }
 
     #[test]

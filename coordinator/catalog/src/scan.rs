@@ -40,6 +40,10 @@ pub const UNSETTLED: &str = "being written";
 /// How often a reader that waits for that looks whether it is still wanted.
 const BLINK: Duration = Duration::from_millis(50);
 
+/// Unchanged units that the collector is woken for. With each of them, waking it would be a good part of a rescan; with
+/// too many, a slow storage would look like one that does not answer.
+const TOLD_TOGETHER: usize = 64;
+
 /// How long the collector waits before it looks whether somebody is stuck.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -109,13 +113,8 @@ pub enum Seen {
 
 /// From the walker and the readers to the collector.
 enum Event {
-    /// A unit that is as it was known.
-    Unchanged {
-        id: ModelId,
-        bytes: u64,
-        verdict: Verdict,
-        model_type: hoist_domain::ModelType,
-    },
+    /// Units that are as they were known.
+    Unchanged(Vec<Unchanged>),
     Read {
         unit: Box<Unit>,
         result: std::io::Result<Option<(ModelContent, u64)>>,
@@ -129,6 +128,13 @@ enum Event {
         report: Box<ScanReport>,
         unlisted: Vec<PathBuf>,
     },
+}
+
+struct Unchanged {
+    id: ModelId,
+    bytes: u64,
+    verdict: Verdict,
+    model_type: hoist_domain::ModelType,
 }
 
 struct Work {
@@ -185,10 +191,16 @@ fn spawn_walker(scan: &Arc<Scan>, work: SyncSender<Work>, events: Sender<Event>)
     let scan = Arc::clone(scan);
     spawn("catalog walk", move || {
         let mut walk = Walk::new(&scan.roots, &scan.stop);
+        let mut waiting = Vec::new();
         let mut found = |unit: Unit| {
             scan.progress.found.fetch_add(1, Ordering::Relaxed);
             match compare(&scan, &unit) {
-                Compared::Unchanged(event) => drop(events.send(event)),
+                Compared::Unchanged(unchanged) => {
+                    waiting.push(unchanged);
+                    if waiting.len() >= TOLD_TOGETHER {
+                        let _ = events.send(Event::Unchanged(std::mem::take(&mut waiting)));
+                    }
+                }
                 // Nobody takes it only when the scan is over.
                 Compared::Changed(moved_from) => drop(work.send(Work { unit, moved_from })),
             }
@@ -210,12 +222,13 @@ fn spawn_walker(scan: &Arc<Scan>, work: SyncSender<Work>, events: Sender<Event>)
             }
         }
         let Walk { report, unlisted, .. } = walk;
+        let _ = events.send(Event::Unchanged(waiting));
         let _ = events.send(Event::Walked { report: Box::new(report), unlisted });
     })
 }
 
 enum Compared {
-    Unchanged(Event),
+    Unchanged(Unchanged),
     Changed(Option<(ModelId, ModelPath)>),
 }
 
@@ -224,7 +237,7 @@ fn compare(scan: &Scan, unit: &Unit) -> Compared {
     if let Some(known) = scan.known.at(&path) {
         let is_same = known.is_available && same_files(&known.content, unit);
         if is_same && !scan.reread {
-            return Compared::Unchanged(Event::Unchanged {
+            return Compared::Unchanged(Unchanged {
                 id: known.id,
                 bytes: known.content.bytes.0,
                 verdict: known.content.verdict,
@@ -411,10 +424,14 @@ impl Collector<'_> {
                 self.walked = true;
                 return;
             }
-            Event::Unchanged { id, bytes, verdict, model_type } => {
-                self.seen.insert(id);
-                self.report.unchanged += 1;
-                self.count(bytes, verdict, model_type);
+            Event::Unchanged(units) => {
+                progress.done.fetch_add(units.len() as u64, Ordering::Relaxed);
+                for Unchanged { id, bytes, verdict, model_type } in units {
+                    self.seen.insert(id);
+                    self.report.unchanged += 1;
+                    self.count(bytes, verdict, model_type);
+                }
+                return;
             }
             Event::Unsettled { path } => {
                 // What is known of it stays as it was until it is finished.

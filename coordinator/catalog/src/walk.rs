@@ -174,7 +174,7 @@ impl<'a> Walk<'a> {
 
     /// Finds the units of one directory; the sub-folders that are still to be looked at.
     fn directory(&mut self, path: &Path, found: &mut dyn FnMut(Unit)) -> io::Result<Vec<OsString>> {
-        let listing = self.list(path)?;
+        let mut listing = self.list(path)?;
         self.report.directories += 1;
         let name = path.file_name().unwrap_or_default().as_bytes();
         let has = |wanted: &str| listing.directories.iter().any(|name| name == wanted);
@@ -193,7 +193,7 @@ impl<'a> Walk<'a> {
             found(unit);
             return Ok(Vec::new());
         }
-        for group in group::of(&listing.files) {
+        for group in group::of(std::mem::take(&mut listing.files)) {
             let mut unit = unit_of(path, group);
             if unit.kind == UnitKind::Folder {
                 unit.other_bytes = self.sizes(path, &listing.others);

@@ -85,7 +85,11 @@ impl<'a> Keys<'a> {
         if name.ends_with('.') {
             return self.any(name);
         }
-        self.get(name).is_some() || WEIGHTS.iter().any(|end| self.get(&format!("{name}{end}")).is_some())
+        // Nearly every question is about something that is not there at all: no text is made for those.
+        let Some((first, _)) = self.from(name).first() else { return false };
+        let first = self.stripped(first);
+        first.starts_with(name)
+            && (first == name || WEIGHTS.iter().any(|end| self.get(&format!("{name}{end}")).is_some()))
     }
 
     /// A dimension of a tensor; none where packing makes the shape say nothing about the model.

@@ -16,7 +16,8 @@ type FileKey = (u64, u64);
 #[derive(Clone, Debug, Default)]
 pub struct Models {
     by_id: OrdMap<ModelId, Stamped<Model>>,
-    by_path: OrdMap<ModelPath, ModelId>,
+    /// With the model itself: a scan asks for each path there is, and lists go along it.
+    by_path: OrdMap<ModelPath, Arc<Model>>,
     /// By the file that stands for a model: a moved model is found by it. Hard links share one.
     by_file: OrdSet<(FileKey, ModelId)>,
 }
@@ -44,12 +45,17 @@ impl Models {
     /// The model at exactly this path.
     #[must_use]
     pub fn at(&self, path: &ModelPath) -> Option<&Arc<Model>> {
-        self.by_path.get(path).and_then(|id| self.get(*id))
+        self.by_path.get(path)
     }
 
     /// All, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Model>> {
         self.by_id.values().map(|stamped| &stamped.value)
+    }
+
+    /// All, in the order of their paths.
+    pub fn by_path(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.by_path.values()
     }
 
     /// With the position at which each last changed.
@@ -64,7 +70,7 @@ impl Models {
         self.by_path
             .range(path.clone()..)
             .take_while(|(at, _)| at.as_path().starts_with(path.as_path()))
-            .filter_map(|(_, id)| self.get(*id))
+            .map(|(_, model)| model)
     }
 
     /// Those that this file stands for.
@@ -87,12 +93,36 @@ impl Models {
 
     pub(crate) fn put(&mut self, position: Position, model: Arc<Model>) {
         self.remove(model.id);
-        let taken = self.by_path.insert(model.path.clone(), model.id);
-        assert!(taken.is_none(), "two models at one path: {:?} and {}", taken, model.id);
+        let taken = self.insert(position, Arc::clone(&model));
+        assert!(
+            taken.is_none(),
+            "two models at one path: {:?} and {}",
+            taken.map(|taken| taken.id),
+            model.id
+        );
+    }
+
+    /// One that was read from the store. A store that was put together from an older copy may have two at one path, of
+    /// which the newer counts.
+    pub(crate) fn restore(&mut self, position: Position, model: Arc<Model>) {
+        let id = model.id;
+        let Some(other) = self.insert(position, model) else { return };
+        let both = [self.by_id.get(&id).cloned(), self.by_id.get(&other.id).cloned()];
+        self.remove(id);
+        self.remove(other.id);
+        if let Some(newer) = both.into_iter().flatten().max_by_key(|stamped| stamped.position.revision) {
+            self.insert(newer.position, newer.value);
+        }
+    }
+
+    /// One whose id is not there yet; the model that was at its path.
+    fn insert(&mut self, position: Position, model: Arc<Model>) -> Option<Arc<Model>> {
+        let taken = self.by_path.insert(model.path.clone(), Arc::clone(&model));
         if let Some(key) = file_key(&model) {
             self.by_file.insert((key, model.id));
         }
         self.by_id.insert(model.id, Stamped { position, value: model });
+        taken
     }
 
     pub(crate) fn remove(&mut self, id: ModelId) {

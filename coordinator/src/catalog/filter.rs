@@ -328,8 +328,7 @@ impl Field {
     fn of_model(self, model: &Model) -> Held<'_> {
         use std::borrow::Cow;
         let content = &model.content;
-        let text = |text: &str| Held::Text(Cow::Owned(text.to_owned()));
-        let borrowed = |text: &'_ str| Cow::Owned::<str>(text.to_owned());
+        let text = |text: &'static str| Held::Text(Cow::Borrowed(text));
         let note = |pick: fn(&hoist_domain::ModelNotes) -> &str| {
             Held::Text(model.notes.as_ref().map_or(Cow::Borrowed(""), |notes| Cow::Borrowed(pick(notes))))
         };
@@ -346,7 +345,7 @@ impl Field {
             Self::Base => Held::Text(Cow::Borrowed(model.base().as_str())),
             Self::Variant => Held::Text(Cow::Borrowed(&content.variant)),
             Self::Candidates => {
-                Held::Texts(content.candidates.iter().map(|base| borrowed(base.as_str())).collect())
+                Held::Texts(content.candidates.iter().map(|base| Cow::Borrowed(base.as_str())).collect())
             }
             Self::Confidence => Held::Number(f64::from(content.confidence_percent) / 100.0),
             Self::Prediction => Held::Text(Cow::Borrowed(&content.prediction)),
@@ -356,14 +355,14 @@ impl Field {
             Self::Parameters => Held::Number(content.parameters as f64),
             Self::Size => Held::Number(content.bytes.0 as f64),
             Self::Dtypes => {
-                Held::Texts(content.dtypes.iter().map(|(dtype, _)| borrowed(dtype.as_str())).collect())
+                Held::Texts(content.dtypes.iter().map(|(dtype, _)| Cow::Borrowed(dtype.as_str())).collect())
             }
             Self::Components => Held::Texts(
                 content
                     .components
                     .iter()
                     .flat_map(|component| {
-                        [borrowed(&component.name), borrowed(component.component_type.as_str())]
+                        [Cow::Borrowed(&*component.name), Cow::Borrowed(component.component_type.as_str())]
                     })
                     .collect(),
             ),
@@ -439,19 +438,40 @@ fn compare(held: &Held<'_>, operator: Operator, value: &Value) -> bool {
 impl Value {
     fn is(&self, text: &str) -> bool {
         match self.open {
-            (false, false) => {
-                text.len() == self.text.len() && text.eq_ignore_ascii_case(&self.text)
-                    || text.to_lowercase() == self.text
+            (true, true) => contains(text, &self.text),
+            open if text.is_ascii() => {
+                let (text, wanted) = (text.as_bytes(), self.text.as_bytes());
+                let more = text.len().checked_sub(wanted.len());
+                more.is_some_and(|more| match open {
+                    (false, false) => more == 0 && text.eq_ignore_ascii_case(wanted),
+                    (true, _) => text.get(more..).is_some_and(|end| end.eq_ignore_ascii_case(wanted)),
+                    (false, true) => {
+                        text.get(..wanted.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(wanted))
+                    }
+                })
             }
+            (false, false) => text.to_lowercase() == self.text,
             (true, false) => text.to_lowercase().ends_with(&self.text),
             (false, true) => text.to_lowercase().starts_with(&self.text),
-            (true, true) => contains(text, &self.text),
         }
     }
 }
 
+/// Whether a text, in lower case, has this in it. Most texts are short and ASCII: those need no memory for a copy.
 fn contains(text: &str, lower: &str) -> bool {
-    text.to_lowercase().contains(lower)
+    const SHORT: usize = 256;
+    if text.len() < lower.len() && text.is_ascii() {
+        return false;
+    }
+    let mut buffer = [0; SHORT];
+    match buffer.get_mut(..text.len()) {
+        Some(copy) if text.is_ascii() => {
+            copy.copy_from_slice(text.as_bytes());
+            copy.make_ascii_lowercase();
+            std::str::from_utf8(copy).is_ok_and(|copy| copy.contains(lower))
+        }
+        _ => text.to_lowercase().contains(lower),
+    }
 }
 
 /// The words of a free text, in lower case; quoted ones stay together.
@@ -510,6 +530,28 @@ mod tests {
             ("verdict = ok", vec!["Portrait", "style v2", "base"]),
         ] {
             assert_eq!(passing(filter), expected, "{filter}");
+        }
+    }
+
+    #[test]
+    fn ascii_is_compared_as_all_text_is() {
+        let texts =
+            ["", "a", "Portrait", "PORTRAIT style", "style", "straße", "ÄRGER portrait", "K\u{212a}k", "rt"];
+        for text in texts {
+            for wanted in texts.map(str::to_lowercase) {
+                let lower = text.to_lowercase();
+                assert_eq!(contains(text, &wanted), lower.contains(&wanted), "{text} {wanted}");
+                for open in [(false, false), (true, false), (false, true), (true, true)] {
+                    let value = Value { text: wanted.clone(), open, number: None };
+                    let expected = match open {
+                        (false, false) => lower == wanted,
+                        (true, false) => lower.ends_with(&wanted),
+                        (false, true) => lower.starts_with(&wanted),
+                        (true, true) => lower.contains(&wanted),
+                    };
+                    assert_eq!(value.is(text), expected, "{text} {wanted} {open:?}");
+                }
+            }
         }
     }
 

@@ -18,8 +18,11 @@ use uuid::Uuid;
 use super::{Catalog, known};
 use crate::operations::ProgressCell;
 
-/// Observations that become one revision: a delta of some hundred kilobytes at most.
-const BATCH: usize = 128;
+/// Observations that become one revision, and one commit: a delta of some hundred kilobytes, usually.
+const BATCH: usize = 512;
+
+/// The same in bytes, about: deltas have to fit into a message.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// A reader of headers that says nothing for this long is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(20);
@@ -75,8 +78,13 @@ impl Catalog {
             stuck_after: STUCK_AFTER,
             now_ns: Arc::new(move || wall.wall().0.saturating_mul(1_000)),
         };
-        let mut teller =
-            Teller { catalog: self, waiting: Vec::new(), report: ScanReport::default(), failed: None };
+        let mut teller = Teller {
+            catalog: self,
+            waiting: Vec::new(),
+            bytes: 0,
+            report: ScanReport::default(),
+            failed: None,
+        };
         let clock = self.0.clock.clone();
         let mut report = hoist_catalog::run(scan, &|| clock.monotonic(), &mut |seen| {
             cell.set_items(progress.done.load(Ordering::Relaxed), progress.found.load(Ordering::Relaxed));
@@ -174,12 +182,16 @@ pub(super) fn below_a_root(roots: &Roots, path: &ModelPath) -> Result<PathBuf> {
 struct Teller<'a> {
     catalog: &'a Catalog,
     waiting: Vec<Observation>,
+    bytes: usize,
     report: ScanReport,
     failed: Option<Error>,
 }
 
 impl Teller<'_> {
     fn tell(&mut self, seen: Seen, stop: &AtomicBool) {
+        if let Seen::Model { content, .. } = &seen {
+            self.bytes += 1_024 + 512 * (content.components.len() + content.findings.len());
+        }
         self.waiting.push(match seen {
             Seen::Model { path, path_name, content, moved_from } => Observation::Seen(Box::new(Sighting {
                 path,
@@ -190,13 +202,14 @@ impl Teller<'_> {
             })),
             Seen::Gone { id, path } => Observation::Gone { id, path },
         });
-        if self.waiting.len() >= BATCH {
+        if self.waiting.len() >= BATCH || self.bytes >= BATCH_BYTES {
             self.flush(stop);
         }
     }
 
     fn flush(&mut self, stop: &AtomicBool) {
         let batch = std::mem::take(&mut self.waiting);
+        self.bytes = 0;
         if batch.is_empty() || self.failed.is_some() {
             return;
         }

@@ -1,8 +1,9 @@
 //! Which model somebody means by a name.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use hoist_domain::{Error, Model, Reason, ResourceName, Result, excerpt};
+use hoist_domain::{Error, Model, ModelPath, Reason, ResourceName, Result, excerpt};
 use hoist_planner::Models;
 
 /// The longest name that is looked up.
@@ -35,30 +36,46 @@ pub fn find<'a>(models: &'a Models, name: &str) -> Result<&'a Arc<Model>> {
         let Ok(ResourceName::Model(id)) = name.parse() else { return Err(not_found()) };
         return models.get(id).ok_or_else(not_found);
     }
-    let by_path = |model: &Model| name.starts_with('/') && model.path.text() == name;
+    if name.starts_with('/')
+        && let Some(model) = models.at(&ModelPath::new(Path::new(name)))
+    {
+        return Ok(model);
+    }
+    // One whose path is no text, by what is shown of it.
+    let by_path = |model: &Model| {
+        name.starts_with('/') && model.path.as_path().to_str().is_none() && model.path.text() == name
+    };
     let by_alias = |model: &Model| {
         model.notes.as_ref().is_some_and(|notes| notes.aliases.iter().any(|alias| alias == name))
     };
     let by_name = |model: &Model| model.name() == name;
     let by_stem = |model: &Model| *model.path_name == *name || file_name(model) == name;
+    let is_digest = name.len() >= DIGEST_DIGITS && name.bytes().all(|byte| byte.is_ascii_hexdigit());
     let by_digest =
         |model: &Model| {
-            name.len() >= DIGEST_DIGITS
-                && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+            is_digest
                 && model.content.components.iter().any(|component| {
                     component.digest.is_some_and(|digest| digest.to_string().starts_with(name))
                 })
         };
     let ways: [&dyn Fn(&Model) -> bool; 5] = [&by_path, &by_alias, &by_name, &by_stem, &by_digest];
-    for way in ways {
-        let fitting: Vec<&Arc<Model>> = models.iter().filter(|model| way(model)).collect();
-        match fitting.as_slice() {
-            [] => {}
-            [one] => return Ok(one),
-            several => return Err(ambiguous(name, several)),
+    // One walk: models are far apart in memory, and the five questions are cheap.
+    let (mut best, mut fitting): (usize, Vec<&Arc<Model>>) = (ways.len(), Vec::new());
+    for model in models.iter() {
+        // A worse way than one that has found something decides nothing any more.
+        let found = ways.iter().take(best.saturating_add(1)).position(|way| way(model));
+        let Some(found) = found else { continue };
+        if found < best {
+            best = found;
+            fitting.clear();
         }
+        fitting.push(model);
     }
-    Err(not_found())
+    match fitting.as_slice() {
+        [] => Err(not_found()),
+        [one] => Ok(one),
+        several => Err(ambiguous(name, several)),
+    }
 }
 
 fn file_name(model: &Model) -> std::borrow::Cow<'_, str> {

@@ -18,6 +18,7 @@ mod digesting;
 mod examine;
 mod files;
 mod filter;
+mod hinted;
 mod hints;
 mod known;
 mod look;

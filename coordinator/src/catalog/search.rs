@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use hoist_domain::{Error, Model, ModelId, ModelState, Reason, Result, Verdict};
+use hoist_domain::{Error, Model, ModelId, ModelState, Reason, Result, Verdict, WallTime};
 use hoist_planner::Models;
 use uuid::Uuid;
 
@@ -130,21 +130,60 @@ impl Order {
         Ok(Self { key, descending })
     }
 
-    fn compare(self, one: &Model, other: &Model) -> Ordering {
-        let ordering = match self.key {
-            Key::DisplayName => one.name().cmp(other.name()),
-            Key::Path => Ordering::Equal,
-            Key::Type => one.model_type().as_str().cmp(other.model_type().as_str()),
-            Key::Base => one.base().cmp(other.base()),
-            Key::Size => one.content.bytes.cmp(&other.content.bytes),
-            Key::Parameters => one.content.parameters.cmp(&other.content.parameters),
-            Key::Discovered => one.discovered_at.cmp(&other.discovered_at),
-            Key::Modified => one.modified_at().cmp(&other.modified_at()),
-            Key::Verdict => other.verdict().cmp(&one.verdict()),
-        };
-        let ordering = ordering.then_with(|| one.path.cmp(&other.path));
+    /// What is compared first: the number itself, or how the text begins. Models lie all over memory, and each is
+    /// touched once for this instead of once a comparison.
+    fn key_of(self, model: &Model) -> u128 {
+        let time = |time: WallTime| u128::from(time.0.abs_diff(i64::MIN));
+        match self.key {
+            Key::DisplayName | Key::Type | Key::Base => beginning(self.text_of(model)),
+            Key::Path => 0,
+            Key::Size => model.content.bytes.0.into(),
+            Key::Parameters => model.content.parameters.into(),
+            Key::Discovered => time(model.discovered_at),
+            Key::Modified => model.modified_at().map_or(0, time),
+            Key::Verdict => {
+                let worse = Verdict::ALL.iter().filter(|verdict| **verdict > model.verdict()).count();
+                worse as u128
+            }
+        }
+    }
+
+    fn item(self, place: usize, model: &Arc<Model>) -> Item<'_> {
+        Item { key: self.key_of(model), place, model }
+    }
+
+    fn text_of(self, model: &Model) -> &str {
+        match self.key {
+            Key::DisplayName => model.name(),
+            Key::Type => model.model_type().as_str(),
+            Key::Base => model.base().as_str(),
+            _ => "",
+        }
+    }
+
+    fn compare(self, one: &Item<'_>, other: &Item<'_>) -> Ordering {
+        let ordering = one
+            .key
+            .cmp(&other.key)
+            .then_with(|| self.text_of(one.model).cmp(self.text_of(other.model)))
+            .then_with(|| one.place.cmp(&other.place));
         if self.descending { ordering.reverse() } else { ordering }
     }
+}
+
+/// The first bytes of a text, as a number in the order of texts.
+fn beginning(text: &str) -> u128 {
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(text.bytes()).for_each(|(to, from)| *to = from);
+    u128::from_be_bytes(bytes)
+}
+
+/// A model that is put in order.
+struct Item<'a> {
+    key: u128,
+    /// In the order of paths.
+    place: usize,
+    model: &'a Arc<Model>,
 }
 
 /// The page of a list that a token names.
@@ -153,19 +192,33 @@ impl Order {
 /// PAGE_TOKEN_INVALID.
 pub fn search(models: &Models, query: &Query, size: usize, token: &str) -> Result<Page> {
     let after = if token.is_empty() { None } else { Some(Token::parse(token, query.mark)?) };
-    let mut passing: Vec<&Arc<Model>> = models.iter().filter(|model| query.passes(model)).collect();
+    let order = query.order;
+    let mut passing: Vec<Item<'_>> = models
+        .by_path()
+        .enumerate()
+        .filter(|(_, model)| query.passes(model))
+        .map(|(place, model)| order.item(place, model))
+        .collect();
     let total = passing.len();
-    let compare = |one: &&Arc<Model>, other: &&Arc<Model>| query.order.compare(one, other);
-    let start = after.map_or(0, |token| token.place(models, &passing, query));
-    let end = start.saturating_add(size).min(total);
-    // Only what is shown is put in order.
-    if end > 0 && end < total {
-        passing.select_nth_unstable_by(end - 1, compare);
-        passing.truncate(end);
+    // What earlier pages showed is left out before anything is put in order: the last page costs no more than the first.
+    let last = after.as_ref().and_then(|token| models.get(token.last));
+    let place = |of: &Arc<Model>| models.by_path().take_while(|model| model.id != of.id).count();
+    let last = last.map(|last| order.item(place(last), last));
+    if let Some(last) = &last {
+        passing.retain(|item| order.compare(item, last) == Ordering::Greater);
     }
-    passing.sort_unstable_by(compare);
-    let models = passing.get(start..end).unwrap_or_default().iter().map(|model| Arc::clone(model)).collect();
-    Ok(Page { models, total, start, mark: query.mark })
+    let skipped = total - passing.len();
+    // Without the model that a page ended with, its number has to do.
+    let from = if last.is_some() { 0 } else { after.map_or(0, |token| token.passed) };
+    let to = from.saturating_add(size);
+    // Only what is shown is put in order.
+    if (1..passing.len()).contains(&to) {
+        passing.select_nth_unstable_by(to - 1, |one, other| order.compare(one, other));
+        passing.truncate(to);
+    }
+    passing.sort_unstable_by(|one, other| order.compare(one, other));
+    let models = passing.into_iter().skip(from).take(size).map(|item| Arc::clone(item.model)).collect();
+    Ok(Page { models, total, start: skipped + from, mark: query.mark })
 }
 
 /// Where a page ended: after this model, which was the so-manieth. If it is gone since, by its number.
@@ -190,11 +243,6 @@ impl Token {
         let last = Uuid::try_parse(part()?).map_err(|_| invalid())?;
         let passed = part()?.parse().map_err(|_| invalid())?;
         if found == mark { Ok(Self { mark, last: ModelId(last), passed }) } else { Err(invalid()) }
-    }
-
-    fn place(&self, models: &Models, passing: &[&Arc<Model>], query: &Query) -> usize {
-        let Some(last) = models.get(self.last) else { return self.passed };
-        passing.iter().filter(|model| query.order.compare(model, last) != Ordering::Greater).count()
     }
 }
 

@@ -12,6 +12,12 @@ use hoist_planner::{Event, RequestRecord, State};
 use hoist_store::{Row, Table, Write};
 use serde::{Deserialize, Serialize};
 
+/// Threads that read rows at a start. More gain little: the check of the file before it is one thread's.
+const MOST_THREADS: usize = 4;
+
+/// Rows that are worth a thread: some ten milliseconds.
+const LEAST_SHARE: usize = 2_000;
+
 #[derive(Serialize, Deserialize)]
 struct Kept<T> {
     /// When it last changed.
@@ -105,14 +111,53 @@ pub(super) fn all(state: &State) -> impl Iterator<Item = Row> + '_ {
 }
 
 /// Reads rows back. A row that cannot be read is reported, never guessed.
-pub(super) fn restore(rows: &[Row]) -> Restored {
+///
+/// On several threads, since it is most of a start with many rows; and each row's memory is free for what is made of it
+/// as soon as it was read.
+pub(super) fn restore(mut rows: Vec<Row>) -> Restored {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MOST_THREADS);
+    let share = (rows.len() / threads).max(LEAST_SHARE);
+    let mut restored = std::thread::scope(|scope| {
+        let mut running = Vec::new();
+        while rows.len() >= share * 2 {
+            let part = rows.split_off(rows.len() - share);
+            running.push(scope.spawn(|| read(part)));
+        }
+        let mut restored = read(rows);
+        for thread in running.into_iter().rev() {
+            match thread.join() {
+                Ok(part) => restored.extend(part),
+                // As if it had happened here.
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        restored
+    });
+    restored.measurements.sort_by_key(|measurement: &Measurement| measurement.kind);
+    one_model_each_path(&mut restored);
+    restored
+}
+
+impl Restored {
+    fn extend(&mut self, other: Self) {
+        self.operations.extend(other.operations);
+        self.requests.extend(other.requests);
+        self.measurements.extend(other.measurements);
+        self.models.extend(other.models);
+        self.unreadable.extend(other.unreadable);
+    }
+}
+
+fn read(rows: Vec<Row>) -> Restored {
     let mut restored = Restored::default();
     for row in rows {
         let read = match row.table {
-            Table::Operations => parse::<Operation>(row).map(|kept| restored.operations.push(kept)),
-            Table::Requests => parse(row).map(|(_, request)| restored.requests.push(request)),
-            Table::Measurements => parse(row).map(|(_, measurement)| restored.measurements.push(measurement)),
-            Table::Models => parse::<Model>(row).map(|kept| restored.models.push(kept)),
+            Table::Operations => parse::<Operation>(&row).map(|kept| restored.operations.push(kept)),
+            Table::Requests => parse(&row).map(|(_, request)| restored.requests.push(request)),
+            Table::Measurements => {
+                parse(&row).map(|(_, measurement)| restored.measurements.push(measurement))
+            }
+            Table::Models => parse::<Model>(&row).map(|kept| restored.models.push(kept)),
         };
         if let Err(error) = read {
             restored.unreadable.push(format!(
@@ -122,13 +167,15 @@ pub(super) fn restore(rows: &[Row]) -> Restored {
             ));
         }
     }
-    restored.measurements.sort_by_key(|measurement: &Measurement| measurement.kind);
-    one_model_each_path(&mut restored);
     restored
 }
 
 /// After damage the row of a model that was deleted can come back beside that of its successor: the newer one holds.
 fn one_model_each_path(restored: &mut Restored) {
+    let mut taken = HashSet::with_capacity(restored.models.len());
+    if restored.models.iter().all(|(_, model)| taken.insert(&model.path)) {
+        return;
+    }
     restored.models.sort_by_key(|(revision, model)| (std::cmp::Reverse(*revision), model.id));
     let mut taken = HashSet::new();
     let Restored { models, unreadable, .. } = restored;
@@ -147,4 +194,95 @@ fn one_model_each_path(restored: &mut Restored) {
 
 fn parse<T: for<'a> Deserialize<'a>>(row: &Row) -> serde_json::Result<(Revision, T)> {
     serde_json::from_slice::<Kept<T>>(&row.value).map(|kept| (kept.revision, kept.value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hoist_domain::{
+        Bytes, Digest, Dtype, FileIdentity, ModelComponent, ModelContent, ModelFile, ModelFormat, ModelPath,
+        ModelState, ModelType, Verdict, WallTime,
+    };
+    use std::path::Path;
+    use uuid::Uuid;
+
+    fn lora(number: u32) -> Model {
+        let base = || "sdxl".parse().unwrap();
+        let component = ModelComponent {
+            name: "lora".into(),
+            component_type: ModelType::Lora,
+            base: base(),
+            place: "".into(),
+            prefix: "".into(),
+            tensors: 722,
+            parameters: 85_400_000,
+            bytes: Bytes(170_800_000),
+            digest: Some(Digest([200; 32])),
+        };
+        let identity = FileIdentity {
+            device: 64_513,
+            inode: 12_345_678,
+            size: 170_890_000,
+            modified_ns: 1_760_000_000_123_456_789,
+            changed_ns: 1_760_000_000_123_456_789,
+        };
+        let path = format!("/home/somebody/models/loras/style/portrait style {number:06}.safetensors");
+        Model {
+            id: ModelId(Uuid::from_u128(number.into())),
+            path: ModelPath::new(Path::new(&path)),
+            path_name: format!("portrait style {number:06}").into(),
+            state: ModelState::Available,
+            content: std::sync::Arc::new(ModelContent {
+                format: ModelFormat::Safetensors,
+                model_type: ModelType::Lora,
+                base: base(),
+                variant: "".into(),
+                candidates: [].into(),
+                confidence_percent: 98,
+                prediction: "".into(),
+                resolution: 1024,
+                title: "portrait style".into(),
+                tensors: 722,
+                parameters: 85_400_000,
+                dtypes: [(Dtype::F16, 722)].into(),
+                bytes: Bytes(170_890_000),
+                components: [component].into(),
+                files: [ModelFile { path: ModelPath::new(Path::new("")), identity, is_weights: true }].into(),
+                verdict: Verdict::Ok,
+                findings: [].into(),
+            }),
+            notes: None,
+            validation: None,
+            discovered_at: WallTime(1_760_000_000_000_000),
+            read_at: WallTime(1_760_000_000_000_000),
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_a_model_stays_small() {
+        let model = lora(1);
+        let row = model_row(&model, Revision(1_234_567));
+        let text = String::from_utf8_lossy(&row.value).into_owned();
+        // A hundred thousand of these are read at a start.
+        assert!(row.value.len() <= 1_024, "{} bytes: {text}", row.value.len());
+        // And as many are in memory, where each must stay below 2 KiB with its share of the indexes.
+        let fixed = size_of::<Model>()
+            + size_of::<ModelContent>()
+            + size_of::<ModelComponent>() * model.content.components.len()
+            + size_of::<ModelFile>() * model.content.files.len();
+        assert!(fixed <= 640, "{fixed} bytes beside its texts");
+    }
+
+    #[test]
+    fn rows_read_by_several_threads_keep_their_order_and_their_faults() {
+        let count = u32::try_from(LEAST_SHARE).unwrap() * 5;
+        let models: Vec<Model> = (0..count).map(lora).collect();
+        let mut rows: Vec<Row> = models.iter().map(|model| model_row(model, Revision(7))).collect();
+        let last = rows.last_mut().unwrap();
+        last.value.pop();
+        let restored = restore(rows);
+        assert_eq!(restored.unreadable.len(), 1);
+        let read: Vec<&Model> = restored.models.iter().map(|(_, model)| model).collect();
+        assert_eq!(read, models.iter().take(models.len() - 1).collect::<Vec<_>>());
+    }
 }

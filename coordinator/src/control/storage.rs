@@ -153,10 +153,10 @@ pub fn durable_rows(state: &State) -> impl Iterator<Item = hoist_store::Row> + '
 }
 
 /// The state that a store holds, and one line for each row that says nothing: to this version, or without another
-/// row that is lost.
+/// row that is lost. Takes the rows out of what was opened: nobody needs them twice.
 #[must_use]
-pub fn restore(opened: &Opened, mut machine: Machine) -> (State, Vec<String>) {
-    let restored = rows::restore(&opened.rows);
+pub fn restore(opened: &mut Opened, mut machine: Machine) -> (State, Vec<String>) {
+    let restored = rows::restore(std::mem::take(&mut opened.rows));
     machine.measurements = restored.measurements;
     let position = Position { epoch: opened.epoch, revision: opened.revision };
     let state = State::restore(position, machine, restored.operations, restored.requests, restored.models);

@@ -1,4 +1,4 @@
-//! The benchmarks of the control path: real release binaries, real sockets, and beside each figure a peer measured
+//! The benchmarks of the control path and the catalog: real release binaries, real sockets, and beside each figure a peer measured
 //! in the same run. The targets stand in the rows.
 //!
 //! ```text
@@ -11,6 +11,7 @@
 //! spread is shown. A benchmark never changes what it measures: servers run with their default configuration.
 
 mod batch;
+mod catalog;
 mod commit;
 mod crowd;
 mod echo;
@@ -24,6 +25,7 @@ mod report;
 mod restart;
 mod seed;
 mod snapshot;
+mod tree;
 mod unary;
 
 use std::path::{Path, PathBuf};
@@ -35,8 +37,10 @@ use crate::{Sandbox, Server};
 use report::{Report, Row, Verdict};
 
 /// Every group of rows, in the order in which they run.
-pub const GROUPS: [&str; 10] =
-    ["unary", "batch", "delta", "fanout", "bare", "stalled", "commit", "restart", "snapshot", "python"];
+pub const GROUPS: [&str; 11] = [
+    "unary", "batch", "delta", "fanout", "bare", "stalled", "commit", "restart", "snapshot", "catalog",
+    "python",
+];
 
 /// What to measure, and where to write it.
 #[derive(Clone, Debug, Default)]
@@ -107,6 +111,7 @@ async fn measure(group: &str, options: &Options) -> Result<Vec<Row>> {
         "commit" => commit::run(options).await,
         "restart" => restart::run(options).await,
         "snapshot" => snapshot::run(options).await,
+        "catalog" => catalog::run(options).await,
         "python" => python::run(options),
         other => bail!("no group {other}"),
     }

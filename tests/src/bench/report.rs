@@ -97,6 +97,12 @@ impl Row {
         self
     }
 
+    /// Adds to the note that is there.
+    pub(super) fn note_more(mut self, note: &str) -> Self {
+        self.note = format!("{}; {note}", self.note);
+        self
+    }
+
     pub(super) fn of(mut self, group: &'static str) -> Self {
         self.group = group;
         self

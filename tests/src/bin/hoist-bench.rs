@@ -1,11 +1,11 @@
-//! `hoist-bench`: measures the control path of a release build. See `hoist_tests::bench`.
+//! `hoist-bench`: measures the control path and the catalog of a release build. See `hoist_tests::bench`.
 
 use std::path::PathBuf;
 
 use clap::Parser;
 use hoist_tests::bench::{self, GROUPS, Options};
 
-/// Measures the control path, beside a peer in the same run.
+/// Measures the control path and the catalog, beside a peer in the same run.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Fewer and shorter rounds, a tenth of the watchers: whether it works, not how fast

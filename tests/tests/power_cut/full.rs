@@ -86,8 +86,8 @@ impl Store for Doubtful {
 }
 
 fn start(world: &World) -> Result<(Coordinator, Doubt)> {
-    let (store, opened, doubt) = Doubtful::open(&world.disk)?;
-    let (state, _) = restore(&opened, machine(&world.clock));
+    let (store, mut opened, doubt) = Doubtful::open(&world.disk)?;
+    let (state, _) = restore(&mut opened, machine(&world.clock));
     Ok((world.start_with(state, opened.service_time, Box::new(store))?, doubt))
 }
 

@@ -3,7 +3,10 @@
 //! Small on purpose: a hundred thousand of these are in memory. Tensor tables, evidence and extracted metadata are
 //! read from the headers again when somebody asks.
 
+use std::cmp::Ordering;
+use std::ffi::OsStr;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,25 +29,58 @@ impl fmt::Display for ModelId {
     }
 }
 
-/// A path as the file system spells it, which need not be text. Shown lossily, kept exactly.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ModelPath(Arc<Path>);
+/// A path as the file system spells it, which need not be text. Shown lossily, kept exactly, but for what says nothing:
+/// doubled and trailing slashes, and `.` between others.
+///
+/// Ordered by components like a [`Path`], but compared as bytes: a scan of a hundred thousand files looks each of them
+/// up among as many.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ModelPath(Arc<OsStr>);
 
 impl ModelPath {
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        Self(path.into())
+        if is_plain(path.as_os_str().as_bytes()) {
+            Self(path.as_os_str().into())
+        } else {
+            Self(path.components().collect::<PathBuf>().into_os_string().into())
+        }
     }
 
     #[must_use]
     pub fn as_path(&self) -> &Path {
-        &self.0
+        Path::new(&*self.0)
     }
 
     /// As text; what is not UTF-8 becomes U+FFFD.
     #[must_use]
     pub fn text(&self) -> std::borrow::Cow<'_, str> {
         self.0.to_string_lossy()
+    }
+}
+
+/// Whether every part between slashes is a name: then bytes are equal where paths are.
+fn is_plain(path: &[u8]) -> bool {
+    let names = path.strip_prefix(b"/").unwrap_or(path);
+    names.is_empty() || names.split(|byte| *byte == b'/').all(|name| !name.is_empty() && name != b".")
+}
+
+impl Ord for ModelPath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        const STEP: usize = 16;
+        let (one, other) = (self.0.as_bytes(), other.0.as_bytes());
+        let steps = one.chunks_exact(STEP).zip(other.chunks_exact(STEP));
+        let same = steps.take_while(|(one, other)| one == other).count() * STEP;
+        // A component ends before anything that goes on: the slash is the least of bytes.
+        let order = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
+        let tail = |path| <[u8]>::get(path, same..).unwrap_or_default().iter().map(order);
+        tail(one).cmp(tail(other))
+    }
+}
+
+impl PartialOrd for ModelPath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -61,30 +97,40 @@ impl fmt::Display for ModelPath {
 }
 
 /// Text where it is text, bytes where it is not: both read back exactly.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum StoredPath {
-    Text(String),
-    Bytes(Vec<u8>),
-}
-
 impl Serialize for ModelPath {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use std::os::unix::ffi::OsStrExt as _;
         match self.0.to_str() {
             Some(text) => serializer.serialize_str(text),
-            None => StoredPath::Bytes(self.0.as_os_str().as_bytes().to_vec()).serialize(serializer),
+            None => self.0.as_bytes().serialize(serializer),
         }
     }
 }
 
 impl<'de> Deserialize<'de> for ModelPath {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use std::os::unix::ffi::OsStringExt as _;
-        Ok(match StoredPath::deserialize(deserializer)? {
-            StoredPath::Text(text) => Self(PathBuf::from(text).into()),
-            StoredPath::Bytes(bytes) => Self(PathBuf::from(std::ffi::OsString::from_vec(bytes)).into()),
-        })
+        deserializer.deserialize_any(StoredPath)
+    }
+}
+
+struct StoredPath;
+
+impl<'de> serde::de::Visitor<'de> for StoredPath {
+    type Value = ModelPath;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a path, as text or as bytes")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ModelPath, E> {
+        Ok(ModelPath::new(Path::new(text)))
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut sequence: A) -> Result<ModelPath, A::Error> {
+        let mut bytes: Vec<u8> = Vec::new();
+        while let Some(byte) = sequence.next_element()? {
+            bytes.push(byte);
+        }
+        Ok(ModelPath::new(Path::new(OsStr::from_bytes(&bytes))))
     }
 }
 
@@ -119,13 +165,52 @@ pub struct ModelFile {
 }
 
 /// BLAKE3 over a component's tensors; see the design's segments. Equal components have equal digests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
+
+/// Stored as it is shown, which is half of what a list of numbers takes.
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(StoredDigest)
+    }
+}
+
+struct StoredDigest;
+
+impl serde::de::Visitor<'_> for StoredDigest {
+    type Value = Digest;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("64 hexadecimal digits")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Digest, E> {
+        let wrong = || E::invalid_value(serde::de::Unexpected::Str(text), &self);
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        let mut digest = [0; 32];
+        if pairs.len() != digest.len() || !rest.is_empty() {
+            return Err(wrong());
+        }
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        for (byte, [high, low]) in digest.iter_mut().zip(pairs) {
+            *byte = digit(*high).ok_or_else(wrong)? << 4 | digit(*low).ok_or_else(wrong)?;
+        }
+        Ok(Digest(digest))
+    }
+}
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // Lists show many of these: digit by digit the formatter would be most of their cost.
+        let digit = |nibble: u8| char::from(nibble + if nibble < 10 { b'0' } else { b'a' - 10 });
+        let text: String = self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
+        f.pad(&text)
     }
 }
 
@@ -330,7 +415,6 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::ffi::OsStrExt as _;
 
     #[test]
     fn any_path_reads_back_exactly() {
@@ -338,6 +422,53 @@ mod tests {
             let path = ModelPath::new(Path::new(std::ffi::OsStr::from_bytes(bytes)));
             let stored = serde_json::to_string(&path).unwrap();
             assert_eq!(serde_json::from_str::<ModelPath>(&stored).unwrap(), path, "{stored}");
+        }
+    }
+
+    #[test]
+    fn a_digest_reads_back_as_it_is_shown() {
+        let digest = Digest(std::array::from_fn(|at| u8::try_from(at * 8 + 5).unwrap()));
+        let stored = serde_json::to_string(&digest).unwrap();
+        assert_eq!(stored, format!("\"{digest}\""));
+        assert!(stored.starts_with("\"050d151d"), "{stored}");
+        assert_eq!(serde_json::from_str::<Digest>(&stored).unwrap(), digest);
+        for wrong in ["\"05\"".to_owned(), stored.replace('5', "g"), stored.replace("05", "0")] {
+            assert!(serde_json::from_str::<Digest>(&wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn paths_are_ordered_as_their_components_are() {
+        let texts = [
+            "",
+            "/",
+            "/m",
+            "/m/",
+            "//m",
+            "/m/./a",
+            "/m/a",
+            "/m/a.b",
+            "/m/a/b",
+            "/m/a b",
+            "/m/a-b/c",
+            "/m/ab",
+            "/m/b",
+            "m",
+            "m/a",
+            "/m/a/\u{1}",
+            "/m/aaaaaaaaaaaaaaaa/b",
+            "/m/aaaaaaaaaaaaaaaa.b",
+            "/m/aaaaaaaaaaaaaaaaaaaaaaa",
+            "/m/модель/a",
+            "/m/../a",
+        ];
+        for one in texts {
+            for other in texts {
+                let (one, other) = (Path::new(one), Path::new(other));
+                let (ours, others) = (ModelPath::new(one), ModelPath::new(other));
+                assert_eq!(ours.cmp(&others), one.cmp(other), "{one:?} and {other:?}");
+                assert_eq!(ours == others, one == other, "{one:?} and {other:?}");
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -126,19 +126,63 @@ vocabulary! {
 #[serde(try_from = "Arc<str>", into = "Arc<str>")]
 pub struct BaseModel(Arc<str>);
 
+/// Bases that most models have: one copy of each for all of them, which stays in a processor's cache while a hundred
+/// thousand models are asked for theirs. In the order of bytes.
+static COMMON: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
+    let mut common: Vec<Arc<str>> = [
+        "chroma",
+        "flux.1",
+        "flux.2",
+        "gemma3",
+        "hunyuan-video",
+        "llama",
+        "ltx-video",
+        "mistral",
+        "none",
+        "pixart",
+        "qwen-image",
+        "qwen2",
+        "qwen3",
+        "sana",
+        "sd-1.5",
+        "sd-2.1",
+        "sd-3",
+        "sd-3.5",
+        "sdxl",
+        "sdxl-refiner",
+        "t5",
+        "unknown",
+        "wan-2.1",
+        "wan-2.2",
+        "whisper",
+        "z-image",
+    ]
+    .map(Arc::from)
+    .into();
+    common.sort_unstable();
+    common
+});
+
+fn shared(text: &str) -> Arc<str> {
+    match COMMON.binary_search_by(|common| (**common).cmp(text)) {
+        Ok(at) => COMMON.get(at).map_or_else(|| text.into(), Arc::clone),
+        Err(_) => text.into(),
+    }
+}
+
 impl BaseModel {
     pub const MAX_BYTES: usize = 48;
 
     /// Cannot be told.
     #[must_use]
     pub fn unknown() -> Self {
-        Self("unknown".into())
+        Self(shared("unknown"))
     }
 
     /// Has none: a TorchScript program, a bare table.
     #[must_use]
     pub fn none() -> Self {
-        Self("none".into())
+        Self(shared("none"))
     }
 
     /// Any text as a base: lower case, what is not allowed becomes `-`, cut to length.
@@ -150,7 +194,7 @@ impl BaseModel {
             .map(|c| c.to_ascii_lowercase())
             .map(|c| if Self::allows(c) { c } else { '-' })
             .collect();
-        if kept.is_empty() { Self::unknown() } else { Self(kept.into()) }
+        if kept.is_empty() { Self::unknown() } else { Self(shared(&kept)) }
     }
 
     #[must_use]
@@ -183,7 +227,7 @@ impl TryFrom<Arc<str>> for BaseModel {
                 ),
             ));
         }
-        Ok(Self(text))
+        Ok(Self(shared(&text)))
     }
 }
 
@@ -216,6 +260,11 @@ mod tests {
 
     #[test]
     fn a_base_is_open_but_tame() {
+        let same = |one: &BaseModel, other: &BaseModel| Arc::ptr_eq(&one.0, &other.0);
+        assert!(same(&BaseModel::from_text("SDXL"), &"sdxl".parse().unwrap()), "there is one copy of it");
+        assert!(
+            COMMON.iter().all(|common| same(&BaseModel::from_text(common), &BaseModel(Arc::clone(common))))
+        );
         assert_eq!(BaseModel::from_text("Qwen 2.5/VL").as_str(), "qwen-2.5-vl");
         assert_eq!(BaseModel::from_text(""), BaseModel::unknown());
         assert!("../x".parse::<BaseModel>().is_err());
