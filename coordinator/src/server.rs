@@ -18,7 +18,7 @@ use std::time::Duration;
 use hoist_domain::{Condition, ConditionKind, Epoch, Machine, MachineState, Severity};
 use hoist_runtime::{Clock, Gate, OnError, Shutdown, Tasks};
 use hoist_store::{Losses, OpenOptions, Recovery};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tonic_health::ServingStatus;
 use tracing::{info, warn};
 
@@ -143,6 +143,7 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
         request_ids_limit: settings.limits.request_ids,
         config: loaded.entries,
         stop: stop.clone(),
+        over_all_turns: Arc::new(Semaphore::new(processors())),
     });
     let (routes, mut health) = api.routes().map_err(|error| ServeError::Internal(error.to_string()))?;
     let (connections, closing) = (Gate::new(), Shutdown::new());
@@ -223,6 +224,10 @@ async fn wait(what: &'static str, gate: &Gate) {
         let holders = gate.holders();
         warn!(what, count = holders.len(), first = holders.first(), "leaving without waiting any longer");
     }
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// Grows from one wiped directory to the next, as long as no history starts more than once a second.

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use hoist_domain::FileIdentity;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 /// Where links may lead.
@@ -42,6 +42,14 @@ impl Root {
         let descriptor = rustix::fs::open(&path, flags, Mode::empty())?;
         let found = identity(&rustix::fs::fstat(&descriptor)?);
         Ok(Self { path, descriptor, key: (found.device, found.inode) })
+    }
+
+    /// Whether nothing is in it: what a mount point looks like when nothing is mounted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let is_own = |name: &std::ffi::CStr| matches!(name.to_bytes(), b"." | b"..");
+        Dir::read_from(&self.descriptor)
+            .is_ok_and(|listing| listing.flatten().all(|entry| is_own(entry.file_name())))
     }
 
     /// What tells this folder from another at the same place.
@@ -135,17 +143,34 @@ impl Roots {
         Ok((File::from(descriptor), identity(&stat)))
     }
 
-    /// Removes a directory entry that is not a directory: its folder is opened beneath the root, and the name is looked
-    /// up in it and nowhere else.
+    /// Removes a file if it still is the one that is known: its folder is opened beneath the root, and the name is
+    /// looked up in it and nowhere else. A link is removed itself, whatever it leads to.
     ///
     /// # Errors
-    /// The file system's.
-    pub fn remove_entry(&self, path: &Path) -> io::Result<()> {
+    /// The file system's; ESTALE when another file has taken its place, or it was written to.
+    pub fn remove_file(&self, path: &Path, known: FileIdentity) -> io::Result<()> {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let folder = self.open_directory(folder)?;
+        let (kind, found) = stat_entry(&folder, name)?;
+        let bytes = |identity: FileIdentity| FileIdentity { changed_ns: 0, ..identity };
+        if kind == FileType::RegularFile && bytes(found) != bytes(known) {
+            return Err(Errno::STALE.into());
+        }
         Ok(rustix::fs::unlinkat(folder, name, AtFlags::empty())?)
+    }
+
+    /// Removes a folder if nothing is left in it.
+    ///
+    /// # Errors
+    /// The file system's: it is not empty, or not a folder.
+    pub fn remove_empty_folder(&self, path: &Path) -> io::Result<()> {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let folder = self.open_directory(folder)?;
+        Ok(rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR)?)
     }
 
     pub(crate) fn open_directory(&self, path: &Path) -> io::Result<OwnedFd> {

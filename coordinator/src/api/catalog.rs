@@ -32,7 +32,8 @@ impl CatalogService for Api {
         request: Request<v1::ListModelsRequest>,
     ) -> Result<Response<v1::ListModelsResponse>, Status> {
         let call = Call::open(request, |m| &m.request_id)?;
-        answer(call.id, self.models_page(&call))
+        let id = call.id;
+        answer(id, self.over_all(move |api| api.models_page(&call)).await)
     }
 
     async fn get_model(
@@ -89,7 +90,8 @@ impl CatalogService for Api {
         request: Request<v1::ListComponentsRequest>,
     ) -> Result<Response<v1::ListComponentsResponse>, Status> {
         let call = Call::open(request, |m| &m.request_id)?;
-        answer(call.id, self.components_page(&call))
+        let id = call.id;
+        answer(id, self.over_all(move |api| api.components_page(&call)).await)
     }
 }
 
@@ -132,10 +134,8 @@ impl Api {
     async fn one_model(&self, call: &Call<v1::GetModelRequest>) -> Result<v1::GetModelResponse> {
         let request = &call.message;
         let mask = model_mask(request.field_mask.as_ref())?;
-        let (model, position) = {
-            let view = self.control.view();
-            (find(view.state.models(), &request.name)?.clone(), view.state.position())
-        };
+        let position = self.control.view().state.position();
+        let model = self.named(&request.name).await?;
         let details = if request.details {
             let details = self.catalog.details(&model).await?;
             Some(super::model_details::encoded(&details, request.tensors))
@@ -152,9 +152,7 @@ impl Api {
 
     async fn edit_model(&self, call: &Call<v1::UpdateModelRequest>) -> Result<v1::UpdateModelResponse> {
         let request = &call.message;
-        let view = self.control.view();
-        let model = find(view.state.models(), &request.name)?.id;
-        drop(view);
+        let model = self.named(&request.name).await?.id;
         let content = edit_hash(&v1::UpdateModelRequest { request_id: String::new(), ..request.clone() });
         let (notes, mask) = (request.notes.clone(), request.update_mask.clone());
         let change =
@@ -184,8 +182,8 @@ impl Api {
             self.control.record(call.key(), content).await?;
             return Ok(v1::DeleteModelResponse { request_id, ..Default::default() });
         }
-        let model = find(view.state.models(), &request.name)?.clone();
         drop(view);
+        let model = self.named(&request.name).await?;
         let etag = Some(request.etag.clone()).filter(|etag| !etag.is_empty());
         if etag.as_ref().is_some_and(|etag| *etag != model.etag()) {
             return Err(hoist_planner::etag_mismatch(&model));
@@ -252,11 +250,14 @@ impl Api {
             return Err(Error::invalid_field("names", format!("has {count} names, at most {limit}")));
         }
         let wait = decode::duration("wait_for", message.wait_for.as_ref())?;
-        let named: Result<BTreeSet<ModelId>> = {
-            let view = self.control.view();
-            let found = |name: &String| find(view.state.models(), name).map(|model| model.id);
-            message.names.iter().map(found).collect()
-        };
+        let names = message.names.clone();
+        let named: Result<BTreeSet<ModelId>> = self
+            .over_all(move |api| {
+                let view = api.control.view();
+                let found = |name: &String| find(view.state.models(), name).map(|model| model.id);
+                names.iter().map(found).collect()
+            })
+            .await;
         let models = match (named, self.led_to(call)) {
             (Err(_), Some(id)) => return self.wait(id, Some(wait.unwrap_or_default())).await,
             (named, _) => named?,

@@ -11,7 +11,7 @@ use super::Api;
 use super::call::{Call, answer, content_hash};
 use super::page;
 use super::submit::{LONGEST_DEADLINE, Patience, SHORTEST_DEADLINE};
-use crate::catalog::{Query, find, search};
+use crate::catalog::{Query, search};
 
 /// The device that a request means by naming none.
 const CPU: &str = "cpu:0";
@@ -33,7 +33,8 @@ impl IntegrityService for Api {
         request: Request<v1::ListVerdictsRequest>,
     ) -> Result<Response<v1::ListVerdictsResponse>, Status> {
         let call = Call::open(request, |m| &m.request_id)?;
-        answer(call.id, self.verdicts_page(&call))
+        let id = call.id;
+        answer(id, self.over_all(move |api| api.verdicts_page(&call)).await)
     }
 }
 
@@ -42,7 +43,7 @@ impl Api {
         let message = &call.message;
         let level = level("level", message.level)?;
         let wait = decode::duration("wait_for", message.wait_for.as_ref())?;
-        let named = find(self.control.view().state.models(), &message.name).cloned();
+        let named = self.named(&message.name).await;
         let model = match (named, self.led_to(call)) {
             (Err(_), Some(id)) => return self.wait(id, Some(wait.unwrap_or_default())).await,
             (named, _) => named?,

@@ -4,6 +4,7 @@
 //! before any of them runs. Reads come from the published view and never wait for the owner.
 
 mod admin;
+mod all_models;
 mod answer;
 mod arrival;
 mod call;
@@ -31,7 +32,7 @@ use hoist_wire::server::v1::admin_service_server::AdminServiceServer;
 use hoist_wire::server::v1::catalog_service_server::CatalogServiceServer;
 use hoist_wire::server::v1::integrity_service_server::IntegrityServiceServer;
 use hoist_wire::server::v1::state_service_server::StateServiceServer;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tonic::service::{LayerExt, Routes};
 use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
@@ -62,6 +63,8 @@ pub struct Parts {
     pub request_ids_limit: usize,
     pub config: Vec<Entry>,
     pub stop: StopRequest,
+    /// Turns of reads that go through all models.
+    pub over_all_turns: Arc<Semaphore>,
 }
 
 /// How somebody asked the server to stop.

@@ -1,5 +1,6 @@
 //! A model's files: read again for what the catalog does not keep, or removed.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,9 +71,18 @@ fn remove(roots: &Roots, model: &Model) -> Result<u32> {
         let blob = (model.content.format == ModelFormat::HfCache).then(|| blob(own, &path)).flatten();
         for path in std::iter::once(path).chain(blob) {
             // The folder is opened beneath its root and the entry removed in it: no name leads anywhere else.
-            match roots.remove_entry(&path) {
+            match roots.remove_file(&path, file.identity) {
                 Ok(()) => removed += 1,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::STALE.raw_os_error()) => {
+                    let left = format!("{removed} files were removed; the next is not the one that is known");
+                    return Err(Error::new(
+                        Reason::SourceChanged,
+                        format!(
+                            "{left}: it was written to or replaced; scan, look at it, and delete it then"
+                        ),
+                    ));
+                }
                 Err(error) => {
                     let left = format!("{removed} files were removed, then one could not be: {error}");
                     return Err(Error::new(
@@ -82,6 +92,14 @@ fn remove(roots: &Roots, model: &Model) -> Result<u32> {
                 }
             }
         }
+    }
+    // What is left of a folder that was the model; what else lies in it stays, and with it the folder.
+    let mut folders: BTreeSet<PathBuf> = BTreeSet::new();
+    for file in &model.content.files {
+        folders.extend(file.path.as_path().ancestors().skip(1).map(|below| model.path.as_path().join(below)));
+    }
+    for folder in folders.iter().rev() {
+        let _ = roots.remove_empty_folder(folder);
     }
     Ok(removed)
 }

@@ -163,15 +163,11 @@ async fn look_where(catalog: &Catalog, clock: &Clock, stop: &CancellationToken, 
 
 /// Returns when a root can be read that could not before. Nobody tells of that.
 async fn comes_back(catalog: &Catalog) {
-    let lost = catalog.roots().into_iter().filter(|root| !root.available).map(|root| root.path);
-    let lost: Vec<PathBuf> = lost.collect();
-    if lost.is_empty() {
-        return std::future::pending().await;
-    }
     loop {
         tokio::time::sleep(LOST_ROOT).await;
-        for path in &lost {
-            if catalog.open_root(path).await.is_ok() {
+        // A scan that somebody asked for may have found out meanwhile.
+        for root in catalog.roots().into_iter().filter(|root| !root.available) {
+            if catalog.open_root(&root.path).await.is_ok() {
                 return;
             }
         }

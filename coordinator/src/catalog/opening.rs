@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use hoist_catalog::{Root, Roots};
+use hoist_domain::ModelPath;
 
 use super::Catalog;
 
@@ -56,6 +57,15 @@ impl Catalog {
         Arc::new(Roots::new(open, self.0.settings.links))
     }
 
+    /// Whether a model that is known below a root was on another file system.
+    fn was_elsewhere(&self, root: &Root) -> bool {
+        let (device, _) = root.key();
+        let view = self.0.control.view();
+        let path = ModelPath::new(root.path());
+        let mut known = view.state.models().below(&path);
+        known.any(|model| model.content.main_file().is_some_and(|file| file.identity.device != device))
+    }
+
     pub(super) async fn open_root(&self, path: &Path) -> Result<Root, String> {
         let silent = || format!("has not answered for {} s", ANSWERS_WITHIN.as_secs());
         let opening = self.0.opening.clone();
@@ -64,14 +74,24 @@ impl Catalog {
         }
         let wanted = path.to_owned();
         let opened = self.0.tasks.run_blocking("open root", move || {
-            let opened = Root::open(&wanted);
+            let opened = Root::open(&wanted).map(|root| {
+                let is_empty = root.is_empty();
+                (root, is_empty)
+            });
             opening.end(&wanted);
             opened
         });
-        match tokio::time::timeout(ANSWERS_WITHIN, opened).await {
-            Err(_) => Err(silent()),
-            Ok(Err(panicked)) => Err(panicked.to_string()),
+        let opened = match tokio::time::timeout(ANSWERS_WITHIN, opened).await {
+            Err(_) => return Err(silent()),
+            Ok(Err(panicked)) => return Err(panicked.to_string()),
             Ok(Ok(opened)) => opened.map_err(|error| error.to_string()),
-        }
+        };
+        opened.and_then(|(root, is_empty)| {
+            if is_empty && self.was_elsewhere(&root) {
+                return Err("is an empty folder on another file system than its models were: is it mounted?"
+                    .to_owned());
+            }
+            Ok(root)
+        })
     }
 }

@@ -8,13 +8,13 @@ use hoist_domain::{Error, Model, ModelId, ModelState, Reason, Result, Verdict, W
 use hoist_planner::Models;
 use uuid::Uuid;
 
-use super::filter::{Filter, words};
+use super::filter::{Filter, Needle};
 
 /// What to list.
 #[derive(Clone, Debug)]
 pub struct Query {
     filter: Filter,
-    words: Vec<String>,
+    words: Vec<Needle>,
     order: Order,
     show_missing: bool,
     show_sound: bool,
@@ -72,7 +72,7 @@ impl Query {
         let order = Order::parse(order_by)?;
         let mark = mark(&[filter, query, order_by, if show_missing { "all" } else { "" }]);
         let filter = Filter::parse(filter)?;
-        Ok(Self { filter, words: words(query), order, show_missing, show_sound: true, mark })
+        Ok(Self { filter, words: Needle::words(query), order, show_missing, show_sound: true, mark })
     }
 
     /// What is wrong with models, worst first.
@@ -89,7 +89,7 @@ impl Query {
     fn passes(&self, model: &Model) -> bool {
         (self.show_missing || model.state == ModelState::Available)
             && (self.show_sound || model.verdict() != Verdict::Ok)
-            && self.words.iter().all(|word| super::filter::mentions(model, word))
+            && self.words.iter().all(|word| word.is_about(model))
             && self.filter.passes(model)
     }
 }

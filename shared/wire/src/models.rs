@@ -95,8 +95,6 @@ pub fn model(model: &Model) -> v1::Model {
     };
     let is_text = model.path.as_path().to_str().is_some();
     let own = model.notes.as_ref();
-    let is_said = own.is_some_and(|own| own.model_type.is_some() && own.base.is_some());
-    let base_is_said = own.is_some_and(|own| own.base.is_some());
     v1::Model {
         name: ResourceName::Model(model.id).to_string(),
         display_name: model.name().to_owned(),
@@ -107,12 +105,8 @@ pub fn model(model: &Model) -> v1::Model {
         r#type: model.model_type().to_string(),
         base: model.base().to_string(),
         variant: content.variant.to_string(),
-        candidates: if base_is_said {
-            Vec::new()
-        } else {
-            content.candidates.iter().map(ToString::to_string).collect()
-        },
-        confidence: if is_said { 1.0 } else { f32::from(content.confidence_percent) / 100.0 },
+        candidates: model.candidates().iter().map(ToString::to_string).collect(),
+        confidence: f32::from(model.confidence_percent()) / 100.0,
         prediction_type: content.prediction.to_string(),
         resolution: content.resolution,
         title: content.title.to_string(),

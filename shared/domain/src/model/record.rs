@@ -367,6 +367,21 @@ impl Model {
         self.notes.as_ref().and_then(|notes| notes.base.as_ref()).unwrap_or(&self.content.base)
     }
 
+    /// Bases that the files cannot tell apart, unless a person has said which it is.
+    #[must_use]
+    pub fn candidates(&self) -> &[BaseModel] {
+        let is_said = self.notes.as_ref().is_some_and(|notes| notes.base.is_some());
+        if is_said { &[] } else { &self.content.candidates }
+    }
+
+    /// How sure type and base are, 0 to 100. What a person has said is certain.
+    #[must_use]
+    pub fn confidence_percent(&self) -> u8 {
+        let is_said =
+            self.notes.as_ref().is_some_and(|notes| notes.model_type.is_some() && notes.base.is_some());
+        if is_said { 100 } else { self.content.confidence_percent }
+    }
+
     #[must_use]
     pub fn tags(&self) -> &[String] {
         self.notes.as_ref().map_or(&[], |notes| &notes.tags)

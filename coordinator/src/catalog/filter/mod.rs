@@ -4,7 +4,15 @@
 //! A word without a field is looked for in names, tags, title, description and path. Text compares without regard to
 //! case; `*` at an end of a value stands for anything. Bounded in length and depth; parsed once, judged often.
 
-use hoist_domain::{Error, Model, ModelState, Result, excerpt};
+mod field;
+mod text;
+mod token;
+
+use hoist_domain::{Error, Model, Result, excerpt};
+
+use field::{Field, Held};
+pub(super) use text::Needle;
+use token::{Token, tokens};
 
 const MAX_BYTES: usize = 4_096;
 const MAX_DEPTH: usize = 32;
@@ -17,7 +25,7 @@ enum Node {
     All(Vec<Node>),
     Any(Vec<Node>),
     Not(Box<Node>),
-    Word(String),
+    Word(Needle),
     Compare { field: Field, operator: Operator, value: Value },
 }
 
@@ -36,61 +44,10 @@ enum Operator {
 struct Value {
     /// Lower case.
     text: String,
+    needle: Needle,
     /// `*` before, `*` after.
     open: (bool, bool),
     number: Option<f64>,
-}
-
-macro_rules! fields {
-    ($($variant:ident = $name:literal,)*) => {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        enum Field { $($variant,)* }
-
-        impl Field {
-            const NAMES: &'static [&'static str] = &[$($name,)*];
-
-            fn of(name: &str) -> Option<Self> {
-                match name { $($name => Some(Self::$variant),)* _ => None }
-            }
-        }
-    };
-}
-
-fields! {
-    Name = "name",
-    DisplayName = "display_name",
-    Path = "path",
-    State = "state",
-    Format = "format",
-    Type = "type",
-    Base = "base",
-    Variant = "variant",
-    Candidates = "candidates",
-    Confidence = "confidence",
-    Prediction = "prediction_type",
-    Resolution = "resolution",
-    Title = "title",
-    Tensors = "tensor_count",
-    Parameters = "parameter_count",
-    Size = "size_bytes",
-    Dtypes = "dtypes",
-    Components = "components",
-    Verdict = "verdict",
-    VerdictKind = "verdict_kind",
-    Tags = "tags",
-    Aliases = "aliases",
-    Description = "description",
-    Licence = "licence",
-    Source = "source",
-    Notes = "notes",
-    Digest = "digest",
-}
-
-/// What a field of a model holds.
-enum Held<'a> {
-    Number(f64),
-    Text(std::borrow::Cow<'a, str>),
-    Texts(Vec<std::borrow::Cow<'a, str>>),
 }
 
 impl Filter {
@@ -124,91 +81,6 @@ fn wrong(what: &str) -> Error {
         "filter",
         format!("{what}; for instance: type = lora AND size_bytes < 2e9 AND tags:portrait"),
     )
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Token {
-    Open,
-    Close,
-    Minus,
-    Operator(Operator),
-    Word(String),
-    Quoted(String),
-}
-
-impl Token {
-    fn text(&self) -> &str {
-        match self {
-            Self::Open => "(",
-            Self::Close => ")",
-            Self::Minus => "-",
-            Self::Operator(_) => "an operator",
-            Self::Word(text) | Self::Quoted(text) => text,
-        }
-    }
-}
-
-fn tokens(text: &str) -> Result<Vec<Token>> {
-    let mut tokens = Vec::new();
-    let mut chars = text.chars().peekable();
-    while let Some(&c) = chars.peek() {
-        let operator = match c {
-            c if c.is_whitespace() => {
-                chars.next();
-                continue;
-            }
-            '(' => Token::Open,
-            ')' => Token::Close,
-            ':' => Token::Operator(Operator::Has),
-            '=' => Token::Operator(Operator::Equal),
-            '!' | '<' | '>' => {
-                chars.next();
-                let with_equal = chars.next_if_eq(&'=').is_some();
-                tokens.push(Token::Operator(match (c, with_equal) {
-                    ('!', true) => Operator::NotEqual,
-                    ('<', false) => Operator::Less,
-                    ('<', true) => Operator::LessEqual,
-                    ('>', false) => Operator::Greater,
-                    ('>', true) => Operator::GreaterEqual,
-                    _ => return Err(wrong("`!` stands only before `=`; use NOT")),
-                }));
-                continue;
-            }
-            '"' | '\'' => {
-                chars.next();
-                tokens.push(Token::Quoted(quoted(&mut chars, c)?));
-                continue;
-            }
-            '-' if !matches!(tokens.last(), Some(Token::Operator(_))) => Token::Minus,
-            _ => {
-                let mut word = String::new();
-                while let Some(c) = chars.next_if(|c| !c.is_whitespace() && !"():=!<>\"'".contains(*c)) {
-                    word.push(c);
-                }
-                tokens.push(Token::Word(word));
-                continue;
-            }
-        };
-        chars.next();
-        // `==` is what programmers write.
-        if operator == Token::Operator(Operator::Equal) {
-            chars.next_if_eq(&'=');
-        }
-        tokens.push(operator);
-    }
-    Ok(tokens)
-}
-
-fn quoted(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, quote: char) -> Result<String> {
-    let mut text = String::new();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => text.push(chars.next().ok_or_else(|| wrong("a backslash at the end"))?),
-            c if c == quote => return Ok(text),
-            c => text.push(c),
-        }
-    }
-    Err(wrong("a quotation mark is not closed"))
 }
 
 struct Parser {
@@ -270,13 +142,13 @@ impl Parser {
                     _ => Err(wrong("a parenthesis is not closed")),
                 }
             }
-            Some(Token::Quoted(text)) => Ok(Node::Word(text.to_lowercase())),
+            Some(Token::Quoted(text)) => Ok(Node::Word(Needle::new(&text))),
             Some(Token::Word(word)) => {
                 if let Some(Token::Operator(operator)) = self.peek().cloned() {
                     self.at += 1;
                     return self.comparison(&word, operator);
                 }
-                Ok(Node::Word(word.to_lowercase()))
+                Ok(Node::Word(Needle::new(&word)))
             }
             Some(token) => Err(wrong(&format!("`{}` where a field or a word should be", token.text()))),
             None => Err(wrong("it ends where a field or a word should be")),
@@ -301,7 +173,8 @@ impl Parser {
             Some(rest) if is_open => (rest, true),
             _ => (rest, false),
         };
-        let value = Value { text: rest.to_lowercase(), open: (before, after), number };
+        let value =
+            Value { text: rest.to_lowercase(), needle: Needle::new(rest), open: (before, after), number };
         if field.is_number() && value.number.is_none() {
             return Err(wrong(&format!("`{name}` is compared with a number, not with `{}`", excerpt(&text))));
         }
@@ -320,85 +193,13 @@ fn number(text: &str) -> Option<f64> {
     text.parse::<hoist_domain::Bytes>().ok().map(|bytes| bytes.0 as f64)
 }
 
-impl Field {
-    const fn is_number(self) -> bool {
-        matches!(self, Self::Confidence | Self::Resolution | Self::Tensors | Self::Parameters | Self::Size)
-    }
-
-    fn of_model(self, model: &Model) -> Held<'_> {
-        use std::borrow::Cow;
-        let content = &model.content;
-        let text = |text: &'static str| Held::Text(Cow::Borrowed(text));
-        let note = |pick: fn(&hoist_domain::ModelNotes) -> &str| {
-            Held::Text(model.notes.as_ref().map_or(Cow::Borrowed(""), |notes| Cow::Borrowed(pick(notes))))
-        };
-        match self {
-            Self::Name => Held::Text(Cow::Owned(hoist_domain::ResourceName::Model(model.id).to_string())),
-            Self::DisplayName => Held::Text(Cow::Borrowed(model.name())),
-            Self::Path => Held::Text(model.path.text()),
-            Self::State => text(match model.state {
-                ModelState::Available => "available",
-                ModelState::Missing => "missing",
-            }),
-            Self::Format => text(content.format.as_str()),
-            Self::Type => text(model.model_type().as_str()),
-            Self::Base => Held::Text(Cow::Borrowed(model.base().as_str())),
-            Self::Variant => Held::Text(Cow::Borrowed(&content.variant)),
-            Self::Candidates => {
-                Held::Texts(content.candidates.iter().map(|base| Cow::Borrowed(base.as_str())).collect())
-            }
-            Self::Confidence => Held::Number(f64::from(content.confidence_percent) / 100.0),
-            Self::Prediction => Held::Text(Cow::Borrowed(&content.prediction)),
-            Self::Resolution => Held::Number(f64::from(content.resolution)),
-            Self::Title => Held::Text(Cow::Borrowed(&content.title)),
-            Self::Tensors => Held::Number(content.tensors as f64),
-            Self::Parameters => Held::Number(content.parameters as f64),
-            Self::Size => Held::Number(content.bytes.0 as f64),
-            Self::Dtypes => {
-                Held::Texts(content.dtypes.iter().map(|(dtype, _)| Cow::Borrowed(dtype.as_str())).collect())
-            }
-            Self::Components => Held::Texts(
-                content
-                    .components
-                    .iter()
-                    .flat_map(|component| {
-                        [Cow::Borrowed(&*component.name), Cow::Borrowed(component.component_type.as_str())]
-                    })
-                    .collect(),
-            ),
-            Self::Verdict => text(model.verdict().as_str()),
-            Self::VerdictKind => text(model.verdict_kind().map_or("none", |kind| kind.as_str())),
-            Self::Tags => Held::Texts(model.tags().iter().map(|tag| Cow::Borrowed(tag.as_str())).collect()),
-            Self::Aliases => Held::Texts(
-                model
-                    .notes
-                    .iter()
-                    .flat_map(|notes| notes.aliases.iter().map(|alias| Cow::Borrowed(alias.as_str())))
-                    .collect(),
-            ),
-            Self::Description => note(|notes| &notes.description),
-            Self::Licence => note(|notes| &notes.licence),
-            Self::Source => note(|notes| &notes.source),
-            Self::Notes => note(|notes| &notes.notes),
-            Self::Digest => Held::Texts(
-                content
-                    .components
-                    .iter()
-                    .filter_map(|c| c.digest)
-                    .map(|digest| Cow::Owned(digest.to_string()))
-                    .collect(),
-            ),
-        }
-    }
-}
-
 impl Node {
     fn passes(&self, model: &Model) -> bool {
         match self {
             Self::All(nodes) => nodes.iter().all(|node| node.passes(model)),
             Self::Any(nodes) => nodes.iter().any(|node| node.passes(model)),
             Self::Not(node) => !node.passes(model),
-            Self::Word(word) => mentions(model, word),
+            Self::Word(word) => word.is_about(model),
             Self::Compare { field, operator, value } => compare(&field.of_model(model), *operator, value),
         }
     }
@@ -421,7 +222,7 @@ fn compare(held: &Held<'_>, operator: Operator, value: &Value) -> bool {
             Operator::NotEqual => !value.is(text),
             // `:` on text is "contains"; `:*` is "is set".
             Operator::Has if value.text.is_empty() => !text.is_empty(),
-            Operator::Has => contains(text, &value.text),
+            Operator::Has => value.needle.is_in(text),
             _ => value.is(text),
         },
         Held::Texts(texts) => {
@@ -438,7 +239,7 @@ fn compare(held: &Held<'_>, operator: Operator, value: &Value) -> bool {
 impl Value {
     fn is(&self, text: &str) -> bool {
         match self.open {
-            (true, true) => contains(text, &self.text),
+            (true, true) => self.needle.is_in(text),
             open if text.is_ascii() => {
                 let (text, wanted) = (text.as_bytes(), self.text.as_bytes());
                 let more = text.len().checked_sub(wanted.len());
@@ -455,40 +256,6 @@ impl Value {
             (false, true) => text.to_lowercase().starts_with(&self.text),
         }
     }
-}
-
-/// Whether a text, in lower case, has this in it. Most texts are short and ASCII: those need no memory for a copy.
-fn contains(text: &str, lower: &str) -> bool {
-    const SHORT: usize = 256;
-    if text.len() < lower.len() && text.is_ascii() {
-        return false;
-    }
-    let mut buffer = [0; SHORT];
-    match buffer.get_mut(..text.len()) {
-        Some(copy) if text.is_ascii() => {
-            copy.copy_from_slice(text.as_bytes());
-            copy.make_ascii_lowercase();
-            std::str::from_utf8(copy).is_ok_and(|copy| copy.contains(lower))
-        }
-        _ => text.to_lowercase().contains(lower),
-    }
-}
-
-/// The words of a free text, in lower case; quoted ones stay together.
-pub(super) fn words(text: &str) -> Vec<String> {
-    text.split_whitespace().take(64).map(str::to_lowercase).collect()
-}
-
-/// Whether a word, in lower case, occurs where people would look for it.
-pub(super) fn mentions(model: &Model, word: &str) -> bool {
-    let notes = model.notes.as_ref();
-    contains(model.name(), word)
-        || contains(&model.path.text(), word)
-        || contains(&model.content.title, word)
-        || model.tags().iter().any(|tag| contains(tag, word))
-        || notes.is_some_and(|notes| {
-            contains(&notes.description, word) || notes.aliases.iter().any(|alias| contains(alias, word))
-        })
 }
 
 #[cfg(test)]
@@ -540,9 +307,10 @@ mod tests {
         for text in texts {
             for wanted in texts.map(str::to_lowercase) {
                 let lower = text.to_lowercase();
-                assert_eq!(contains(text, &wanted), lower.contains(&wanted), "{text} {wanted}");
+                assert_eq!(Needle::new(&wanted).is_in(text), lower.contains(&wanted), "{text} {wanted}");
                 for open in [(false, false), (true, false), (false, true), (true, true)] {
-                    let value = Value { text: wanted.clone(), open, number: None };
+                    let value =
+                        Value { text: wanted.clone(), needle: Needle::new(&wanted), open, number: None };
                     let expected = match open {
                         (false, false) => lower == wanted,
                         (true, false) => lower.ends_with(&wanted),

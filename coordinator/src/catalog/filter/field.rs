@@ -1,0 +1,127 @@
+//! The fields of models that filters compare, under the names that the contract gives them.
+
+use hoist_domain::{Model, ModelState};
+
+macro_rules! fields {
+    ($($variant:ident = $name:literal,)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Field { $($variant,)* }
+
+        impl Field {
+            pub(super) const NAMES: &'static [&'static str] = &[$($name,)*];
+
+            pub(super) fn of(name: &str) -> Option<Self> {
+                match name { $($name => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+fields! {
+    Name = "name",
+    DisplayName = "display_name",
+    Path = "path",
+    State = "state",
+    Format = "format",
+    Type = "type",
+    Base = "base",
+    Variant = "variant",
+    Candidates = "candidates",
+    Confidence = "confidence",
+    Prediction = "prediction_type",
+    Resolution = "resolution",
+    Title = "title",
+    Tensors = "tensor_count",
+    Parameters = "parameter_count",
+    Size = "size_bytes",
+    Dtypes = "dtypes",
+    Components = "components",
+    Verdict = "verdict",
+    VerdictKind = "verdict_kind",
+    Tags = "tags",
+    Aliases = "aliases",
+    Description = "description",
+    Licence = "licence",
+    Source = "source",
+    Notes = "notes",
+    Digest = "digest",
+}
+
+/// What a field of a model holds.
+pub(super) enum Held<'a> {
+    Number(f64),
+    Text(std::borrow::Cow<'a, str>),
+    Texts(Vec<std::borrow::Cow<'a, str>>),
+}
+
+impl Field {
+    pub(super) const fn is_number(self) -> bool {
+        matches!(self, Self::Confidence | Self::Resolution | Self::Tensors | Self::Parameters | Self::Size)
+    }
+
+    pub(super) fn of_model(self, model: &Model) -> Held<'_> {
+        use std::borrow::Cow;
+        let content = &model.content;
+        let text = |text: &'static str| Held::Text(Cow::Borrowed(text));
+        let note = |pick: fn(&hoist_domain::ModelNotes) -> &str| {
+            Held::Text(model.notes.as_ref().map_or(Cow::Borrowed(""), |notes| Cow::Borrowed(pick(notes))))
+        };
+        match self {
+            Self::Name => Held::Text(Cow::Owned(hoist_domain::ResourceName::Model(model.id).to_string())),
+            Self::DisplayName => Held::Text(Cow::Borrowed(model.name())),
+            Self::Path => Held::Text(model.path.text()),
+            Self::State => text(match model.state {
+                ModelState::Available => "available",
+                ModelState::Missing => "missing",
+            }),
+            Self::Format => text(content.format.as_str()),
+            Self::Type => text(model.model_type().as_str()),
+            Self::Base => Held::Text(Cow::Borrowed(model.base().as_str())),
+            Self::Variant => Held::Text(Cow::Borrowed(&content.variant)),
+            Self::Candidates => {
+                Held::Texts(model.candidates().iter().map(|base| Cow::Borrowed(base.as_str())).collect())
+            }
+            Self::Confidence => Held::Number(f64::from(model.confidence_percent()) / 100.0),
+            Self::Prediction => Held::Text(Cow::Borrowed(&content.prediction)),
+            Self::Resolution => Held::Number(f64::from(content.resolution)),
+            Self::Title => Held::Text(Cow::Borrowed(&content.title)),
+            Self::Tensors => Held::Number(content.tensors as f64),
+            Self::Parameters => Held::Number(content.parameters as f64),
+            Self::Size => Held::Number(content.bytes.0 as f64),
+            Self::Dtypes => {
+                Held::Texts(content.dtypes.iter().map(|(dtype, _)| Cow::Borrowed(dtype.as_str())).collect())
+            }
+            Self::Components => Held::Texts(
+                content
+                    .components
+                    .iter()
+                    .flat_map(|component| {
+                        [Cow::Borrowed(&*component.name), Cow::Borrowed(component.component_type.as_str())]
+                    })
+                    .collect(),
+            ),
+            Self::Verdict => text(model.verdict().as_str()),
+            Self::VerdictKind => text(model.verdict_kind().map_or("none", |kind| kind.as_str())),
+            Self::Tags => Held::Texts(model.tags().iter().map(|tag| Cow::Borrowed(tag.as_str())).collect()),
+            Self::Aliases => Held::Texts(
+                model
+                    .notes
+                    .iter()
+                    .flat_map(|notes| notes.aliases.iter().map(|alias| Cow::Borrowed(alias.as_str())))
+                    .collect(),
+            ),
+            Self::Description => note(|notes| &notes.description),
+            Self::Licence => note(|notes| &notes.licence),
+            Self::Source => note(|notes| &notes.source),
+            Self::Notes => note(|notes| &notes.notes),
+            Self::Digest => Held::Texts(
+                content
+                    .components
+                    .iter()
+                    .filter_map(|c| c.digest)
+                    .map(|digest| Cow::Owned(digest.to_string()))
+                    .collect(),
+            ),
+        }
+    }
+}
