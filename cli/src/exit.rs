@@ -38,6 +38,7 @@ pub(crate) fn exit_for(code: Code, reason: &str) -> Exit {
         Reason::ProbeFailed,
         Reason::WorkerLost,
         Reason::SourceChanged,
+        Reason::SourceUnreadable,
         Reason::SourceUnresponsive,
     ];
     // Their codes speak of the server or of a precondition, but it is the work that failed.
@@ -106,6 +107,7 @@ mod tests {
                 "WORKER_LOST",
                 "SOURCE_CHANGED",
                 "SOURCE_TRUNCATED",
+                "SOURCE_UNREADABLE",
                 "SOURCE_UNRESPONSIVE",
             ]
         );

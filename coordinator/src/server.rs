@@ -164,7 +164,7 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
     process.tasks.spawn(
         "digests",
         OnError::Shutdown,
-        crate::catalog::keep_digests(catalog, draining.clone()),
+        crate::catalog::keep_digests(catalog, runner.waiters.clone(), draining.clone()),
     );
     let at = Ready { socket: bound.socket.path.clone(), listen: bound.listen };
     process.tasks.spawn(
@@ -185,6 +185,7 @@ pub async fn serve(loaded: Loaded, process: Process, ready: impl FnOnce(&Ready))
     health.set_service_status("", ServingStatus::NotServing).await;
     control.drain().await;
     draining.trigger("the server is stopping");
+    runner.stop_own();
     if !ended_in_time(&operations, &stop, settings.shutdown_grace, &process.clock).await {
         warn!(operations = %operations.holders().join(","), "grace period is over: telling operations to stop");
         runner.stop_all();

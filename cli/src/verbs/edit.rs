@@ -173,7 +173,7 @@ pub(crate) async fn remove(session: &Session, args: &RmArgs) -> Result<Exit> {
             Ok(files) => {
                 let name = text::one_line(&it.display_name);
                 let end = match files {
-                    0 => String::new(),
+                    0 => "; the next look finds it again, as long as its files are there (--files removes them)".to_owned(),
                     files => format!(", and {} off the disk", results::plural(files.into(), "file")),
                 };
                 session.out.line(format_args!("{name} is out of the catalog{end}"))?;

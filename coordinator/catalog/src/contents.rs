@@ -11,13 +11,14 @@
 mod strided;
 mod values;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use hoist_domain::FileIdentity;
+use hoist_domain::{FileIdentity, ModelFormat};
 use hoist_formats::{Place, Tensor};
 use rustix::fs::Advice;
 use rustix::io::ReadWriteFlags;
@@ -27,6 +28,16 @@ use crate::reading::{PartReading, Reading};
 use crate::roots::{Roots, identity};
 use crate::walk::Unit;
 use values::Values;
+
+/// Tensors that go on beyond one chunk at a time. Real files have one; views over one storage some.
+const MAX_ACTIVE: usize = 1_024;
+
+/// Tensors that repeat their file more often than this are not read one by one: a table of a million views over one
+/// storage is not worth a petabyte of hashing.
+const REPEATS: u64 = 16;
+
+/// The least that may be claimed whatever the file's size.
+const LEAST: u64 = 1 << 20;
 
 /// Read at once: enough to keep a disk busy, little enough to stay in a core's cache.
 const CHUNK: usize = 1 << 20;
@@ -65,7 +76,7 @@ pub struct FileFacts {
     pub sha256: Option<[u8; 32]>,
     /// Of what follows the header; for safetensors.
     pub data_sha256: Option<[u8; 32]>,
-    /// Set where the file has tensors that cannot be read one by one.
+    /// Set where the part has tensors that cannot be read one by one, or means something only as files.
     pub blake3: Option<[u8; 32]>,
 }
 
@@ -117,22 +128,109 @@ pub fn read_contents(
 ) -> Result<Contents, ReadFailure> {
     let mut contents = Contents::default();
     for part in &reading.parts {
-        let mut tensors = vec![None; part.tensors.len()];
-        let mut files = Vec::with_capacity(part.files.len());
-        for (number, file) in part.files.iter().enumerate() {
-            let path = unit.path_of(file);
-            let known = reading.files.iter().find(|known| known.path == *file).map(|known| known.identity);
-            let (opened, found) = roots.open_file(&path).map_err(|e| ReadFailure::Io(path.clone(), e))?;
-            if known.is_some_and(|known| known != found) {
-                return Err(ReadFailure::Changed(path));
-            }
-            let reader = Reader { file: &opened, path: &path, identity: found, pace };
-            files.push(reader.read(part, number, wanted, &mut tensors, &mut contents.bytes)?);
-        }
+        let read = PartOf { roots, unit, reading, part, wanted, pace };
+        let (tensors, files) = read.all(&mut contents.bytes)?;
         contents.tensors.push(tensors);
         contents.files.push(files);
     }
     Ok(contents)
+}
+
+/// A part that is to be read, and all that is needed for it.
+struct PartOf<'a> {
+    roots: &'a Roots,
+    unit: &'a Unit,
+    reading: &'a Reading,
+    part: &'a PartReading,
+    wanted: Wanted,
+    pace: Pace<'a>,
+}
+
+impl PartOf<'_> {
+    fn all(&self, bytes: &mut u64) -> Result<(Vec<Option<TensorFacts>>, Vec<FileFacts>), ReadFailure> {
+        let part = self.part;
+        let mut tensors = vec![None; part.tensors.len()];
+        let mut files = Vec::with_capacity(part.files.len());
+        // Where one tensor cannot be told apart, what is digested is all of the part's files.
+        let was_opaque = is_opaque(part);
+        let mut has_turned_opaque = false;
+        for (number, file) in part.files.iter().enumerate() {
+            let read =
+                |reader: &Reader<'_>| reader.read(part, number, self.wanted, was_opaque, &mut tensors, bytes);
+            let (facts, left_out) = self.with(file, read)?;
+            has_turned_opaque |= left_out;
+            files.push(facts);
+        }
+        if has_turned_opaque && !was_opaque {
+            for (file, facts) in part.files.iter().zip(&mut files) {
+                facts.blake3 = self.with(file, |reader| reader.whole(bytes))?.blake3;
+            }
+        }
+        for beside in beside(part) {
+            let folder = part.files.first().and_then(|file| file.parent()).unwrap_or(Path::new(""));
+            let path =
+                if self.unit.is_folder() { folder.join(beside) } else { PathBuf::from("..").join(beside) };
+            files.push(self.with_other(&path, |reader| reader.whole(bytes))?);
+        }
+        Ok((tensors, files))
+    }
+
+    /// Opens a file of the unit for somebody, who gets it as it was described or not at all.
+    fn with<T>(
+        &self,
+        file: &Path,
+        read: impl FnOnce(&Reader<'_>) -> Result<T, ReadFailure>,
+    ) -> Result<T, ReadFailure> {
+        let path = self.unit.path_of(file);
+        let known = self.reading.files.iter().find(|known| known.path == *file).map(|known| known.identity);
+        self.open(path, known, read)
+    }
+
+    /// Opens a file that lies beside one of the unit's.
+    fn with_other<T>(
+        &self,
+        below: &Path,
+        read: impl FnOnce(&Reader<'_>) -> Result<T, ReadFailure>,
+    ) -> Result<T, ReadFailure> {
+        let path = match below.strip_prefix("..") {
+            Ok(name) => self.unit.path.parent().unwrap_or(Path::new("/")).join(name),
+            Err(_) => self.unit.path.join(below),
+        };
+        self.open(path, None, read)
+    }
+
+    fn open<T>(
+        &self,
+        path: PathBuf,
+        known: Option<FileIdentity>,
+        read: impl FnOnce(&Reader<'_>) -> Result<T, ReadFailure>,
+    ) -> Result<T, ReadFailure> {
+        let (opened, found) = self.roots.open_file(&path).map_err(|e| ReadFailure::Io(path.clone(), e))?;
+        if known.is_some_and(|known| known != found) {
+            return Err(ReadFailure::Changed(path));
+        }
+        let reader = Reader { file: &opened, path: &path, identity: found, pace: self.pace };
+        let result = read(&reader)?;
+        reader.is_as_it_was()?;
+        Ok(result)
+    }
+}
+
+/// Whether a part's bytes only mean something as files: tensors that cannot be told apart, or metadata that whoever reads
+/// the format needs.
+fn is_opaque(part: &PartReading) -> bool {
+    let cannot = |tensor: &Tensor| matches!(tensor.place, Place::Beside { .. } | Place::Unmapped);
+    part.tensors.is_empty() || part.format == ModelFormat::Gguf || part.tensors.iter().any(cannot)
+}
+
+/// The files that hold a part's data beside its own, by the names that its header gives them: plain names only.
+fn beside(part: &PartReading) -> BTreeSet<&str> {
+    part.tensors.iter().filter_map(name_beside).collect()
+}
+
+fn name_beside(tensor: &Tensor) -> Option<&str> {
+    let Place::Beside { file, .. } = &tensor.place else { return None };
+    Some(&**file).filter(|name| !name.contains(['/', '\\', '\0']) && *name != "..")
 }
 
 struct Reader<'a> {
@@ -142,9 +240,10 @@ struct Reader<'a> {
     pace: Pace<'a>,
 }
 
-/// A tensor whose bytes lie together.
+/// Tensors whose bytes are these.
 struct Span {
-    tensor: usize,
+    /// Tied ones share their bytes; they are of one type.
+    tensors: Vec<usize>,
     start: u64,
     end: u64,
 }
@@ -157,8 +256,9 @@ struct Active {
 }
 
 impl Active {
-    fn new(span: Span, tensor: &Tensor, wanted: Wanted) -> Self {
-        Self { span, hasher: blake3::Hasher::new(), values: wanted.values.then(|| Values::new(tensor.dtype)) }
+    fn new(span: Span, part: &PartReading, wanted: Wanted) -> Option<Self> {
+        let dtype = part.tensors.get(*span.tensors.first()?)?.dtype;
+        Some(Self { span, hasher: blake3::Hasher::new(), values: wanted.values.then(|| Values::new(dtype)) })
     }
 
     /// Takes what of the chunk, which begins at `at`, is the tensor's.
@@ -172,71 +272,93 @@ impl Active {
         }
     }
 
-    fn end(self) -> TensorFacts {
+    /// Tells what it has found, of each tensor that has these bytes.
+    fn end(self, facts: &mut [Option<TensorFacts>]) {
         let values = self.values.unwrap_or_default();
-        TensorFacts {
+        let found = TensorFacts {
             hash: *self.hasher.finalize().as_bytes(),
             non_finite: values.non_finite(),
             is_zero: self.span.end > self.span.start && values.is_zero(),
+        };
+        for tensor in self.span.tensors {
+            if let Some(place) = facts.get_mut(tensor) {
+                *place = Some(found);
+            }
         }
     }
 }
 
 impl Reader<'_> {
+    /// What a file says of itself and of its tensors; and whether some of them could not be read one by one.
     fn read(
         &self,
         part: &PartReading,
         number: usize,
         wanted: Wanted,
+        is_opaque: bool,
         facts: &mut [Option<TensorFacts>],
         bytes: &mut u64,
-    ) -> Result<FileFacts, ReadFailure> {
-        let here = |(index, tensor): (usize, &'_ Tensor)| {
-            let is_here = part.file_of.get(index).is_some_and(|file| usize::try_from(*file) == Ok(number));
-            (is_here && facts.len() == part.tensors.len()).then_some((index, tensor.place.clone()))
-        };
+    ) -> Result<(FileFacts, bool), ReadFailure> {
         let mut spans = Vec::new();
         let mut gathered = Vec::new();
-        let mut is_opaque = false;
-        for (tensor, place) in part.tensors.iter().enumerate().filter_map(here) {
-            match place {
+        let here = part.tensors.iter().zip(&part.file_of).enumerate();
+        for (tensor, (found, _)) in here.filter(|(_, (_, file))| usize::try_from(**file) == Ok(number)) {
+            match found.place {
                 Place::Extent { offset, length } => {
-                    spans.push(Span { tensor, start: offset, end: offset.saturating_add(length) });
+                    let end = offset.saturating_add(length);
+                    spans.push(Span { tensors: vec![tensor], start: offset, end });
                 }
                 Place::Strided { .. } => gathered.push(tensor),
-                Place::Beside { .. } | Place::Unmapped => is_opaque = true,
+                Place::Beside { .. } | Place::Unmapped => {}
             }
         }
-        spans.sort_by_key(|span| (span.start, span.end));
-        if part.tensors.is_empty() {
-            is_opaque = true;
+        let mut spans = tied(spans, part);
+        let claimed = spans.iter().fold(0_u64, |sum, span| sum.saturating_add(span.end - span.start));
+        let mut left_out = claimed > self.identity.size.saturating_mul(REPEATS).max(LEAST);
+        if left_out {
+            spans.clear();
         }
-        let before = *bytes;
-        let file = self.pass(part, wanted, spans, is_opaque || wanted.sha256, facts, bytes)?;
+        let (mut file, some_left) =
+            self.pass(part, wanted, spans, is_opaque || wanted.sha256, facts, bytes)?;
+        left_out |= some_left;
         for tensor in gathered {
             let Some(found) = part.tensors.get(tensor) else { continue };
             let gathered = strided::gather(found, wanted, &mut |offset, into| self.fill(offset, into))?;
-            is_opaque |= gathered.is_none();
+            left_out |= gathered.is_none();
             if let Some(place) = facts.get_mut(tensor) {
                 *place = gathered;
             }
         }
-        // One whose views are too many to gather is digested as a whole; that is found out late, and is rare.
-        let file = if is_opaque && file.blake3.is_none() {
-            *bytes = before;
-            self.pass(part, wanted, Vec::new(), true, facts, bytes)?
-        } else {
-            file
-        };
-        let after = rustix::fs::fstat(self.file)
-            .map_err(|error| ReadFailure::Io(self.path.to_owned(), error.into()))?;
-        if identity(&after) != self.identity {
-            return Err(ReadFailure::Changed(self.path.to_owned()));
-        }
-        Ok(file)
+        file.blake3 = file.blake3.filter(|_| is_opaque);
+        Ok((file, left_out))
     }
 
-    /// From the file's beginning to its end, or from one tensor to the next.
+    /// A file as a whole.
+    fn whole(&self, bytes: &mut u64) -> Result<FileFacts, ReadFailure> {
+        let nothing = PartReading {
+            place: String::new(),
+            format: ModelFormat::Unknown,
+            files: Vec::new(),
+            tensors: Vec::new(),
+            file_of: Vec::new(),
+            metadata: std::collections::BTreeMap::new(),
+            globals: Vec::new(),
+        };
+        Ok(self.pass(&nothing, Wanted::default(), Vec::new(), true, &mut [], bytes)?.0)
+    }
+
+    /// It still is the file that was opened, and nobody has written to it.
+    fn is_as_it_was(&self) -> Result<(), ReadFailure> {
+        let after = rustix::fs::fstat(self.file);
+        let after = after.map_err(|error| ReadFailure::Io(self.path.to_owned(), error.into()))?;
+        if identity(&after) == self.identity {
+            Ok(())
+        } else {
+            Err(ReadFailure::Changed(self.path.to_owned()))
+        }
+    }
+
+    /// From the file's beginning to its end, or from one tensor to the next; and whether some tensors were left out.
     fn pass(
         &self,
         part: &PartReading,
@@ -245,9 +367,10 @@ impl Reader<'_> {
         whole: bool,
         facts: &mut [Option<TensorFacts>],
         bytes: &mut u64,
-    ) -> Result<FileFacts, ReadFailure> {
+    ) -> Result<(FileFacts, bool), ReadFailure> {
         let size = self.identity.size;
-        let data_start = (wanted.sha256 && part.format == hoist_domain::ModelFormat::Safetensors)
+        let mut left_out = false;
+        let data_start = (wanted.sha256 && part.format == ModelFormat::Safetensors)
             .then(|| self.header_end())
             .transpose()?;
         let mut sha256 = wanted.sha256.then(Sha256::new);
@@ -289,27 +412,38 @@ impl Reader<'_> {
                 blake3.update(chunk);
             }
             while let Some(span) = waiting.next_if(|span| span.start < end || span.start == span.end) {
-                let Some(tensor) = part.tensors.get(span.tensor) else { continue };
-                active.push(Active::new(span, tensor, wanted));
+                let Some(mut one) = Active::new(span, part, wanted) else { continue };
+                // Most begin and end within a chunk: those take no place among the others.
+                if one.span.end <= end {
+                    one.take(at, chunk);
+                    one.end(facts);
+                } else if active.len() < MAX_ACTIVE {
+                    active.push(one);
+                } else {
+                    left_out = true;
+                }
             }
-            for tensor in &mut active {
-                tensor.take(at, chunk);
+            let mut going_on = Vec::with_capacity(active.len());
+            for mut one in active {
+                one.take(at, chunk);
+                if one.span.end <= end {
+                    one.end(facts);
+                } else {
+                    going_on.push(one);
+                }
             }
-            let (done, rest) = active.into_iter().partition(|tensor| tensor.span.end <= end);
-            active = rest;
-            finish(done, facts);
+            active = going_on;
             at = end;
         }
         // Those of no bytes, behind the last byte.
-        let empty = waiting
-            .filter(|span| span.start == span.end)
-            .filter_map(|span| part.tensors.get(span.tensor).map(|tensor| Active::new(span, tensor, wanted)));
-        finish(active.into_iter().chain(empty).collect(), facts);
-        Ok(FileFacts {
+        let empty = waiting.filter(|span| span.start == span.end);
+        empty.filter_map(|span| Active::new(span, part, wanted)).for_each(|one| one.end(facts));
+        let file = FileFacts {
             sha256: sha256.map(|hasher| hasher.finalize().into()),
             data_sha256: data_sha256.map(|hasher| hasher.finalize().into()),
             blake3: blake3.map(|hasher| *hasher.finalize().as_bytes()),
-        })
+        };
+        Ok((file, left_out))
     }
 
     /// Where a safetensors file's data begins.
@@ -354,12 +488,19 @@ impl Reader<'_> {
     }
 }
 
-fn finish(done: Vec<Active>, facts: &mut [Option<TensorFacts>]) {
-    for tensor in done {
-        let place = facts.get_mut(tensor.span.tensor);
-        let found = tensor.end();
-        if let Some(place) = place {
-            *place = Some(found);
+/// In the order of their places, with those of the same bytes and type together.
+fn tied(mut spans: Vec<Span>, part: &PartReading) -> Vec<Span> {
+    let dtype =
+        |span: &Span| span.tensors.first().and_then(|tensor| part.tensors.get(*tensor)).map(|t| t.dtype);
+    spans.sort_by_key(|span| (span.start, span.end, dtype(span)));
+    let mut tied: Vec<Span> = Vec::with_capacity(spans.len());
+    for span in spans {
+        match tied.last_mut() {
+            Some(last) if (last.start, last.end, dtype(last)) == (span.start, span.end, dtype(&span)) => {
+                last.tensors.extend(span.tensors);
+            }
+            _ => tied.push(span),
         }
     }
+    tied
 }

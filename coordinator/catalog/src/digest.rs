@@ -1,8 +1,8 @@
 //! A component's digest: what makes two components equal, wherever they are.
 //!
 //! BLAKE3 over its tensors in the order of their names, each by name without the component's prefix, element type, shape
-//! and the BLAKE3 of its bytes. Where a file's tensors cannot be told apart (compressed archives, constants of scripts,
-//! data beside the file) it is over the files as they are.
+//! and the BLAKE3 of its bytes. Where tensors cannot be told apart (compressed archives, constants of scripts, data beside
+//! the file), and for GGUF, whose metadata its readers need, it is over the component's files as they are, all of them.
 
 use hoist_domain::{Digest, Dtype, ModelComponent};
 
@@ -70,6 +70,7 @@ fn one(details: &Details, contents: &Contents, number: usize, component: &ModelC
     let owner = u32::try_from(number).ok()?;
     for (index, (part, owners)) in details.reading.parts.iter().zip(&details.component_of).enumerate() {
         let facts = contents.tensors.get(index)?;
+        let as_files = contents.files.get(index)?.iter().any(|file| file.blake3.is_some());
         let mut has_any = false;
         for ((tensor, of), facts) in part.tensors.iter().zip(owners).zip(facts) {
             if *of != owner {
@@ -86,13 +87,15 @@ fn one(details: &Details, contents: &Contents, number: usize, component: &ModelC
                 None => is_opaque = true,
             }
         }
+        is_opaque |= has_any && as_files;
         if has_any || (part.tensors.is_empty() && part.place == *component.place) {
             parts.push(index);
         }
     }
     if is_opaque || tensors.is_empty() {
         let files = parts.iter().filter_map(|part| contents.files.get(*part)).flatten();
-        let hashes: Vec<&[u8; 32]> = files.filter_map(|file| file.blake3.as_ref()).collect();
+        // All of them or none: what is left out would not count.
+        let hashes: Vec<&[u8; 32]> = files.map(|file| file.blake3.as_ref()).collect::<Option<_>>()?;
         return (!hashes.is_empty()).then(|| of_files(&component.name, hashes.into_iter()));
     }
     Some(of_tensors(tensors))

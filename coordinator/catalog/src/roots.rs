@@ -149,16 +149,25 @@ impl Roots {
     /// # Errors
     /// The file system's; ESTALE when another file has taken its place, or it was written to.
     pub fn remove_file(&self, path: &Path, known: FileIdentity) -> io::Result<()> {
+        let (folder, name) = self.entry(path)?;
+        still_is(&folder, name, known)?;
+        Ok(rustix::fs::unlinkat(folder, name, AtFlags::empty())?)
+    }
+
+    /// Whether a file could be removed as the one that is known.
+    ///
+    /// # Errors
+    /// As [`Self::remove_file`].
+    pub fn is_removable(&self, path: &Path, known: FileIdentity) -> io::Result<()> {
+        let (folder, name) = self.entry(path)?;
+        still_is(&folder, name, known)
+    }
+
+    fn entry<'p>(&self, path: &'p Path) -> io::Result<(OwnedFd, &'p std::ffi::OsStr)> {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        let folder = self.open_directory(folder)?;
-        let (kind, found) = stat_entry(&folder, name)?;
-        let bytes = |identity: FileIdentity| FileIdentity { changed_ns: 0, ..identity };
-        if kind == FileType::RegularFile && bytes(found) != bytes(known) {
-            return Err(Errno::STALE.into());
-        }
-        Ok(rustix::fs::unlinkat(folder, name, AtFlags::empty())?)
+        Ok((self.open_directory(folder)?, name))
     }
 
     /// Removes a folder if nothing is left in it.
@@ -166,10 +175,7 @@ impl Roots {
     /// # Errors
     /// The file system's: it is not empty, or not a folder.
     pub fn remove_empty_folder(&self, path: &Path) -> io::Result<()> {
-        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
-        let folder = self.open_directory(folder)?;
+        let (folder, name) = self.entry(path)?;
         Ok(rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR)?)
     }
 
@@ -187,6 +193,13 @@ impl Roots {
             _ => Target::Special,
         })
     }
+}
+
+fn still_is(folder: &OwnedFd, name: &std::ffi::OsStr, known: FileIdentity) -> io::Result<()> {
+    let (kind, found) = stat_entry(folder, name)?;
+    let bytes = |identity: FileIdentity| FileIdentity { changed_ns: 0, ..identity };
+    let is_other = kind == FileType::RegularFile && bytes(found) != bytes(known);
+    if is_other { Err(Errno::STALE.into()) } else { Ok(()) }
 }
 
 /// The identity of an entry itself, links not followed.

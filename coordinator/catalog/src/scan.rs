@@ -156,25 +156,30 @@ pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Seen))
     let (events, received) = channel();
     let (work, taken) = sync_channel::<Work>(QUEUE);
     let taken = Arc::new(Mutex::new(taken));
-    let walked = spawn_walker(&scan, work, events.clone());
-    let mut readers =
-        Readers { scan: Arc::clone(&scan), taken, events, desks: Vec::new(), spares: SPARE_READERS };
-    for _ in 0..READERS {
-        readers.add();
-    }
     let mut collector = Collector {
         scan: &scan,
         report: ScanReport::default(),
         seen: HashSet::new(),
         unlisted: Vec::new(),
-        walked: !walked,
+        is_walk_done: false,
     };
-    if !walked {
-        collector.report.problem(ModelPath::new(Path::new("/")), "no thread could be started".to_owned());
+    let mut readers = Readers {
+        scan: Arc::clone(&scan),
+        taken,
+        events: events.clone(),
+        desks: Vec::new(),
+        spares: SPARE_READERS,
+    };
+    // Fewer readers do as well; without any, or without a walk, nothing is seen and nothing concluded.
+    let has_readers = (0..READERS).filter(|_| readers.add()).count() > 0;
+    if !has_readers || !spawn_walker(&scan, work, events) {
+        let message = "no thread could be started: nothing was looked at".to_owned();
+        collector.report.problem(ModelPath::new(Path::new("/")), message);
+        return collector.report;
     }
     collector.collect(&received, &mut readers, clock, emit);
-    let Collector { mut report, seen, unlisted, walked, .. } = collector;
-    let is_whole = walked && !scan.stop.load(Ordering::Relaxed) && readers.spares == SPARE_READERS;
+    let Collector { mut report, seen, unlisted, is_walk_done, .. } = collector;
+    let is_whole = is_walk_done && !scan.stop.load(Ordering::Relaxed) && readers.spares == SPARE_READERS;
     if is_whole {
         gone(&scan, &seen, &unlisted, &mut report, emit);
     }
@@ -218,7 +223,9 @@ fn spawn_walker(scan: &Arc<Scan>, work: SyncSender<Work>, events: Sender<Event>)
                 }
                 let is_file = path.symlink_metadata().is_ok_and(|facts| !facts.is_dir());
                 let top = if is_file { path.parent().unwrap_or(path) } else { path };
-                walk.tree(top.to_owned(), scan.max_depth, &mut found);
+                // The folder of a file, and nothing below it.
+                let max_depth = if is_file { 1 } else { scan.max_depth };
+                walk.tree(top.to_owned(), max_depth, &mut found);
             }
         }
         let Walk { report, unlisted, .. } = walk;
@@ -313,26 +320,31 @@ struct Readers {
 }
 
 impl Readers {
-    fn add(&mut self) {
+    /// One more; false if there is no room for its thread.
+    fn add(&mut self) -> bool {
         let desk = Arc::new(Desk::default());
-        self.desks.push((Arc::clone(&desk), 0, Duration::ZERO));
+        let own = Arc::clone(&desk);
         let (scan, taken, events) = (Arc::clone(&self.scan), Arc::clone(&self.taken), self.events.clone());
-        spawn("catalog read", move || {
+        let is_running = spawn("catalog read", move || {
             loop {
                 let next = taken.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 let Ok(Work { unit, moved_from }) = next else { return };
                 if scan.stop.load(Ordering::Relaxed) {
                     return;
                 }
-                *desk.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(unit.path.clone());
-                desk.turns.fetch_add(1, Ordering::Relaxed);
+                *own.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(unit.path.clone());
+                own.turns.fetch_add(1, Ordering::Relaxed);
                 let event = read_settled(&scan, unit, moved_from);
-                *desk.at.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                *own.at.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 if events.send(event).is_err() {
                     return;
                 }
             }
         });
+        if is_running {
+            self.desks.push((desk, 0, Duration::ZERO));
+        }
+        is_running
     }
 
     /// Writes off readers that have been at one unit for too long; what they were at.
@@ -367,7 +379,7 @@ struct Collector<'a> {
     /// Known models that are where they were, or have moved.
     seen: HashSet<ModelId>,
     unlisted: Vec<PathBuf>,
-    walked: bool,
+    is_walk_done: bool,
 }
 
 impl Collector<'_> {
@@ -383,7 +395,7 @@ impl Collector<'_> {
         let mut heard = clock();
         loop {
             let done = progress.done.load(Ordering::Relaxed) + written_off;
-            if self.walked && done >= progress.found.load(Ordering::Relaxed) {
+            if self.is_walk_done && done >= progress.found.load(Ordering::Relaxed) {
                 return;
             }
             if self.scan.stop.load(Ordering::Relaxed) {
@@ -403,7 +415,7 @@ impl Collector<'_> {
                         self.unlisted.push(path);
                     }
                     let silent = clock().saturating_sub(heard);
-                    if !self.walked && silent >= self.scan.stuck_after.saturating_mul(2) {
+                    if !self.is_walk_done && silent >= self.scan.stuck_after.saturating_mul(2) {
                         let message =
                             "the storage of a root does not answer: the scan was given up".to_owned();
                         self.report.problem(ModelPath::new(Path::new("/")), message);
@@ -421,7 +433,7 @@ impl Collector<'_> {
                 let mine = std::mem::replace(&mut self.report, *report);
                 self.merge(mine);
                 self.unlisted.extend(unlisted);
-                self.walked = true;
+                self.is_walk_done = true;
                 return;
             }
             Event::Unchanged(units) => {

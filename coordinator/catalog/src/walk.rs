@@ -85,6 +85,8 @@ pub(crate) struct Walk<'a> {
     /// Directories that could not be listed: nothing is known of what is below them.
     pub(crate) unlisted: Vec<PathBuf>,
     visited: HashSet<(u64, u64)>,
+    /// Links that lead out of the roots.
+    outside: u64,
 }
 
 /// All that matters below a folder.
@@ -93,6 +95,8 @@ struct Collected {
     files: Vec<UnitFile>,
     findings: Vec<Finding>,
     other_bytes: u64,
+    /// Something could not be listed: what is missing is not known.
+    is_partial: bool,
 }
 
 impl Collected {
@@ -140,7 +144,14 @@ pub fn unit_at(roots: &Roots, path: &Path) -> io::Result<Option<Unit>> {
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(roots: &'a Roots, stop: &'a AtomicBool) -> Self {
-        Self { roots, stop, report: ScanReport::default(), unlisted: Vec::new(), visited: HashSet::new() }
+        Self {
+            roots,
+            stop,
+            report: ScanReport::default(),
+            unlisted: Vec::new(),
+            visited: HashSet::new(),
+            outside: 0,
+        }
     }
 
     /// Walks a root, or a folder below one, so many folders deep.
@@ -168,6 +179,12 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Nothing is known of what is there: what was known of it stays.
+    fn unreadable(&mut self, path: &Path, message: &str) {
+        self.problem(path, message);
+        self.unlisted.push(path.to_owned());
+    }
+
     fn problem(&mut self, path: &Path, message: &str) {
         self.report.problem(ModelPath::new(path), message.to_owned());
     }
@@ -189,8 +206,9 @@ impl<'a> Walk<'a> {
             return Ok(Vec::new());
         }
         if listing.files.iter().any(|entry| entry.name == "model_index.json") {
-            let unit = self.pipeline(path);
-            found(unit);
+            if let Some(unit) = self.pipeline(path) {
+                found(unit);
+            }
             return Ok(Vec::new());
         }
         for group in group::of(std::mem::take(&mut listing.files)) {
@@ -245,7 +263,8 @@ impl<'a> Walk<'a> {
             self.entry(path, &descriptor, name, kind, &mut listing);
         }
         if full {
-            self.problem(path, &format!("more than {MAX_ENTRIES} entries: the rest is not looked at"));
+            // Which of them are seen is chance: nothing is concluded of any.
+            self.unreadable(path, &format!("more than {MAX_ENTRIES} entries: the rest is not looked at"));
         }
         listing.directories.sort();
         listing.files.sort_by(|one, other| one.name.cmp(&other.name));
@@ -290,7 +309,7 @@ impl<'a> Walk<'a> {
                 is_weights: named == Named::Weights,
                 is_rejected: false,
             }),
-            Err(error) => self.problem(&path(), &error.to_string()),
+            Err(error) => self.unreadable(&path(), &error.to_string()),
         }
     }
 
@@ -338,6 +357,7 @@ impl<'a> Walk<'a> {
             self.report.skip("link in a circle");
         } else if is(Errno::XDEV) || is(Errno::LOOP) {
             self.report.skip("link out of the roots");
+            self.outside += 1;
             let is_folder = path.is_dir();
             // A folder that is not looked at is as missing to people as a file.
             if named == Named::Weights || is_folder {
@@ -351,7 +371,7 @@ impl<'a> Walk<'a> {
                 self.problem(path, "leads out of the roots: not followed (catalog.links allows it)");
             }
         } else {
-            self.problem(path, &error.to_string());
+            self.unreadable(path, &error.to_string());
         }
     }
 
@@ -371,7 +391,10 @@ impl<'a> Walk<'a> {
                         );
                     }
                 }
-                Err(error) => self.problem(&top.join(&below), &error.to_string()),
+                Err(error) => {
+                    collected.is_partial = true;
+                    self.unreadable(&top.join(&below), &error.to_string());
+                }
             }
         }
         collected.files.sort_by(|one, other| one.path.cmp(&other.path));
@@ -392,13 +415,17 @@ impl<'a> Walk<'a> {
         names.iter().filter_map(size).sum()
     }
 
-    fn pipeline(&mut self, path: &Path) -> Unit {
-        let Collected { mut files, findings, other_bytes } = self.collect(path, 2);
+    fn pipeline(&mut self, path: &Path) -> Option<Unit> {
+        let Collected { mut files, findings, other_bytes, is_partial } = self.collect(path, 2);
+        if is_partial {
+            self.unlisted.push(path.to_owned());
+            return None;
+        }
         // Beside the components' folders people put single-file versions of the same: another model, not a part.
         files.retain(|file| {
             !file.is_weights || file.path.parent().is_some_and(|place| !place.as_os_str().is_empty())
         });
-        Unit { path: path.to_owned(), kind: UnitKind::Pipeline, files, findings, other_bytes }
+        Some(Unit { path: path.to_owned(), kind: UnitKind::Pipeline, files, findings, other_bytes })
     }
 
     /// The snapshot of a hub repository that `main` names, or the only one, or the newest.
@@ -411,7 +438,15 @@ impl<'a> Walk<'a> {
                 None
             }
         };
-        let snapshots = self.roots.open_directory(&path.join("snapshots")).ok()?;
+        let snapshots = match self.roots.open_directory(&path.join("snapshots")) {
+            Ok(snapshots) => snapshots,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    self.unreadable(path, &error.to_string());
+                }
+                return None;
+            }
+        };
         let newest = || {
             let entries = Dir::read_from(&snapshots).ok()?.flatten();
             let named = entries
@@ -427,8 +462,12 @@ impl<'a> Walk<'a> {
         let snapshot = known.or_else(|| newest().map(|(_, name)| name))?;
         let top = path.join("snapshots").join(&snapshot);
         let dangling_before = self.report.skipped.get("link to nothing").copied().unwrap_or_default();
-        let outside_before = self.report.problems.len() as u64 + self.report.more_problems;
-        let Collected { mut files, findings: more, other_bytes } = self.collect(&top, 3);
+        let outside_before = self.outside;
+        let Collected { mut files, findings: more, other_bytes, is_partial } = self.collect(&top, 3);
+        if is_partial {
+            self.unlisted.push(path.to_owned());
+            return None;
+        }
         findings.extend(more);
         let dangling =
             self.report.skipped.get("link to nothing").copied().unwrap_or_default() - dangling_before;
@@ -439,7 +478,7 @@ impl<'a> Walk<'a> {
                 format!("{dangling} files of the snapshot are not there: the download is not finished"),
             ));
         }
-        if self.report.problems.len() as u64 + self.report.more_problems > outside_before {
+        if self.outside > outside_before {
             findings.push(Finding::new(FindingKind::Path, Verdict::Rejected, "a link leads out of the root"));
         }
         if files.is_empty() && findings.is_empty() {

@@ -60,7 +60,7 @@ pub struct Submitted {
 /// # Errors
 /// REQUEST_ID_REUSED, DRAINING, REQUEST_IDS_EXHAUSTED, OPERATIONS_EXHAUSTED.
 pub fn submit(state: &State, submission: &Submission, now: Moment, limits: &Limits) -> Result<Submitted> {
-    if let Some(Answer::Operation(operation)) = known(state, &submission.key, submission.content)? {
+    if let Some(Answer::Operation(operation)) = repeated(state, &submission.key, submission.content)? {
         return Ok(Submitted { operation, events: Vec::new() });
     }
     admit_request(state, now.service, limits)?;
@@ -113,14 +113,15 @@ pub fn record(
     state: &State,
     key: &RequestKey,
     content: ContentHash,
+    answer: Answer,
     now: Moment,
     limits: &Limits,
 ) -> Result<Decision> {
-    if known(state, key, content)?.is_some() {
+    if repeated(state, key, content)?.is_some() {
         return Ok(Vec::new());
     }
     admit_request(state, now.service, limits)?;
-    Ok(vec![recorded(key, content, Answer::Done, now)])
+    Ok(vec![recorded(key, content, answer, now)])
 }
 
 /// Whether a request with this key was answered before.
@@ -129,7 +130,11 @@ pub fn is_known(state: &State, key: &RequestKey) -> bool {
     state.request(key).is_some()
 }
 
-fn known(state: &State, key: &RequestKey, content: ContentHash) -> Result<Option<Answer>> {
+/// What a request was answered with, if it was made before.
+///
+/// # Errors
+/// REQUEST_ID_REUSED when another one was made under its id.
+pub fn repeated(state: &State, key: &RequestKey, content: ContentHash) -> Result<Option<Answer>> {
     match state.request(key) {
         None => Ok(None),
         Some(request) if request.content == content => Ok(Some(request.answer)),
@@ -295,7 +300,9 @@ pub fn expire(state: &State, now: Moment, limits: &Limits, budget: usize) -> Dec
         state
             .requests_oldest_first()
             .take_while(|(accepted, _)| old(*accepted))
-            .filter(|(_, key)| state.request(key).is_some_and(|request| request.answer == Answer::Done))
+            .filter(|(_, key)| {
+                state.request(key).is_some_and(|request| !matches!(request.answer, Answer::Operation(_)))
+            })
             .take(budget)
             .map(|(_, key)| Event::RequestForgotten { key: key.clone() }),
     );

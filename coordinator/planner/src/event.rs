@@ -77,6 +77,8 @@ pub struct RequestRecord {
 pub enum Answer {
     /// The operation it made or joined.
     Operation(OperationId),
+    /// The model it edited.
+    Model(ModelId),
     /// It was done, and its answer holds nothing.
     Done,
 }

@@ -16,7 +16,7 @@ pub use catalog::{
 };
 pub use decide::{
     Decision, Limits, Moment, Submission, Submitted, begin_drain, cancel, clear, deadline_exceeded, delete,
-    expire, finish, is_known, raise, record, recover, schedule, submit,
+    expire, finish, is_known, raise, record, recover, repeated, schedule, submit,
 };
 pub use event::{Answer, Change, Delta, Event, RequestRecord};
 pub use models::Models;

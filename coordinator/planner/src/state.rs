@@ -218,7 +218,7 @@ impl State {
     pub fn orphaned_requests(&self) -> impl Iterator<Item = &RequestRecord> {
         self.requests.values().map(Arc::as_ref).filter(|request| match request.answer {
             Answer::Operation(id) => !self.operations.contains_key(&id),
-            Answer::Done => false,
+            Answer::Model(_) | Answer::Done => false,
         })
     }
 

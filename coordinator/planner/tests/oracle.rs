@@ -22,8 +22,8 @@ use hoist_domain::{
     ResourceName, Revision, ServiceTime, Severity, WallTime, Work,
 };
 use hoist_planner::{
-    Change, Delta, Event, Limits, Moment, Record, RequestRecord, State, Submission, begin_drain, cancel,
-    clear, delete, expire, finish, is_known, raise, record, recover, schedule, submit,
+    Answer, Change, Delta, Event, Limits, Moment, Record, RequestRecord, State, Submission, begin_drain,
+    cancel, clear, delete, expire, finish, is_known, raise, record, recover, schedule, submit,
 };
 use model::{Expected, Model, fingerprint, machine, measurement};
 use proptest::prelude::*;
@@ -310,7 +310,8 @@ impl History {
     fn record(&mut self, request: u8, content: u8) {
         let (key, content) = (key("/record", request), ContentHash([content; 32]));
         let expected = self.model.expect_record(&key, content);
-        let answer = self.decide(|state| record(state, &key, content, self.now, &self.limits()));
+        let answer =
+            self.decide(|state| record(state, &key, content, Answer::Done, self.now, &self.limits()));
         let fresh = answer.as_ref().map(|events| !events.is_empty()).map_err(Error::reason);
         assert_eq!(fresh, expected);
         let Ok(events) = answer else { return };
@@ -319,7 +320,7 @@ impl History {
         if expected == Ok(true) {
             self.model.accept_request(key.clone(), content, None, self.now);
         }
-        let again = self.decide(|state| record(state, &key, content, self.now, &self.limits()));
+        let again = self.decide(|state| record(state, &key, content, Answer::Done, self.now, &self.limits()));
         assert_eq!(again, Ok(vec![]), "recorded again");
     }
 

@@ -2,18 +2,16 @@
 
 use std::time::Duration;
 
-use hoist_domain::{OperationId, ProbeSpec, Reason, Result, Work};
-use hoist_planner::Submission;
+use hoist_domain::{ProbeSpec, Reason, Result, Work};
 use hoist_runtime::config::Origin;
 use hoist_wire::server::v1::admin_service_server::AdminService;
 use hoist_wire::{decode, longrunning, v1};
 use tonic::{Request, Response, Status};
 use tracing::info;
-use uuid::Uuid;
 
 use super::Api;
 use super::call::{Call, answer, content_hash};
-use super::submit::{LONGEST_DEADLINE, Patience, SHORTEST_DEADLINE};
+use super::submit::Terms;
 use crate::settings::MAX_GRACE;
 
 #[tonic::async_trait]
@@ -91,17 +89,12 @@ impl Api {
     async fn probe(&self, call: &Call<v1::ProbeMachineRequest>) -> Result<longrunning::Operation> {
         let message = &call.message;
         let spec = decode::probe_spec(message)?;
-        let wait = decode::duration("wait_for", message.wait_for.as_ref())?;
-        let bounds = SHORTEST_DEADLINE..=LONGEST_DEADLINE;
-        let deadline = decode::bounded_duration("deadline", message.deadline.as_ref(), bounds)?;
-        let submission = Submission {
-            key: call.key(),
-            content: content_hash(&spec),
-            work: Work::ProbeMachine(spec),
-            deadline: deadline.unwrap_or(ProbeSpec::DEFAULT_DEADLINE),
-            new_id: OperationId(Uuid::now_v7()),
-        };
-        self.submit(call, submission, Patience { wait, only_while_waiting: message.cancel_on_disconnect })
-            .await
+        let terms = Terms::read(
+            message.wait_for.as_ref(),
+            message.deadline.as_ref(),
+            ProbeSpec::DEFAULT_DEADLINE,
+            message.cancel_on_disconnect,
+        )?;
+        self.start(call, content_hash(&spec), Work::ProbeMachine(spec), terms).await
     }
 }

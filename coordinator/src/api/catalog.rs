@@ -4,24 +4,23 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 
 use hoist_domain::{
-    Bytes, ContentHash, DigestSpec, Error, Model, ModelId, ModelPath, ModelState, OperationId, Reason,
+    Bytes, ConditionKind, ContentHash, DigestSpec, Error, Model, ModelId, ModelPath, ModelState, Reason,
     ResourceName, Result, Role, ScanSpec, ValidationLevel, Work,
 };
-use hoist_planner::Submission;
+use hoist_planner::Answer;
 use hoist_runtime::OnError;
 use hoist_wire::mask::Mask;
 use hoist_wire::server::v1::catalog_service_server::CatalogService;
-use hoist_wire::{decode, encode, longrunning, models, v1};
+use hoist_wire::{encode, longrunning, models, v1};
 use prost::Message;
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 use tracing::info;
-use uuid::Uuid;
 
 use super::Api;
 use super::call::{Call, answer, content_hash};
 use super::page;
-use super::submit::{LONGEST_DEADLINE, Patience, SHORTEST_DEADLINE};
+use super::submit::{Terms, message_hash};
 use crate::catalog::{Group, Query, find, groups, search};
 use crate::control::NotesChange;
 
@@ -108,15 +107,11 @@ fn shown(model: &Model, mask: Option<&Mask>) -> v1::Model {
     }
 }
 
-/// What an edit asks for: all of its message but the id that it is asked under.
-fn edit_hash(message: &impl Message) -> ContentHash {
-    ContentHash(*blake3::hash(&message.encode_to_vec()).as_bytes())
-}
-
 impl Api {
     fn models_page(&self, call: &Call<v1::ListModelsRequest>) -> Result<v1::ListModelsResponse> {
         let request = &call.message;
         let query = Query::parse(&request.filter, &request.query, &request.order_by, request.show_missing)?;
+        let query = query.below(self.catalog.real_roots());
         let mask = model_mask(request.field_mask.as_ref())?;
         let size = page::size(request.page_size)?;
         let view = self.control.view();
@@ -152,8 +147,12 @@ impl Api {
 
     async fn edit_model(&self, call: &Call<v1::UpdateModelRequest>) -> Result<v1::UpdateModelResponse> {
         let request = &call.message;
-        let model = self.named(&request.name).await?.id;
-        let content = edit_hash(&v1::UpdateModelRequest { request_id: String::new(), ..request.clone() });
+        let content = message_hash(&v1::UpdateModelRequest { request_id: String::new(), ..request.clone() });
+        let model = match self.repeated(call, content)? {
+            // Whatever its name means by now.
+            Some(Answer::Model(id)) => id,
+            _ => self.named(&request.name).await?.id,
+        };
         let (notes, mask) = (request.notes.clone(), request.update_mask.clone());
         let change =
             NotesChange(Box::new(move |before| models::edited_notes(before, notes.as_ref(), mask.as_ref())));
@@ -175,14 +174,14 @@ impl Api {
             .with("principal", principal));
         }
         let request_id = call.id.to_string();
-        let content = edit_hash(&v1::DeleteModelRequest { request_id: String::new(), ..request.clone() });
-        let view = self.control.view();
-        if hoist_planner::is_known(&view.state, &call.key()) {
-            // Done before, and the model is gone with it; whether it was the same request is judged all the same.
-            self.control.record(call.key(), content).await?;
+        let content = message_hash(&v1::DeleteModelRequest { request_id: String::new(), ..request.clone() });
+        if self.repeated(call, content)?.is_some() {
+            // Done before, and the model is gone with it.
             return Ok(v1::DeleteModelResponse { request_id, ..Default::default() });
         }
-        drop(view);
+        if request.delete_files {
+            self.takes_changes()?;
+        }
         let model = self.named(&request.name).await?;
         let etag = Some(request.etag.clone()).filter(|etag| !etag.is_empty());
         if etag.as_ref().is_some_and(|etag| *etag != model.etag()) {
@@ -229,18 +228,32 @@ impl Api {
     async fn scan(&self, call: &Call<v1::ScanModelsRequest>) -> Result<longrunning::Operation> {
         let message = &call.message;
         let spec = scan_spec(message)?;
-        let wait = decode::duration("wait_for", message.wait_for.as_ref())?;
-        let bounds = SHORTEST_DEADLINE..=LONGEST_DEADLINE;
-        let deadline = decode::bounded_duration("deadline", message.deadline.as_ref(), bounds)?;
-        let submission = Submission {
-            key: call.key(),
-            content: content_hash(&spec),
-            work: Work::ScanModels(spec),
-            deadline: deadline.unwrap_or(ScanSpec::DEFAULT_DEADLINE),
-            new_id: OperationId(Uuid::now_v7()),
-        };
-        self.submit(call, submission, Patience { wait, only_while_waiting: message.cancel_on_disconnect })
-            .await
+        let terms = Terms::read(
+            message.wait_for.as_ref(),
+            message.deadline.as_ref(),
+            ScanSpec::DEFAULT_DEADLINE,
+            message.cancel_on_disconnect,
+        )?;
+        self.start(call, content_hash(&spec), Work::ScanModels(spec), terms).await
+    }
+
+    /// Whether a change would be taken now. For what is done on disk before it is told to the owner.
+    fn takes_changes(&self) -> Result<()> {
+        let view = self.control.view();
+        if view.state.is_draining() {
+            return Err(Error::new(Reason::Draining, "the server is stopping: nothing was deleted"));
+        }
+        if view.state.conditions().any(|condition| condition.kind == ConditionKind::StoreReadonly) {
+            return Err(Error::new(
+                Reason::StoreReadonly,
+                "the store cannot be written now: nothing was deleted",
+            ));
+        }
+        if view.state.request_count() >= self.request_ids_limit {
+            let message = "as many request ids are kept as may be: nothing was deleted";
+            return Err(Error::new(Reason::RequestIdsExhausted, message));
+        }
+        Ok(())
     }
 
     async fn digest(&self, call: &Call<v1::DigestModelsRequest>) -> Result<longrunning::Operation> {
@@ -249,7 +262,22 @@ impl Api {
             let (count, limit) = (message.names.len(), DigestSpec::MAX_MODELS);
             return Err(Error::invalid_field("names", format!("has {count} names, at most {limit}")));
         }
-        let wait = decode::duration("wait_for", message.wait_for.as_ref())?;
+        let terms = Terms::read(
+            message.wait_for.as_ref(),
+            message.deadline.as_ref(),
+            DigestSpec::DEFAULT_DEADLINE,
+            message.cancel_on_disconnect,
+        )?;
+        let content = message_hash(&v1::DigestModelsRequest {
+            request_id: String::new(),
+            wait_for: None,
+            deadline: None,
+            cancel_on_disconnect: false,
+            ..message.clone()
+        });
+        if let Some(Answer::Operation(id)) = self.repeated(call, content)? {
+            return self.wait(id, Some(terms.patience.wait.unwrap_or_default())).await;
+        }
         let names = message.names.clone();
         let named: Result<BTreeSet<ModelId>> = self
             .over_all(move |api| {
@@ -258,22 +286,8 @@ impl Api {
                 names.iter().map(found).collect()
             })
             .await;
-        let models = match (named, self.led_to(call)) {
-            (Err(_), Some(id)) => return self.wait(id, Some(wait.unwrap_or_default())).await,
-            (named, _) => named?,
-        };
-        let spec = DigestSpec { models: models.into_iter().collect() };
-        let bounds = SHORTEST_DEADLINE..=LONGEST_DEADLINE;
-        let deadline = decode::bounded_duration("deadline", message.deadline.as_ref(), bounds)?;
-        let submission = Submission {
-            key: call.key(),
-            content: content_hash(&spec),
-            work: Work::DigestModels(spec),
-            deadline: deadline.unwrap_or(DigestSpec::DEFAULT_DEADLINE),
-            new_id: OperationId(Uuid::now_v7()),
-        };
-        self.submit(call, submission, Patience { wait, only_while_waiting: message.cancel_on_disconnect })
-            .await
+        let spec = DigestSpec { models: named?.into_iter().collect() };
+        self.start(call, content, Work::DigestModels(spec), terms).await
     }
 
     fn roots(&self) -> Vec<v1::Root> {

@@ -1,16 +1,15 @@
 //! IntegrityService.
 
-use hoist_domain::{Error, OperationId, Reason, Result, ValidateSpec, ValidationLevel, Work};
-use hoist_planner::Submission;
+use hoist_domain::{Error, Reason, Result, ValidateSpec, ValidationLevel, Work};
+use hoist_planner::Answer;
 use hoist_wire::server::v1::integrity_service_server::IntegrityService;
-use hoist_wire::{decode, encode, examinations, longrunning, v1};
+use hoist_wire::{encode, examinations, longrunning, v1};
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
 use super::Api;
-use super::call::{Call, answer, content_hash};
+use super::call::{Call, answer};
 use super::page;
-use super::submit::{LONGEST_DEADLINE, Patience, SHORTEST_DEADLINE};
+use super::submit::{Terms, message_hash};
 use crate::catalog::{Query, search};
 
 /// The device that a request means by naming none.
@@ -42,12 +41,23 @@ impl Api {
     async fn validate(&self, call: &Call<v1::ValidateModelRequest>) -> Result<longrunning::Operation> {
         let message = &call.message;
         let level = level("level", message.level)?;
-        let wait = decode::duration("wait_for", message.wait_for.as_ref())?;
-        let named = self.named(&message.name).await;
-        let model = match (named, self.led_to(call)) {
-            (Err(_), Some(id)) => return self.wait(id, Some(wait.unwrap_or_default())).await,
-            (named, _) => named?,
-        };
+        let terms = Terms::read(
+            message.wait_for.as_ref(),
+            message.deadline.as_ref(),
+            ValidateSpec::DEFAULT_DEADLINE,
+            message.cancel_on_disconnect,
+        )?;
+        let content = message_hash(&v1::ValidateModelRequest {
+            request_id: String::new(),
+            wait_for: None,
+            deadline: None,
+            cancel_on_disconnect: false,
+            ..message.clone()
+        });
+        if let Some(Answer::Operation(id)) = self.repeated(call, content)? {
+            return self.wait(id, Some(terms.patience.wait.unwrap_or_default())).await;
+        }
+        let model = self.named(&message.name).await?;
         let is_one_file = model.content.files.iter().all(|file| file.path.as_path().as_os_str().is_empty());
         if !message.sha256.is_empty() && !is_one_file {
             let message = format!("is for a model that is one file; {} is a folder", model.name());
@@ -61,22 +71,12 @@ impl Api {
             sha256: sha256(level, &message.sha256)?,
             checksums: level == ValidationLevel::Full && message.checksums,
         };
-        let bounds = SHORTEST_DEADLINE..=LONGEST_DEADLINE;
-        let deadline = decode::bounded_duration("deadline", message.deadline.as_ref(), bounds)?;
-        let submission = Submission {
-            key: call.key(),
-            content: content_hash(&spec),
-            work: Work::ValidateModel(spec),
-            deadline: deadline.unwrap_or(ValidateSpec::DEFAULT_DEADLINE),
-            new_id: OperationId(Uuid::now_v7()),
-        };
-        self.submit(call, submission, Patience { wait, only_while_waiting: message.cancel_on_disconnect })
-            .await
+        self.start(call, content, Work::ValidateModel(spec), terms).await
     }
 
     fn verdicts_page(&self, call: &Call<v1::ListVerdictsRequest>) -> Result<v1::ListVerdictsResponse> {
         let request = &call.message;
-        let query = Query::verdicts(&request.filter, request.show_ok)?;
+        let query = Query::verdicts(&request.filter, request.show_ok)?.below(self.catalog.real_roots());
         let size = page::size(request.page_size)?;
         let view = self.control.view();
         let found = search(view.state.models(), &query, size, &request.page_token)?;

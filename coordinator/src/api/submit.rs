@@ -3,19 +3,21 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use hoist_domain::{Error, OperationId, Reason, Result};
+use hoist_domain::{ContentHash, Error, OperationId, Reason, Result, Work};
 use hoist_planner::{Answer, Submission};
 use hoist_runtime::OnError;
-use hoist_wire::longrunning;
+use hoist_wire::{decode, longrunning};
+use prost::Message;
 use tokio::sync::oneshot;
 use tracing::info;
+use uuid::Uuid;
 
 use super::Api;
 use super::call::Call;
 
 /// Deadlines that a request may set.
-pub(super) const SHORTEST_DEADLINE: Duration = Duration::from_millis(100);
-pub(super) const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 3600);
+const SHORTEST_DEADLINE: Duration = Duration::from_millis(100);
+const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 
 /// How long a caller waits for an operation, and what it means when they go away.
 #[derive(Clone, Copy, Debug)]
@@ -26,13 +28,56 @@ pub(super) struct Patience {
     pub(super) only_while_waiting: bool,
 }
 
+/// How long work may take, and how long its caller waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    deadline: Duration,
+    pub(super) patience: Patience,
+}
+
+impl Terms {
+    /// What the fields of a request say that all long work has.
+    pub(super) fn read(
+        wait_for: Option<&prost_types::Duration>,
+        deadline: Option<&prost_types::Duration>,
+        default_deadline: Duration,
+        cancel_on_disconnect: bool,
+    ) -> Result<Self> {
+        let bounds = SHORTEST_DEADLINE..=LONGEST_DEADLINE;
+        let deadline = decode::bounded_duration("deadline", deadline, bounds)?.unwrap_or(default_deadline);
+        let wait = decode::duration("wait_for", wait_for)?;
+        Ok(Self { deadline, patience: Patience { wait, only_while_waiting: cancel_on_disconnect } })
+    }
+}
+
+/// What a request asks for, as it is written: all of its message but its id, its wait and its deadline.
+pub(super) fn message_hash(message: &impl Message) -> ContentHash {
+    ContentHash(*blake3::hash(&message.encode_to_vec()).as_bytes())
+}
+
 impl Api {
-    /// The operation that this request led to before, if it is still kept. For requests that name what may be gone since.
-    pub(super) fn led_to<T: Sync>(&self, call: &Call<T>) -> Option<OperationId> {
-        match self.control.view().state.request(&call.key())?.answer {
-            Answer::Operation(id) => Some(id),
-            Answer::Done => None,
-        }
+    /// What this request was answered with, if it was made before. Asked before anything that it names is looked up:
+    /// names may mean something else by now, or nothing.
+    pub(super) fn repeated<T: Sync>(&self, call: &Call<T>, content: ContentHash) -> Result<Option<Answer>> {
+        hoist_planner::repeated(&self.control.view().state, &call.key(), content)
+    }
+
+    /// Submits this work on these terms, and answers with its operation, done or not.
+    pub(super) async fn start<T: Sync>(
+        &self,
+        call: &Call<T>,
+        content: ContentHash,
+        work: Work,
+        terms: Terms,
+    ) -> Result<longrunning::Operation> {
+        let submission = Submission {
+            key: call.key(),
+            content,
+            work,
+            deadline: terms.deadline,
+            new_id: OperationId(Uuid::now_v7()),
+        };
+        self.submit(call, submission, terms.patience).await
     }
 
     /// Submits work and answers with its operation, done or not.

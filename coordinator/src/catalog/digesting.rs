@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tracing::{debug, info};
 use uuid::Uuid;
 
 use super::Catalog;
+use crate::operations::Waiters;
 
 /// From the news to the reading: files are mostly written by the dozen.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -58,9 +60,15 @@ impl Catalog {
     }
 
     fn has_work(&self) -> bool {
+        let reachable = self.reachable();
         let digesting = self.digesting();
-        !digesting.is_paused
-            && self.0.control.view().state.models().iter().any(|model| digesting.wants(model))
+        let wants = |model: &Arc<Model>| digesting.wants(model) && is_below(&reachable, model);
+        !digesting.is_paused && self.0.control.view().state.models().iter().any(wants)
+    }
+
+    /// The roots that can be read, where they really are.
+    pub(super) fn reachable(&self) -> Vec<PathBuf> {
+        self.roots().into_iter().filter(|root| root.available).filter_map(|root| root.real).collect()
     }
 
     /// Forgets what was given up of models that are not there any more.
@@ -70,22 +78,26 @@ impl Catalog {
     }
 }
 
+pub(super) fn is_below(roots: &[PathBuf], model: &Model) -> bool {
+    roots.iter().any(|root| model.path.as_path().starts_with(root))
+}
+
 /// Keeps digests complete until the server drains.
 ///
 /// # Errors
 /// Never: what fails is tried again later.
-pub async fn run(catalog: Catalog, draining: Shutdown) -> Result<(), Infallible> {
+pub async fn run(catalog: Catalog, waiters: Waiters, draining: Shutdown) -> Result<(), Infallible> {
     if !catalog.0.settings.digest || catalog.0.settings.roots.is_empty() {
         return Ok(());
     }
     tokio::select! {
         () = draining.triggered() => {}
-        () = keep(&catalog) => {}
+        () = keep(&catalog, &waiters) => {}
     }
     Ok(())
 }
 
-async fn keep(catalog: &Catalog) {
+async fn keep(catalog: &Catalog, waiters: &Waiters) {
     loop {
         catalog.0.found.notified().await;
         tokio::time::sleep(SETTLE).await;
@@ -95,9 +107,15 @@ async fn keep(catalog: &Catalog) {
             match catalog.0.control.submit(submission).await {
                 Ok(id) => {
                     debug!(operation = %id, "digests are found out");
-                    if ended(catalog, id).await == Some(OperationState::Cancelled) {
-                        info!("digests are paused: `hoist digest` goes on with them");
-                        break;
+                    // Who joins it and goes away does not take it along.
+                    waiters.want(id, &catalog.0.control);
+                    match ended(catalog, id).await {
+                        Some(OperationState::Succeeded) => {}
+                        Some(OperationState::Cancelled) => {
+                            info!("digests are paused: `hoist digest` goes on with them");
+                            break;
+                        }
+                        _ => tokio::time::sleep(AGAIN).await,
                     }
                 }
                 Err(error) => {

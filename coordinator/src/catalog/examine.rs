@@ -1,19 +1,21 @@
 //! Close looks: digests and validations. Bytes are read apart from everything else; what they say goes to the owner.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use hoist_catalog::{Examine, Pace, ReadFailure, Roots, Wanted};
 use hoist_domain::{
-    Bytes, Digest, DigestReport, DigestSpec, Error, Model, ModelPath, ModelState, PathProblem, Reason,
-    ResourceName, Result, ScanReport, ValidateSpec, Validation, ValidationLevel, ValidationReport,
+    Bytes, Digest, DigestReport, DigestSpec, Error, Model, ModelState, PathProblem, Reason, ResourceName,
+    Result, ScanReport, ScanSpec, ValidateSpec, Validation, ValidationLevel, ValidationReport,
 };
 use hoist_planner::Examination;
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use super::compatibility::{self, DeviceFacts};
+use super::digesting::is_below;
+use super::look::tops;
 use super::{Catalog, known};
 use crate::operations::ProgressCell;
 
@@ -64,11 +66,13 @@ impl Catalog {
 
     /// The models whose bytes are to be read, in the order of paths: neighbours on disk, mostly.
     fn wanted(&self, spec: &DigestSpec) -> Vec<Arc<Model>> {
+        let reachable = self.reachable();
         let view = self.0.control.view();
         let models = view.state.models();
         let mut wanted: Vec<Arc<Model>> = if spec.models.is_empty() {
             let digesting = self.digesting();
-            models.iter().filter(|model| digesting.wants(model)).map(Arc::clone).collect()
+            let wants = |model: &&Arc<Model>| digesting.wants(model) && is_below(&reachable, model);
+            models.iter().filter(wants).map(Arc::clone).collect()
         } else {
             spec.models.iter().filter_map(|id| models.get(*id)).map(Arc::clone).collect()
         };
@@ -85,11 +89,12 @@ impl Catalog {
         stop: &CancellationToken,
         report: &mut DigestReport,
     ) -> Result<()> {
-        let (roots, cell) = (Arc::clone(roots), Arc::clone(progress));
+        let (opened, cell) = (Arc::clone(roots), Arc::clone(progress));
         let models = batch.clone();
         let read = self.apart("digest", stop, move |flag| {
-            let read =
-                || models.iter().map(|model| digests_of(&roots, model, &cell, flag, is_background)).collect();
+            let read = || {
+                models.iter().map(|model| digests_of(&opened, model, &cell, flag, is_background)).collect()
+            };
             if is_background { at_low_priority(read) } else { read() }
         });
         let read: Vec<Result<Vec<(usize, Digest)>, ReadFailure>> = read.await?;
@@ -98,6 +103,19 @@ impl Catalog {
             let components = model.content.components.len();
             match result {
                 Ok(digests) => {
+                    // Other bytes than were recorded, in a file that nobody wrote to: for a validation to judge.
+                    let (same, other): (Vec<_>, Vec<_>) =
+                        digests.into_iter().partition(|(number, digest)| {
+                            let known =
+                                model.content.components.get(*number).and_then(|component| component.digest);
+                            known.is_none_or(|known| known == *digest)
+                        });
+                    if !other.is_empty() {
+                        let message = "its bytes are not those that were read before, though it was not written to: \
+                                       validate it in full";
+                        problem(report, &model, message.to_owned());
+                    }
+                    let digests = same;
                     report.components += digests.len() as u64;
                     report.models += u64::from(digests.len() == components);
                     if digests.len() < components {
@@ -106,15 +124,16 @@ impl Catalog {
                     let of = Arc::clone(&model.content);
                     found.push(Examination { id: model.id, of, digests, validation: None });
                 }
+                Err(ReadFailure::Stopped) if model.state == ModelState::Missing => {
+                    problem(report, &model, "its files are not there".to_owned());
+                }
                 Err(ReadFailure::Stopped) => {}
                 Err(failure) => {
-                    self.digesting().give_up(&model);
-                    if report.problems.len() < ScanReport::MAX_PROBLEMS {
-                        let message = failure.message();
-                        report.problems.push(PathProblem { path: model.path.clone(), message });
-                    } else {
-                        report.more_problems += 1;
+                    // A root that is not there says nothing about what is below it.
+                    if roots.of(model.path.as_path()).is_some() {
+                        self.digesting().give_up(&model);
                     }
+                    problem(report, &model, failure.message());
                 }
             }
         }
@@ -125,7 +144,7 @@ impl Catalog {
     /// Looks into a model, as closely as asked.
     ///
     /// # Errors
-    /// RESOURCE_NOT_FOUND, SOURCE_CHANGED, SOURCE_TRUNCATED, SOURCE_UNRESPONSIVE.
+    /// RESOURCE_NOT_FOUND, SOURCE_CHANGED, SOURCE_TRUNCATED, SOURCE_UNREADABLE, SOURCE_UNRESPONSIVE.
     pub async fn validate(
         &self,
         spec: &ValidateSpec,
@@ -157,13 +176,27 @@ impl Catalog {
     /// STORE_READONLY, DRAINING. What is wrong with single models is kept with them.
     pub async fn validate_below(
         &self,
-        paths: &[ModelPath],
+        spec: &ScanSpec,
         progress: &Arc<ProgressCell>,
         stop: &CancellationToken,
     ) -> Result<(u64, u64)> {
+        let (roots, view, asked) = (self.open_roots().await, self.0.control.view(), spec.paths.clone());
+        let resolved = self.apart("paths", stop, move |_| tops(&roots, &asked, view.state.models()));
+        let mut tops: Vec<PathBuf> = resolved.await??;
+        if spec.paths.is_empty() {
+            tops = self.reachable();
+        }
         let is_meant = |model: &&Arc<Model>| {
-            let below = |path: &ModelPath| model.path.as_path().starts_with(path.as_path());
-            model.state == ModelState::Available && (paths.is_empty() || paths.iter().any(below))
+            let at = model.path.as_path();
+            model.state == ModelState::Available
+                && tops.iter().filter_map(|top| at.strip_prefix(top).ok()).any(|below| {
+                    // A file is seen in its folder; what is several files is a folder itself.
+                    let is_folder =
+                        model.content.files.iter().all(|file| !file.path.as_path().as_os_str().is_empty());
+                    let depth = below.components().count() + usize::from(is_folder);
+                    spec.max_depth
+                        .is_none_or(|most| u32::try_from(depth).is_ok_and(|depth| depth.max(1) <= most))
+                })
         };
         let view = self.0.control.view();
         let mut models: Vec<Arc<Model>> =
@@ -173,7 +206,7 @@ impl Catalog {
         let total = models.len() as u64;
         progress.set_done(0);
         progress.set_total(models.iter().fold(0, |sum: u64, model| sum.saturating_add(bytes_of(model))));
-        let (mut done, mut damaged) = (0, 0);
+        let (mut done, mut validated, mut damaged) = (0, 0, 0);
         for model in models {
             progress.set_items(done, total);
             if stop.is_cancelled() {
@@ -187,7 +220,10 @@ impl Catalog {
                 checksums: false,
             };
             match self.validate_full(&model, &spec, progress, stop).await {
-                Ok(report) => damaged += u64::from(report.verdict != hoist_domain::Verdict::Ok),
+                Ok(report) => {
+                    damaged += u64::from(report.verdict != hoist_domain::Verdict::Ok);
+                    validated += 1;
+                }
                 Err(error) if matches!(error.reason(), Reason::StoreReadonly | Reason::Draining) => {
                     return Err(error);
                 }
@@ -196,7 +232,7 @@ impl Catalog {
             }
             done += 1;
         }
-        Ok((done, damaged))
+        Ok((validated, damaged))
     }
 
     async fn validate_header(
@@ -275,6 +311,14 @@ impl Catalog {
     }
 }
 
+fn problem(report: &mut DigestReport, model: &Model, message: String) {
+    if report.problems.len() < ScanReport::MAX_PROBLEMS {
+        report.problems.push(PathProblem { path: model.path.clone(), message });
+    } else {
+        report.more_problems += 1;
+    }
+}
+
 /// What is read of it, about: a header may claim more than its file has.
 fn bytes_of(model: &Model) -> u64 {
     let claimed = model.content.components.iter().fold(0_u64, |sum, c| sum.saturating_add(c.bytes.0));
@@ -314,11 +358,16 @@ fn set_findings(report: &mut ValidationReport, findings: Vec<hoist_domain::Findi
 }
 
 fn failed(model: &Model, failure: &ReadFailure) -> Error {
+    if let ReadFailure::Io(_, error) = failure
+        && error.raw_os_error() == Some(rustix::io::Errno::XDEV.raw_os_error())
+    {
+        return super::files::unreachable(model);
+    }
     let reason = match failure {
         ReadFailure::Truncated(_) => Reason::SourceTruncated,
         ReadFailure::Changed(_) | ReadFailure::Stopped => Reason::SourceChanged,
         ReadFailure::Io(_, error) if is_replaced(error) => Reason::SourceChanged,
-        ReadFailure::Io(..) => Reason::SourceUnresponsive,
+        ReadFailure::Io(..) => Reason::SourceUnreadable,
     };
     Error::new(reason, format!("{}: {}", model.name(), failure.message()))
         .with("model", ResourceName::Model(model.id))

@@ -44,8 +44,14 @@ impl Catalog {
         let read = read.await?;
         read.map_err(|error| {
             let name = model.name();
-            let message = format!("the files of {name} cannot be read as they were: {error}; scan again");
-            Error::new(Reason::SourceChanged, message)
+            if error.raw_os_error() == Some(rustix::io::Errno::XDEV.raw_os_error()) {
+                return unreachable(model);
+            }
+            if error.kind() == std::io::ErrorKind::NotFound {
+                let message = format!("the files of {name} are not where they were; scan again");
+                return Error::new(Reason::SourceChanged, message);
+            }
+            Error::new(Reason::SourceUnreadable, format!("the files of {name} cannot be read: {error}"))
         })
     }
 
@@ -63,34 +69,30 @@ impl Catalog {
 
 fn remove(roots: &Roots, model: &Model) -> Result<u32> {
     below_a_root(roots, &model.path)?;
-    let mut removed = 0;
+    let own = model.path.as_path();
+    let mut paths = Vec::new();
     for file in &model.content.files {
         let below = file.path.as_path();
-        let own = model.path.as_path();
         let path = if below.as_os_str().is_empty() { own.to_owned() } else { own.join(below) };
         let blob = (model.content.format == ModelFormat::HfCache).then(|| blob(own, &path)).flatten();
-        for path in std::iter::once(path).chain(blob) {
-            // The folder is opened beneath its root and the entry removed in it: no name leads anywhere else.
-            match roots.remove_file(&path, file.identity) {
-                Ok(()) => removed += 1,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::STALE.raw_os_error()) => {
-                    let left = format!("{removed} files were removed; the next is not the one that is known");
-                    return Err(Error::new(
-                        Reason::SourceChanged,
-                        format!(
-                            "{left}: it was written to or replaced; scan, look at it, and delete it then"
-                        ),
-                    ));
-                }
-                Err(error) => {
-                    let left = format!("{removed} files were removed, then one could not be: {error}");
-                    return Err(Error::new(
-                        Reason::SourceChanged,
-                        format!("{left}; scan to see what is there"),
-                    ));
-                }
-            }
+        paths.extend(std::iter::once(path).chain(blob).map(|path| (path, file.identity)));
+    }
+    let is_gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    // All of them or none, as far as that can be known before.
+    for (path, identity) in &paths {
+        if let Err(error) = roots.is_removable(path, *identity)
+            && !is_gone(&error)
+        {
+            return Err(kept(path, &error, 0));
+        }
+    }
+    let mut removed = 0;
+    for (path, identity) in &paths {
+        // The folder is opened beneath its root and the entry removed in it: no name leads anywhere else.
+        match roots.remove_file(path, *identity) {
+            Ok(()) => removed += 1,
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(kept(path, &error, removed)),
         }
     }
     // What is left of a folder that was the model; what else lies in it stays, and with it the folder.
@@ -102,6 +104,40 @@ fn remove(roots: &Roots, model: &Model) -> Result<u32> {
         let _ = roots.remove_empty_folder(folder);
     }
     Ok(removed)
+}
+
+/// Its root is not there now, or it is not below one any more.
+pub(super) fn unreachable(model: &Model) -> Error {
+    let path = hoist_domain::excerpt(&model.path.text());
+    Error::new(
+        Reason::SourceUnreadable,
+        format!(
+            "{} lies at `{path}`, which is below no root that can be read now; see `hoist roots`",
+            model.name()
+        ),
+    )
+    .with("model", hoist_domain::ResourceName::Model(model.id))
+}
+
+/// Why a file stays.
+fn kept(path: &Path, error: &std::io::Error, removed: u32) -> Error {
+    let name = hoist_domain::excerpt(&path.to_string_lossy());
+    let why = if error.raw_os_error() == Some(rustix::io::Errno::STALE.raw_os_error()) {
+        "it was written to or replaced since the catalog read it".to_owned()
+    } else {
+        error.to_string()
+    };
+    let before = match removed {
+        0 => "nothing was removed".to_owned(),
+        1 => "1 file was removed".to_owned(),
+        many => format!("{many} files were removed"),
+    };
+    Error::new(
+        Reason::SourceChanged,
+        format!(
+            "{before}, because `{name}` is not to be removed: {why}; scan, look at it, and delete it then"
+        ),
+    )
 }
 
 /// Where a hub's link leads, within the repository.

@@ -114,9 +114,15 @@ impl Where {
 }
 
 /// The outermost folder that is one model together with this one; none if a look would pass it over.
-fn top_of(root: &Path, below: &Path, models: &Models) -> Option<PathBuf> {
+pub(super) fn top_of(root: &Path, below: &Path, models: &Models) -> Option<PathBuf> {
     let mut path = root.to_owned();
-    let mut top = None;
+    let is_one = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        REPOSITORIES.iter().any(|start| name.starts_with(start))
+            || models.at(&ModelPath::new(path)).is_some()
+            || path.join("model_index.json").exists()
+    };
+    let mut top = is_one(root).then(|| root.to_owned());
     for part in below.components() {
         let Component::Normal(name) = part else { continue };
         let name = name.to_string_lossy();
@@ -124,12 +130,7 @@ fn top_of(root: &Path, below: &Path, models: &Models) -> Option<PathBuf> {
             return None;
         }
         path.push(part);
-        let is_one = || {
-            REPOSITORIES.iter().any(|start| name.starts_with(start))
-                || models.at(&ModelPath::new(&path)).is_some()
-                || path.join("model_index.json").exists()
-        };
-        if top.is_none() && is_one() {
+        if top.is_none() && is_one(&path) {
             top = Some(path.clone());
         }
     }

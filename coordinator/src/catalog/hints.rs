@@ -183,7 +183,9 @@ fn is_end_of_root(event: &notify::Event, roots: &[PathBuf]) -> bool {
 /// Asks the kernel to tell of changes below the roots; none if it cannot tell of any.
 async fn watch(catalog: &Catalog, hints: &Hints, clock: &Clock) -> Option<RecommendedWatcher> {
     let signal = hints.clone();
-    let roots = catalog.0.settings.roots.clone();
+    // Those that are there: the kernel would be waited for at the others.
+    let there = catalog.roots().into_iter().filter(|root| root.available).map(|root| root.path);
+    let roots: Vec<PathBuf> = there.collect();
     // Setting watches walks the trees: not on a thread that others need.
     let set = catalog.0.tasks.run_blocking("watch roots", move || watch_all(&roots, signal)).await;
     let (watcher, told) = match set {
@@ -206,10 +208,7 @@ async fn watch(catalog: &Catalog, hints: &Hints, clock: &Clock) -> Option<Recomm
         });
         if let Err(error) = result {
             debug!(root = %path.display(), %error, "the kernel does not tell of changes below this root");
-            // A root that is not there is another condition.
-            if path.exists() {
-                problems.push(format!("{}: {error}", path.display()));
-            }
+            problems.push(format!("{}: {error}", path.display()));
         }
     }
     if problems.is_empty() {

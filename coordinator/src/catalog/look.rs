@@ -1,5 +1,6 @@
 //! Looks: opens the roots, has them walked, and tells the owner what was seen.
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,12 +11,12 @@ use hoist_domain::{
     Condition, ConditionKind, Error, ModelId, ModelPath, Reason, Result, ScanReport, ScanSpec, Severity,
     excerpt,
 };
-use hoist_planner::{Observation, Sighting};
+use hoist_planner::{Models, Observation, Sighting};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::{Catalog, known};
+use super::{Catalog, hinted, known};
 use crate::operations::ProgressCell;
 
 /// Observations that become one revision, and one commit: a delta of some hundred kilobytes, usually.
@@ -64,7 +65,11 @@ impl Catalog {
         cell: &ProgressCell,
         stop: &Arc<AtomicBool>,
     ) -> Result<ScanReport> {
-        let paths = spec.paths.iter().map(|path| below_a_root(roots, path)).collect::<Result<Vec<_>>>()?;
+        let paths = tops(roots, &spec.paths, self.0.control.view().state.models())?;
+        if paths.is_empty() && !spec.paths.is_empty() {
+            // All of them lie in hidden folders, which are passed over.
+            return Ok(ScanReport::default());
+        }
         let progress = Arc::new(ScanProgress::default());
         let wall = self.0.clock.clone();
         let scan = Scan {
@@ -170,12 +175,34 @@ pub(super) fn below_a_root(roots: &Roots, path: &ModelPath) -> Result<PathBuf> {
             format!("`{}` is not below a root; the roots are: {}", excerpt(&path.text()), known.join(", ")),
         )
     };
-    let is_plain = |path: &Path| path.components().all(|part| !matches!(part, Component::ParentDir));
-    if is_plain(path.as_path()) && roots.of(path.as_path()).is_some() {
-        return Ok(path.as_path().to_owned());
-    }
-    let real = path.as_path().canonicalize().map_err(|_| outside())?;
+    // A name that is a link to a file stays that name: it is where the model is.
+    let named = match (path.as_path().parent(), path.as_path().file_name()) {
+        (Some(folder), Some(name)) if !path.as_path().is_dir() => {
+            folder.canonicalize().map(|real| real.join(name))
+        }
+        _ => path.as_path().canonicalize(),
+    };
+    let is_plain = path.as_path().components().all(|part| !matches!(part, Component::ParentDir));
+    let real = match named {
+        Ok(real) => real,
+        // Nothing is there any more: what was there is to be told as gone.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_plain => path.as_path().to_owned(),
+        Err(_) => return Err(outside()),
+    };
     if roots.of(&real).is_some() { Ok(real) } else { Err(outside()) }
+}
+
+/// What to look at for the paths of a request: whole models where a path is within one, and nothing twice.
+pub(super) fn tops(roots: &Roots, paths: &[ModelPath], models: &Models) -> Result<Vec<PathBuf>> {
+    let mut tops = BTreeSet::new();
+    for path in paths {
+        let real = below_a_root(roots, path)?;
+        let (root, below) =
+            roots.of(&real).map_or((Path::new("/"), real.as_path()), |(r, below)| (r.path(), below));
+        tops.extend(hinted::top_of(root, below, models));
+    }
+    let is_within = |path: &PathBuf| path.ancestors().skip(1).any(|above| tops.contains(above));
+    Ok(tops.iter().filter(|path| !is_within(path)).cloned().collect())
 }
 
 /// Hands what a scan sees to the owner, in batches.

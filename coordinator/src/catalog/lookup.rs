@@ -15,8 +15,8 @@ const DIGEST_DIGITS: usize = 8;
 /// Candidates that an ambiguous name is refused with.
 const CANDIDATES: usize = 10;
 
-/// The model that a name means: its resource name, its path, an alias, its display name, its file's stem, or the start
-/// of a component's digest; the first of these that fits anything decides.
+/// The model that a name means: its resource name or path; its display name, an alias, its file's name or stem; or the
+/// start of a component's digest. What comes first decides, and where several models fit equally, nobody does.
 ///
 /// # Errors
 /// RESOURCE_NOT_FOUND; NAME_AMBIGUOUS with the candidates; NAME_INVALID.
@@ -45,11 +45,13 @@ pub fn find<'a>(models: &'a Models, name: &str) -> Result<&'a Arc<Model>> {
     let by_path = |model: &Model| {
         name.starts_with('/') && model.path.as_path().to_str().is_none() && model.path.text() == name
     };
-    let by_alias = |model: &Model| {
-        model.notes.as_ref().is_some_and(|notes| notes.aliases.iter().any(|alias| alias == name))
+    // An alias has no precedence over a name: what is deleted by a name must be what has it.
+    let by_name = |model: &Model| {
+        model.name() == name
+            || *model.path_name == *name
+            || file_name(model) == name
+            || model.notes.as_ref().is_some_and(|notes| notes.aliases.iter().any(|alias| alias == name))
     };
-    let by_name = |model: &Model| model.name() == name;
-    let by_stem = |model: &Model| *model.path_name == *name || file_name(model) == name;
     let is_digest = name.len() >= DIGEST_DIGITS && name.bytes().all(|byte| byte.is_ascii_hexdigit());
     let by_digest =
         |model: &Model| {
@@ -58,8 +60,8 @@ pub fn find<'a>(models: &'a Models, name: &str) -> Result<&'a Arc<Model>> {
                     component.digest.is_some_and(|digest| digest.to_string().starts_with(name))
                 })
         };
-    let ways: [&dyn Fn(&Model) -> bool; 5] = [&by_path, &by_alias, &by_name, &by_stem, &by_digest];
-    // One walk: models are far apart in memory, and the five questions are cheap.
+    let ways: [&dyn Fn(&Model) -> bool; 3] = [&by_path, &by_name, &by_digest];
+    // One walk: models are far apart in memory, and the questions are cheap.
     let (mut best, mut fitting): (usize, Vec<&Arc<Model>>) = (ways.len(), Vec::new());
     for model in models.iter() {
         // A worse way than one that has found something decides nothing any more.

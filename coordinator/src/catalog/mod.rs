@@ -124,6 +124,12 @@ impl Catalog {
         self.roots().iter().all(|root| !root.available || root.watched == root.key)
     }
 
+    /// The roots as they really are: what models' paths begin with.
+    #[must_use]
+    pub fn real_roots(&self) -> Vec<PathBuf> {
+        self.roots().into_iter().filter_map(|root| root.real).collect()
+    }
+
     fn set_roots(&self, change: impl Fn(&mut RootStatus)) {
         self.0.roots.lock().unwrap_or_else(PoisonError::into_inner).iter_mut().for_each(change);
     }

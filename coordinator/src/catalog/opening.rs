@@ -1,7 +1,8 @@
 //! Opens the roots, none of which may keep the others waiting: a network file system that is gone does not answer.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,18 +15,20 @@ use super::Catalog;
 /// How long a root may take to answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
-/// Roots that a thread waits for in vain; nobody else is sent after them.
+/// Roots that a thread waits for in vain, and whether it has returned since. Nobody else is sent after them until then.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Opening(Arc<Mutex<HashSet<PathBuf>>>);
+pub(super) struct Opening(Arc<Mutex<HashMap<PathBuf, Arc<AtomicBool>>>>);
 
 impl Opening {
-    /// Whether nobody waits for it already.
-    fn begin(&self, path: &Path) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned())
+    /// Whether a thread still hangs there.
+    fn is_stuck(&self, path: &Path) -> bool {
+        let mut stuck = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        stuck.retain(|_, has_returned| !has_returned.load(Ordering::Relaxed));
+        stuck.contains_key(path)
     }
 
-    fn end(&self, path: &Path) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
+    fn add(&self, path: &Path, has_returned: Arc<AtomicBool>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), has_returned);
     }
 }
 
@@ -68,21 +71,25 @@ impl Catalog {
 
     pub(super) async fn open_root(&self, path: &Path) -> Result<Root, String> {
         let silent = || format!("has not answered for {} s", ANSWERS_WITHIN.as_secs());
-        let opening = self.0.opening.clone();
-        if !opening.begin(path) {
+        if self.0.opening.is_stuck(path) {
             return Err(silent());
         }
+        let has_returned = Arc::new(AtomicBool::new(false));
+        let returned = Arc::clone(&has_returned);
         let wanted = path.to_owned();
         let opened = self.0.tasks.run_blocking("open root", move || {
             let opened = Root::open(&wanted).map(|root| {
                 let is_empty = root.is_empty();
                 (root, is_empty)
             });
-            opening.end(&wanted);
+            returned.store(true, Ordering::Relaxed);
             opened
         });
         let opened = match tokio::time::timeout(ANSWERS_WITHIN, opened).await {
-            Err(_) => return Err(silent()),
+            Err(_) => {
+                self.0.opening.add(path, has_returned);
+                return Err(silent());
+            }
             Ok(Err(panicked)) => return Err(panicked.to_string()),
             Ok(Ok(opened)) => opened.map_err(|error| error.to_string()),
         };

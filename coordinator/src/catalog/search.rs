@@ -2,6 +2,7 @@
 //! hundred thousand models are judged in some ten milliseconds.
 
 use std::cmp::Ordering;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use hoist_domain::{Error, Model, ModelId, ModelState, Reason, Result, Verdict, WallTime};
@@ -18,6 +19,8 @@ pub struct Query {
     order: Order,
     show_missing: bool,
     show_sound: bool,
+    /// Where models lie: free text is looked for below these.
+    roots: Vec<PathBuf>,
     /// Tells this query from others in a page token.
     mark: u64,
 }
@@ -72,7 +75,15 @@ impl Query {
         let order = Order::parse(order_by)?;
         let mark = mark(&[filter, query, order_by, if show_missing { "all" } else { "" }]);
         let filter = Filter::parse(filter)?;
-        Ok(Self { filter, words: Needle::words(query), order, show_missing, show_sound: true, mark })
+        Ok(Self {
+            filter,
+            words: Needle::words(query),
+            order,
+            show_missing,
+            show_sound: true,
+            roots: Vec::new(),
+            mark,
+        })
     }
 
     /// What is wrong with models, worst first.
@@ -83,14 +94,20 @@ impl Query {
         let order = Order { key: Key::Verdict, descending: false };
         let mark = mark(&[filter, "verdicts", if show_sound { "all" } else { "" }]);
         let filter = Filter::parse(filter)?;
-        Ok(Self { filter, words: Vec::new(), order, show_missing: true, show_sound, mark })
+        Ok(Self { filter, words: Vec::new(), order, show_missing: true, show_sound, roots: Vec::new(), mark })
+    }
+
+    /// The same query, where models lie below these roots.
+    #[must_use]
+    pub fn below(self, roots: Vec<PathBuf>) -> Self {
+        Self { roots, ..self }
     }
 
     fn passes(&self, model: &Model) -> bool {
         (self.show_missing || model.state == ModelState::Available)
             && (self.show_sound || model.verdict() != Verdict::Ok)
-            && self.words.iter().all(|word| word.is_about(model))
-            && self.filter.passes(model)
+            && self.words.iter().all(|word| word.is_about(model, &self.roots))
+            && self.filter.passes(model, &self.roots)
     }
 }
 

@@ -217,7 +217,10 @@ impl Control {
     /// # Errors
     /// STORE_READONLY, DRAINING.
     pub async fn examined(&self, examinations: Vec<Examination>) -> Result<()> {
-        self.ask(|reply| Command::Examined { examinations, reply }).await?
+        // It may wait: what it tells has taken hours to find out.
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Examined { examinations, reply }).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
     }
 
     /// Edits or deletes a model.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use hoist_domain::{
     Condition, ConditionKind, Error, Operation, OperationId, Reason, Result, Revision, ServiceTime, Severity,
 };
-use hoist_planner::{Decision, Delta, Event, Limits, Moment, Observed, State, Submitted};
+use hoist_planner::{Answer as Repeated, Decision, Delta, Event, Limits, Moment, Observed, State, Submitted};
 use hoist_runtime::Clock;
 use hoist_store::{Batch, Store, Write};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -458,7 +458,7 @@ fn decide(state: &State, command: Command, now: Moment, limits: &Limits) -> Deci
             }
         }
         Command::Record { key, content, reply } => {
-            match hoist_planner::record(state, &key, content, now, limits) {
+            match hoist_planner::record(state, &key, content, Repeated::Done, now, limits) {
                 Ok(events) => (Answer::Fresh(reply, Ok(!events.is_empty())), events, None),
                 Err(error) => (Answer::Fresh(reply, Err(error)), Vec::new(), None),
             }
@@ -486,8 +486,8 @@ fn decide(state: &State, command: Command, now: Moment, limits: &Limits) -> Deci
         }
         Command::Edit(edit) => {
             let Edit { key, content, model, etag, change, reply } = *edit;
-            let decided =
-                hoist_planner::record(state, &key, content, now, limits).and_then(|mut recorded| {
+            let decided = hoist_planner::record(state, &key, content, Repeated::Model(model), now, limits)
+                .and_then(|mut recorded| {
                     if recorded.is_empty() {
                         return Ok(recorded);
                     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use dashmap::DashMap;
 use futures_util::FutureExt as _;
 use hoist_domain::{
-    Error, Operation, OperationId, OperationOutput, Outcome, ProbeSpec, Reason, ResourceName, Result,
-    ScanReport, ScanSpec, Work,
+    Error, Operation, OperationId, OperationOutput, Outcome, Principal, ProbeSpec, Reason, ResourceName,
+    Result, ScanReport, ScanSpec, Work,
 };
 use hoist_planner::deadline_exceeded;
 use hoist_runtime::{Clock, Gate, OnError, Tasks};
@@ -55,6 +55,8 @@ pub struct Runner {
 struct Stop {
     token: CancellationToken,
     why: OnceLock<Why>,
+    /// The server asked for it itself.
+    is_own: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +117,13 @@ impl Runner {
         Ok(())
     }
 
+    /// Tells what the server does unasked to stop: nobody waits for it.
+    pub fn stop_own(&self) {
+        for running in self.running.iter().filter(|running| running.value().is_own) {
+            running.value().now(Why::Draining);
+        }
+    }
+
     /// Tells everything that runs to stop, because the server does.
     pub fn stop_all(&self) {
         for running in self.running.iter() {
@@ -124,7 +133,8 @@ impl Runner {
 
     fn start(&self, operation: Arc<Operation>, remaining: Duration) {
         let id = operation.id;
-        let stop = Arc::new(Stop::default());
+        let is_own = operation.principal == Principal::Hoist;
+        let stop = Arc::new(Stop { is_own, ..Stop::default() });
         // Registered before the task exists, so that a cancel that follows at once finds it.
         self.running.insert(id, Arc::clone(&stop));
         let cell = self.board.open(id);
@@ -216,7 +226,7 @@ impl Runner {
     async fn scan(&self, spec: &ScanSpec, stop: &Stop, cell: &Arc<ProgressCell>) -> Result<ScanReport> {
         let mut report = self.catalog.look(spec, cell, &stop.token).await?;
         if spec.validate && !stop.token.is_cancelled() {
-            let (validated, damaged) = self.catalog.validate_below(&spec.paths, cell, &stop.token).await?;
+            let (validated, damaged) = self.catalog.validate_below(spec, cell, &stop.token).await?;
             (report.validated, report.damaged) = (validated, damaged);
         }
         Ok(report)

@@ -190,6 +190,9 @@ reasons! {
     SourceChanged = "SOURCE_CHANGED", Aborted, Low, Retry, "retry once the file is written";
     /// A source file ended too early.
     SourceTruncated = "SOURCE_TRUNCATED", DataLoss, Medium, Operator, "fetch the file again";
+    /// A source file is there and cannot be read.
+    SourceUnreadable = "SOURCE_UNREADABLE", FailedPrecondition, Medium, Operator,
+        "make the file readable for the server, or check its disk";
     /// A source file's storage does not answer.
     SourceUnresponsive = "SOURCE_UNRESPONSIVE", Unavailable, High, Retry, "check the storage of the named root";
     /// Somebody holds a lease on it.

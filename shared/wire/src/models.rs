@@ -233,6 +233,7 @@ fn text(field: &str, text: String, most: usize, lines: bool) -> Result<String> {
 
 /// Sorted, without repetition, none empty.
 fn words(field: &str, mut words: Vec<String>, most: usize, most_bytes: usize) -> Result<Vec<String>> {
+    words.iter_mut().for_each(|word| *word = word.trim().to_owned());
     words.sort();
     words.dedup();
     if words.len() > most {
@@ -243,9 +244,9 @@ fn words(field: &str, mut words: Vec<String>, most: usize, most_bytes: usize) ->
     }
     words
         .into_iter()
-        .map(|word| match word.trim() {
+        .map(|word| match word.as_str() {
             "" => Err(Error::invalid_field(format!("notes.{field}"), "must not hold an empty one")),
-            trimmed => text(field, trimmed.to_owned(), most_bytes, false),
+            _ => text(field, word, most_bytes, false),
         })
         .collect()
 }
@@ -285,7 +286,7 @@ mod tests {
             ..ModelNotes::default()
         };
         let edit = v1::ModelNotes {
-            tags: vec!["z ".into(), "b".into(), "b".into()],
+            tags: vec!["z ".into(), "b".into(), " b".into(), "b".into()],
             config: Some(v1::ModelConfig { trusted: true, ..Default::default() }),
             ..Default::default()
         };

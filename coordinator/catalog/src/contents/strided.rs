@@ -5,10 +5,13 @@
 use hoist_formats::{Place, Tensor};
 
 use super::values::Values;
-use super::{ReadFailure, TensorFacts, Wanted};
+use super::{CHUNK, ReadFailure, TensorFacts, Wanted};
 
 /// Storages up to this size are read once and gathered in memory; larger ones are read run by run.
 const IN_MEMORY: u64 = 256 << 20;
+
+/// Runs of a larger storage that are worth a read each.
+const LEAST_RUN: u64 = 4 << 10;
 
 /// A view that repeats its storage more often than this is not gathered: `expand` makes a petabyte of four bytes.
 const REPEATS: u64 = 16;
@@ -43,21 +46,29 @@ pub(super) fn gather(
     let mut values = wanted.values.then(|| Values::new(tensor.dtype));
     let (run, outer) = inner_run(&tensor.shape, strides);
     let run_bytes = run.saturating_mul(size);
+    if storage.is_empty() && run_bytes < LEAST_RUN && elements > 0 {
+        return Ok(None);
+    }
     let mut buffer = Vec::new();
     let mut take = |at: u64| -> Result<(), ReadFailure> {
-        let start = at.saturating_mul(size);
-        let piece = if storage.is_empty() {
-            buffer.resize(usize::try_from(run_bytes).unwrap_or(0), 0);
-            fill(offset.saturating_add(start), &mut buffer)?;
-            buffer.as_slice()
-        } else {
-            let from = usize::try_from(start).unwrap_or(usize::MAX);
-            let to = usize::try_from(start.saturating_add(run_bytes)).unwrap_or(usize::MAX);
-            storage.get(from..to).unwrap_or_default()
-        };
-        hasher.update(piece);
-        if let Some(values) = &mut values {
-            values.take(piece);
+        let (mut start, mut left) = (at.saturating_mul(size), run_bytes);
+        while left > 0 {
+            let count = left.min(CHUNK as u64);
+            let piece = if storage.is_empty() {
+                buffer.resize(usize::try_from(count).unwrap_or(0), 0);
+                fill(offset.saturating_add(start), &mut buffer)?;
+                buffer.as_slice()
+            } else {
+                let from = usize::try_from(start).unwrap_or(usize::MAX);
+                let to = usize::try_from(start.saturating_add(count)).unwrap_or(usize::MAX);
+                storage.get(from..to).unwrap_or_default()
+            };
+            hasher.update(piece);
+            if let Some(values) = &mut values {
+                values.take(piece);
+            }
+            start = start.saturating_add(count);
+            left -= count;
         }
         Ok(())
     };

@@ -426,7 +426,7 @@ impl Model {
             let kept = state.request(&request.key).unwrap();
             let operation = match kept.answer {
                 Answer::Operation(id) => Some(id),
-                Answer::Done => None,
+                Answer::Model(_) | Answer::Done => None,
             };
             let kept =
                 Request { key: kept.key.clone(), content: kept.content, operation, accepted: kept.accepted };

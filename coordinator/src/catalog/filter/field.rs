@@ -1,6 +1,8 @@
 //! The fields of models that filters compare, under the names that the contract gives them.
 
-use hoist_domain::{Model, ModelState};
+use hoist_domain::{FindingKind, Model, ModelFormat, ModelState, ModelType, Result, Verdict, excerpt};
+
+use super::wrong;
 
 macro_rules! fields {
     ($($variant:ident = $name:literal,)*) => {
@@ -57,6 +59,30 @@ pub(super) enum Held<'a> {
 impl Field {
     pub(super) const fn is_number(self) -> bool {
         matches!(self, Self::Confidence | Self::Resolution | Self::Tensors | Self::Parameters | Self::Size)
+    }
+
+    /// Whether a value can occur in this field at all: what is misspelt would find nothing and look true.
+    pub(super) fn check(self, value: &str, may_be_open: bool) -> Result<()> {
+        if value.is_empty() || (may_be_open && value.contains('*')) {
+            return Ok(());
+        }
+        let lower = value.to_lowercase();
+        let one_of = |known: &[&str]| {
+            let is_one = known.contains(&lower.as_str());
+            let shown = excerpt(value);
+            is_one.then_some(()).ok_or_else(|| wrong(&format!("`{shown}` is none of {}", known.join(", "))))
+        };
+        match self {
+            Self::Type => one_of(&ModelType::ALL.iter().map(|it| it.as_str()).collect::<Vec<_>>()),
+            Self::Format => one_of(&ModelFormat::ALL.iter().map(|it| it.as_str()).collect::<Vec<_>>()),
+            Self::Verdict => one_of(&Verdict::ALL.map(Verdict::as_str)),
+            Self::VerdictKind => {
+                let kinds = FindingKind::ALL.map(FindingKind::as_str);
+                one_of(&[&["none"], kinds.as_slice()].concat())
+            }
+            Self::State => one_of(&["available", "missing"]),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn of_model(self, model: &Model) -> Held<'_> {

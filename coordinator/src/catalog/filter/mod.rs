@@ -8,6 +8,8 @@ mod field;
 mod text;
 mod token;
 
+use std::path::PathBuf;
+
 use hoist_domain::{Error, Model, Result, excerpt};
 
 use field::{Field, Held};
@@ -71,8 +73,8 @@ impl Filter {
         }
     }
 
-    pub(super) fn passes(&self, model: &Model) -> bool {
-        self.0.as_ref().is_none_or(|node| node.passes(model))
+    pub(super) fn passes(&self, model: &Model, roots: &[PathBuf]) -> bool {
+        self.0.as_ref().is_none_or(|node| node.passes(model, roots))
     }
 }
 
@@ -155,6 +157,18 @@ impl Parser {
         }
     }
 
+    /// `2 GB` is one value, though it is two words.
+    fn with_unit(&mut self, text: String, field: Field) -> String {
+        match self.peek() {
+            Some(Token::Word(unit)) if field.is_number() && number(&format!("1{unit}")).is_some() => {
+                let whole = format!("{text}{unit}");
+                self.at += 1;
+                whole
+            }
+            _ => text,
+        }
+    }
+
     fn comparison(&mut self, name: &str, operator: Operator) -> Result<Node> {
         let field = Field::of(name).ok_or_else(|| {
             wrong(&format!("`{}` is not a field; use one of {}", excerpt(name), Field::NAMES.join(", ")))
@@ -164,6 +178,8 @@ impl Parser {
             Some(Token::Quoted(text)) => (text, false),
             _ => return Err(wrong(&format!("`{name}` is compared with nothing"))),
         };
+        let text = self.with_unit(text, field);
+        field.check(&text, is_open)?;
         let number = number(&text);
         let (rest, before) = match text.strip_prefix('*') {
             Some(rest) if is_open => (rest, true),
@@ -194,12 +210,12 @@ fn number(text: &str) -> Option<f64> {
 }
 
 impl Node {
-    fn passes(&self, model: &Model) -> bool {
+    fn passes(&self, model: &Model, roots: &[PathBuf]) -> bool {
         match self {
-            Self::All(nodes) => nodes.iter().all(|node| node.passes(model)),
-            Self::Any(nodes) => nodes.iter().any(|node| node.passes(model)),
-            Self::Not(node) => !node.passes(model),
-            Self::Word(word) => word.is_about(model),
+            Self::All(nodes) => nodes.iter().all(|node| node.passes(model, roots)),
+            Self::Any(nodes) => nodes.iter().any(|node| node.passes(model, roots)),
+            Self::Not(node) => !node.passes(model, roots),
+            Self::Word(word) => word.is_about(model, roots),
             Self::Compare { field, operator, value } => compare(&field.of_model(model), *operator, value),
         }
     }
@@ -270,7 +286,7 @@ mod tests {
             model("/m/loras/style v2.safetensors", "lora", "flux.1", 2_000_000_000, &[]),
             model("/m/base.safetensors", "checkpoint", "sdxl", 6_900_000_000, &["base"]),
         ];
-        models.iter().filter(|model| filter.passes(model)).map(|model| model.name().to_owned()).collect()
+        models.iter().filter(|model| filter.passes(model, &[])).map(|model| model.name().to_owned()).collect()
     }
 
     #[test]
@@ -282,6 +298,8 @@ mod tests {
             ("type = lora base != sdxl", vec!["style v2"]),
             ("size_bytes < 2e9", vec!["Portrait"]),
             ("size_bytes <= 2GB", vec!["Portrait", "style v2"]),
+            ("size_bytes > 1.5 GiB type = lora", vec!["style v2"]),
+            ("type = lor*", vec!["Portrait", "style v2"]),
             ("tags:\"portrait\"", vec!["Portrait"]),
             ("tags:por*", vec!["Portrait"]),
             ("tags:*", vec!["Portrait", "base"]),
@@ -328,6 +346,8 @@ mod tests {
         for (filter, says) in [
             ("colour = red", "not a field"),
             ("type =", "compared with nothing"),
+            ("type = lorra", "none of"),
+            ("verdict = bad OR tags:x", "none of"),
             ("type > lora", "not a number"),
             ("size_bytes < big", "compared with a number"),
             ("(type = lora", "not closed"),

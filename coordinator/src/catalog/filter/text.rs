@@ -1,5 +1,7 @@
 //! Looking for a text in others, whatever their case.
 
+use std::path::PathBuf;
+
 use hoist_domain::Model;
 use memchr::memmem::Finder;
 
@@ -18,7 +20,7 @@ impl Needle {
         Self(Finder::new(&text.to_lowercase()).into_owned())
     }
 
-    /// The words of a free text.
+    /// The words of a free text, each looked for by itself.
     pub(in crate::catalog) fn words(text: &str) -> Vec<Self> {
         text.split_whitespace().take(MOST_WORDS).map(Self::new).collect()
     }
@@ -42,9 +44,14 @@ impl Needle {
     }
 
     /// Whether it occurs where people would look for it.
-    pub(in crate::catalog) fn is_about(&self, model: &Model) -> bool {
+    ///
+    /// Of the path only what lies below its root: what all models of a root have in common tells none from another.
+    pub(in crate::catalog) fn is_about(&self, model: &Model, roots: &[PathBuf]) -> bool {
         let notes = model.notes.as_ref();
-        self.is_in(&model.path.text())
+        let path = model.path.as_path();
+        let below = roots.iter().find_map(|root| path.strip_prefix(root).ok()).unwrap_or(path);
+        let below = if below.as_os_str().is_empty() { path } else { below };
+        self.is_in(&below.to_string_lossy())
             || self.is_in(model.name())
             || self.is_in(&model.content.title)
             || model.tags().iter().any(|tag| self.is_in(tag))
