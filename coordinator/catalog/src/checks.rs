@@ -2,7 +2,7 @@
 //!
 //! Single files have been judged by their readers; here it is about what belongs together. Pure, but for what was read.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use hoist_domain::{Finding, FindingKind, ModelFormat, Verdict, excerpt};
 use hoist_formats::index::Index;
@@ -84,12 +84,9 @@ fn shards(index: &Index, part: Option<&PartReading>, findings: &mut Vec<Finding>
         .iter()
         .map(|file| file.file_name().unwrap_or_default().to_string_lossy().into_owned())
         .collect();
-    let missing: Vec<&str> = index
-        .shards
-        .iter()
-        .map(|shard| &**shard)
-        .filter(|shard| !names.iter().any(|name| name == shard))
-        .collect();
+    let there: HashSet<&str> = names.iter().map(String::as_str).collect();
+    let missing: Vec<&str> =
+        index.shards.iter().map(|shard| &**shard).filter(|shard| !there.contains(shard)).collect();
     if let Some(first) = missing.first() {
         findings.push(
             partial(format!("{} of {} shards are missing", missing.len(), index.shards.len())).in_file(first),

@@ -3,7 +3,7 @@
 //! A part is what one component's files hold together: one file, or all shards of a set. Where a folder has the same
 //! weights in several forms (safetensors and pickle, plain and fp16), one form is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -95,7 +95,7 @@ pub(crate) fn inner(unit: &Unit, path: &Path) -> String {
 
 impl Reader<'_> {
     fn open(&mut self, file: &UnitFile) -> io::Result<(std::fs::File, FileIdentity)> {
-        let (opened, identity) = self.roots.open_file(&self.unit.path.join(&file.path))?;
+        let (opened, identity) = self.roots.open_file(&self.unit.path_of(&file.path))?;
         if let Some(known) = self.reading.files.iter_mut().find(|known| known.path == file.path) {
             known.identity = identity;
         }
@@ -168,7 +168,8 @@ impl Reader<'_> {
         let name_of =
             |file: &UnitFile| file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if let Some(index) = self.indexes.get(place).filter(|index| !index.shards.is_empty()) {
-            let named = |file: &&UnitFile| index.shards.iter().any(|shard| **shard == *name_of(file));
+            let names: HashSet<&str> = index.shards.iter().map(|shard| &**shard).collect();
+            let named = |file: &&UnitFile| names.contains(name_of(file).as_str());
             let set: Vec<UnitFile> = files.iter().filter(named).cloned().collect();
             if !set.is_empty() {
                 return vec![set];
@@ -239,7 +240,7 @@ impl Reader<'_> {
 
     /// Files that must lie beside this one.
     fn companions(&mut self, inspection: &Inspection, file: &UnitFile, name: &str) {
-        let place = self.unit.path.join(&file.path);
+        let place = self.unit.path_of(&file.path);
         let place = place.parent().unwrap_or(Path::new("/"));
         for (beside, least) in hoist_formats::companions(inspection, name) {
             let problem = match self.roots.open_file(&place.join(&beside)) {

@@ -167,7 +167,12 @@ impl Roots {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        Ok((self.open_directory(folder)?, name))
+        let (root, below) = self.of(folder).ok_or(Errno::XDEV)?;
+        let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+        // A folder that has become a link is not the one that the file was in.
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok((rustix::fs::openat2(&root.descriptor, below, flags, Mode::empty(), resolve)?, name))
     }
 
     /// Removes a folder if nothing is left in it.

@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hoist_domain::{FileIdentity, ModelContent, ModelId, ModelPath, ScanReport, Verdict};
@@ -89,6 +89,8 @@ pub struct Scan {
     pub stuck_after: Duration,
     /// Nanoseconds since 1970, as files are stamped.
     pub now_ns: Arc<dyn Fn() -> i64 + Send + Sync>,
+    /// Until when this look waits for what is being written, once it has come across some.
+    pub settled_by: OnceLock<i64>,
 }
 
 impl std::fmt::Debug for Scan {
@@ -272,12 +274,15 @@ fn same_files(content: &ModelContent, unit: &Unit) -> bool {
 fn read_settled(scan: &Scan, unit: Unit, moved_from: Option<(ModelId, ModelPath)>) -> Event {
     let mut result = probe(&scan.roots, &unit);
     if let Some(stamp) = unsettled(scan, &result) {
-        let settled = stamp.saturating_add(i64::try_from(SETTLED_AFTER.as_nanos()).unwrap_or(i64::MAX));
+        let span = i64::try_from(SETTLED_AFTER.as_nanos()).unwrap_or(i64::MAX);
+        // However many are being written: the look waits for all of them once.
+        let latest = *scan.settled_by.get_or_init(|| (scan.now_ns)().saturating_add(span));
+        let settled = stamp.saturating_add(span).min(latest);
         while (scan.now_ns)() < settled && !scan.stop.load(Ordering::Relaxed) {
             std::thread::sleep(BLINK);
         }
         result = probe(&scan.roots, &unit);
-        if unsettled(scan, &result).is_some_and(|now| now > stamp) {
+        if unsettled(scan, &result).is_some_and(|now| now > stamp || settled == latest) {
             return Event::Unsettled { path: unit.path };
         }
     }
@@ -478,7 +483,7 @@ impl Collector<'_> {
 
     fn count(&mut self, bytes: u64, verdict: Verdict, model_type: hoist_domain::ModelType) {
         self.report.models += 1;
-        self.report.bytes.0 += bytes;
+        self.report.bytes.0 = self.report.bytes.0.saturating_add(bytes);
         self.report.damaged += u64::from(verdict != Verdict::Ok);
         *self.report.by_type.entry(model_type).or_default() += 1;
     }
@@ -488,7 +493,7 @@ impl Collector<'_> {
         self.report.models += counted.models;
         self.report.unchanged += counted.unchanged;
         self.report.damaged += counted.damaged;
-        self.report.bytes.0 += counted.bytes.0;
+        self.report.bytes.0 = self.report.bytes.0.saturating_add(counted.bytes.0);
         self.report.header_bytes.0 += counted.header_bytes.0;
         for (model_type, count) in counted.by_type {
             *self.report.by_type.entry(model_type).or_default() += count;

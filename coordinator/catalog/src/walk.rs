@@ -170,7 +170,7 @@ impl<'a> Walk<'a> {
                     waiting.extend(below.into_iter().rev().map(|name| (path.join(name), depth + 1)));
                 }
                 Ok(below) if below.is_empty() => {}
-                Ok(_) => self.problem(&path, &format!("deeper than {MAX_DEPTH} folders: not looked at")),
+                Ok(_) => self.unreadable(&path, &format!("deeper than {MAX_DEPTH} folders: not looked at")),
                 Err(error) => {
                     self.problem(&path, &error.to_string());
                     self.unlisted.push(path);
@@ -383,7 +383,8 @@ impl<'a> Walk<'a> {
             match self.list(&top.join(&below)) {
                 Ok(listing) => {
                     self.report.directories += 1;
-                    collected.other_bytes += self.sizes(&top.join(&below), &listing.others);
+                    let others = self.sizes(&top.join(&below), &listing.others);
+                    collected.other_bytes = collected.other_bytes.saturating_add(others);
                     collected.keep(&below, listing.files);
                     if level < depth {
                         waiting.extend(
@@ -412,7 +413,7 @@ impl<'a> Walk<'a> {
                 _ => None,
             },
         };
-        names.iter().filter_map(size).sum()
+        names.iter().filter_map(size).fold(0, u64::saturating_add)
     }
 
     fn pipeline(&mut self, path: &Path) -> Option<Unit> {

@@ -276,7 +276,7 @@ impl Api {
             ..message.clone()
         });
         if let Some(Answer::Operation(id)) = self.repeated(call, content)? {
-            return self.wait(id, Some(terms.patience.wait.unwrap_or_default())).await;
+            return self.again(call, content, id, terms).await;
         }
         let names = message.names.clone();
         let named: Result<BTreeSet<ModelId>> = self

@@ -55,7 +55,7 @@ impl Api {
             ..message.clone()
         });
         if let Some(Answer::Operation(id)) = self.repeated(call, content)? {
-            return self.wait(id, Some(terms.patience.wait.unwrap_or_default())).await;
+            return self.again(call, content, id, terms).await;
         }
         let model = self.named(&message.name).await?;
         let is_one_file = model.content.files.iter().all(|file| file.path.as_path().as_os_str().is_empty());

@@ -32,7 +32,7 @@ pub(super) struct Patience {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
     deadline: Duration,
-    pub(super) patience: Patience,
+    patience: Patience,
 }
 
 impl Terms {
@@ -60,6 +60,22 @@ impl Api {
     /// names may mean something else by now, or nothing.
     pub(super) fn repeated<T: Sync>(&self, call: &Call<T>, content: ContentHash) -> Result<Option<Answer>> {
         hoist_planner::repeated(&self.control.view().state, &call.key(), content)
+    }
+
+    /// Answers a request that led to this operation before, and waits for it as it was asked to this time.
+    pub(super) async fn again<T: Sync>(
+        &self,
+        call: &Call<T>,
+        content: ContentHash,
+        id: OperationId,
+        terms: Terms,
+    ) -> Result<longrunning::Operation> {
+        let known = self.control.view().state.operation(id).map(|operation| operation.work.clone());
+        match known {
+            // The same request with the same content: nothing new is started.
+            Some(work) => self.start(call, content, work, terms).await,
+            None => self.operation(id),
+        }
     }
 
     /// Submits this work on these terms, and answers with its operation, done or not.

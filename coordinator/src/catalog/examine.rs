@@ -260,6 +260,9 @@ impl Catalog {
     ) -> Result<ValidationReport> {
         progress.set_phase("reading every byte");
         let roots = self.open_roots().await;
+        if roots.of(model.path.as_path()).is_none() {
+            return Err(super::files::unreachable(model));
+        }
         let (wanted, cell) = (Arc::clone(model), Arc::clone(progress));
         let what = Examine {
             known: Some((*model.content).clone()),
@@ -358,11 +361,6 @@ fn set_findings(report: &mut ValidationReport, findings: Vec<hoist_domain::Findi
 }
 
 fn failed(model: &Model, failure: &ReadFailure) -> Error {
-    if let ReadFailure::Io(_, error) = failure
-        && error.raw_os_error() == Some(rustix::io::Errno::XDEV.raw_os_error())
-    {
-        return super::files::unreachable(model);
-    }
     let reason = match failure {
         ReadFailure::Truncated(_) => Reason::SourceTruncated,
         ReadFailure::Changed(_) | ReadFailure::Stopped => Reason::SourceChanged,

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use hoist_catalog::{Details, Roots};
 use hoist_domain::{Error, Model, ModelFormat, Reason, Result};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::look::below_a_root;
 use super::{Catalog, known};
+
+/// Requests that read below one root at a time.
+const READS: usize = 16;
 
 /// How long a request may wait for the disk.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -34,20 +38,41 @@ impl Catalog {
         details
     }
 
+    /// A turn to read below the root of a model. A root that does not answer keeps its own and nobody else's.
+    async fn turn(&self, roots: &Roots, model: &Model) -> Result<OwnedSemaphorePermit> {
+        let root = roots.of(model.path.as_path()).map(|(root, _)| root.path().to_owned()).unwrap_or_default();
+        let turns = {
+            let mut reads = self.0.reads.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(reads.entry(root).or_insert_with(|| Arc::new(Semaphore::new(READS))))
+        };
+        let busy = || {
+            let message =
+                format!("{READS} reads below the root of {} wait for its storage already", model.name());
+            Error::new(Reason::SourceUnresponsive, message)
+        };
+        let turn = tokio::time::timeout(ANSWERS_WITHIN, turns.acquire_owned()).await;
+        turn.map_err(|_| busy())?.map_err(|_| busy())
+    }
+
     /// The same, for as long as it takes.
     pub(super) async fn read_details(&self, model: &Arc<Model>, stop: &CancellationToken) -> Result<Details> {
         let roots = self.open_roots().await;
+        let turn = self.turn(&roots, model).await?;
+        let is_reachable = roots.of(model.path.as_path()).is_some();
         let wanted = Arc::clone(model);
         let read = self.apart("model details", stop, move |_| {
-            hoist_catalog::details(&roots, &known::unit_of(&roots, &wanted))
+            let details = hoist_catalog::details(&roots, &known::unit_of(&roots, &wanted));
+            // Kept by a read that hangs, for as long as it does.
+            drop(turn);
+            details
         });
         let read = read.await?;
         read.map_err(|error| {
             let name = model.name();
-            if error.raw_os_error() == Some(rustix::io::Errno::XDEV.raw_os_error()) {
+            if !is_reachable {
                 return unreachable(model);
             }
-            if error.kind() == std::io::ErrorKind::NotFound {
+            if is_other(&error) {
                 let message = format!("the files of {name} are not where they were; scan again");
                 return Error::new(Reason::SourceChanged, message);
             }
@@ -70,11 +95,15 @@ impl Catalog {
 fn remove(roots: &Roots, model: &Model) -> Result<u32> {
     below_a_root(roots, &model.path)?;
     let own = model.path.as_path();
+    // Other snapshots may share the blobs: those stay then.
+    let snapshots = std::fs::read_dir(own.join("snapshots")).map_or(0, Iterator::count);
     let mut paths = Vec::new();
     for file in &model.content.files {
         let below = file.path.as_path();
         let path = if below.as_os_str().is_empty() { own.to_owned() } else { own.join(below) };
-        let blob = (model.content.format == ModelFormat::HfCache).then(|| blob(own, &path)).flatten();
+        let blob = (model.content.format == ModelFormat::HfCache && snapshots == 1)
+            .then(|| blob(own, &path))
+            .flatten();
         paths.extend(std::iter::once(path).chain(blob).map(|path| (path, file.identity)));
     }
     let is_gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
@@ -104,6 +133,16 @@ fn remove(roots: &Roots, model: &Model) -> Result<u32> {
         let _ = roots.remove_empty_folder(folder);
     }
     Ok(removed)
+}
+
+/// What is at the place is nothing, or nothing that was ever read there.
+pub(super) fn is_other(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput | ErrorKind::NotADirectory)
+        // A link that goes in a circle, or out of the roots.
+        || [rustix::io::Errno::LOOP, rustix::io::Errno::XDEV]
+            .iter()
+            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Its root is not there now, or it is not below one any more.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hoist_catalog::{Roots, Scan, ScanProgress, Seen};
@@ -81,6 +81,7 @@ impl Catalog {
             progress: Arc::clone(&progress),
             stop: Arc::clone(stop),
             stuck_after: STUCK_AFTER,
+            settled_by: OnceLock::new(),
             now_ns: Arc::new(move || wall.wall().0.saturating_mul(1_000)),
         };
         let mut teller = Teller {

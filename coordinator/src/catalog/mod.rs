@@ -28,6 +28,7 @@ mod search;
 #[cfg(test)]
 mod test_models;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -35,7 +36,7 @@ use std::time::Duration;
 use hoist_catalog::Links;
 use hoist_domain::WallTime;
 use hoist_runtime::{Clock, Tasks};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::control::Control;
 
@@ -90,6 +91,8 @@ struct Shared {
     digesting: Mutex<digesting::Digesting>,
     roots: Mutex<Vec<RootStatus>>,
     opening: opening::Opening,
+    /// Turns of those who read below each root.
+    reads: Mutex<HashMap<PathBuf, Arc<Semaphore>>>,
 }
 
 impl Catalog {
@@ -99,6 +102,7 @@ impl Catalog {
         Self(Arc::new(Shared {
             roots: Mutex::new(settings.roots.iter().map(status).collect()),
             opening: opening::Opening::default(),
+            reads: Mutex::default(),
             looking: tokio::sync::Mutex::new(()),
             found: Notify::new(),
             digesting: Mutex::default(),

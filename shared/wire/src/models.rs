@@ -176,6 +176,12 @@ pub fn edited_notes(
     }
     if wanted("aliases") {
         notes.aliases = words("aliases", edit.aliases, 16, 256)?;
+        if notes.aliases.iter().any(|alias| alias.starts_with("models/") || alias.starts_with('/')) {
+            return Err(Error::invalid_field(
+                "notes.aliases",
+                "must not look like a path or a models/... name",
+            ));
+        }
     }
     if wanted("tags") {
         notes.tags = words("tags", edit.tags, 64, 64)?;
