@@ -176,6 +176,29 @@ mod tests {
     }
 
     #[test]
+    fn long_runs_of_a_large_storage_are_read_in_pieces_and_short_ones_not_at_all() {
+        let mut largest = 0;
+        let mut facts = |shape: &[u64], strides: &[u64]| {
+            let place = Place::Strided {
+                offset: 0,
+                length: IN_MEMORY * 4,
+                first_element: 0,
+                strides: strides.into(),
+            };
+            let tensor = Tensor { name: "w".into(), dtype: Dtype::I16, shape: shape.into(), place };
+            let mut fill = |_: u64, into: &mut [u8]| {
+                largest = largest.max(into.len());
+                Ok(())
+            };
+            gather(&tensor, Wanted::default(), &mut fill).unwrap()
+        };
+        let run = 5 * CHUNK as u64 / 2;
+        assert!(facts(&[2, run], &[run + 1, 1]).is_some());
+        assert!(facts(&[run, 2], &[1, run]).is_none());
+        assert_eq!(largest, CHUNK);
+    }
+
+    #[test]
     fn views_that_do_not_fit_or_explode_are_not_gathered() {
         let storage = [0; 16];
         assert_eq!(gathered(&[9], &[1], 0, &storage), None);
