@@ -8,37 +8,28 @@
 //! share nothing but channels. One that has been silent for too long is written off and replaced, a few times; then the
 //! scan ends with what it has. The collector itself never touches a disk.
 
+mod readers;
+
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use hoist_domain::{FileIdentity, ModelContent, ModelId, ModelPath, ScanReport, Verdict};
 
+use readers::{READERS, Readers, SPARE_READERS};
+
 use crate::names;
-use crate::probe::probe;
 use crate::roots::{Roots, is_still_at};
 use crate::walk::{Stop, Unit, Walk};
-
-/// Threads that read headers. They wait for the disk most of the time; SSDs like some depth.
-const READERS: usize = 8;
-
-/// Threads that may be written off in one scan before it gives up.
-const SPARE_READERS: usize = 8;
 
 /// Units found and not yet read.
 const QUEUE: usize = 1_024;
 
-/// A damaged file that was written to this recently may not be finished: it is looked at again when it is this old.
-const SETTLED_AFTER: Duration = Duration::from_secs(2);
-
 /// Why a unit was passed over that somebody is writing.
 pub const UNSETTLED: &str = "being written";
-
-/// How often a reader that waits for that looks whether it is still wanted.
-const BLINK: Duration = Duration::from_millis(50);
 
 /// Unchanged units that the collector is woken for. With each of them, waking it would be a good part of a rescan; with
 /// too many, a slow storage would look like one that does not answer.
@@ -142,13 +133,6 @@ struct Unchanged {
 struct Work {
     unit: Unit,
     moved_from: Option<(ModelId, ModelPath)>,
-}
-
-/// What a reader is at: the unit's path, and a number that changes with each.
-#[derive(Debug, Default)]
-struct Desk {
-    at: Mutex<Option<PathBuf>>,
-    turns: AtomicU64,
 }
 
 /// Looks, and hands out what it sees as it sees it. Returns the report, without what only the caller can count.
@@ -270,35 +254,6 @@ fn same_files(content: &ModelContent, unit: &Unit) -> bool {
             .all(|(known, file)| known.identity == file.identity && known.path.as_path() == file.path)
 }
 
-/// Reads a unit. One that is damaged and fresh is read again when whoever writes it has had the time to finish.
-fn read_settled(scan: &Scan, unit: Unit, moved_from: Option<(ModelId, ModelPath)>) -> Event {
-    let mut result = probe(&scan.roots, &unit);
-    if let Some(stamp) = unsettled(scan, &result) {
-        let span = i64::try_from(SETTLED_AFTER.as_nanos()).unwrap_or(i64::MAX);
-        // However many are being written: the look waits for all of them once.
-        let latest = *scan.settled_by.get_or_init(|| (scan.now_ns)().saturating_add(span));
-        let settled = stamp.saturating_add(span).min(latest);
-        while (scan.now_ns)() < settled && !scan.stop.load(Ordering::Relaxed) {
-            std::thread::sleep(BLINK);
-        }
-        result = probe(&scan.roots, &unit);
-        if unsettled(scan, &result).is_some_and(|now| now > stamp || settled == latest) {
-            return Event::Unsettled { path: unit.path };
-        }
-    }
-    Event::Read { unit: Box::new(unit), result, moved_from }
-}
-
-/// When a damaged unit was last written to, if that was just now.
-fn unsettled(scan: &Scan, result: &std::io::Result<Option<(ModelContent, u64)>>) -> Option<i64> {
-    let Ok(Some((content, _))) = result else { return None };
-    let stamps = content.files.iter().map(|file| file.identity.modified_ns.max(file.identity.changed_ns));
-    let newest = stamps.max().filter(|_| content.verdict != Verdict::Ok)?;
-    let age = (scan.now_ns)().checked_sub(newest)?;
-    // A stamp from the future is a clock that was wrong, not a file that is being written.
-    u64::try_from(age).is_ok_and(|age| Duration::from_nanos(age) < SETTLED_AFTER).then_some(newest)
-}
-
 /// The known model whose bytes these are, if nothing is at its place any more. A rename changes ctime and nothing else.
 fn moved_from(scan: &Scan, unit: &Unit) -> Option<(ModelId, ModelPath)> {
     let main = unit.files.iter().find(|file| file.is_weights)?.identity;
@@ -313,69 +268,6 @@ fn moved_from(scan: &Scan, unit: &Unit) -> Option<(ModelId, ModelPath)> {
         })
     };
     scan.known.of_file(main.device, main.inode).into_iter().find(same).map(|known| (known.id, known.path))
-}
-
-struct Readers {
-    scan: Arc<Scan>,
-    taken: Arc<Mutex<Receiver<Work>>>,
-    events: Sender<Event>,
-    /// With what each was last seen at, and since when.
-    desks: Vec<(Arc<Desk>, u64, Duration)>,
-    spares: usize,
-}
-
-impl Readers {
-    /// One more; false if there is no room for its thread.
-    fn add(&mut self) -> bool {
-        let desk = Arc::new(Desk::default());
-        let own = Arc::clone(&desk);
-        let (scan, taken, events) = (Arc::clone(&self.scan), Arc::clone(&self.taken), self.events.clone());
-        let is_running = spawn("catalog read", move || {
-            loop {
-                let next = taken.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                let Ok(Work { unit, moved_from }) = next else { return };
-                if scan.stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                *own.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(unit.path.clone());
-                own.turns.fetch_add(1, Ordering::Relaxed);
-                let event = read_settled(&scan, unit, moved_from);
-                *own.at.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                if events.send(event).is_err() {
-                    return;
-                }
-            }
-        });
-        if is_running {
-            self.desks.push((desk, 0, Duration::ZERO));
-        }
-        is_running
-    }
-
-    /// Writes off readers that have been at one unit for too long; what they were at.
-    fn write_off(&mut self, now: Duration) -> Vec<PathBuf> {
-        let mut stuck = Vec::new();
-        self.desks.retain_mut(|(desk, turn, since)| {
-            let at = desk.at.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let turns = desk.turns.load(Ordering::Relaxed);
-            if at.is_none() || turns != *turn {
-                (*turn, *since) = (turns, now);
-                return true;
-            }
-            if now.saturating_sub(*since) < self.scan.stuck_after {
-                return true;
-            }
-            stuck.extend(at);
-            false
-        });
-        for _ in &stuck {
-            if self.spares > 0 {
-                self.spares -= 1;
-                self.add();
-            }
-        }
-        stuck
-    }
 }
 
 struct Collector<'a> {
