@@ -1,12 +1,6 @@
 //! Requests about models, as strangers and hurried people make them: many at once, again, and under names that have
 //! become another's.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "the lint spares only functions marked as tests, not what they share"
-)]
-
 use futures_util::future::join_all;
 use hoist_tests::library::{Library, reason, result, waiting};
 use hoist_tests::{making, request_id};

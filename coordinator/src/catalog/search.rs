@@ -11,6 +11,12 @@ use uuid::Uuid;
 
 use super::filter::{Filter, Needle};
 
+/// Threads that one list may take.
+const MOST_THREADS: usize = 4;
+
+/// Models that are worth a thread of their own.
+const LEAST_SHARE: usize = 8_192;
+
 /// What to list.
 #[derive(Clone, Debug)]
 pub struct Query {
@@ -210,12 +216,8 @@ struct Item<'a> {
 pub fn search(models: &Models, query: &Query, size: usize, token: &str) -> Result<Page> {
     let after = if token.is_empty() { None } else { Some(Token::parse(token, query.mark)?) };
     let order = query.order;
-    let mut passing: Vec<Item<'_>> = models
-        .by_path()
-        .enumerate()
-        .filter(|(_, model)| query.passes(model))
-        .map(|(place, model)| order.item(place, model))
-        .collect();
+    let all: Vec<&Arc<Model>> = models.by_path().collect();
+    let mut passing = passing(&all, query);
     let total = passing.len();
     // What earlier pages showed is left out before anything is put in order: the last page costs no more than the first.
     let last = after.as_ref().and_then(|token| models.get(token.last));
@@ -236,6 +238,32 @@ pub fn search(models: &Models, query: &Query, size: usize, token: &str) -> Resul
     passing.sort_unstable_by(|one, other| order.compare(one, other));
     let models = passing.into_iter().skip(from).take(size).map(|item| Arc::clone(item.model)).collect();
     Ok(Page { models, total, start: skipped + from, mark: query.mark })
+}
+
+/// Those that pass, in the order of paths. Judged on several threads where there are many: what it takes is mostly the
+/// wait for memory, as models lie all over it.
+fn passing<'a>(all: &[&'a Arc<Model>], query: &Query) -> Vec<Item<'a>> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MOST_THREADS);
+    let share = all.len().div_ceil(threads).max(LEAST_SHARE);
+    let judge = |(number, part): (usize, &[&'a Arc<Model>])| -> Vec<Item<'a>> {
+        let places = (number * share..).zip(part);
+        let passing = places.filter(|(_, model)| query.passes(model));
+        passing.map(|(place, model)| query.order.item(place, model)).collect()
+    };
+    std::thread::scope(|scope| {
+        let mut parts = all.chunks(share).enumerate();
+        let first = parts.next();
+        let running: Vec<_> = parts.map(|part| scope.spawn(move || judge(part))).collect();
+        let mut passing = first.map(judge).unwrap_or_default();
+        for thread in running {
+            match thread.join() {
+                Ok(part) => passing.extend(part),
+                // As if it had happened here.
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        passing
+    })
 }
 
 /// Where a page ended: after this model, which was the so-manieth. If it is gone since, by its number.
@@ -266,5 +294,46 @@ impl Token {
 impl std::fmt::Display for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:x}.{}.{}", self.mark, self.last, self.passed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hoist_domain::{Epoch, Machine, MachineState, Position, Revision, WallTime};
+    use hoist_planner::State;
+
+    use super::*;
+    use crate::catalog::test_models::model;
+
+    #[test]
+    fn many_models_are_listed_as_few_are() {
+        let count = 3 * LEAST_SHARE + 7;
+        let models = (0..count).map(|number| {
+            let kind = if number % 3 == 0 { "lora" } else { "vae" };
+            let one = model(&format!("/m/{number:06}.safetensors"), kind, "sdxl", number as u64 + 1, &[]);
+            (Revision(1), Model::clone(&one))
+        });
+        let machine = Machine {
+            state: MachineState::Serving,
+            version: String::new(),
+            process_id: 1,
+            started_at: WallTime(0),
+            measurements: Vec::new(),
+        };
+        let position = Position { epoch: Epoch(1), revision: Revision(1) };
+        let state = State::restore(position, machine, [], [], models);
+        let query = Query::parse("type = lora", "", "path", false).unwrap();
+        let (mut listed, mut token) = (Vec::new(), String::new());
+        loop {
+            let page = search(state.models(), &query, 1_000, &token).unwrap();
+            assert_eq!(page.total, count.div_ceil(3));
+            listed.extend(page.models.iter().map(|model| model.name().to_owned()));
+            token = page.token_after(page.models.len());
+            if token.is_empty() {
+                break;
+            }
+        }
+        let expected: Vec<String> = (0..count).step_by(3).map(|number| format!("{number:06}")).collect();
+        assert_eq!(listed, expected);
     }
 }
