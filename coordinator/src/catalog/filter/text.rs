@@ -1,6 +1,7 @@
 //! Looking for a text in others, whatever their case.
 
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use hoist_domain::Model;
 use memchr::memmem::Finder;
@@ -48,10 +49,7 @@ impl Needle {
     /// Of the path only what lies below its root: what all models of a root have in common tells none from another.
     pub(in crate::catalog) fn is_about(&self, model: &Model, roots: &[PathBuf]) -> bool {
         let notes = model.notes.as_ref();
-        let path = model.path.as_path();
-        let below = roots.iter().find_map(|root| path.strip_prefix(root).ok()).unwrap_or(path);
-        let below = if below.as_os_str().is_empty() { path } else { below };
-        self.is_in(&below.to_string_lossy())
+        self.is_in(&String::from_utf8_lossy(below(model.path.as_path(), roots)))
             || self.is_in(model.name())
             || self.is_in(&model.content.title)
             || model.tags().iter().any(|tag| self.is_in(tag))
@@ -61,9 +59,27 @@ impl Needle {
     }
 }
 
+/// What of a path lies below its root, as bytes: a comparison of components would take longer than the search.
+fn below<'a>(path: &'a Path, roots: &[PathBuf]) -> &'a [u8] {
+    let whole = path.as_os_str().as_bytes();
+    let below =
+        roots.iter().find_map(|root| whole.strip_prefix(root.as_os_str().as_bytes())?.strip_prefix(b"/"));
+    below.unwrap_or(whole)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_all_models_of_a_root_have_in_common_is_not_searched() {
+        let roots = [PathBuf::from("/srv/models"), PathBuf::from("/m")];
+        for (path, rest) in
+            [("/m/a/b.pt", "a/b.pt"), ("/m2/a.pt", "/m2/a.pt"), ("/srv/models/x", "x"), ("/m", "/m")]
+        {
+            assert_eq!(below(Path::new(path), &roots), rest.as_bytes(), "{path}");
+        }
+    }
 
     #[test]
     fn case_does_not_matter_in_any_alphabet_nor_at_any_length() {
