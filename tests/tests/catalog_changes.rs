@@ -199,11 +199,11 @@ async fn a_look_outside_the_roots_is_refused() {
         let refused = open.scan(request).await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{path}: {refused:?}");
     }
-    // Through the link it is the kernel that refuses, and the scan that says so.
+    // A link does not make it a path below the root.
     let through = library.path("link/x.safetensors").display().to_string();
     let request = v1::ScanModelsRequest { paths: vec![through], ..Default::default() };
-    let report = open.scan(request).await;
-    assert!(report.as_ref().map_or(true, |report| report.models == 0), "{report:?}");
+    let refused = open.scan(request).await.unwrap_err();
+    assert_eq!(reason(&refused), "PATH_OUTSIDE_ROOTS", "{refused:?}");
     let models = open.list().await.unwrap();
     assert!(models.iter().all(|model| model.tensor_count == 0), "{models:?}");
 }

@@ -113,7 +113,7 @@ async fn what_is_on_disk_is_what_is_listed_shown_and_validated() {
     };
     let digested: v1::DigestModelsResponse =
         result(open.at.catalog().digest_models(request).await.unwrap().into_inner()).unwrap();
-    assert!(digested.models >= 5, "{digested:?}");
+    assert_eq!((digested.models, digested.components, digested.problems.len()), (7, 6, 0), "{digested:?}");
     let request = v1::ListComponentsRequest { shared_only: true, ..Default::default() };
     let shared = open.at.catalog().list_components(request).await.unwrap().into_inner();
     let users: Vec<Vec<&str>> = shared

@@ -1,7 +1,7 @@
 """What one call costs through the client, beside plain grpcio to a server that does nothing.
 
-    hoist-bench --echo /tmp/echo.sock &
-    python bench/unary.py --endpoint unix:///path/hoist.sock --echo unix:///tmp/echo.sock
+    hoist-bench --echo echo.sock &
+    python bench/unary.py --endpoint unix:///path/hoist.sock --echo unix:echo.sock
 
 `hoist-bench` runs it for the whole table. The two sides take turns, a round each; the empty call carries 200
 bytes in each direction.

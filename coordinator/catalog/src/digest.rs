@@ -14,17 +14,16 @@ const FILES: &[u8] = b"hoist files 1\0";
 
 /// One tensor as the digest knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DigestedTensor<'a> {
+pub(crate) struct DigestedTensor<'a> {
     /// Without the component's prefix.
-    pub name: &'a str,
-    pub dtype: Dtype,
-    pub shape: &'a [u64],
-    pub hash: [u8; 32],
+    pub(crate) name: &'a str,
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: &'a [u64],
+    pub(crate) hash: [u8; 32],
 }
 
 /// The digest of a component with these tensors.
-#[must_use]
-pub fn of_tensors(mut tensors: Vec<DigestedTensor<'_>>) -> Digest {
+pub(crate) fn of_tensors(mut tensors: Vec<DigestedTensor<'_>>) -> Digest {
     tensors.sort_unstable();
     let mut hasher = blake3::Hasher::new();
     hasher.update(TENSORS);

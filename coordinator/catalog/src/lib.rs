@@ -21,9 +21,9 @@ mod validate;
 mod walk;
 
 pub use contents::{Contents, FileFacts, Pace, ReadFailure, TensorFacts, Wanted, read_contents};
-pub use digest::{DigestedTensor, digests, of_tensors};
-pub use probe::{Details, details, probe};
-pub use reading::{PartReading, Reading, read};
+pub use digest::digests;
+pub use probe::{Details, details};
+pub use reading::{PartReading, Reading};
 pub use roots::{Links, Root, Roots};
 pub use scan::{Known, KnownModel, Scan, ScanProgress, Seen, UNSETTLED, run};
 pub use validate::{Examine, Examined, examine, first_of};

@@ -35,7 +35,7 @@ pub struct Details {
 ///
 /// # Errors
 /// The file system's.
-pub fn probe(roots: &Roots, unit: &Unit) -> io::Result<Option<(ModelContent, u64)>> {
+pub(crate) fn probe(roots: &Roots, unit: &Unit) -> io::Result<Option<(ModelContent, u64)>> {
     let reading = read(roots, unit)?;
     if reading.is_nothing || is_bare(unit, &reading) {
         return Ok(None);

@@ -54,7 +54,7 @@ pub struct Reading {
 ///
 /// # Errors
 /// The file system's, when nothing of the unit could be read.
-pub fn read(roots: &Roots, unit: &Unit) -> io::Result<Reading> {
+pub(crate) fn read(roots: &Roots, unit: &Unit) -> io::Result<Reading> {
     let mut reader = Reader { roots, unit, reading: Reading::default(), indexes: BTreeMap::new() };
     reader.reading.findings.clone_from(&unit.findings);
     reader.reading.files.clone_from(&unit.files);

@@ -460,7 +460,11 @@ fn unit_of(directory: &Path, group: Group) -> Unit {
         Group::Folder(entries) => Unit {
             path: directory.to_owned(),
             kind: UnitKind::Folder,
-            files: entries.iter().map(|entry| as_file(entry, PathBuf::from(&entry.name))).collect(),
+            files: entries
+                .iter()
+                .take(MAX_UNIT_FILES)
+                .map(|entry| as_file(entry, PathBuf::from(&entry.name)))
+                .collect(),
             findings: Vec::new(),
             other_bytes: 0,
         },

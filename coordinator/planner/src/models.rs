@@ -93,36 +93,18 @@ impl Models {
 
     pub(crate) fn put(&mut self, position: Position, model: Arc<Model>) {
         self.remove(model.id);
-        let taken = self.insert(position, Arc::clone(&model));
-        assert!(
-            taken.is_none(),
-            "two models at one path: {:?} and {}",
-            taken.map(|taken| taken.id),
-            model.id
-        );
+        self.add(position, model);
     }
 
-    /// One that was read from the store. A store that was put together from an older copy may have two at one path, of
-    /// which the newer counts.
-    pub(crate) fn restore(&mut self, position: Position, model: Arc<Model>) {
-        let id = model.id;
-        let Some(other) = self.insert(position, model) else { return };
-        let both = [self.by_id.get(&id).cloned(), self.by_id.get(&other.id).cloned()];
-        self.remove(id);
-        self.remove(other.id);
-        if let Some(newer) = both.into_iter().flatten().max_by_key(|stamped| stamped.position.revision) {
-            self.insert(newer.position, newer.value);
-        }
-    }
-
-    /// One whose id is not there yet; the model that was at its path.
-    fn insert(&mut self, position: Position, model: Arc<Model>) -> Option<Arc<Model>> {
+    /// One whose id is not there yet.
+    pub(crate) fn add(&mut self, position: Position, model: Arc<Model>) {
         let taken = self.by_path.insert(model.path.clone(), Arc::clone(&model));
+        let taken = taken.map(|taken| taken.id);
+        assert!(taken.is_none(), "two models at one path: {taken:?} and {}", model.id);
         if let Some(key) = file_key(&model) {
             self.by_file.insert((key, model.id));
         }
         self.by_id.insert(model.id, Stamped { position, value: model });
-        taken
     }
 
     pub(crate) fn remove(&mut self, id: ModelId) {

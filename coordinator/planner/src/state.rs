@@ -147,7 +147,7 @@ impl State {
             state.insert_request(Arc::new(request));
         }
         for (revision, model) in models {
-            state.models.restore(Position { epoch: position.epoch, revision }, Arc::new(model));
+            state.models.add(Position { epoch: position.epoch, revision }, Arc::new(model));
         }
         state
     }

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use hoist_domain::{Error, Model, Reason, Result};
+use hoist_domain::{Error, Model, Position, Reason, Result};
 
 use super::Api;
 use crate::catalog::find;
+use crate::control::View;
 
 impl Api {
     /// Does such a read.
@@ -32,11 +33,20 @@ impl Api {
 
     /// The model that a name means.
     pub(super) async fn named(&self, name: &str) -> Result<Arc<Model>> {
+        self.named_at(name).await.map(|(model, _)| model)
+    }
+
+    /// The same, with the state in which it does.
+    pub(super) async fn named_at(&self, name: &str) -> Result<(Arc<Model>, Position)> {
         // Its own name is found without a search.
         if name.starts_with("models/") {
-            return find(self.control.view().state.models(), name).cloned();
+            return found(&self.control.view(), name);
         }
         let name = name.to_owned();
-        self.over_all(move |api| find(api.control.view().state.models(), &name).cloned()).await
+        self.over_all(move |api| found(&api.control.view(), &name)).await
     }
+}
+
+fn found(view: &View, name: &str) -> Result<(Arc<Model>, Position)> {
+    find(view.state.models(), name).map(|model| (Arc::clone(model), view.state.position()))
 }

@@ -129,8 +129,7 @@ impl Api {
     async fn one_model(&self, call: &Call<v1::GetModelRequest>) -> Result<v1::GetModelResponse> {
         let request = &call.message;
         let mask = model_mask(request.field_mask.as_ref())?;
-        let position = self.control.view().state.position();
-        let model = self.named(&request.name).await?;
+        let (model, position) = self.named_at(&request.name).await?;
         let details = if request.details {
             let details = self.catalog.details(&model).await?;
             Some(super::model_details::encoded(&details, request.tensors))

@@ -159,9 +159,11 @@ fn dtypes(model: &Model) -> CompatibilityCheck {
 fn code(model: &Model) -> CompatibilityCheck {
     let is_trusted = model.notes.as_ref().is_some_and(|notes| notes.config.trusted);
     let is_script = matches!(model.content.format, ModelFormat::Torchscript | ModelFormat::TorchExport);
-    let asks_for_code = model.findings().into_iter().find(|finding| {
-        finding.verdict >= Verdict::Suspicious
-            && (finding.kind == FindingKind::Pickle || finding.message.contains("code"))
+    // What a pickle would import, and a configuration that names code of its folder.
+    let asks_for_code = model.findings().into_iter().find(|finding| match finding.kind {
+        FindingKind::Pickle => finding.verdict >= Verdict::Suspicious,
+        FindingKind::Metadata => finding.verdict == Verdict::Suspicious,
+        _ => false,
     });
     match (is_script, asks_for_code) {
         (false, None) => ok(Category::Code, "it holds no code"),

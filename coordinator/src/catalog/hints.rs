@@ -1,252 +1,190 @@
-//! When to look: at the start, when the kernel says that something changed, and every now and then because it may not.
+//! Where something changed, as the kernel tells it: the folders to look at, so that one new file among a hundred
+//! thousand costs a look at its folder.
 //!
-//! What the kernel tells is a hint and nothing more: it loses events when its queue is full, tells nothing of network
-//! file systems, and runs out of watches. Each hint leads to a look at the folder at once, and to one at the roots when
-//! the last of those has been a while; the interval catches the rest.
+//! A folder that was hinted at may lie within a model of several folders; what is looked at then is the whole of that
+//! model. Whenever it is not certain what to look at, everything is.
 
-use std::convert::Infallible;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hoist_catalog::UNSETTLED;
-use hoist_domain::{Condition, ConditionKind, ScanReport, ScanSpec, Severity};
-use hoist_runtime::{Clock, Shutdown};
-use notify::event::ModifyKind;
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use hoist_catalog::{Links, Roots};
+use hoist_domain::ModelPath;
+use hoist_planner::Models;
+use tokio::sync::Notify;
 
-use super::Catalog;
-use super::hinted::Hints;
-use super::look::look_quietly;
+/// Folders that are remembered one by one. From here on a look at everything costs about as much.
+const MOST: usize = 64;
 
-/// From a hint to the look: what comes in a burst is looked at once.
-const SETTLE: Duration = Duration::from_millis(200);
+/// Names that the hub's cache begins its repositories with.
+const REPOSITORIES: [&str; 3] = ["models--", "datasets--", "spaces--"];
 
-/// A tree in which something is always being written is looked at, from end to end, this many times less long than it
-/// is not.
-const REST_FACTOR: u32 = 5;
+/// Hints that nobody has acted on yet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hints(Arc<Shared>);
 
-/// How often a root that is not there is looked for.
-const LOST_ROOT: Duration = Duration::from_secs(2);
-
-/// Why everything is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
-    Start,
-    Change,
-    Interval,
-    /// The kernel has lost count, or a root is another folder than the one that is watched.
-    Unwatched,
-    RootIsBack,
+#[derive(Debug, Default)]
+struct Shared {
+    came: Notify,
+    /// The kernel has lost count: folders may be there that nobody watches.
+    lost: AtomicBool,
+    where_to: Mutex<Where>,
 }
 
-impl Why {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Change => "change",
-            Self::Interval => "interval",
-            Self::Unwatched => "watches were lost",
-            Self::RootIsBack => "a root is back",
-        }
+/// What is to be looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Where {
+    Everything,
+    Folders(BTreeSet<PathBuf>),
+}
+
+impl Default for Where {
+    fn default() -> Self {
+        Self::Folders(BTreeSet::new())
     }
 }
 
-/// Keeps the catalog true until the server drains.
-///
-/// # Errors
-/// Never: what fails is a condition, and looked at again.
-pub async fn run(catalog: Catalog, clock: Clock, draining: Shutdown) -> Result<(), Infallible> {
-    if catalog.0.settings.roots.is_empty() {
-        return Ok(());
+impl Hints {
+    fn lock(&self) -> MutexGuard<'_, Where> {
+        self.0.where_to.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    let stop = CancellationToken::new();
-    tokio::select! {
-        () = draining.triggered() => {}
-        () = follow(&catalog, &clock, &stop) => {}
-    }
-    // A look that is under way ends soon, with what it has.
-    stop.cancel();
-    Ok(())
-}
 
-async fn follow(catalog: &Catalog, clock: &Clock, stop: &CancellationToken) {
-    let hints = Hints::default();
-    let mut watching: Option<RecommendedWatcher> = None;
-    let mut why = Why::Start;
-    loop {
-        // Watched first: what changes while it is looked at is looked at again.
-        if catalog.0.settings.follow && watching.is_none() {
-            catalog.open_roots().await;
-            watching = watch(catalog, &hints, clock).await;
+    /// Something was changed, made or removed at these paths; at none: nobody knows where.
+    pub(super) fn add(&self, paths: &[PathBuf]) {
+        let mut known = self.lock();
+        if let Where::Folders(folders) = &mut *known {
+            folders.extend(paths.iter().filter_map(|path| path.parent()).map(Path::to_owned));
+            let is_certain = !paths.is_empty() && paths.iter().all(|path| path.parent().is_some());
+            if !is_certain || folders.len() > MOST {
+                *known = Where::Everything;
+            }
         }
-        let report = look_quietly(catalog, &ScanSpec::default(), stop, why.as_str()).await;
-        if why == Why::Start {
-            // Digests that the last life of the server did not come to.
-            catalog.0.found.notify_one();
-        }
-        again_if_unsettled(&hints, report.as_ref());
-        let rest = SETTLE + report.as_ref().map_or(Duration::ZERO, again) * REST_FACTOR;
-        why = until_next(catalog, clock, stop, &hints, rest).await;
-        match why {
-            Why::Unwatched | Why::RootIsBack => watching = None,
-            // Folders that could not be watched may be watched now.
-            Why::Interval if !catalog.are_watched() => watching = None,
-            Why::Start | Why::Change | Why::Interval => {}
-        }
+        drop(known);
+        self.0.came.notify_one();
+    }
+
+    /// Nobody knows what has changed, nor whether everything is watched.
+    pub(super) fn lose(&self) {
+        self.0.lost.store(true, Ordering::Relaxed);
+        self.add(&[]);
+    }
+
+    /// Whether the watches have to be set anew.
+    pub(super) fn take_lost(&self) -> bool {
+        self.0.lost.swap(false, Ordering::Relaxed)
+    }
+
+    /// Returns when there is one that was not there at the last call.
+    pub(super) async fn come(&self) {
+        self.0.came.notified().await;
+    }
+
+    /// All that came since the last call.
+    pub(super) fn take(&self) -> Where {
+        std::mem::take(&mut *self.lock())
     }
 }
 
-/// What the same look would take if nothing were new: headers are read once.
-fn again(report: &ScanReport) -> Duration {
-    let share = report.unchanged as f64 / report.models.max(1) as f64;
-    report.took.mul_f64(share.clamp(0.0, 1.0))
-}
-
-/// What is being written is looked at again, also if nobody tells of its end.
-fn again_if_unsettled(hints: &Hints, report: Option<&ScanReport>) {
-    if report.is_some_and(|report| report.skipped.contains_key(UNSETTLED)) {
-        hints.add(&[]);
-    }
-}
-
-/// Waits until everything is to be looked at again, and says why. Meanwhile the folders that are hinted at are looked
-/// at by themselves, which takes milliseconds where all takes most of a second.
-async fn until_next(
-    catalog: &Catalog,
-    clock: &Clock,
-    stop: &CancellationToken,
-    hints: &Hints,
-    rest: Duration,
-) -> Why {
-    let began = clock.monotonic();
-    let left = |whole: Duration| whole.saturating_sub(clock.monotonic().saturating_sub(began));
-    let mut changed = false;
-    loop {
-        if catalog.has_moved() {
-            return Why::Unwatched;
+impl Where {
+    /// The folders below the roots that have to be looked at, as they really are; none: everything. Asks the disk.
+    pub(super) fn resolved(self, roots: &Roots, links: Links, models: &Models) -> Option<Vec<ModelPath>> {
+        let Self::Folders(folders) = self else { return None };
+        // Where links may lead anywhere, a place has many names.
+        if links != Links::Roots {
+            return None;
         }
-        tokio::select! {
-            () = hints.come() => {
-                // The rest of a burst.
-                tokio::time::sleep(SETTLE).await;
-                if hints.take_lost() {
-                    return Why::Unwatched;
+        let mut tops = BTreeSet::new();
+        for folder in folders {
+            // What is gone is missed from where it was.
+            let real = folder.ancestors().find_map(|path| path.canonicalize().ok())?;
+            let Some((root, below)) = roots.of(&real) else {
+                // A link's target: not looked at by that name. What lies above a root concerns all of it.
+                if roots.iter().any(|root| root.path().starts_with(&real)) {
+                    return None;
                 }
-                changed = true;
-                let took = look_where(catalog, clock, stop, hints).await;
-                tokio::time::sleep(took * 2).await;
-            }
-            // What a hint does not say, such as other names of a file, a look at everything finds.
-            () = tokio::time::sleep(left(rest)), if changed => return Why::Change,
-            () = tokio::time::sleep(left(catalog.0.settings.rescan_interval)) => return Why::Interval,
-            () = comes_back(catalog) => return Why::RootIsBack,
-        }
-    }
-}
-
-/// Looks at the folders that were hinted at, if it is certain which those are. How long that took.
-async fn look_where(catalog: &Catalog, clock: &Clock, stop: &CancellationToken, hints: &Hints) -> Duration {
-    let began = clock.monotonic();
-    let roots = catalog.open_roots().await;
-    let (links, view, hinted) = (catalog.0.settings.links, catalog.0.control.view(), hints.take());
-    let resolved = catalog.apart("hints", stop, move |_| hinted.resolved(&roots, links, view.state.models()));
-    if let Ok(Some(paths)) = resolved.await
-        && !paths.is_empty()
-    {
-        let spec = ScanSpec { paths, ..ScanSpec::default() };
-        again_if_unsettled(hints, look_quietly(catalog, &spec, stop, "hint").await.as_ref());
-    }
-    clock.monotonic().saturating_sub(began)
-}
-
-/// Returns when a root can be read that could not before. Nobody tells of that.
-async fn comes_back(catalog: &Catalog) {
-    loop {
-        tokio::time::sleep(LOST_ROOT).await;
-        // A scan that somebody asked for may have found out meanwhile.
-        for root in catalog.roots().into_iter().filter(|root| !root.available) {
-            if catalog.open_root(&root.path).await.is_ok() {
-                return;
+                continue;
+            };
+            if let Some(top) = top_of(root.path(), below, models) {
+                tops.insert(ModelPath::new(&top));
             }
         }
+        Some(tops.into_iter().collect())
     }
 }
 
-/// What is at a root's path from now on, if anything is, is another folder than the one that is watched.
-fn is_end_of_root(event: &notify::Event, roots: &[PathBuf]) -> bool {
-    let is_end = matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)));
-    is_end && event.paths.iter().any(|path| roots.contains(path))
-}
-
-/// Asks the kernel to tell of changes below the roots; none if it cannot tell of any.
-async fn watch(catalog: &Catalog, hints: &Hints, clock: &Clock) -> Option<RecommendedWatcher> {
-    let signal = hints.clone();
-    // Those that are there: the kernel would be waited for at the others.
-    let there = catalog.roots().into_iter().filter(|root| root.available).map(|root| root.path);
-    let roots: Vec<PathBuf> = there.collect();
-    // Setting watches walks the trees: not on a thread that others need.
-    let set = catalog.0.tasks.run_blocking("watch roots", move || watch_all(&roots, signal)).await;
-    let (watcher, told) = match set {
-        Ok(Ok(set)) => set,
-        Ok(Err(error)) => {
-            polled(catalog, clock, vec![error.to_string()]).await;
+/// The outermost folder that is one model together with this one; none if a look would pass it over.
+pub(super) fn top_of(root: &Path, below: &Path, models: &Models) -> Option<PathBuf> {
+    let mut path = root.to_owned();
+    let is_one = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        REPOSITORIES.iter().any(|start| name.starts_with(start))
+            || models.at(&ModelPath::new(path)).is_some()
+            || path.join("model_index.json").exists()
+    };
+    let mut top = is_one(root).then(|| root.to_owned());
+    for part in below.components() {
+        let Component::Normal(name) = part else { continue };
+        let name = name.to_string_lossy();
+        if name.starts_with('.') {
             return None;
         }
-        Err(panicked) => {
-            polled(catalog, clock, vec![panicked.to_string()]).await;
-            return None;
-        }
-    };
-    let mut problems = Vec::new();
-    for (path, result) in told {
-        catalog.set_roots(|root| {
-            if root.path == path {
-                root.watched = root.key.filter(|_| result.is_ok());
-            }
-        });
-        if let Err(error) = result {
-            debug!(root = %path.display(), %error, "the kernel does not tell of changes below this root");
-            problems.push(format!("{}: {error}", path.display()));
+        path.push(part);
+        if top.is_none() && is_one(&path) {
+            top = Some(path.clone());
         }
     }
-    if problems.is_empty() {
-        catalog.0.control.clear(ConditionKind::RootsPolled).await;
-    } else {
-        polled(catalog, clock, problems).await;
+    Some(top.unwrap_or(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hoist_catalog::Root;
+
+    fn looked_at(top: &Path, changed: &[&str]) -> Option<Vec<String>> {
+        let roots = Roots::new(vec![Root::open(&top.join("m")).unwrap()], Links::Roots);
+        let hints = Hints::default();
+        hints.add(&changed.iter().map(|path| top.join(path)).collect::<Vec<_>>());
+        let found = hints.take().resolved(&roots, Links::Roots, &Models::default())?;
+        let real = top.canonicalize().unwrap();
+        let shown = |path: &ModelPath| path.as_path().strip_prefix(&real).unwrap().display().to_string();
+        Some(found.iter().map(shown).collect())
     }
-    Some(watcher)
-}
 
-type Told = Vec<(PathBuf, notify::Result<()>)>;
+    #[test]
+    fn the_folder_of_a_change_is_looked_at_and_what_it_is_part_of() {
+        let place = tempfile::tempdir().unwrap();
+        let top = place.path();
+        for folder in ["m/loras/new", "m/.trash", "m/pipe/unet", "m/models--a--b/snapshots/1", "away"] {
+            std::fs::create_dir_all(top.join(folder)).unwrap();
+        }
+        std::fs::write(top.join("m/pipe/model_index.json"), "{}").unwrap();
+        std::os::unix::fs::symlink(top.join("away"), top.join("m/link")).unwrap();
+        let some = |paths: &[&str]| Some(paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>());
+        for (changed, expected) in [
+            (&["m/loras/a.safetensors"][..], some(&["m/loras"])),
+            (&["m/loras/new"], some(&["m/loras"])),
+            (&["m/loras/gone/x.safetensors"], some(&["m/loras"])),
+            (&["m/a.safetensors"], some(&["m"])),
+            (&["m/.trash/a.safetensors"], some(&[])),
+            (&["m/link/a.safetensors"], some(&[])),
+            (&["m/pipe/unet/a.safetensors"], some(&["m/pipe"])),
+            (&["m/models--a--b/snapshots/1/a.safetensors"], some(&["m/models--a--b"])),
+            (&["m/loras/a.ckpt", "m/pipe/b.ckpt", "m/loras/c.ckpt"], some(&["m/loras", "m/pipe"])),
+            (&["m"], None),
+            (&[], None),
+        ] {
+            assert_eq!(looked_at(top, changed), expected, "{changed:?}");
+        }
+    }
 
-fn watch_all(roots: &[PathBuf], hints: Hints) -> notify::Result<(RecommendedWatcher, Told)> {
-    let watched = roots.to_vec();
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
-        // Reading a model is no change of it.
-        Ok(event) if matches!(event.kind, EventKind::Access(_)) => {}
-        Ok(event) if !event.need_rescan() && !is_end_of_root(&event, &watched) => hints.add(&event.paths),
-        // It has lost count, or there is a new folder that cannot be watched.
-        Ok(_) | Err(_) => hints.lose(),
-    })?;
-    let told =
-        roots.iter().map(|root| (root.clone(), watcher.watch(root, RecursiveMode::Recursive))).collect();
-    Ok((watcher, told))
-}
-
-async fn polled(catalog: &Catalog, clock: &Clock, details: Vec<String>) {
-    let interval = catalog.0.settings.rescan_interval.as_secs();
-    let condition = Condition {
-        kind: ConditionKind::RootsPolled,
-        severity: Severity::Warning,
-        message: format!(
-            "the kernel does not tell of changes below some roots: they are looked at every {interval} s"
-        ),
-        advice: "raise fs.inotify.max_user_watches, or set catalog.rescan_interval to what you can wait for"
-            .to_owned(),
-        since: clock.wall(),
-        details,
-    };
-    catalog.0.control.raise(condition).await;
+    #[test]
+    fn many_folders_are_everything() {
+        let hints = Hints::default();
+        let paths: Vec<PathBuf> = (0..=MOST).map(|number| format!("/m/{number}/x").into()).collect();
+        hints.add(&paths);
+        assert_eq!(hints.take(), Where::Everything);
+        assert_eq!(hints.take(), Where::default());
+    }
 }

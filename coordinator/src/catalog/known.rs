@@ -36,7 +36,7 @@ impl Known for View {
 /// The unit that a model is now: a single file as it was found, anything else as it is put together anew.
 pub(super) fn unit_of(roots: &Roots, model: &Model) -> Unit {
     let found = recorded(model);
-    if found.kind == UnitKind::File && model.content.verdict != Verdict::Rejected {
+    if found.kind == UnitKind::File {
         return found;
     }
     // Gone, or not to be listed: whoever reads it will find out.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::{Catalog, hinted, known};
+use super::{Catalog, hints, known};
 use crate::operations::ProgressCell;
 
 /// Observations that become one revision, and one commit: a delta of some hundred kilobytes, usually.
@@ -200,7 +200,7 @@ pub(super) fn tops(roots: &Roots, paths: &[ModelPath], models: &Models) -> Resul
         let real = below_a_root(roots, path)?;
         let (root, below) =
             roots.of(&real).map_or((Path::new("/"), real.as_path()), |(r, below)| (r.path(), below));
-        tops.extend(hinted::top_of(root, below, models));
+        tops.extend(hints::top_of(root, below, models));
     }
     let is_within = |path: &PathBuf| path.ancestors().skip(1).any(|above| tops.contains(above));
     Ok(tops.iter().filter(|path| !is_within(path)).cloned().collect())

@@ -18,7 +18,7 @@ mod digesting;
 mod examine;
 mod files;
 mod filter;
-mod hinted;
+mod following;
 mod hints;
 mod known;
 mod look;
@@ -42,7 +42,7 @@ use crate::control::Control;
 
 pub use components::{Group, groups};
 pub use digesting::run as keep_digests;
-pub use hints::run as follow;
+pub use following::run as follow;
 pub use lookup::find;
 pub use search::{Order, Page, Query, search};
 

@@ -135,7 +135,7 @@ impl<'de> serde::de::Visitor<'de> for StoredPath {
 }
 
 /// What tells that a file is still the one that was read: as long as all of it is the same, nothing was written to it.
-/// (Writes through a mapping and within one tick of the clock escape; the hash of a second look does not miss them.)
+/// (Writes through a mapping and within one tick of the clock escape; a validation of every byte finds them.)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FileIdentity {
     #[serde(rename = "d")]
@@ -164,7 +164,7 @@ pub struct ModelFile {
     pub is_weights: bool,
 }
 
-/// BLAKE3 over a component's tensors; see the design's segments. Equal components have equal digests.
+/// BLAKE3 over a component's tensors. Equal components have equal digests, wherever they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
