@@ -27,8 +27,8 @@ pub use machine::{Condition, Machine, Measurement, MeasurementKind, Severity};
 pub use model::{
     BaseModel, CheckResult, Compatibility, CompatibilityCategory, CompatibilityCheck, Digest, DigestReport,
     DigestSpec, Dtype, FileChecksum, FileIdentity, Finding, FindingKind, Model, ModelComponent, ModelConfig,
-    ModelContent, ModelFile, ModelFormat, ModelId, ModelNotes, ModelPath, ModelType, ValidateSpec,
-    Validation, ValidationLevel, ValidationReport, Verdict,
+    ModelContent, ModelFile, ModelFormat, ModelId, ModelNotes, ModelPath, ModelType, NotADigest,
+    ValidateSpec, Validation, ValidationLevel, ValidationReport, Verdict,
 };
 pub use operation::{
     Lane, Operation, OperationOutput, Outcome, PathProblem, ProbeSpec, Progress, ScanReport, ScanSpec, Work,

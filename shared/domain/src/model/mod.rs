@@ -1,19 +1,20 @@
 //! Models: the vocabulary that says what a file is, and what is wrong with it.
 
+mod digest;
 mod dtype;
 mod examination;
 mod record;
 mod verdict;
 mod vocabulary;
 
+pub use digest::{Digest, NotADigest};
 pub use dtype::Dtype;
 pub use examination::{
     CheckResult, Compatibility, CompatibilityCategory, CompatibilityCheck, DigestReport, DigestSpec,
     FileChecksum, ValidateSpec, Validation, ValidationLevel, ValidationReport,
 };
 pub use record::{
-    Digest, FileIdentity, Model, ModelComponent, ModelConfig, ModelContent, ModelFile, ModelId, ModelNotes,
-    ModelPath,
+    FileIdentity, Model, ModelComponent, ModelConfig, ModelContent, ModelFile, ModelId, ModelNotes, ModelPath,
 };
 pub use verdict::{Finding, FindingKind, Verdict};
 pub use vocabulary::{BaseModel, ModelFormat, ModelType};

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    BaseModel, Bytes, Dtype, Finding, FindingKind, ModelFormat, ModelState, ModelType, Validation, Verdict,
-    WallTime,
+    BaseModel, Bytes, Digest, Dtype, Finding, FindingKind, ModelFormat, ModelState, ModelType, Validation,
+    Verdict, WallTime,
 };
 
 /// A model: `models/{uuid}`. Given when it is first seen; it stays through moves, renames and edits.
@@ -162,56 +162,6 @@ pub struct ModelFile {
     /// Holds tensors; the others are configuration that was read for identification.
     #[serde(rename = "w")]
     pub is_weights: bool,
-}
-
-/// BLAKE3 over a component's tensors. Equal components have equal digests, wherever they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Digest(pub [u8; 32]);
-
-/// Stored as it is shown, which is half of what a list of numbers takes.
-impl Serialize for Digest {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(StoredDigest)
-    }
-}
-
-struct StoredDigest;
-
-impl serde::de::Visitor<'_> for StoredDigest {
-    type Value = Digest;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("64 hexadecimal digits")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Digest, E> {
-        let wrong = || E::invalid_value(serde::de::Unexpected::Str(text), &self);
-        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-        let mut digest = [0; 32];
-        if pairs.len() != digest.len() || !rest.is_empty() {
-            return Err(wrong());
-        }
-        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        for (byte, [high, low]) in digest.iter_mut().zip(pairs) {
-            *byte = digit(*high).ok_or_else(wrong)? << 4 | digit(*low).ok_or_else(wrong)?;
-        }
-        Ok(Digest(digest))
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Lists show many of these: digit by digit the formatter would be most of their cost.
-        let digit = |nibble: u8| char::from(nibble + if nibble < 10 { b'0' } else { b'a' - 10 });
-        let text: String = self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
-        f.pad(&text)
-    }
 }
 
 /// What is cached, shared and loaded on its own.
@@ -437,18 +387,6 @@ mod tests {
             let path = ModelPath::new(Path::new(std::ffi::OsStr::from_bytes(bytes)));
             let stored = serde_json::to_string(&path).unwrap();
             assert_eq!(serde_json::from_str::<ModelPath>(&stored).unwrap(), path, "{stored}");
-        }
-    }
-
-    #[test]
-    fn a_digest_reads_back_as_it_is_shown() {
-        let digest = Digest(std::array::from_fn(|at| u8::try_from(at * 8 + 5).unwrap()));
-        let stored = serde_json::to_string(&digest).unwrap();
-        assert_eq!(stored, format!("\"{digest}\""));
-        assert!(stored.starts_with("\"050d151d"), "{stored}");
-        assert_eq!(serde_json::from_str::<Digest>(&stored).unwrap(), digest);
-        for wrong in ["\"05\"".to_owned(), stored.replace('5', "g"), stored.replace("05", "0")] {
-            assert!(serde_json::from_str::<Digest>(&wrong).is_err(), "{wrong}");
         }
     }
 
