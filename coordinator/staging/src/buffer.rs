@@ -1,0 +1,27 @@
+//! Memory that the disk can write to directly.
+
+use crate::plan::UNIT;
+use crate::source::ALIGNMENT;
+
+/// A block that begins on a multiple of [`ALIGNMENT`], with room for a unit whose ends are rounded outwards.
+pub(crate) struct Buffer {
+    memory: Vec<u8>,
+    start: usize,
+}
+
+/// Of a unit, rounded outwards.
+const ROOM: usize = (UNIT + 2 * ALIGNMENT) as usize;
+
+impl Buffer {
+    pub(crate) fn new() -> Self {
+        let memory = vec![0; ROOM + ALIGNMENT as usize];
+        // A multiple of the alignment is never further away than the alignment.
+        let start = memory.as_ptr().align_offset(ALIGNMENT as usize).min(ALIGNMENT as usize);
+        Self { memory, start }
+    }
+
+    /// The first bytes of it.
+    pub(crate) fn first(&mut self, length: usize) -> &mut [u8] {
+        self.memory.get_mut(self.start..self.start + length.min(ROOM)).unwrap_or_default()
+    }
+}

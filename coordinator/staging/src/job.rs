@@ -1,0 +1,203 @@
+//! One job: what is read for one operation, and what came of it.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hoist_domain::Bytes;
+use hoist_segment::Filling;
+
+use crate::buffer::Buffer;
+use crate::plan::{Piece, Plan, Unit};
+use crate::source::{ReadError, Source};
+use crate::tree;
+
+/// Told of bytes as they reach their segments.
+type Count = dyn Fn(u64) + Send + Sync;
+
+/// Sources, targets, and how to get from the ones to the others.
+pub struct Job {
+    pub(crate) plan: Plan,
+    sources: Vec<Source>,
+    targets: Vec<Filling>,
+    count: Box<Count>,
+    stop: AtomicBool,
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("sources", &self.sources)
+            .field("targets", &self.targets)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Every byte is in its segment.
+#[derive(Debug)]
+pub struct Filled {
+    /// As they were given; to be sealed.
+    pub targets: Vec<Filling>,
+    /// BLAKE3 of each item of the plan.
+    pub hashes: Vec<[u8; 32]>,
+}
+
+/// Why not. Nothing was cached.
+#[derive(Debug)]
+pub enum Failure {
+    Stopped,
+    /// The file is not, or not any more, the one that was described.
+    Changed(PathBuf),
+    /// It ends before its header says.
+    Truncated(PathBuf),
+    /// It cannot be read.
+    Source(PathBuf, io::Error),
+    /// A read of one of these did not come back; it was left behind.
+    Unresponsive(Vec<PathBuf>),
+    /// The segments' tmpfs did not take it: StorageFull when it has no room.
+    Target(io::Error),
+    /// A thread of the pool panicked.
+    Defect,
+}
+
+pub type Outcome = Result<Filled, Failure>;
+
+/// The hash of one piece: item, where in it, hash.
+pub(crate) type Hashed = (usize, u64, [u8; 32]);
+
+impl Job {
+    /// The plan's items name sources and targets by their place in these.
+    #[must_use]
+    pub fn new(
+        plan: Plan,
+        sources: Vec<Source>,
+        targets: Vec<Filling>,
+        count: impl Fn(u64) + Send + Sync + 'static,
+    ) -> Self {
+        Self { plan, sources, targets, count: Box::new(count), stop: AtomicBool::new(false) }
+    }
+
+    /// No further unit is begun.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        self.sources.iter().map(|source| source.path().to_owned()).collect()
+    }
+
+    /// Reads a unit and puts its pieces where they belong.
+    pub(crate) fn carry_out(&self, unit: &Unit, buffer: &mut Buffer) -> Result<Vec<Hashed>, Failure> {
+        let missing = || Failure::Target(io::ErrorKind::InvalidInput.into());
+        let source = self.sources.get(unit.source).ok_or_else(missing)?;
+        let bytes = source.read(unit.start, unit.end, buffer).map_err(|error| match error {
+            ReadError::Truncated => Failure::Truncated(source.path().to_owned()),
+            ReadError::Io(error) => Failure::Source(source.path().to_owned(), error),
+        })?;
+        // A read that came back after everybody had given up must not write to what is not there any more.
+        if self.is_stopped() {
+            return Err(Failure::Stopped);
+        }
+        let mut hashed = Vec::with_capacity(unit.pieces.len());
+        let mut write: Option<Run> = None;
+        for piece in &unit.pieces {
+            let item = self.plan.items.get(piece.item).ok_or_else(missing)?;
+            let run = Run::of(item, piece, unit).ok_or_else(missing)?;
+            let data = run.bytes(bytes).ok_or_else(missing)?;
+            hashed.push((piece.item, piece.at, tree::of_piece(data, piece.at, item.length)));
+            write = match write.take() {
+                None => Some(run),
+                Some(before) => match before.and(&run) {
+                    Some(both) => Some(both),
+                    None => {
+                        self.write(&before, bytes)?;
+                        Some(run)
+                    }
+                },
+            };
+        }
+        if let Some(run) = write {
+            self.write(&run, bytes)?;
+        }
+        Ok(hashed)
+    }
+
+    fn write(&self, run: &Run, bytes: &[u8]) -> Result<(), Failure> {
+        let data = run.bytes(bytes).unwrap_or_default();
+        let target = self.targets.get(run.target);
+        let target = target.ok_or_else(|| Failure::Target(io::ErrorKind::InvalidInput.into()))?;
+        target.write_at(run.file, run.to, data).map_err(Failure::Target)?;
+        (self.count)(data.len() as u64);
+        Ok(())
+    }
+
+    /// After the last unit: what the pieces' hashes come to, if the sources are what they were.
+    pub(crate) fn conclude(self, mut hashed: Vec<Hashed>) -> Outcome {
+        for source in &self.sources {
+            match source.is_as_it_was() {
+                Ok(true) => {}
+                Ok(false) => return Err(Failure::Changed(source.path().to_owned())),
+                Err(error) => return Err(Failure::Source(source.path().to_owned(), error)),
+            }
+        }
+        hashed.sort_unstable();
+        let mut hashed = hashed.into_iter().peekable();
+        let mut hashes = Vec::with_capacity(self.plan.items.len());
+        let mut pieces = Vec::new();
+        for item in 0..self.plan.items.len() {
+            pieces.clear();
+            while let Some((.., hash)) = hashed.next_if(|(of, ..)| *of == item) {
+                pieces.push(hash);
+            }
+            hashes.push(tree::of_whole(&pieces));
+        }
+        Ok(Filled { targets: self.targets, hashes })
+    }
+
+    /// What of the targets was written, for those who account for it.
+    #[must_use]
+    pub fn held(&self) -> Bytes {
+        let held = self.targets.iter().filter_map(|target| target.held_bytes().ok());
+        Bytes(held.map(|bytes| bytes.0).fold(0, u64::saturating_add))
+    }
+}
+
+/// Bytes that lie together on both sides.
+struct Run {
+    /// In the unit.
+    from: usize,
+    length: usize,
+    target: usize,
+    file: usize,
+    to: u64,
+}
+
+impl Run {
+    fn of(item: &crate::Item, piece: &Piece, unit: &Unit) -> Option<Self> {
+        let start = item.offset.checked_add(piece.at)?.checked_sub(unit.start)?;
+        Some(Self {
+            from: usize::try_from(start).ok()?,
+            length: usize::try_from(piece.length).ok()?,
+            target: item.target,
+            file: item.file,
+            to: item.at.checked_add(piece.at)?,
+        })
+    }
+
+    fn bytes<'b>(&self, unit: &'b [u8]) -> Option<&'b [u8]> {
+        unit.get(self.from..self.from.checked_add(self.length)?)
+    }
+
+    /// Both in one, if the second follows the first on both sides.
+    fn and(&self, next: &Self) -> Option<Self> {
+        let follows = (self.target, self.file) == (next.target, next.file)
+            && self.from + self.length == next.from
+            && self.to + self.length as u64 == next.to;
+        follows.then_some(Self { length: self.length + next.length, ..*self })
+    }
+}
