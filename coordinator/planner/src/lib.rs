@@ -5,6 +5,7 @@
 //! proves it. The one caller is the coordinator's control loop, which owns the state, makes events durable, applies
 //! them and carries their effects out.
 
+pub mod cache;
 mod catalog;
 mod decide;
 mod event;

@@ -60,6 +60,8 @@ struct Queue {
     jobs: Vec<Running>,
     next_id: u64,
     threads: Vec<Arc<Thread>>,
+    /// Threads that wait for work.
+    idle: usize,
     is_closed: bool,
 }
 
@@ -207,7 +209,8 @@ impl Pool {
     fn replenish(&self, queue: &mut Queue) {
         let units: usize = queue.jobs.iter().map(|running| running.job.plan.units.len() - running.next).sum();
         let alive = queue.threads.iter().filter(|thread| !thread.is_lost.load(Ordering::Relaxed)).count();
-        for _ in alive..self.0.settings.threads.min(alive.saturating_add(units)) {
+        let wanted = units.saturating_sub(queue.idle);
+        for _ in alive..self.0.settings.threads.min(alive.saturating_add(wanted)) {
             let thread = Arc::<Thread>::default();
             let (pool, own) = (self.clone(), Arc::clone(&thread));
             let started = self.0.tasks.spawn_thread("staging", OnError::Log, move || {
@@ -260,7 +263,9 @@ impl Pool {
                 return Some((running.id, Arc::clone(&running.job), number));
             }
             *buffer = None;
+            queue.idle += 1;
             queue = self.0.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.idle -= 1;
         }
     }
 

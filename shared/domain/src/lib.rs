@@ -3,6 +3,7 @@
 //! Everything else in the workspace speaks in these types. This crate does no I/O, reads no clock and knows no
 //! runtime or wire format; a value that needs one of those is handed in.
 
+mod cache;
 mod error;
 mod filter;
 mod id;
@@ -13,6 +14,7 @@ mod operation;
 mod quantity;
 mod reason;
 
+pub use cache::{EvictionPolicy, Priority, Veto};
 pub use error::{Error, FieldViolation, Result};
 pub use filter::Filter;
 pub use id::{
