@@ -9,9 +9,11 @@ mod id;
 mod lifecycle;
 mod machine;
 mod model;
+mod nearest;
 mod operation;
 mod quantity;
 mod reason;
+mod time;
 
 pub use error::{Error, FieldViolation, Result};
 pub use filter::Filter;
@@ -30,6 +32,7 @@ pub use model::{
     ModelContent, ModelFile, ModelFormat, ModelId, ModelNotes, ModelPath, ModelType, ValidateSpec,
     Validation, ValidationLevel, ValidationReport, Verdict,
 };
+pub use nearest::{Nearest, edits, nearest};
 pub use operation::{
     Lane, Operation, OperationOutput, Outcome, PathProblem, ProbeSpec, Progress, ScanReport, ScanSpec, Work,
 };
