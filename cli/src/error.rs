@@ -113,13 +113,19 @@ impl Error {
         let is_news =
             |advice: &&String| !of_field && !advice.is_empty() && !failure.message.contains(advice.as_str());
         let hint = metadata.get("advice").filter(is_news).cloned();
+        // In the words of this program, what the server can only say of its calls.
+        let is_of_model = metadata.get("kind").is_some_and(|kind| kind == "model");
+        let hint = match failure.reason == Reason::ResourceNotFound.as_str() && is_of_model {
+            true => Some("`hoist ls` lists the models, `hoist scan --wait` looks for new ones".to_owned()),
+            false => hint,
+        };
         let request_id = metadata
             .remove("request_id")
             .or_else(|| request_id.map(str::to_owned))
             .filter(|id| !id.is_empty());
         let message =
             if failure.message.is_empty() { failure.code.description().to_owned() } else { failure.message };
-        let message = if of_field { in_flags(message) } else { message };
+        let message = if of_field { in_flags(message).replace("any_base", "--any-base") } else { message };
         Self::Told(Box::new(Told {
             exit: exit_for(failure.code, &failure.reason),
             code: failure.code,
@@ -131,14 +137,24 @@ impl Error {
         }))
     }
 
-    /// The same, with the operation that it is about: whoever reads it must be able to find that again.
+    /// The same, told of the operation that somebody has named.
     #[must_use]
     pub(crate) fn about(mut self, name: &str) -> Self {
         let id = name.strip_prefix("operations/").unwrap_or(name);
+        if let Self::Told(told) = &mut self
+            && !told.message.contains(id)
+        {
+            told.message = format!("{name}: {}", told.message);
+        }
+        self.within(name)
+    }
+
+    /// The same, with the operation that it happened in. Who asked for something else than an operation is not told its
+    /// name first, but must be able to find it again.
+    #[must_use]
+    pub(crate) fn within(mut self, name: &str) -> Self {
+        let id = name.strip_prefix("operations/").unwrap_or(name);
         if let Self::Told(told) = &mut self {
-            if !told.message.contains(id) {
-                told.message = format!("{name}: {}", told.message);
-            }
             told.metadata.entry("operation".to_owned()).or_insert_with(|| id.to_owned());
             if matches!(told.exit, Exit::Unreachable | Exit::TimedOut) && told.reason != "DEADLINE_EXCEEDED" {
                 told.hint = Some(format!(
@@ -267,6 +283,9 @@ mod tests {
         let error = Error::unreachable("the connection broke", "start one").about("operations/0198-a");
         assert_eq!(error.message(), "operations/0198-a: the connection broke");
         assert!(told(&error).hint.as_ref().unwrap().contains("hoist ops show 0198-a"));
+        let unasked = Error::unreachable("the connection broke", "start one").within("operations/0198-a");
+        assert_eq!(unasked.message(), "the connection broke");
+        assert!(told(&unasked).hint.as_ref().unwrap().contains("hoist ops show 0198-a"));
         let named = Error::failed("0198-a has failed").about("operations/0198-a");
         assert_eq!(named.message(), "0198-a has failed");
     }

@@ -192,7 +192,7 @@ def test_edits_are_kept_and_a_stale_one_is_refused(catalogued: hoist.Client) -> 
 
 @pytest.mark.integration
 def test_a_base_that_nobody_knows_is_refused_unless_it_is_meant(catalogued: hoist.Client) -> None:
-    with pytest.raises(hoist.Error, match="did you mean `sdxl`") as refused:
+    with pytest.raises(hoist.Error, match="Did you mean `sdxl`") as refused:
         catalogued.update_model("one", base_override="sdlx")
     assert refused.value.reason == "FIELD_INVALID"
     assert catalogued.update_model("one", base_override="home-made", any_base=True).base == "home-made"

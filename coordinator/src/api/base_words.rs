@@ -37,14 +37,16 @@ fn unknown(base: &str, of_models: &BTreeSet<&str>) -> Error {
     let mut nearest = Nearest::to(base, MEANT);
     known.iter().for_each(|known| nearest.look_at(known));
     let meant: Vec<String> = nearest.names().iter().map(|name| format!("`{name}`")).collect();
+    // What is long comes last: long messages are cut.
     let advice = if meant.is_empty() {
-        format!("known are {}.", known.into_iter().collect::<Vec<_>>().join(", "))
+        format!("Known are {}", known.into_iter().collect::<Vec<_>>().join(", "))
     } else {
-        format!("did you mean {}?", meant.join(" or "))
+        format!("Did you mean {}?", meant.join(" or "))
     };
+    let shown = excerpt(base);
     Error::invalid_field(
         "notes.base_override",
-        format!("`{}` is no base that is known here: {advice} To make it one, add any_base", excerpt(base)),
+        format!("no base here is called `{shown}`; any_base takes it all the same. {advice}"),
     )
 }
 
@@ -55,10 +57,10 @@ mod tests {
     #[test]
     fn a_slip_is_answered_with_what_is_near_and_nonsense_with_all_that_there_is() {
         let here = BTreeSet::from(["flux.1", "brand-new"]);
-        assert!(unknown("sdlx", &here).message().contains("did you mean `sdxl`"));
+        assert!(unknown("sdlx", &here).message().contains("Did you mean `sdxl`"));
         assert!(unknown("brandnew", &here).message().contains("`brand-new`"));
         let all = unknown("banana", &here);
-        for word in ["known are", "brand-new, ", "z-image", "any_base"] {
+        for word in ["Known are", "brand-new, ", "z-image", "any_base"] {
             assert!(all.message().contains(word), "{word}: {all}");
         }
     }
