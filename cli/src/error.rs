@@ -125,7 +125,7 @@ impl Error {
             .filter(|id| !id.is_empty());
         let message =
             if failure.message.is_empty() { failure.code.description().to_owned() } else { failure.message };
-        let message = if of_field { in_flags(message).replace("any_base", "--any-base") } else { message };
+        let message = if of_field { in_flags(message) } else { message };
         Self::Told(Box::new(Told {
             exit: exit_for(failure.code, &failure.reason),
             code: failure.code,
@@ -219,6 +219,7 @@ fn in_flags(message: String) -> String {
     let Some((path, rest)) = message.split_once(": ") else { return message };
     let field = path.split('[').next().unwrap_or(path);
     match FLAGS.iter().find(|(known, _)| *known == field) {
+        Some((_, flag @ "--base")) => format!("{flag}: {}", rest.replacen("any_base", "--any-base", 1)),
         Some((_, flag)) => format!("{flag}: {rest}"),
         None => message,
     }
@@ -276,6 +277,7 @@ mod tests {
         assert_eq!(wrong("filter.names[0]"), "--name: is wrong");
         assert_eq!(wrong("filter"), "--filter: is wrong");
         assert_eq!(wrong("page_token"), "page_token: is wrong");
+        assert_eq!(in_flags("notes.base_override: any_base takes it".into()), "--base: --any-base takes it");
     }
 
     #[test]

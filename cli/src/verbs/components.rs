@@ -123,11 +123,14 @@ pub(crate) async fn dupes(session: &Session, args: &DupesArgs) -> Result<Exit> {
 
 fn print_group(out: Out, group: &v1::ComponentGroup, long: bool) -> Result<()> {
     let it = group.component.clone().unwrap_or_default();
-    let base = if it.base.is_empty() || it.base == "none" { String::new() } else { format!(" {}", it.base) };
+    // Most are called what they are, and of some nobody knows for which base they are: that says nothing.
+    let mut what = Vec::new();
+    what.extend(Some(&it.r#type).filter(|kind| **kind != it.name));
+    what.extend(Some(&it.base).filter(|base| !["", "none", "unknown"].contains(&base.as_str())));
+    let what: String = what.into_iter().map(|word| format!(" {}", text::one_line(word))).collect();
     out.line(format_args!(
-        "{} {}{base}, {} × {}, saves {}  {}",
+        "{}{what}, {} × {}, saves {}  {}",
         out.toned(Tone::Strong, &text::one_line(&it.name)),
-        text::one_line(&it.r#type),
         group.users.len(),
         Bytes(it.size_bytes),
         Bytes(group.saved_bytes),

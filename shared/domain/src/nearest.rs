@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn the_nearest_come_first_in_whatever_order_they_are_met() {
-        let mut known = vec!["portrait-v1", "portrait-v2", "portrait", "landscape", "portrait-v10"];
+        let mut known = ["portrait-v1", "portrait-v2", "portrait", "landscape", "portrait-v10"];
         for _ in 0..known.len() {
             known.rotate_left(1);
             let mut nearest = Nearest::to("portrat", 3);
