@@ -15,14 +15,14 @@ mod models;
 mod parse;
 
 pub(crate) use models::{
-    ComponentsArgs, DigestArgs, EditArgs, Field, Level, LsArgs, RmArgs, ScanArgs, ShowArgs, TagArgs,
-    ValidateArgs, VerdictsArgs,
+    ComponentsArgs, DigestArgs, DupesArgs, EditArgs, Field, Level, LsArgs, RmArgs, ScanArgs, ShowArgs,
+    TagArgs, ValidateArgs, VerdictsArgs,
 };
 pub(crate) use parse::{parse, what_is_wrong};
 
 /// Serves model weights to every process of this machine.
 #[derive(Debug, Parser)]
-#[command(name = "hoist", version, arg_required_else_help = true, after_help = examples::EXIT_CODES)]
+#[command(name = "hoist", version, arg_required_else_help = true, after_help = examples::FIRST_STEPS)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) common: Common,
@@ -94,7 +94,7 @@ pub(crate) enum Verb {
     Digest(DigestArgs),
     /// Show components that several models share, and what that saves
     #[command(after_help = examples::DUPES)]
-    Dupes(ComponentsArgs),
+    Dupes(DupesArgs),
     /// List the components of all models, equal ones together
     #[command(after_help = examples::COMPONENTS)]
     Components(ComponentsArgs),
@@ -290,13 +290,17 @@ pub(crate) enum OpsVerb {
 
 #[derive(Debug, Args)]
 pub(crate) struct OpsListArgs {
-    /// Terms joined by AND: `state = running`, `kind = scan_models`, `done = true`
+    /// Terms joined by AND: `state = running`, `kind = scan_models`, `done = true`, in either case
     #[arg(long, value_name = "FILTER", default_value = "", hide_default_value = true)]
     pub(crate) filter: String,
 
     /// The most to show
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: u32,
+
+    /// Also what the server does by itself, as reading digests while the machine is idle
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Args)]

@@ -113,6 +113,12 @@ impl Error {
         let is_news =
             |advice: &&String| !of_field && !advice.is_empty() && !failure.message.contains(advice.as_str());
         let hint = metadata.get("advice").filter(is_news).cloned();
+        // In the words of this program, what the server can only say of its calls.
+        let is_of_model = metadata.get("kind").is_some_and(|kind| kind == "model");
+        let hint = match failure.reason == Reason::ResourceNotFound.as_str() && is_of_model {
+            true => Some("`hoist ls` lists the models, `hoist scan --wait` looks for new ones".to_owned()),
+            false => hint,
+        };
         let request_id = metadata
             .remove("request_id")
             .or_else(|| request_id.map(str::to_owned))
@@ -131,14 +137,24 @@ impl Error {
         }))
     }
 
-    /// The same, with the operation that it is about: whoever reads it must be able to find that again.
+    /// The same, told of the operation that somebody has named.
     #[must_use]
     pub(crate) fn about(mut self, name: &str) -> Self {
         let id = name.strip_prefix("operations/").unwrap_or(name);
+        if let Self::Told(told) = &mut self
+            && !told.message.contains(id)
+        {
+            told.message = format!("{name}: {}", told.message);
+        }
+        self.within(name)
+    }
+
+    /// The same, with the operation that it happened in. Who asked for something else than an operation is not told its
+    /// name first, but must be able to find it again.
+    #[must_use]
+    pub(crate) fn within(mut self, name: &str) -> Self {
+        let id = name.strip_prefix("operations/").unwrap_or(name);
         if let Self::Told(told) = &mut self {
-            if !told.message.contains(id) {
-                told.message = format!("{name}: {}", told.message);
-            }
             told.metadata.entry("operation".to_owned()).or_insert_with(|| id.to_owned());
             if matches!(told.exit, Exit::Unreachable | Exit::TimedOut) && told.reason != "DEADLINE_EXCEEDED" {
                 told.hint = Some(format!(
@@ -203,6 +219,7 @@ fn in_flags(message: String) -> String {
     let Some((path, rest)) = message.split_once(": ") else { return message };
     let field = path.split('[').next().unwrap_or(path);
     match FLAGS.iter().find(|(known, _)| *known == field) {
+        Some((_, flag @ "--base")) => format!("{flag}: {}", rest.replacen("any_base", "--any-base", 1)),
         Some((_, flag)) => format!("{flag}: {rest}"),
         None => message,
     }
@@ -260,6 +277,7 @@ mod tests {
         assert_eq!(wrong("filter.names[0]"), "--name: is wrong");
         assert_eq!(wrong("filter"), "--filter: is wrong");
         assert_eq!(wrong("page_token"), "page_token: is wrong");
+        assert_eq!(in_flags("notes.base_override: any_base takes it".into()), "--base: --any-base takes it");
     }
 
     #[test]
@@ -267,6 +285,9 @@ mod tests {
         let error = Error::unreachable("the connection broke", "start one").about("operations/0198-a");
         assert_eq!(error.message(), "operations/0198-a: the connection broke");
         assert!(told(&error).hint.as_ref().unwrap().contains("hoist ops show 0198-a"));
+        let unasked = Error::unreachable("the connection broke", "start one").within("operations/0198-a");
+        assert_eq!(unasked.message(), "the connection broke");
+        assert!(told(&unasked).hint.as_ref().unwrap().contains("hoist ops show 0198-a"));
         let named = Error::failed("0198-a has failed").about("operations/0198-a");
         assert_eq!(named.message(), "0198-a has failed");
     }

@@ -2,7 +2,14 @@
 //!
 //! A paragraph is one line here: clap breaks it where the terminal ends, and a line broken twice cannot be read.
 
-pub(super) const EXIT_CODES: &str = "\
+pub(super) const FIRST_STEPS: &str = "\
+First steps:
+  hoist serve --models DIR   in a terminal of its own
+  hoist ls                   what it found
+  hoist show NAME            one of them: what it is, and why
+  hoist verdicts             what is wrong with which
+  hoist ls --help            filters, and examples; every command has some
+
 Exit codes:
   0 done, 1 failed, 2 usage, 3 not found, 4 refused (state, quota, in use,
   permission), 5 no server answers, 6 timed out";
@@ -22,14 +29,21 @@ cannot be told from others by its files: `hoist show` names them.
 
 Fields for --filter: name, display_name, path, state, format, type, base, variant, candidates, confidence, \
 prediction_type, resolution, title, tensor_count, parameter_count, size_bytes, dtypes, components, verdict, \
-verdict_kind, tags, aliases, description, licence, source, notes, digest. Compare with = != < <= > >= and : (\"has\" for \
-lists, \"contains\" for text), join with AND, OR, NOT.
+verdict_kind, tags, aliases, description, licence, source, notes, digest, discover_time, modify_time, validate_time. \
+What a table shows as NAME is display_name; name is models/ID, which never changes. Compare with = != < <= > >= and : \
+(\"has\" for lists, \"contains\" for text, `:*` \"is set\"), join with AND, OR, NOT. Times are 2026-11-01, \
+2026-11-01T12:00:00Z or now-7d.
+
+Models of one name are shown with the end of their path, which names them, too. Equals of an order are in the order of \
+paths, in either direction.
 
 Examples:
   hoist ls
   hoist ls anime --type lora --base sdxl
   hoist ls --tag portrait --sort -size --limit 10
+  hoist ls --newer 7d --sort -modified
   hoist ls --filter 'size_bytes > 2e9 AND NOT tags:*'
+  hoist ls --filter 'display_name:portrait OR discover_time > now-1d'
   hoist ls --verdict corrupt --verdict malicious
   hoist ls --json | jq -r '.[] | select(.type == \"lora\") | .path'";
 
@@ -58,8 +72,11 @@ Examples:
   hoist validate sd_xl_base --level compatibility --device cpu:0";
 
 pub(super) const VERDICTS: &str = "\
+READ says how closely: `headers`, or `all` bytes, as `hoist validate` does.
+
 Examples:
   hoist verdicts
+  hoist verdicts --long
   hoist verdicts --filter 'type = lora'
   hoist verdicts --json | jq -r '.[] | select(.verdict == \"malicious\") | .path'";
 
@@ -73,7 +90,7 @@ Components are equal when their digests are: `hoist digest` reads the bytes of t
 
 Examples:
   hoist dupes
-  hoist dupes --type vae
+  hoist dupes --type vae --long
   hoist dupes --json | jq .saved_bytes";
 
 pub(super) const COMPONENTS: &str = "\
@@ -90,17 +107,22 @@ Examples:
   hoist tag sd_xl_base";
 
 pub(super) const EDIT: &str = "\
+A base that neither Hoist nor any model here knows is taken for a slip, unless --any-base says that it is meant.
+
 Examples:
   hoist edit sd_xl_base --alias base --description 'for the studio'
   hoist edit odd_file --type lora --base sdxl
+  hoist edit odd_file --base our-own-unet --any-base
   hoist edit sd_xl_base --clear alias --clear type";
 
 pub(super) const RM: &str = "\
 Without --files a model that is still on the disk comes back with the next scan. What people wrote about it is \
-gone either way.
+gone either way. What has notes and no files any more is kept, in case they come back: --missing forgets all of that.
 
 Examples:
   hoist rm old_lora
+  hoist rm --missing --dry-run
+  hoist rm --missing --yes
   hoist rm old_lora --files
   hoist rm old_lora older_lora --files --yes";
 
@@ -130,6 +152,7 @@ Examples:
 pub(super) const OPS: &str = "\
 Examples:
   hoist ops
+  hoist ops --all
   hoist ops --filter 'state = running' --json
   hoist ops list --limit 10
   hoist ops wait 9f3a61c0 --timeout 30s";

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use hoist_domain::{ModelFormat, ModelType};
+use hoist_domain::{ModelFormat, ModelType, WallTime};
+use hoist_runtime::config::parse_duration;
 use hoist_wire::v1;
 
 #[derive(Debug, Args)]
@@ -36,6 +38,14 @@ pub(crate) struct LsArgs {
     #[arg(long, value_name = "FILTER", default_value = "", hide_default_value = true)]
     pub(crate) filter: String,
 
+    /// Only written to since then: 7d, 12h (so long ago) or 2026-11-01
+    #[arg(long, value_name = "SINCE", value_parser = since)]
+    pub(crate) newer: Option<String>,
+
+    /// Only not written to since then
+    #[arg(long, value_name = "SINCE", value_parser = since)]
+    pub(crate) older: Option<String>,
+
     /// Order by name, size, params, type, base, path, modified or discovered; `-size` has the largest first
     #[arg(long, value_name = "KEY", default_value = "name", value_parser = order, allow_hyphen_values = true)]
     pub(crate) sort: String,
@@ -48,7 +58,7 @@ pub(crate) struct LsArgs {
     #[arg(long)]
     pub(crate) all: bool,
 
-    /// Also show format, tags and path
+    /// Also show format, time of the last change, tags and path
     #[arg(short, long)]
     pub(crate) long: bool,
 }
@@ -79,7 +89,7 @@ impl Verdict {
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
     /// Name, alias, file name, path, or the start of a component's digest
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required = true, value_parser = name())]
     pub(crate) names: Vec<String>,
 
     /// Also the table of tensors
@@ -113,7 +123,7 @@ pub(crate) struct ScanArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DigestArgs {
     /// Which models, at once and at full speed [default: all that have components without a digest, at idle priority]
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = name())]
     pub(crate) names: Vec<String>,
 
     /// Print the operation's name and return
@@ -124,7 +134,7 @@ pub(crate) struct DigestArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ValidateArgs {
     /// Which models, named as for `hoist show`
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required = true, value_parser = name())]
     pub(crate) names: Vec<String>,
 
     /// How closely to look
@@ -178,6 +188,10 @@ pub(crate) struct VerdictsArgs {
     /// Only models that pass this filter, as for `hoist ls`
     #[arg(long, value_name = "FILTER", default_value = "", hide_default_value = true)]
     pub(crate) filter: String,
+
+    /// Whole names, paths, and everything that was found, in place of the worst alone
+    #[arg(short, long)]
+    pub(crate) long: bool,
 }
 
 #[derive(Debug, Args)]
@@ -188,9 +202,19 @@ pub(crate) struct ComponentsArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct DupesArgs {
+    #[command(flatten)]
+    pub(crate) components: ComponentsArgs,
+
+    /// Whole digests, and all models of each component
+    #[arg(short, long)]
+    pub(crate) long: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct TagArgs {
     /// The model, named as for `hoist show`
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = name())]
     pub(crate) name: String,
 
     /// Tags to add (`portrait` or `+portrait`) and to take away (`-old`); without any, its tags are shown
@@ -206,7 +230,7 @@ pub(crate) struct TagArgs {
 #[derive(Debug, Args)]
 pub(crate) struct EditArgs {
     /// The model, named as for `hoist show`
-    #[arg(value_name = "MODEL")]
+    #[arg(value_name = "MODEL", value_parser = name())]
     pub(crate) model: String,
 
     /// What to call it, in place of what its path says
@@ -237,9 +261,13 @@ pub(crate) struct EditArgs {
     #[arg(long = "type", value_name = "TYPE", value_parser = one_type)]
     pub(crate) model_type: Option<String>,
 
-    /// What it is made for, where identification is wrong
+    /// What it is made for, where identification is wrong: sdxl, flux.1, llama ...
     #[arg(long, value_name = "BASE")]
     pub(crate) base: Option<String>,
+
+    /// Take --base though neither Hoist nor any model here knows that word
+    #[arg(long, requires = "base")]
+    pub(crate) any_base: bool,
 
     /// Where to load it when a request does not say
     #[arg(long, value_name = "DEVICE")]
@@ -278,16 +306,40 @@ pub(crate) enum Field {
 #[derive(Debug, Args)]
 pub(crate) struct RmArgs {
     /// Which models, named as for `hoist show`
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required_unless_present = "missing", value_parser = name())]
     pub(crate) names: Vec<String>,
+
+    /// All models whose files have gone, with what people wrote about them
+    #[arg(long, conflicts_with_all = ["names", "files"])]
+    pub(crate) missing: bool,
 
     /// Also remove their files from the disk
     #[arg(long)]
     pub(crate) files: bool,
 
-    /// Do not ask before files are removed
+    /// Do not ask: neither before files are removed, nor with --missing
     #[arg(short, long)]
     pub(crate) yes: bool,
+
+    /// Only tell what would be removed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// What a model is called. A path need not be text: as it is shown it is found, too.
+fn name() -> impl TypedValueParser<Value = String> {
+    OsStringValueParser::new().map(|name| name.to_string_lossy().into_owned())
+}
+
+/// A time as a filter reads it, from how long ago it is or from the day.
+fn since(text: &str) -> Result<String, String> {
+    if parse_duration(text).is_ok() {
+        return Ok(format!("now-{}", text.replace(' ', "")));
+    }
+    match WallTime::parse(text) {
+        Some(_) => Ok(format!("\"{text}\"")),
+        None => Err("write how long ago it is, for instance 7d or 12h, or the day, 2026-11-01".to_owned()),
+    }
 }
 
 /// A type as the server writes it: people write `text-encoder` and `LoRA`, too.
@@ -348,12 +400,22 @@ mod tests {
     }
 
     #[test]
+    fn a_time_is_so_long_ago_or_a_day() {
+        assert_eq!(since("7d").unwrap(), "now-7d");
+        assert_eq!(since("12 h").unwrap(), "now-12h");
+        assert_eq!(since("2026-11-01").unwrap(), "\"2026-11-01\"");
+        for text in ["", "7", "-7d", "yesterday", "2026-13-01"] {
+            assert!(since(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_type_may_be_written_as_people_do_and_a_wrong_one_is_answered_with_the_right_ones() {
         assert_eq!(model_type("LoRA").unwrap(), "lora");
         assert_eq!(model_type("text-encoder").unwrap(), "text_encoder");
         assert_eq!(model_type("*encoder").unwrap(), "*encoder");
         assert!(model_type("lorra").unwrap_err().contains("lora"));
         assert_eq!(model_format("torch_zip").unwrap(), "torch-zip");
-        assert!(model_format("zipp").unwrap_err().contains("safetensors"));
+        assert!(model_format("banana").unwrap_err().contains("safetensors"));
     }
 }

@@ -37,9 +37,11 @@ fn tags_to_remove(words: Vec<OsString>) -> Vec<OsString> {
     else {
         return words;
     };
+    // What follows `--` is no flag; that a tag which begins with a minus is to be taken away holds there, too.
+    let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
     let rewritten = words.into_iter().enumerate().map(|(at, word)| match word.to_str() {
         Some(text)
-            if at > verb
+            if (verb + 1..end).contains(&at)
                 && text.len() > 1
                 && text.starts_with('-')
                 && !text.starts_with("--")

@@ -99,7 +99,7 @@ fn print_tensors(out: Out, details: &v1::ModelDetails) -> Result<()> {
         return Ok(());
     }
     out.line("")?;
-    let mut table = Table::new(out, ["COMPONENT", "DTYPE", "SHAPE", "TENSOR"]);
+    let mut table = Table::new(["COMPONENT", "DTYPE", "SHAPE", "TENSOR"]);
     for it in &details.tensors {
         let shape: Vec<String> = it.shape.iter().map(u64::to_string).collect();
         table.row([

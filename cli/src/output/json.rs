@@ -245,7 +245,7 @@ impl Operation {
     pub(crate) fn failure(&self) -> Option<Error> {
         let status = self.metadata.error.as_ref()?;
         let error = Error::from_failure(Failure::from(status), Some(&self.metadata.request_id));
-        Some(error.about(&self.metadata.name))
+        Some(error.within(&self.metadata.name))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Everything that is printed. Stdout carries the answer and nothing else; what is said about it goes to stderr.
 
+pub(crate) mod apart;
 pub(crate) mod details;
 pub(crate) mod json;
 pub(crate) mod model;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Color, Common};
 use crate::error::{Error, Result, code_name};
+use crate::exit::Exit;
 
 /// How to print. Decided once, from the command line and from what stdout and stderr are.
 #[derive(Clone, Copy, Debug)]
@@ -122,7 +124,9 @@ impl Out {
         if let Some(hint) = &told.hint {
             self.say(format_args!("{} {}", label(Tone::Strong, "hint:"), text::plain(hint)));
         }
-        if let Some(id) = &told.request_id {
+        // What is wrong with the command line, or not there, needs no look into the server's log.
+        let is_ours = matches!(told.exit, Exit::Usage | Exit::NotFound);
+        if let Some(id) = told.request_id.as_ref().filter(|_| !is_ours) {
             self.say(format_args!("{} {}", label(Tone::Dim, "request id:"), text::plain(id)));
         }
         if self.json {

@@ -256,7 +256,7 @@ fn print_components(out: Out, components: &[v1::ModelComponent]) -> Result<()> {
         return Ok(());
     }
     out.line("")?;
-    let mut table = Table::new(out, ["COMPONENT", "TYPE", "SIZE", "PARAMS", "TENSORS", "DIGEST", "WHERE"]);
+    let mut table = Table::new(["COMPONENT", "TYPE", "SIZE", "PARAMS", "TENSORS", "DIGEST", "WHERE"]);
     for it in components {
         let place = match (it.place.is_empty(), it.prefix.is_empty()) {
             (true, true) => String::new(),

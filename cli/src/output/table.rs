@@ -12,8 +12,11 @@ const LEAST_TEXT_WIDTH: u16 = 24;
 
 #[derive(Debug)]
 pub(crate) struct Table {
-    table: comfy_table::Table,
-    columns: usize,
+    header: Vec<String>,
+    rows: Vec<Vec<Toned>>,
+    /// Columns that a narrow terminal does without, the least missed first.
+    spared: &'static [usize],
+    is_last_whole: bool,
 }
 
 /// A cell and its look.
@@ -32,11 +35,36 @@ impl From<&str> for Toned {
     }
 }
 
+/// Between two columns.
+const GAP: usize = 2;
+
 impl Table {
-    pub(crate) fn new<'h>(out: Out, header: impl IntoIterator<Item = &'h str>) -> Self {
+    pub(crate) fn new<'h>(header: impl IntoIterator<Item = &'h str>) -> Self {
+        let header = header.into_iter().map(str::to_owned).collect();
+        Self { header, rows: Vec::new(), spared: &[], is_last_whole: false }
+    }
+
+    /// A narrow terminal does without these columns, the first of them first.
+    #[must_use]
+    pub(crate) fn spare(self, spared: &'static [usize]) -> Self {
+        Self { spared, ..self }
+    }
+
+    /// The last column is to be copied, too: the terminal may break its lines, but nothing puts spaces into them.
+    #[must_use]
+    pub(crate) fn with_last_whole(self) -> Self {
+        Self { is_last_whole: true, ..self }
+    }
+
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = Toned>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    pub(crate) fn print(self, out: Out) -> Result<()> {
+        let columns = self.fitting(out.width().map(usize::from));
         let mut table = comfy_table::Table::new();
         table.load_style(presets::NOTHING);
-        if out.terminal {
+        if out.terminal && !self.is_last_whole {
             table.set_content_arrangement(ContentArrangement::Dynamic);
         } else {
             // Whoever reads a pipe wants one line a row, however long.
@@ -51,31 +79,63 @@ impl Table {
         if let Some(width) = out.width() {
             table.set_width(width);
         }
-        let header: Vec<Cell> =
-            header.into_iter().map(|name| cell(Toned(Tone::Dim, name.to_owned()))).collect();
-        let columns = header.len();
-        table.set_header(header);
-        Self { table, columns }
-    }
-
-    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = Toned>) {
-        self.table.add_row(cells.into_iter().map(cell));
-    }
-
-    pub(crate) fn print(mut self, out: Out) -> Result<()> {
-        for (index, column) in self.table.column_iter_mut().enumerate() {
-            column.set_padding((0, 2));
+        let header = self.header.into_iter().map(|name| Toned(Tone::Dim, name));
+        table.set_header(kept(header, &columns));
+        for row in self.rows {
+            table.add_row(kept(row, &columns));
+        }
+        for (index, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((0, u16::try_from(GAP).unwrap_or(u16::MAX)));
             // Ids and numbers are to be copied, so only the last column, of free text, is broken into lines.
-            column.set_constraint(if index + 1 < self.columns {
+            column.set_constraint(if index + 1 < columns.len() {
                 ColumnConstraint::ContentWidth
             } else {
                 ColumnConstraint::LowerBoundary(Width::Fixed(LEAST_TEXT_WIDTH))
             });
         }
-        for line in self.table.lines() {
-            out.line(line.trim_end())?;
+        for line in table.lines() {
+            out.line(trimmed(&line))?;
         }
         Ok(())
+    }
+
+    /// The columns that fit a terminal of this width; all of them elsewhere.
+    fn fitting(&self, width: Option<usize>) -> Vec<usize> {
+        let mut columns: Vec<usize> = (0..self.header.len()).collect();
+        let Some(width) = width else { return columns };
+        let widest = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.1.chars().count());
+            cells.max().unwrap_or(0).max(self.header.get(column).map_or(0, |name| name.chars().count()))
+        };
+        let least = |column: usize, is_last: bool| {
+            let wide = widest(column);
+            if is_last && !self.is_last_whole { wide.min(usize::from(LEAST_TEXT_WIDTH)) } else { wide }
+        };
+        for spared in self.spared {
+            let last = columns.last().copied();
+            let taken: usize =
+                columns.iter().map(|&column| least(column, Some(column) == last).saturating_add(GAP)).sum();
+            if taken.saturating_sub(GAP) <= width {
+                break;
+            }
+            columns.retain(|column| column != spared);
+        }
+        columns
+    }
+}
+
+fn kept(cells: impl IntoIterator<Item = Toned>, columns: &[usize]) -> Vec<Cell> {
+    let kept = cells.into_iter().enumerate().filter(|(column, _)| columns.contains(column));
+    kept.map(|(_, toned)| cell(toned)).collect()
+}
+
+/// A line without spaces at its end, also where they stand before the end of a colour.
+fn trimmed(line: &str) -> String {
+    const RESET: &str = "\u{1b}[0m";
+    let line = line.trim_end();
+    match line.strip_suffix(RESET) {
+        Some(coloured) => format!("{}{RESET}", coloured.trim_end()),
+        None => line.to_owned(),
     }
 }
 
@@ -93,7 +153,7 @@ fn cell(Toned(tone, text): Toned) -> Cell {
 
 /// The speeds that were measured.
 pub(crate) fn measurements(out: Out, measured: &[v1::Measurement]) -> Result<()> {
-    let mut table = Table::new(out, ["MEASURED", "RATE", "BYTES", "TOOK", "THREADS", "WHEN", "NOTE"]);
+    let mut table = Table::new(["MEASURED", "RATE", "BYTES", "TOOK", "THREADS", "WHEN", "NOTE"]);
     for it in measured {
         let kind = text::measurement_kind(it.kind).replace('_', " ");
         let speed = match it.bytes_per_second {
@@ -121,5 +181,37 @@ pub(crate) fn state_tone(state: i32) -> Tone {
         Ok(v1::OperationState::Failed) => Tone::Bad,
         Ok(v1::OperationState::Cancelled) => Tone::Warning,
         Ok(v1::OperationState::Pending | v1::OperationState::Unspecified) | Err(_) => Tone::Plain,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_narrow_terminal_does_without_what_is_least_missed() {
+        let mut table = Table::new(["A", "B", "C", "TEXT"]).spare(&[1, 2]);
+        table.row(
+            ["aaaa", "bbbb", "cccc", "a text that is longer than the terminal is wide"].map(Toned::from),
+        );
+        // Three columns of four, gaps of two, and the least that the text may have.
+        let all = 3 * (4 + 2) + 24;
+        for (width, columns) in [
+            (None, vec![0, 1, 2, 3]),
+            (Some(all), vec![0, 1, 2, 3]),
+            (Some(all - 1), vec![0, 2, 3]),
+            (Some(all - 7), vec![0, 3]),
+            (Some(1), vec![0, 3]),
+        ] {
+            assert_eq!(table.fitting(width), columns, "{width:?}");
+        }
+        assert_eq!(table.with_last_whole().fitting(Some(all)), [0, 3]);
+    }
+
+    #[test]
+    fn no_line_ends_with_spaces_coloured_or_not() {
+        assert_eq!(trimmed("a  b   "), "a  b");
+        assert_eq!(trimmed("a  \u{1b}[2mok     \u{1b}[0m  "), "a  \u{1b}[2mok\u{1b}[0m");
+        assert_eq!(trimmed(""), "");
     }
 }

@@ -1,14 +1,17 @@
 //! `hoist components`, `hoist dupes` and `hoist roots`: what models are made of, what is there more than once, and
 //! where models are looked for.
 
+use std::collections::HashMap;
+
 use hoist_domain::Bytes;
 use hoist_wire::v1;
 use serde_json::{Value, json};
 
-use crate::args::ComponentsArgs;
+use crate::args::{ComponentsArgs, DupesArgs};
 use crate::client::{Client, request_id};
 use crate::error::Result;
 use crate::exit::Exit;
+use crate::output::apart::apart;
 use crate::output::json::{seconds, set, time};
 use crate::output::model::{component, digest_start};
 use crate::output::results::plural;
@@ -60,7 +63,13 @@ pub(crate) async fn components(session: &Session, args: &ComponentsArgs) -> Resu
         return Ok(Exit::Done);
     }
     let mut table =
-        Table::new(out, ["COMPONENT", "TYPE", "BASE", "SIZE", "PARAMS", "MODELS", "DIGEST", "FIRST IN"]);
+        Table::new(["COMPONENT", "TYPE", "BASE", "SIZE", "PARAMS", "MODELS", "DIGEST", "FIRST IN"])
+            .spare(&[4, 2, 1]);
+    // A model may be there once for each of its components: that is no other of the same name.
+    let mut firsts: Vec<(&str, &str)> = read.groups.iter().map(first_user).collect();
+    firsts.sort_unstable();
+    firsts.dedup();
+    let names: HashMap<(&str, &str), String> = firsts.iter().copied().zip(apart(&firsts)).collect();
     for group in &read.groups {
         let it = group.component.clone().unwrap_or_default();
         let shared = if group.users.len() > 1 { Tone::Strong } else { Tone::Plain };
@@ -72,7 +81,7 @@ pub(crate) async fn components(session: &Session, args: &ComponentsArgs) -> Resu
             text::count(it.parameter_count).replace(' ', "").into(),
             Toned(shared, group.users.len().to_string()),
             Toned(Tone::Dim, digest_start(&it.digest).to_owned()),
-            text::one_line(group.users.first().map_or("", |user| user.display_name.as_str())).into(),
+            names.get(&first_user(group)).cloned().unwrap_or_default().into(),
         ]);
     }
     table.print(out)?;
@@ -80,9 +89,14 @@ pub(crate) async fn components(session: &Session, args: &ComponentsArgs) -> Resu
     Ok(Exit::Done)
 }
 
-pub(crate) async fn dupes(session: &Session, args: &ComponentsArgs) -> Result<Exit> {
+/// What the first model that has a component is called, and where it is.
+fn first_user(group: &v1::ComponentGroup) -> (&str, &str) {
+    group.users.first().map_or(("", ""), |user| (&user.display_name, &user.path))
+}
+
+pub(crate) async fn dupes(session: &Session, args: &DupesArgs) -> Result<Exit> {
     let client = session.connect().await?;
-    let read = read(&client, args, true).await?;
+    let read = read(&client, &args.components, true).await?;
     let out = session.out;
     if out.json {
         // Not an array: what is saved in all, and what is not known yet, belong to the answer.
@@ -94,7 +108,7 @@ pub(crate) async fn dupes(session: &Session, args: &ComponentsArgs) -> Result<Ex
         return Ok(Exit::Done);
     }
     for group in &read.groups {
-        print_group(out, group)?;
+        print_group(out, group, args.long)?;
     }
     if read.groups.is_empty() {
         out.line("no component is known to be in two models")?;
@@ -107,24 +121,34 @@ pub(crate) async fn dupes(session: &Session, args: &ComponentsArgs) -> Result<Ex
     Ok(Exit::Done)
 }
 
-fn print_group(out: Out, group: &v1::ComponentGroup) -> Result<()> {
+fn print_group(out: Out, group: &v1::ComponentGroup, long: bool) -> Result<()> {
     let it = group.component.clone().unwrap_or_default();
-    let base = if it.base.is_empty() || it.base == "none" { String::new() } else { format!(" {}", it.base) };
+    // Most are called what they are, and of some nobody knows for which base they are: that says nothing.
+    let mut what = Vec::new();
+    what.extend(Some(&it.r#type).filter(|kind| **kind != it.name));
+    what.extend(Some(&it.base).filter(|base| !["", "none", "unknown"].contains(&base.as_str())));
+    let what: String = what.into_iter().map(|word| format!(" {}", text::one_line(word))).collect();
     out.line(format_args!(
-        "{} {}{base}, {} × {}, saves {}  {}",
+        "{}{what}, {} × {}, saves {}  {}",
         out.toned(Tone::Strong, &text::one_line(&it.name)),
-        text::one_line(&it.r#type),
         group.users.len(),
         Bytes(it.size_bytes),
         Bytes(group.saved_bytes),
-        out.toned(Tone::Dim, digest_start(&it.digest))
+        out.toned(Tone::Dim, if long { &it.digest } else { digest_start(&it.digest) })
     ))?;
-    for user in group.users.iter().take(USERS) {
+    let shown = if long { group.users.len() } else { USERS };
+    let named = |user: &v1::ComponentUser| {
         let part = if user.component == it.name { String::new() } else { format!(" ({})", user.component) };
-        out.line(format_args!("  {}", text::one_line(&format!("{}{part}", user.display_name))))?;
+        text::one_line(&format!("{}{part}", user.display_name))
+    };
+    let names: Vec<String> = group.users.iter().take(shown).map(named).collect();
+    let widest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    for (user, name) in group.users.iter().zip(names) {
+        let path = out.toned(Tone::Dim, &text::one_line(&user.path));
+        out.line(format_args!("  {name:<widest$}  {path}"))?;
     }
-    if let Some(more @ 1..) = group.users.len().checked_sub(USERS) {
-        out.line(format_args!("  and {more} more"))?;
+    if let Some(more @ 1..) = group.users.len().checked_sub(shown) {
+        out.line(format_args!("  and {more} more: --long shows them"))?;
     }
     Ok(())
 }
@@ -138,7 +162,7 @@ fn note_undigested(out: Out, undigested: u64) {
 }
 
 fn group_value(group: &v1::ComponentGroup) -> Value {
-    let user = |it: &v1::ComponentUser| json!({ "id": it.model, "name": it.display_name, "component": it.component });
+    let user = |it: &v1::ComponentUser| json!({ "id": it.model, "name": it.display_name, "component": it.component, "path": it.path });
     let mut value = group.component.as_ref().map_or_else(|| json!({}), component);
     set(&mut value, "users", group.users.iter().map(user).collect());
     set(&mut value, "saved_bytes", group.saved_bytes.into());
@@ -160,7 +184,7 @@ pub(crate) async fn roots(session: &Session) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     let now = session.clock.wall();
-    let mut table = Table::new(out, ["ROOT", "MODELS", "SIZE", "LOOKED AT", "TOOK", "CHANGES", "PROBLEM"]);
+    let mut table = Table::new(["ROOT", "MODELS", "SIZE", "LOOKED AT", "TOOK", "CHANGES", "PROBLEM"]);
     for it in &roots {
         let looked = it.scan_time.as_ref().map(|time| format!("{} ago", text::span(text::age(time, now))));
         table.row([

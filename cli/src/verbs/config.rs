@@ -88,7 +88,7 @@ pub(crate) fn print(out: Out, settings: &[Setting]) -> Result<()> {
     if !fits(out.width(), settings) {
         return print_in_blocks(out, settings);
     }
-    let mut table = Table::new(out, ["SETTING", "VALUE", "FROM", "MEANING"]);
+    let mut table = Table::new(["SETTING", "VALUE", "FROM", "MEANING"]);
     for it in settings {
         table.row([
             it.key.as_str().into(),

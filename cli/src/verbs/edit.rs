@@ -1,18 +1,16 @@
-//! `hoist tag`, `hoist edit` and `hoist rm`: what people say about models, and taking models away.
+//! `hoist tag` and `hoist edit`: what people say about models.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
-use hoist_domain::{Bytes, Reason};
+use hoist_domain::Reason;
 use hoist_wire::v1;
 use prost_types::FieldMask;
-use serde_json::{Value, json};
 
-use crate::args::{EditArgs, Field, RmArgs, TagArgs};
+use crate::args::{EditArgs, Field, TagArgs};
 use crate::client::{Client, request_id};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::output::{error_value, model, results, text};
+use crate::output::{model, text};
 use crate::verbs::{Session, names, show};
 
 /// Reads and repeats of an edit that others come before each time. More than this is a fight, which somebody should see.
@@ -23,22 +21,39 @@ pub(crate) async fn tag(session: &Session, args: &TagArgs) -> Result<Exit> {
     let (add, remove) = changes(args)?;
     let client = session.connect().await?;
     let mut attempt = 1;
+    let mut absent: Vec<&String>;
     let changed = loop {
         let before = show::catalogued(&client, &args.name).await?;
-        if add.is_empty() && remove.is_empty() {
-            break before;
-        }
-        let mut tags: BTreeSet<String> = before.notes.clone().unwrap_or_default().tags.into_iter().collect();
+        let had: BTreeSet<String> = before.notes.clone().unwrap_or_default().tags.into_iter().collect();
+        absent = remove.iter().filter(|tag| !had.contains(*tag)).collect();
+        let mut tags = had.clone();
         tags.retain(|tag| !remove.contains(tag));
         tags.extend(add.iter().cloned());
+        if tags == had {
+            break before;
+        }
         let notes = v1::ModelNotes { tags: tags.into_iter().collect(), ..Default::default() };
-        match update(&client, before.name, notes, vec!["tags".to_owned()], before.etag).await {
+        let asked = v1::UpdateModelRequest {
+            name: before.name,
+            notes: Some(notes),
+            update_mask: Some(FieldMask { paths: vec!["tags".to_owned()] }),
+            etag: before.etag,
+            ..Default::default()
+        };
+        match update(&client, asked).await {
             Err(error) if error.reason() == Reason::EtagMismatch.as_str() && attempt < ATTEMPTS => {
                 attempt += 1
             }
             result => break result?,
         }
     };
+    for tag in absent {
+        session.out.note(format_args!(
+            "{} had no tag `{}`",
+            text::one_line(&changed.display_name),
+            text::one_line(tag)
+        ));
+    }
     let tags = changed.notes.clone().unwrap_or_default().tags;
     if session.out.json {
         session.out.value(&model::value(&changed))?;
@@ -52,9 +67,15 @@ pub(crate) async fn tag(session: &Session, args: &TagArgs) -> Result<Exit> {
 
 /// What to add and what to take away.
 fn changes(args: &TagArgs) -> Result<(Vec<String>, Vec<String>)> {
-    let bare = |word: &String| word.strip_prefix('+').unwrap_or(word).trim().to_owned();
-    let add: Vec<String> = args.add.iter().map(bare).collect();
-    let remove: Vec<String> = args.remove.iter().map(|word| word.trim().to_owned()).collect();
+    let (mut add, mut remove) = (Vec::new(), Vec::new());
+    for word in &args.add {
+        // As after `--`, where nothing is a flag.
+        match word.strip_prefix('-') {
+            Some(tag) => remove.push(tag.trim().to_owned()),
+            None => add.push(word.strip_prefix('+').unwrap_or(word).trim().to_owned()),
+        }
+    }
+    remove.extend(args.remove.iter().map(|word| word.trim().to_owned()));
     if add.iter().chain(&remove).any(String::is_empty) {
         return Err(Error::usage("a tag is empty", Some("write +TAG to add one, -TAG to take one away")));
     }
@@ -64,20 +85,8 @@ fn changes(args: &TagArgs) -> Result<(Vec<String>, Vec<String>)> {
     }
 }
 
-async fn update(
-    client: &Client,
-    name: String,
-    notes: v1::ModelNotes,
-    paths: Vec<String>,
-    etag: String,
-) -> Result<v1::Model> {
-    let request = v1::UpdateModelRequest {
-        request_id: request_id(),
-        name,
-        notes: Some(notes),
-        update_mask: Some(FieldMask { paths }),
-        etag,
-    };
+async fn update(client: &Client, asked: v1::UpdateModelRequest) -> Result<v1::Model> {
+    let request = v1::UpdateModelRequest { request_id: request_id(), ..asked };
     let id = request.request_id.clone();
     let answer = client.call(Some(&id), client.catalog().update_model(request)).await?;
     answer.model.ok_or_else(|| Error::unreadable("the model"))
@@ -87,7 +96,14 @@ async fn update(
 pub(crate) async fn edit(session: &Session, args: &EditArgs) -> Result<Exit> {
     let (notes, paths) = edited(args)?;
     let client = session.connect().await?;
-    let changed = update(&client, names::model(&args.model)?, notes, paths, String::new()).await?;
+    let asked = v1::UpdateModelRequest {
+        name: names::model(&args.model)?,
+        notes: Some(notes),
+        update_mask: Some(FieldMask { paths }),
+        any_base: args.any_base,
+        ..Default::default()
+    };
+    let changed = update(&client, asked).await?;
     if session.out.json {
         session.out.value(&model::value(&changed))?;
     } else {
@@ -151,83 +167,6 @@ fn edited(args: &EditArgs) -> Result<(v1::ModelNotes, Vec<String>)> {
     Ok((notes, paths))
 }
 
-/// All models are found, and asked about, before the first goes. The exit code is that of the first that failed.
-pub(crate) async fn remove(session: &Session, args: &RmArgs) -> Result<Exit> {
-    let client = session.connect().await?;
-    let mut models: Vec<v1::Model> = Vec::with_capacity(args.names.len());
-    for name in &args.names {
-        let found = show::catalogued(&client, name).await?;
-        if !models.iter().any(|known| known.name == found.name) {
-            models.push(found);
-        }
-    }
-    if args.files && !args.yes && !confirmed(session, &models)? {
-        return Err(Error::interrupted("nothing was removed"));
-    }
-    let (mut exit, mut values) = (Exit::Done, Vec::new());
-    for it in &models {
-        match delete(&client, it, args.files).await {
-            Ok(files) if session.out.json => {
-                values.push(json!({ "id": it.name, "name": it.display_name, "path": it.path, "files_deleted": files }));
-            }
-            Ok(files) => {
-                let name = text::one_line(&it.display_name);
-                let end = match files {
-                    0 => "; the next look finds it again, as long as its files are there (--files removes them)".to_owned(),
-                    files => format!(", and {} off the disk", results::plural(files.into(), "file")),
-                };
-                session.out.line(format_args!("{name} is out of the catalog{end}"))?;
-            }
-            Err(error) if models.len() == 1 => return Err(error),
-            Err(error) => {
-                session.out.report(&error);
-                values.push(json!({ "id": it.name, "name": it.display_name, "error": error_value(&error) }));
-                exit = if exit == Exit::Done { error.exit() } else { exit };
-            }
-        }
-    }
-    if session.out.json {
-        let only = if args.names.len() == 1 { values.pop() } else { None };
-        session.out.value(&only.unwrap_or(Value::Array(values)))?;
-    }
-    Ok(exit)
-}
-
-/// With files, only as the model was when its owner was asked: with another etag or path it may be another one.
-async fn delete(client: &Client, model: &v1::Model, delete_files: bool) -> Result<u32> {
-    let request = v1::DeleteModelRequest {
-        request_id: request_id(),
-        name: model.name.clone(),
-        etag: model.etag.clone(),
-        delete_files,
-    };
-    let id = request.request_id.clone();
-    Ok(client.call(Some(&id), client.catalog().delete_model(request)).await?.files_deleted)
-}
-
-/// Asks whoever sits at the terminal.
-fn confirmed(session: &Session, models: &[v1::Model]) -> Result<bool> {
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return Err(Error::usage(
-            "--files asks before files are removed, and nobody is here to ask",
-            Some("add --yes"),
-        ));
-    }
-    for it in models {
-        session.out.say(format_args!("  {}  {}", Bytes(it.size_bytes), text::one_line(&it.path)));
-    }
-    let mut stderr = std::io::stderr().lock();
-    let count = u64::try_from(models.len()).unwrap_or(u64::MAX);
-    let _ = write!(stderr, "Remove the files of {} for good? [y/N] ", results::plural(count, "model"));
-    let _ = stderr.flush();
-    let mut answer = String::new();
-    std::io::stdin()
-        .lock()
-        .read_line(&mut answer)
-        .map_err(|cause| Error::failed(format!("cannot read the answer: {cause}")))?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,6 +207,10 @@ mod tests {
         assert_eq!(
             changes(&args(&["+a", "b "], &["c"])).unwrap(),
             (vec!["a".into(), "b".into()], vec!["c".into()])
+        );
+        assert_eq!(
+            changes(&args(&["a", "-b"], &["c"])).unwrap(),
+            (vec!["a".into()], vec!["b".into(), "c".into()])
         );
         for (add, remove) in [(&["+"][..], &[][..]), (&["a"], &["a"]), (&[], &[" "])] {
             assert!(changes(&args(add, remove)).is_err(), "{add:?} {remove:?}");

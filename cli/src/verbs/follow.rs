@@ -45,7 +45,7 @@ pub(crate) async fn to_the_end(
     loop {
         let left = longest.map(|l| l.saturating_sub(session.clock.monotonic().saturating_sub(began)));
         let operation = wait(client, name, left.map_or(step, |left| left.min(step))).await;
-        let operation = operation.map_err(|error| error.about(name))?;
+        let operation = operation.map_err(|error| error.within(name))?;
         if operation.done {
             return Ok(operation);
         }

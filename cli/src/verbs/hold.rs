@@ -46,7 +46,7 @@ where
     };
     // Leaving drops the held call, and with it our claim.
     let ended = tokio::select! {
-        held = held => Some(held.map_err(|error| error.about(&name))?),
+        held = held => Some(held.map_err(|error| error.within(&name))?),
         () = shown => None,
         _ = hoist_runtime::stop_signal() => None,
     };

@@ -1,6 +1,6 @@
 //! `hoist ls`: models that pass flags, a filter and words, as a table that fits the terminal.
 
-use hoist_domain::Bytes;
+use hoist_domain::{BaseModel, Bytes};
 use hoist_wire::v1;
 use serde_json::Value;
 
@@ -8,6 +8,7 @@ use crate::args::LsArgs;
 use crate::client::{Client, request_id};
 use crate::error::Result;
 use crate::exit::Exit;
+use crate::output::apart::apart;
 use crate::output::model::{self, verdict_tone};
 use crate::output::results::plural;
 use crate::output::table::{Table, Toned};
@@ -19,13 +20,21 @@ pub(crate) const PAGE: u32 = 1_000;
 
 pub(crate) async fn run(session: &Session, args: &LsArgs) -> Result<Exit> {
     let client = session.connect().await?;
-    let listed = list(&client, args).await?;
+    let asked = v1::ListModelsRequest {
+        filter: filter(args),
+        query: args.text.join(" "),
+        order_by: args.sort.clone(),
+        show_missing: args.all,
+        ..Default::default()
+    };
+    let listed = pages(&client, asked, args.limit).await?;
     if session.out.json {
         session.out.value(&listed.models.iter().map(model::value).collect::<Value>())?;
         return Ok(Exit::Done);
     }
     if listed.models.is_empty() {
         session.out.note(nothing(args));
+        note_missing(session.out, args, listed.missing);
         return Ok(Exit::Done);
     }
     print(session.out, &listed.models, args)?;
@@ -38,43 +47,62 @@ pub(crate) async fn run(session: &Session, args: &LsArgs) -> Result<Exit> {
         let bytes = listed.models.iter().fold(0_u64, |sum, model| sum.saturating_add(model.size_bytes));
         session.out.note(format_args!("{}, {}", plural(shown, "model"), Bytes(bytes)));
     }
+    note_missing(session.out, args, listed.missing);
     Ok(Exit::Done)
 }
 
-/// What to say in place of an empty table.
-fn nothing(args: &LsArgs) -> &'static str {
-    if args.text.is_empty() && filter(args).is_empty() {
-        "no models: `hoist roots` shows where they are looked for, `hoist scan --wait` looks now"
-    } else {
-        "no model passes"
+/// What is gone and still known is told wherever it is not shown: it waits for its files, or to be forgotten.
+fn note_missing(out: Out, args: &LsArgs, missing: u64) {
+    if missing > 0 && !args.all {
+        let count = plural(missing, "model");
+        out.note(format_args!("{count} missing: --all shows them, `hoist rm --missing` forgets them"));
     }
 }
 
-struct Listed {
-    models: Vec<v1::Model>,
-    /// How many pass, shown or not.
-    total: u64,
+/// What to say in place of an empty table.
+fn nothing(args: &LsArgs) -> String {
+    if args.text.is_empty() && filter(args).is_empty() {
+        return "no models: `hoist roots` shows where they are looked for, `hoist scan --wait` looks now"
+            .to_owned();
+    }
+    // Bases are words that nobody can list, so one that is mistyped is no error.
+    let is_odd = |base: &&String| !base.contains('*') && !BaseModel::known().contains(&base.as_str());
+    let meant = args.bases.iter().find(is_odd).and_then(|base| {
+        let meant = hoist_domain::nearest(base, BaseModel::known().iter().copied())?;
+        (!meant.eq_ignore_ascii_case(base)).then(|| format!("; is `{base}` a slip for `{meant}`?"))
+    });
+    format!("no model is like that{}", meant.unwrap_or_else(|| "; `hoist ls` lists all of them".to_owned()))
 }
 
-async fn list(client: &Client, args: &LsArgs) -> Result<Listed> {
-    let limit = args.limit.unwrap_or(u32::MAX);
-    let mut listed = Listed { models: Vec::new(), total: 0 };
+#[derive(Debug, Default)]
+pub(crate) struct Listed {
+    pub(crate) models: Vec<v1::Model>,
+    /// How many pass, shown or not.
+    total: u64,
+    /// How many of those that pass have no files.
+    missing: u64,
+}
+
+/// Models, page by page, up to a limit.
+pub(crate) async fn pages(
+    client: &Client,
+    asked: v1::ListModelsRequest,
+    limit: Option<u32>,
+) -> Result<Listed> {
+    let limit = limit.unwrap_or(u32::MAX);
+    let mut listed = Listed::default();
     let mut page_token = String::new();
     loop {
         let left = limit.saturating_sub(u32::try_from(listed.models.len()).unwrap_or(u32::MAX));
         let request = v1::ListModelsRequest {
             request_id: request_id(),
-            filter: filter(args),
-            query: args.text.join(" "),
-            order_by: args.sort.clone(),
             page_size: i32::try_from(left.min(PAGE)).unwrap_or(i32::MAX),
             page_token,
-            field_mask: None,
-            show_missing: args.all,
+            ..asked.clone()
         };
         let id = request.request_id.clone();
         let page = client.call(Some(&id), client.catalog().list_models(request)).await?;
-        listed.total = page.total_size;
+        (listed.total, listed.missing) = (page.total_size, page.missing_size);
         listed.models.extend(page.models);
         page_token = page.next_page_token;
         let full = u32::try_from(listed.models.len()).is_ok_and(|count| count >= limit);
@@ -94,6 +122,8 @@ pub(crate) fn filter(args: &LsArgs) -> String {
         any("verdict", &verdicts),
     ];
     terms.extend(args.tags.iter().map(|tag| format!("tags:{}", quoted(tag))));
+    terms.extend(args.newer.iter().map(|since| format!("modify_time > {since}")));
+    terms.extend(args.older.iter().map(|since| format!("modify_time <= {since}")));
     terms.push(args.filter.trim().to_owned());
     terms.retain(|term| !term.is_empty());
     terms.join(" AND ")
@@ -118,7 +148,10 @@ fn quoted(value: &str) -> String {
 const HEADER: [&str; 7] = ["NAME", "TYPE", "BASE", "SIZE", "PARAMS", "DTYPE", "VERDICT"];
 
 fn print(out: Out, models: &[v1::Model], args: &LsArgs) -> Result<()> {
-    let mut rows: Vec<[Toned; 7]> = models.iter().map(row).collect();
+    let named: Vec<(&str, &str)> =
+        models.iter().map(|it| (it.display_name.as_str(), it.path.as_str())).collect();
+    let mut rows: Vec<[Toned; 7]> =
+        models.iter().zip(apart(&named)).map(|(it, name)| row(it, name)).collect();
     if args.long {
         return print_long(out, rows, models);
     }
@@ -131,7 +164,7 @@ fn print(out: Out, models: &[v1::Model], args: &LsArgs) -> Result<()> {
 }
 
 fn print_columns(out: Out, rows: Vec<[Toned; 7]>, columns: &[usize]) -> Result<()> {
-    let mut table = Table::new(out, columns.iter().filter_map(|&column| HEADER.get(column).copied()));
+    let mut table = Table::new(columns.iter().filter_map(|&column| HEADER.get(column).copied()));
     for cells in rows {
         let kept = cells.into_iter().enumerate().filter(|(column, _)| columns.contains(column));
         table.row(kept.map(|(_, cell)| cell));
@@ -141,7 +174,8 @@ fn print_columns(out: Out, rows: Vec<[Toned; 7]>, columns: &[usize]) -> Result<(
 
 /// All that a line can say of a model: it is for wide terminals and for pipes.
 fn print_long(out: Out, rows: Vec<[Toned; 7]>, models: &[v1::Model]) -> Result<()> {
-    let mut table = Table::new(out, HEADER.into_iter().chain(["FORMAT", "MODIFIED", "TAGS", "PATH"]));
+    let mut table =
+        Table::new(HEADER.into_iter().chain(["FORMAT", "MODIFIED", "TAGS", "PATH"])).with_last_whole();
     for (cells, model) in rows.into_iter().zip(models) {
         let tags = model.notes.as_ref().map(|notes| notes.tags.join(",")).unwrap_or_default();
         let modified = model.modify_time.as_ref().map(text::when).unwrap_or_default();
@@ -151,11 +185,11 @@ fn print_long(out: Out, rows: Vec<[Toned; 7]>, models: &[v1::Model]) -> Result<(
     table.print(out)
 }
 
-/// A model in seven cells.
-fn row(it: &v1::Model) -> [Toned; 7] {
+/// A model in seven cells, under the name that tells it from the others.
+fn row(it: &v1::Model, name: String) -> [Toned; 7] {
     let params = if it.parameter_count == 0 { String::new() } else { text::count(it.parameter_count) };
     [
-        Toned(Tone::Strong, text::one_line(&it.display_name)),
+        Toned(Tone::Strong, name),
         it.r#type.as_str().into(),
         text::one_line(&model::base(it)).into(),
         Bytes(it.size_bytes).to_string().into(),
@@ -230,9 +264,22 @@ mod tests {
             ),
             (&["--base", "a\" OR type = \"b\\"], "base = \"a\\\" OR type = \\\"b\\\\\""),
             (&["--tag", "(x)*"], "tags:\"(x)*\""),
+            (
+                &["--newer", "7d", "--older", "2026-11-01"],
+                "modify_time > now-7d AND modify_time <= \"2026-11-01\"",
+            ),
         ] {
             assert_eq!(filter(&args(line)), expected, "{line:?}");
         }
+    }
+
+    #[test]
+    fn a_base_that_finds_nothing_may_be_a_slip() {
+        assert!(nothing(&args(&["--base", "SD15"])).ends_with("is `SD15` a slip for `sd-1.5`?"));
+        for line in [&["--base", "SDXL"][..], &["--base", "sd*"], &["--base", "banana"], &["x"]] {
+            assert!(nothing(&args(line)).ends_with("lists all of them"), "{line:?}");
+        }
+        assert!(nothing(&args(&[])).starts_with("no models: `hoist roots`"));
     }
 
     #[test]
@@ -256,7 +303,6 @@ mod tests {
     #[test]
     fn a_row_marks_what_is_damaged_missing_or_hostile() {
         let mut it = v1::Model {
-            display_name: "a\nb\u{1b}[2J".into(),
             size_bytes: 1 << 20,
             parameter_count: 859_520_964,
             verdict: v1::Verdict::Corrupt.into(),
@@ -268,9 +314,8 @@ mod tests {
             dtypes: ["F16", "F32"].map(|dtype| v1::DtypeCount { dtype: dtype.into(), count: 1 }).into(),
             ..Default::default()
         };
-        let texts = |it: &v1::Model| row(it).map(|cell| cell.1);
+        let texts = |it: &v1::Model| row(it, String::new()).map(|cell| cell.1);
         let shown = texts(&it);
-        assert!(!shown[0].contains(|c: char| c.is_control()), "{shown:?}");
         assert_eq!(shown[3..], ["1.0 MiB", "859M", "F16 +1", "corrupt: header"]);
         assert_eq!(verdict(&it).0, Tone::Bad);
         it.state = v1::model::State::Missing.into();

@@ -11,6 +11,7 @@ mod list;
 mod names;
 mod ops;
 mod probe;
+mod remove;
 mod scan;
 mod serve;
 mod show;
@@ -85,7 +86,7 @@ fn client_verb(session: &Session, verb: Verb) -> Result<Exit> {
             Verb::Roots => Box::pin(components::roots(session)).await,
             Verb::Tag(args) => Box::pin(edit::tag(session, &args)).await,
             Verb::Edit(args) => Box::pin(edit::edit(session, &args)).await,
-            Verb::Rm(args) => Box::pin(edit::remove(session, &args)).await,
+            Verb::Rm(args) => Box::pin(remove::run(session, &args)).await,
             Verb::Status(args) => Box::pin(status::run(session, &args)).await,
             Verb::Watch(args) => Box::pin(watch::run(session, &args)).await,
             Verb::Ops(args) => Box::pin(ops::run(session, args)).await,

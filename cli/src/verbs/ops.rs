@@ -13,6 +13,9 @@ use crate::output::table::{self, Table, Toned, state_tone};
 use crate::output::{Out, Tone, progress, results, text};
 use crate::verbs::{Session, follow, names};
 
+/// Who asked for what the server does by itself, as for reading digests.
+const OF_SERVER: &str = "hoist";
+
 pub(crate) async fn run(session: &Session, args: OpsArgs) -> Result<Exit> {
     match args.verb {
         None => list(session, &args.list).await,
@@ -26,17 +29,19 @@ pub(crate) async fn run(session: &Session, args: OpsArgs) -> Result<Exit> {
 
 async fn list(session: &Session, args: &OpsListArgs) -> Result<Exit> {
     let client = session.connect().await?;
-    let listed = names::list(&client, &args.filter, Some(args.limit)).await?;
+    let wanted = |operation: &Operation| args.all || operation.metadata.principal != OF_SERVER;
+    let listed = names::list(&client, &args.filter, Some(args.limit), wanted).await?;
     if session.out.json {
         session.out.value(&listed.operations.iter().map(json::operation).collect::<Value>())?;
         return Ok(Exit::Done);
     }
     if listed.operations.is_empty() {
         session.out.note("no operations");
+        note_hidden(session.out, &listed.hidden);
         return Ok(Exit::Done);
     }
     let now = session.clock.wall();
-    let mut table = Table::new(session.out, ["ID", "KIND", "STATE", "AGE", "TOOK", "NOW"]);
+    let mut table = Table::new(["ID", "KIND", "STATE", "AGE", "TOOK", "NOW"]);
     let ids: Vec<&str> = listed.operations.iter().map(Operation::id).collect();
     for (operation, id) in listed.operations.iter().zip(names::short(&ids)) {
         let it = &operation.metadata;
@@ -47,14 +52,24 @@ async fn list(session: &Session, args: &OpsListArgs) -> Result<Exit> {
             Toned(state_tone(it.state), text::operation_state(it.state)),
             age.unwrap_or_default().into(),
             took(it).unwrap_or_default().into(),
-            what_now(it).into(),
+            what_now(session.out, it).into(),
         ]);
     }
     table.print(session.out)?;
     if listed.more {
         session.out.note(format_args!("there are more than {}: raise --limit", args.limit));
     }
+    note_hidden(session.out, &listed.hidden);
     Ok(Exit::Done)
+}
+
+/// What is not shown may be what somebody looks for.
+fn note_hidden(out: Out, hidden: &[Operation]) {
+    let Some(count @ 1..) = u64::try_from(hidden.len()).ok() else { return };
+    let running = hidden.iter().filter(|operation| !operation.done).count();
+    let running = if running > 0 { format!(" ({running} of them not ended)") } else { String::new() };
+    let own = if count == 1 { "1 operation" } else { &format!("{count} operations") };
+    out.note(format_args!("{own} of the server's own not shown{running}: --all shows them"));
 }
 
 async fn show(session: &Session, args: &OpsIdArgs) -> Result<Exit> {
@@ -68,8 +83,8 @@ async fn wait(session: &Session, args: &OpsIdArgs) -> Result<Exit> {
     // Here `--timeout` bounds the wait for the end, so single answers keep their own bound.
     let client = session.connect_within(DEFAULT_TIMEOUT).await?;
     let name = names::resolve_operation(&client, &args.id).await?;
-    let operation = follow::to_the_end(session, &client, &name, session.timeout).await?;
-    print_end(session.out, &operation)
+    let operation = follow::to_the_end(session, &client, &name, session.timeout).await;
+    operation.and_then(|operation| print_end(session.out, &operation)).map_err(|error| error.about(&name))
 }
 
 async fn cancel(session: &Session, args: &OpsIdArgs) -> Result<Exit> {
@@ -192,10 +207,12 @@ fn took(it: &v1::OperationMetadata) -> Option<String> {
 }
 
 /// The last column of the list: how far it is, or why it ended.
-fn what_now(it: &v1::OperationMetadata) -> String {
+fn what_now(out: Out, it: &v1::OperationMetadata) -> String {
     const EXCERPT_CHARS: usize = 80;
     if let Some(error) = &it.error {
-        return error.message.chars().take(EXCERPT_CHARS).collect();
+        // Whoever reads a pipe wants all of it.
+        let chars = if out.width().is_some() { EXCERPT_CHARS } else { usize::MAX };
+        return error.message.chars().take(chars).collect();
     }
     it.progress.as_ref().map(progress::in_words).unwrap_or_default()
 }

@@ -9,11 +9,12 @@ use crate::args::{Level, ValidateArgs, VerdictsArgs};
 use crate::client::{Client, request_id};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::output::apart::apart;
 use crate::output::json::{Response, set, time};
-use crate::output::model::{findings, verdict_kind, verdict_tone};
+use crate::output::model::{findings, print_findings, verdict_kind, verdict_tone};
 use crate::output::results::{plural, print_validation, validation_value};
 use crate::output::table::{Table, Toned};
-use crate::output::{Tone, error_value, text};
+use crate::output::{Out, Tone, error_value, text};
 use crate::verbs::{Session, hold, list, show};
 
 /// The server gives a validation up after an hour; a little longer, so that its answer is what ends the wait.
@@ -153,25 +154,51 @@ pub(crate) async fn verdicts(session: &Session, args: &VerdictsArgs) -> Result<E
         out.note(if args.filter.is_empty() { "nothing is wrong with any model" } else { "nothing passes" });
         return Ok(Exit::Done);
     }
-    // Beside a name of more, nothing of what is wrong would fit a terminal of 80 columns.
-    let name = |name: &str| {
-        let name = text::one_line(name);
-        if out.width().is_some() { text::shortened(&name, 24) } else { name }
-    };
-    let mut table = Table::new(out, ["VERDICT", "KIND", "BYTES", "NAME", "WHAT"]);
-    for it in &verdicts {
-        table.row([
-            Toned(verdict_tone(it.verdict), text::verdict(it.verdict)),
-            verdict_kind(it.verdict, &it.findings).unwrap_or_default().into(),
-            if it.validate_time.is_some() { "read".into() } else { Toned(Tone::Dim, "-".to_owned()) },
-            name(&it.display_name).into(),
-            text::one_line(it.findings.first().map_or("", |finding| finding.message.as_str())).into(),
-        ]);
+    if args.long {
+        print_long(out, &verdicts)?
+    } else {
+        print_verdicts(out, &verdicts)?
     }
-    table.print(out)?;
     let count = u64::try_from(verdicts.len()).unwrap_or(u64::MAX);
     out.note(format_args!("{}; `hoist show NAME` says what to do", plural(count, "model")));
     Ok(Exit::Done)
+}
+
+/// How closely a model was looked at.
+fn looked_at(it: &v1::ModelVerdict) -> Toned {
+    if it.validate_time.is_some() { "all".into() } else { Toned(Tone::Dim, "headers".to_owned()) }
+}
+
+fn print_verdicts(out: Out, verdicts: &[v1::ModelVerdict]) -> Result<()> {
+    let named: Vec<(&str, &str)> =
+        verdicts.iter().map(|it| (it.display_name.as_str(), it.path.as_str())).collect();
+    // Beside a name of more, nothing of what is wrong would fit a terminal of 80 columns.
+    let name = |name: String| if out.width().is_some() { text::shortened(&name, 24) } else { name };
+    let mut table = Table::new(["VERDICT", "KIND", "READ", "NAME", "WHAT"]);
+    for (it, named) in verdicts.iter().zip(apart(&named)) {
+        table.row([
+            Toned(verdict_tone(it.verdict), text::verdict(it.verdict)),
+            verdict_kind(it.verdict, &it.findings).unwrap_or_default().into(),
+            looked_at(it),
+            name(named).into(),
+            text::one_line(it.findings.first().map_or("", |finding| finding.message.as_str())).into(),
+        ]);
+    }
+    table.print(out)
+}
+
+/// Each model with all that is known of it, below one another: no terminal is as wide as a path and a finding.
+fn print_long(out: Out, verdicts: &[v1::ModelVerdict]) -> Result<()> {
+    for it in verdicts {
+        let verdict = out.toned(verdict_tone(it.verdict), &text::verdict(it.verdict));
+        out.line(format_args!(
+            "{verdict}  {}  {}",
+            out.toned(Tone::Strong, &text::one_line(&it.display_name)),
+            out.toned(Tone::Dim, &text::one_line(&it.path))
+        ))?;
+        print_findings(out, &it.findings)?;
+    }
+    Ok(())
 }
 
 fn verdict_value(it: &v1::ModelVerdict) -> Value {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::server::{Server, command, stderr, stdout};
 
 /// A safetensors file of F32 tensors whose elements are all `fill`.
-fn safetensors(tensors: &[(&str, &[usize])], fill: f32) -> Vec<u8> {
+pub(crate) fn safetensors(tensors: &[(&str, &[usize])], fill: f32) -> Vec<u8> {
     let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
     for (name, shape) in tensors {
         let start = data.len();
@@ -27,7 +27,7 @@ const LORA: [(&str, &[usize]); 2] = [
     ("lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight", &[4, 768]),
     ("lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight", &[3072, 4]),
 ];
-const TABLE: [(&str, &[usize]); 1] = [("table", &[16, 16])];
+pub(crate) const TABLE: [(&str, &[usize]); 1] = [("table", &[16, 16])];
 
 /// A LoRA, two equal tables, one file that is cut short, one whose name would clear the screen, two of one name.
 fn tree(models: &Path) {
@@ -46,14 +46,14 @@ fn tree(models: &Path) {
     write("b/twin.safetensors", &safetensors(&[("x", &[5])], 5.0));
 }
 
-fn start() -> Server {
+pub(crate) fn start() -> Server {
     let server = Server::start_with(tree);
     // The server looks when it starts; this joins that look, or comes after it.
     assert_eq!(server.json(&["scan", "--wait"])["models"], 7);
     server
 }
 
-fn names(listed: &Value) -> Vec<&str> {
+pub(crate) fn names(listed: &Value) -> Vec<&str> {
     listed.as_array().unwrap().iter().map(|model| model["name"].as_str().unwrap()).collect()
 }
 

@@ -20,10 +20,19 @@ impl Server {
 
     /// With what `fill` puts into its folder of models.
     pub(crate) fn start_with(fill: impl FnOnce(&Path)) -> Self {
+        Self::start_set(fill, "false")
+    }
+
+    /// The same, reading digests by itself.
+    pub(crate) fn start_digesting(fill: impl FnOnce(&Path)) -> Self {
+        Self::start_set(fill, "true")
+    }
+
+    fn start_set(fill: impl FnOnce(&Path), digest: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("hoist-cli-").tempdir_in("/dev/shm").unwrap();
         std::fs::create_dir(directory.path().join("models")).unwrap();
         fill(&directory.path().join("models"));
-        let process = Self::spawn(&directory);
+        let process = Self::spawn(&directory, digest);
         Self { directory, process }
     }
 
@@ -32,15 +41,15 @@ impl Server {
     }
 
     pub(crate) fn spawn_again(&self) -> Child {
-        Self::spawn(&self.directory)
+        Self::spawn(&self.directory, "false")
     }
 
     /// With paths relative to its directory, which is not that of the tests.
-    fn spawn(directory: &TempDir) -> Child {
+    fn spawn(directory: &TempDir, digest: &str) -> Child {
         let mut process = command()
             .args(["serve", "--state-dir", "state", "--runtime-dir", "run", "--models", "models"])
             // What is read only when it is asked for is the same in each run.
-            .env("HOIST_CATALOG_DIGEST", "false")
+            .env("HOIST_CATALOG_DIGEST", digest)
             .current_dir(directory.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

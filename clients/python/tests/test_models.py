@@ -124,16 +124,35 @@ def test_paths_are_sent_from_the_root_and_names_as_they_are() -> None:
             next(plan)
 
 
+def test_a_name_that_is_no_text_is_sent_as_the_server_shows_it_and_is_refused_elsewhere() -> None:
+    odd = os.fsdecode(b"/m/bad\xff\xf0\x90name.pt")
+    shown = "/m/bad\ufffd\ufffdname.pt"
+    for name in (odd, Path(odd)):
+        assert first(_plans_models.model(name, False, False)).name == shown
+    for plan in (
+        _plans_models.scan([odd], False, None, False, None, None),
+        _plans_models.model(os.fsdecode(b"bad\xff"), False, False),
+        _plans_models.update_model("x", {"licence": "\udcff"}, {}, None, None, False, None, None),
+        _plans_models.digest(["\ud800"], None, None),
+    ):
+        with pytest.raises(ValueError, match="is not UTF-8"):
+            next(plan)
+    with pytest.raises(TypeError):
+        next(_plans_models.scan([os.fsencode(odd)], False, None, False, None, None))  # type: ignore[list-item]
+
+
 def test_an_update_sends_only_what_is_given() -> None:
     plan = _plans_models.update_model(
-        "x", {"licence": ""}, {"tags": [], "aliases": None}, None, False, None, None
+        "x", {"licence": ""}, {"tags": [], "aliases": None}, None, False, True, None, None
     )
-    assert list(first(plan).update_mask.paths) == ["licence", "tags", "config.trusted"]
+    sent = first(plan)
+    assert list(sent.update_mask.paths) == ["licence", "tags", "config.trusted"]
+    assert sent.any_base
     for nothing in ({}, {"licence": None}):
         with pytest.raises(ValueError, match="nothing to change"):
-            next(_plans_models.update_model("x", nothing, {}, None, None, None, None))
+            next(_plans_models.update_model("x", nothing, {}, None, None, False, None, None))
     with pytest.raises(TypeError):
-        next(_plans_models.update_model("x", {}, {"tags": "abc"}, None, None, None, None))
+        next(_plans_models.update_model("x", {}, {"tags": "abc"}, None, None, False, None, None))
 
 
 @pytest.mark.integration
@@ -172,6 +191,32 @@ def test_edits_are_kept_and_a_stale_one_is_refused(catalogued: hoist.Client) -> 
 
 
 @pytest.mark.integration
+def test_a_base_that_nobody_knows_is_refused_unless_it_is_meant(catalogued: hoist.Client) -> None:
+    with pytest.raises(hoist.Error, match="Did you mean `sdxl`") as refused:
+        catalogued.update_model("one", base_override="sdlx")
+    assert refused.value.reason == "FIELD_INVALID"
+    assert catalogued.update_model("one", base_override="home-made", any_base=True).base == "home-made"
+    assert catalogued.update_model("two", base_override="home-made").base == "home-made"
+
+
+@pytest.mark.integration
+def test_a_path_that_is_no_text_goes_both_ways(server: Server, catalogued: hoist.Client) -> None:
+    file = server.models / os.fsdecode(b"bad\xffname.safetensors")
+    file.write_bytes(safetensors(TABLE, 3.0))
+    catalogued.scan()
+    [found] = catalogued.models(filter='display_name:"bad"')
+    assert found.path == str(file)
+    assert os.path.exists(found.path)
+    for name in (found.path, file, found.display_name):
+        assert catalogued.model(name).name == found.name
+    with pytest.raises(ValueError, match="paths is not UTF-8"):
+        catalogued.scan([file])
+    assert catalogued.scan([server.models]).models == 5
+    assert catalogued.delete_model(file, files=True).files_deleted == 1
+    assert not file.exists()
+
+
+@pytest.mark.integration
 def test_a_model_is_deleted_with_its_files_when_asked(server: Server, catalogued: hoist.Client) -> None:
     file = server.models / "tables/one.safetensors"
     assert catalogued.delete_model("one").files_deleted == 0
@@ -190,6 +235,7 @@ def test_results_of_operations_are_values(catalogued: hoist.Client) -> None:
     read = catalogued.digest(["one", "two"])
     assert (read.models, read.components, read.problems) == (2, 2, ())
     [shared] = catalogued.components(shared=True)
+    assert shared.users[0].path == catalogued.model("one").path
     assert (shared.saved_bytes, [user.display_name for user in shared.users]) == (1_024, ["one", "two"])
     assert catalogued.model(shared.users[0].model).components[0].digest == shared.component.digest
     sound = catalogued.validate("portrait", checksums=True)
@@ -203,7 +249,7 @@ def test_results_of_operations_are_values(catalogued: hoist.Client) -> None:
     fits = catalogued.validate("portrait", "compatibility", device="cpu:0").compatibility
     assert fits is not None
     assert {each.category for each in fits.checks} >= {hoist.CheckCategory.MEMORY}
-    looked_up = next(catalogued.operations("kind = DIGEST_MODELS"))
+    looked_up = next(catalogued.operations("KIND = digest_models and state = Succeeded"))
     assert looked_up.result() == read
 
 

@@ -52,3 +52,16 @@ fn an_undecided_base_is_never_sure_and_a_sure_one_shows_why() {
         }
     }
 }
+
+#[test]
+fn every_base_that_is_answered_is_a_known_word() {
+    let unknown: Vec<String> = support::cases()
+        .into_iter()
+        .flat_map(|(_, _, model)| {
+            let answer = model.identify();
+            answer.candidates.into_iter().chain([answer.base]).map(|base| base.to_string())
+        })
+        .filter(|base| !hoist_domain::BaseModel::known().contains(&base.as_str()))
+        .collect();
+    assert!(unknown.is_empty(), "people could not say them of another model: {unknown:?}");
+}

@@ -110,7 +110,8 @@ fn shown(model: &Model, mask: Option<&Mask>) -> v1::Model {
 impl Api {
     fn models_page(&self, call: &Call<v1::ListModelsRequest>) -> Result<v1::ListModelsResponse> {
         let request = &call.message;
-        let query = Query::parse(&request.filter, &request.query, &request.order_by, request.show_missing)?;
+        let (filter, order, now) = (&request.filter, &request.order_by, self.clock.wall());
+        let query = Query::parse(filter, &request.query, order, request.show_missing, now)?;
         let query = query.below(self.catalog.real_roots());
         let mask = model_mask(request.field_mask.as_ref())?;
         let size = page::size(request.page_size)?;
@@ -123,6 +124,7 @@ impl Api {
             models,
             total_size: found.total as u64,
             position: Some(encode::position(view.state.position())),
+            missing_size: found.missing as u64,
         })
     }
 
@@ -152,6 +154,7 @@ impl Api {
             Some(Answer::Model(id)) => id,
             _ => self.named(&request.name).await?.id,
         };
+        self.takes_base(request).await?;
         let (notes, mask) = (request.notes.clone(), request.update_mask.clone());
         let change =
             NotesChange(Box::new(move |before| models::edited_notes(before, notes.as_ref(), mask.as_ref())));
@@ -360,6 +363,7 @@ fn component_group(group: &Group) -> v1::ComponentGroup {
         model: ResourceName::Model(model.id).to_string(),
         display_name: model.name().to_owned(),
         component: model.content.components.get(*index).map_or_else(String::new, |c| c.name.to_string()),
+        path: model.path.text().into_owned(),
     };
     v1::ComponentGroup {
         component: group.component().map(models::component),

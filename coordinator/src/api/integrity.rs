@@ -76,7 +76,8 @@ impl Api {
 
     fn verdicts_page(&self, call: &Call<v1::ListVerdictsRequest>) -> Result<v1::ListVerdictsResponse> {
         let request = &call.message;
-        let query = Query::verdicts(&request.filter, request.show_ok)?.below(self.catalog.real_roots());
+        let query = Query::verdicts(&request.filter, request.show_ok, self.clock.wall())?;
+        let query = query.below(self.catalog.real_roots());
         let size = page::size(request.page_size)?;
         let view = self.control.view();
         let found = search(view.state.models(), &query, size, &request.page_token)?;

@@ -7,6 +7,7 @@ mod admin;
 mod all_models;
 mod answer;
 mod arrival;
+mod base_words;
 mod call;
 mod catalog;
 mod guard;

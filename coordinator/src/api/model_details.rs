@@ -29,10 +29,13 @@ pub(super) fn encoded(details: &Details, with_tensors: bool) -> v1::ModelDetails
     globals.sort();
     globals.dedup();
     globals.truncate(GLOBALS);
+    let mut told = std::collections::HashSet::new();
     let mut encoded = v1::ModelDetails {
         evidence: details
             .evidence
             .iter()
+            // Each of several files may say the same.
+            .filter(|evidence| told.insert((evidence.source, &evidence.subject, &evidence.says)))
             .take(EVIDENCE)
             .map(|evidence| v1::Evidence {
                 source: evidence.source.to_owned(),

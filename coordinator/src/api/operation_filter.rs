@@ -1,8 +1,9 @@
-//! The filter of ListOperations: `state = RUNNING AND kind = PROBE_MACHINE`, `done = true`.
+//! The filter of ListOperations: `state = RUNNING AND kind = PROBE_MACHINE`, `done = true`. Its words may be written in
+//! either case.
 
 use std::str::FromStr;
 
-use hoist_domain::{Error, Lifecycle, Operation, Result};
+use hoist_domain::{Error, Lifecycle, Operation, Result, nearest};
 use hoist_wire::{encode, v1};
 
 /// Longer filters are refused before they are looked at.
@@ -41,30 +42,41 @@ impl FromStr for OperationFilter {
             return Ok(Self::default());
         }
         let words: Vec<&str> = text.split_whitespace().collect();
-        let joined = words.join(" ");
-        joined.split(" AND ").map(|term| parse(term).map_err(invalid)).collect::<Result<_>>().map(Self)
+        let terms = words.split(|word| word.eq_ignore_ascii_case("and"));
+        terms.map(|term| parse(&term.join(" ")).map_err(invalid)).collect::<Result<_>>().map(Self)
     }
 }
 
+const STATES: [&str; 5] = ["PENDING", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"];
+const KINDS: [&str; 4] = ["PROBE_MACHINE", "SCAN_MODELS", "DIGEST_MODELS", "VALIDATE_MODEL"];
+const FIELDS: [&str; 3] = ["state", "kind", "done"];
+
 fn parse(term: &str) -> Result<Term, String> {
-    let shown: String = term.chars().filter(|c| !c.is_control()).take(64).collect();
+    let shown = hoist_domain::excerpt(term);
     let (field, value) = term.split_once('=').ok_or_else(|| {
         format!("`{shown}` is not `field = value`; terms are joined by AND, for instance `state = RUNNING AND done = false`")
     })?;
-    let value = value.trim().trim_matches('"');
-    match field.trim() {
+    let value = value.trim_start_matches('=').trim().trim_matches('"').to_ascii_uppercase();
+    let wrong = |what: &str, word: &str, known: &[&'static str]| match nearest(word, known.iter().copied()) {
+        Some(meant) => format!("`{shown}`: did you mean {meant}? {what} {}", known.join(", ")),
+        None => format!("`{shown}`: {what} {}", known.join(", ")),
+    };
+    let field = field.trim();
+    match field.to_ascii_lowercase().as_str() {
         "state" => v1::OperationState::from_str_name(&format!("OPERATION_STATE_{value}"))
             .filter(|state| *state != v1::OperationState::Unspecified)
             .map(Term::State)
-            .ok_or_else(|| format!("`{shown}`: a state is PENDING, RUNNING, SUCCEEDED, FAILED or CANCELLED")),
+            .ok_or_else(|| wrong("a state is one of", &value, &STATES)),
         "kind" => v1::OperationKind::from_str_name(&format!("OPERATION_KIND_{value}"))
             .filter(|kind| *kind != v1::OperationKind::Unspecified)
             .map(Term::Kind)
-            .ok_or_else(|| {
-                format!("`{shown}`: a kind is PROBE_MACHINE, SCAN_MODELS, DIGEST_MODELS or VALIDATE_MODEL")
-            }),
-        "done" => value.parse().map(Term::Done).map_err(|_| format!("`{shown}`: done is true or false")),
-        _ => Err(format!("`{shown}`: fields are state, kind and done")),
+            .ok_or_else(|| wrong("a kind is one of", &value, &KINDS)),
+        "done" => match value.as_str() {
+            "TRUE" => Ok(Term::Done(true)),
+            "FALSE" => Ok(Term::Done(false)),
+            _ => Err(format!("`{shown}`: done is true or false")),
+        },
+        _ => Err(wrong("fields are", field, &FIELDS)),
     }
 }
 
@@ -81,10 +93,29 @@ mod tests {
             of("state=RUNNING  AND kind = \"PROBE_MACHINE\""),
             Ok(vec![Term::State(v1::OperationState::Running), Term::Kind(v1::OperationKind::ProbeMachine)])
         );
-        assert_eq!(of("done = true"), Ok(vec![Term::Done(true)]));
-        for bad in
-            ["state", "state = running", "state = UNSPECIFIED", "done = maybe", "name = x", "done = true AND"]
-        {
+        for same in ["done = true", "Done == TRUE", " DONE=true "] {
+            assert_eq!(of(same), Ok(vec![Term::Done(true)]), "{same}");
+        }
+        assert_eq!(
+            of("STATE = Running and kind=scan_models"),
+            Ok(vec![Term::State(v1::OperationState::Running), Term::Kind(v1::OperationKind::ScanModels)])
+        );
+        assert!(of("state = runing").unwrap_err().contains("did you mean RUNNING?"));
+        for kind in KINDS {
+            assert!(of(&format!("kind = {kind}")).is_ok(), "{kind}");
+        }
+        for state in STATES {
+            assert!(of(&format!("state = {state}")).is_ok(), "{state}");
+        }
+        for bad in [
+            "state",
+            "state = odd",
+            "state = UNSPECIFIED",
+            "done = maybe",
+            "name = x",
+            "done = true AND",
+            "AND done = true",
+        ] {
             assert!(of(bad).unwrap_err().starts_with("filter: "), "{bad}");
         }
     }

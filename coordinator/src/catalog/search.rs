@@ -31,7 +31,7 @@ pub struct Query {
     mark: u64,
 }
 
-/// What a list is ordered by; equals by path.
+/// What a list is ordered by; equals by path, in whichever direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
     key: Key,
@@ -58,6 +58,8 @@ pub struct Page {
     pub models: Vec<Arc<Model>>,
     /// How many pass, on all pages together.
     pub total: usize,
+    /// How many of those that pass have no files, whether they are listed or not.
+    pub missing: usize,
     start: usize,
     mark: u64,
 }
@@ -75,12 +77,20 @@ impl Page {
 }
 
 impl Query {
+    /// `now` is what times so long ago are counted from.
+    ///
     /// # Errors
     /// FIELD_INVALID with the field and the place in it.
-    pub fn parse(filter: &str, query: &str, order_by: &str, show_missing: bool) -> Result<Self> {
+    pub fn parse(
+        filter: &str,
+        query: &str,
+        order_by: &str,
+        show_missing: bool,
+        now: WallTime,
+    ) -> Result<Self> {
         let order = Order::parse(order_by)?;
         let mark = mark(&[filter, query, order_by, if show_missing { "all" } else { "" }]);
-        let filter = Filter::parse(filter)?;
+        let filter = Filter::parse(filter, now)?;
         Ok(Self {
             filter,
             words: Needle::words(query),
@@ -96,10 +106,10 @@ impl Query {
     ///
     /// # Errors
     /// As [`Self::parse`].
-    pub fn verdicts(filter: &str, show_sound: bool) -> Result<Self> {
+    pub fn verdicts(filter: &str, show_sound: bool, now: WallTime) -> Result<Self> {
         let order = Order { key: Key::Verdict, descending: false };
         let mark = mark(&[filter, "verdicts", if show_sound { "all" } else { "" }]);
-        let filter = Filter::parse(filter)?;
+        let filter = Filter::parse(filter, now)?;
         Ok(Self { filter, words: Vec::new(), order, show_missing: true, show_sound, roots: Vec::new(), mark })
     }
 
@@ -109,9 +119,9 @@ impl Query {
         Self { roots, ..self }
     }
 
+    /// Whether or not its files are there.
     fn passes(&self, model: &Model) -> bool {
-        (self.show_missing || model.state == ModelState::Available)
-            && (self.show_sound || model.verdict() != Verdict::Ok)
+        (self.show_sound || model.verdict() != Verdict::Ok)
             && self.words.iter().all(|word| word.is_about(model, &self.roots))
             && self.filter.passes(model, &self.roots)
     }
@@ -185,12 +195,14 @@ impl Order {
     }
 
     fn compare(self, one: &Item<'_>, other: &Item<'_>) -> Ordering {
-        let ordering = one
-            .key
-            .cmp(&other.key)
-            .then_with(|| self.text_of(one.model).cmp(self.text_of(other.model)))
-            .then_with(|| one.place.cmp(&other.place));
-        if self.descending { ordering.reverse() } else { ordering }
+        let by_key = one.key.cmp(&other.key);
+        let by_key = by_key.then_with(|| self.text_of(one.model).cmp(self.text_of(other.model)));
+        let by_path = one.place.cmp(&other.place);
+        match (self.descending, self.key) {
+            (false, _) => by_key.then(by_path),
+            (true, Key::Path) => by_path.reverse(),
+            (true, _) => by_key.reverse().then(by_path),
+        }
     }
 }
 
@@ -217,7 +229,7 @@ pub fn search(models: &Models, query: &Query, size: usize, token: &str) -> Resul
     let after = if token.is_empty() { None } else { Some(Token::parse(token, query.mark)?) };
     let order = query.order;
     let all: Vec<&Arc<Model>> = models.by_path().collect();
-    let mut passing = passing(&all, query);
+    let (mut passing, missing) = passing(&all, query);
     let total = passing.len();
     // What earlier pages showed is left out before anything is put in order: the last page costs no more than the first.
     let last = after.as_ref().and_then(|token| models.get(token.last));
@@ -237,32 +249,41 @@ pub fn search(models: &Models, query: &Query, size: usize, token: &str) -> Resul
     }
     passing.sort_unstable_by(|one, other| order.compare(one, other));
     let models = passing.into_iter().skip(from).take(size).map(|item| Arc::clone(item.model)).collect();
-    Ok(Page { models, total, start: skipped + from, mark: query.mark })
+    Ok(Page { models, total, missing, start: skipped + from, mark: query.mark })
 }
 
-/// Those that pass, in the order of paths. Judged on several threads where there are many: what it takes is mostly the
-/// wait for memory, as models lie all over it.
-fn passing<'a>(all: &[&'a Arc<Model>], query: &Query) -> Vec<Item<'a>> {
+/// Those that pass, in the order of paths, and how many of them are missing, shown or not. Judged on several threads
+/// where there are many: what it takes is mostly the wait for memory, as models lie all over it.
+fn passing<'a>(all: &[&'a Arc<Model>], query: &Query) -> (Vec<Item<'a>>, usize) {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MOST_THREADS);
     let share = all.len().div_ceil(threads).max(LEAST_SHARE);
-    let judge = |(number, part): (usize, &[&'a Arc<Model>])| -> Vec<Item<'a>> {
-        let places = (number * share..).zip(part);
-        let passing = places.filter(|(_, model)| query.passes(model));
-        passing.map(|(place, model)| query.order.item(place, model)).collect()
+    let judge = |(number, part): (usize, &[&'a Arc<Model>])| -> (Vec<Item<'a>>, usize) {
+        let (mut passing, mut missing) = (Vec::new(), 0);
+        for (place, model) in (number * share..).zip(part).filter(|(_, model)| query.passes(model)) {
+            let is_missing = model.state == ModelState::Missing;
+            missing += usize::from(is_missing);
+            if query.show_missing || !is_missing {
+                passing.push(query.order.item(place, model));
+            }
+        }
+        (passing, missing)
     };
     std::thread::scope(|scope| {
         let mut parts = all.chunks(share).enumerate();
         let first = parts.next();
         let running: Vec<_> = parts.map(|part| scope.spawn(move || judge(part))).collect();
-        let mut passing = first.map(judge).unwrap_or_default();
+        let (mut passing, mut missing) = first.map(judge).unwrap_or_default();
         for thread in running {
             match thread.join() {
-                Ok(part) => passing.extend(part),
+                Ok((part, more_missing)) => {
+                    passing.extend(part);
+                    missing += more_missing;
+                }
                 // As if it had happened here.
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
-        passing
+        (passing, missing)
     })
 }
 
@@ -305,14 +326,7 @@ mod tests {
     use super::*;
     use crate::catalog::test_models::model;
 
-    #[test]
-    fn many_models_are_listed_as_few_are() {
-        let count = 3 * LEAST_SHARE + 7;
-        let models = (0..count).map(|number| {
-            let kind = if number % 3 == 0 { "lora" } else { "vae" };
-            let one = model(&format!("/m/{number:06}.safetensors"), kind, "sdxl", number as u64 + 1, &[]);
-            (Revision(1), Model::clone(&one))
-        });
+    fn state_of(models: impl IntoIterator<Item = Model>) -> State {
         let machine = Machine {
             state: MachineState::Serving,
             version: String::new(),
@@ -321,8 +335,73 @@ mod tests {
             measurements: Vec::new(),
         };
         let position = Position { epoch: Epoch(1), revision: Revision(1) };
-        let state = State::restore(position, machine, [], [], models);
-        let query = Query::parse("type = lora", "", "path", false).unwrap();
+        let models = models.into_iter().map(|model| (Revision(1), model));
+        State::restore(position, machine, [], [], models)
+    }
+
+    /// All that an order lists, page by page of so many.
+    fn listed(state: &State, query: &Query, size: usize) -> Vec<String> {
+        let (mut listed, mut token) = (Vec::new(), String::new());
+        loop {
+            let page = search(state.models(), query, size, &token).unwrap();
+            listed.extend(page.models.iter().map(|model| model.path.text().into_owned()));
+            token = page.token_after(page.models.len());
+            if token.is_empty() {
+                return listed;
+            }
+        }
+    }
+
+    #[test]
+    fn equals_are_in_the_order_of_paths_in_both_directions() {
+        let one = |path: &str, bytes| Model::clone(&model(path, "lora", "sdxl", bytes, &[]));
+        let state = state_of([one("/m/b", 2), one("/m/d", 1), one("/m/c", 2), one("/m/a", 1)]);
+        for (order, expected) in [
+            ("size_bytes", ["/m/a", "/m/d", "/m/b", "/m/c"]),
+            ("size_bytes desc", ["/m/b", "/m/c", "/m/a", "/m/d"]),
+            ("type desc", ["/m/a", "/m/b", "/m/c", "/m/d"]),
+            ("path desc", ["/m/d", "/m/c", "/m/b", "/m/a"]),
+        ] {
+            let query = Query::parse("", "", order, false, WallTime(0)).unwrap();
+            for size in 1..=4 {
+                assert_eq!(listed(&state, &query, size), expected, "{order} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_missing_are_counted_as_far_as_they_pass_and_listed_only_when_asked_for() {
+        let gone = |path: &str, kind: &str| Model {
+            state: ModelState::Missing,
+            ..Model::clone(&model(path, kind, "sdxl", 1, &[]))
+        };
+        let state = state_of([
+            Model::clone(&model("/m/there", "lora", "sdxl", 1, &[])),
+            gone("/m/lora", "lora"),
+            gone("/m/vae", "vae"),
+        ]);
+        for (filter, show, total, missing) in [
+            ("", false, 1, 2),
+            ("type = lora", false, 1, 1),
+            ("type = lora", true, 2, 1),
+            ("type = llm", true, 0, 0),
+        ] {
+            let query = Query::parse(filter, "", "", show, WallTime(0)).unwrap();
+            let page = search(state.models(), &query, 10, "").unwrap();
+            assert_eq!((page.total, page.missing), (total, missing), "{filter} {show}");
+        }
+    }
+
+    #[test]
+    fn many_models_are_listed_as_few_are() {
+        let count = 3 * LEAST_SHARE + 7;
+        let models = (0..count).map(|number| {
+            let kind = if number % 3 == 0 { "lora" } else { "vae" };
+            let one = model(&format!("/m/{number:06}.safetensors"), kind, "sdxl", number as u64 + 1, &[]);
+            Model::clone(&one)
+        });
+        let state = state_of(models);
+        let query = Query::parse("type = lora", "", "path", false, WallTime(0)).unwrap();
         let (mut listed, mut token) = (Vec::new(), String::new());
         loop {
             let page = search(state.models(), &query, 1_000, &token).unwrap();

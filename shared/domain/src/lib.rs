@@ -10,9 +10,11 @@ mod id;
 mod lifecycle;
 mod machine;
 mod model;
+mod nearest;
 mod operation;
 mod quantity;
 mod reason;
+mod time;
 
 pub use cache::{EvictionPolicy, Priority, Veto};
 pub use error::{Error, FieldViolation, Result};
@@ -32,6 +34,7 @@ pub use model::{
     ModelContent, ModelFile, ModelFormat, ModelId, ModelNotes, ModelPath, ModelType, NotADigest,
     ValidateSpec, Validation, ValidationLevel, ValidationReport, Verdict,
 };
+pub use nearest::{Nearest, edits, nearest};
 pub use operation::{
     Lane, Operation, OperationOutput, Outcome, PathProblem, ProbeSpec, Progress, ScanReport, ScanSpec, Work,
 };

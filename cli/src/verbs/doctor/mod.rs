@@ -116,7 +116,7 @@ fn print(out: Out, checks: &[Check]) -> Result<()> {
         });
         return out.value(&rows.collect::<Value>());
     }
-    let mut table = Table::new(out, ["RESULT", "CHECK", "FOUND"]);
+    let mut table = Table::new(["RESULT", "CHECK", "FOUND"]);
     for check in checks {
         let tone = match check.verdict {
             Verdict::Ok => Tone::Good,

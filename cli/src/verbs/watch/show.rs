@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::output::json::{changed, position, progress, resource, set};
 use crate::output::progress::in_words;
 use crate::output::{Out, Tone, text};
+use crate::verbs::watch::model;
 
 /// A snapshot as far as it has come.
 #[derive(Debug, Default)]
@@ -145,6 +146,9 @@ impl Show {
         };
         let words = match before {
             Some(before) => difference(before, &after),
+            None if change.kind() == ChangeKind::Modified && after.get("model").is_some() => {
+                of_model(None, &after)
+            }
             None => summary(&after),
         };
         let is_new = change.kind() == ChangeKind::Added && before.is_none();
@@ -236,25 +240,18 @@ fn summary(resource: &Value) -> String {
 
 /// What differs, as `state pending -> running`. Times are left out: the line has its own.
 fn difference(before: &Value, after: &Value) -> String {
+    if after.get("model").is_some() {
+        return of_model(Some(before), after);
+    }
     let old: BTreeMap<&String, &Value> = body(before).collect();
     let mut parts = Vec::new();
-    // A model's name is what may change; its etag says no more than that something has.
-    let of_model = called(after).is_some();
-    if of_model && called(before) != called(after) {
-        parts.push(format!("name {}", called(after).unwrap_or_default()));
-    }
     for (key, new) in body(after) {
         let old = old.get(key).copied().unwrap_or(&Value::Null);
-        if old == new || key.ends_with("_time") || ["name", "progress", "etag"].contains(&key.as_str()) {
+        if old == new || key.ends_with("_time") || ["name", "progress"].contains(&key.as_str()) {
             continue;
         }
         // That it was started once says no more than that it runs.
         if key == "attempts" && *new == 1 {
-            continue;
-        }
-        // All of a model's notes or components would fill the screen: that they changed is the news.
-        if of_model && (new.is_object() || new.is_array()) {
-            parts.push(format!("{key} changed"));
             continue;
         }
         parts.push(match (old.is_null() || old.is_array(), new.is_null()) {
@@ -264,9 +261,16 @@ fn difference(before: &Value, after: &Value) -> String {
             (false, false) => format!("{key} {} -> {}", words(old), words(new)),
         });
     }
-    match called(before).filter(|_| of_model && !parts.is_empty()) {
-        Some(name) => format!("{name}: {}", parts.join(", ")),
-        None => parts.join(", "),
+    parts.join(", ")
+}
+
+/// What changed of a model, behind what it was called before. Empty where nothing is worth a line.
+fn of_model(before: Option<&Value>, after: &Value) -> String {
+    let fields = |resource: &'_ Value| resource.get("model").and_then(Value::as_object).cloned();
+    let parts = model::differences(before.and_then(fields).as_ref(), &fields(after).unwrap_or_default());
+    match before.and_then(called).or_else(|| called(after)) {
+        Some(name) if !parts.is_empty() => format!("{name}: {}", parts.join(", ")),
+        _ => parts.join(", "),
     }
 }
 
@@ -309,7 +313,7 @@ mod tests {
         assert_eq!(summary(&before), "base: vae, sdxl, available, ok");
         let after =
             merged(&before, &json!({ "model": { "verdict": "corrupt", "etag": "2", "name": "new" } }));
-        assert_eq!(difference(&before, &after), "base: name new, verdict ok -> corrupt");
+        assert_eq!(difference(&before, &after), "base: renamed to new, verdict ok -> corrupt");
         assert_eq!(difference(&before, &merged(&before, &json!({ "model": { "read_time": "y" } }))), "");
     }
 }

@@ -71,6 +71,7 @@ class AsyncModelCalls:
         base_override: str | None = None,
         default_device: str | None = None,
         trusted: bool | None = None,
+        any_base: bool = False,
         etag: str | None = None,
         request_id: str | None = None,
     ) -> Model:
@@ -86,7 +87,9 @@ class AsyncModelCalls:
         }
         lists = {"aliases": aliases, "tags": tags}
         return await self._run(
-            _plans_models.update_model(name, texts, lists, default_device, trusted, etag, request_id)
+            _plans_models.update_model(
+                name, texts, lists, default_device, trusted, any_base, etag, request_id
+            )
         )
 
     async def delete_model(

@@ -90,7 +90,18 @@ def word(name: str, value: str) -> str:
     """A string for the wire."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, not {value!r}")
+    if not is_utf8(value):
+        raise ValueError(f"{name} is not UTF-8, which a request cannot say: {value!r}")
     return value
+
+
+def is_utf8(value: str) -> bool:
+    """False for what Python makes of a file's name that is not UTF-8: it holds lone surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def words(name: str, values: Iterable[str] | None) -> tuple[str, ...]:

@@ -245,6 +245,8 @@ def root(message: catalog.Root) -> Root:
 def component_group(message: catalog.ComponentGroup) -> ComponentGroup:
     return ComponentGroup(
         component=component(message.component),
-        users=tuple(ComponentUser(each.model, each.display_name, each.component) for each in message.users),
+        users=tuple(
+            ComponentUser(each.model, each.display_name, each.component, each.path) for each in message.users
+        ),
         saved_bytes=message.saved_bytes,
     )

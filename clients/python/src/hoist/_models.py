@@ -82,6 +82,7 @@ class Model:
     display_name: str
     """What people call it. Not unique."""
     path: str
+    """Absolute. What is not UTF-8 in it stands as `os.fsdecode` writes it: `open(path)` opens it."""
     state: ModelState
     format: str
     type: str
@@ -310,6 +311,9 @@ class ComponentUser:
     model: str
     display_name: str
     component: str
+    """Its name in that model."""
+    path: str
+    """The model's. What is not UTF-8 in it is U+FFFD: `client.model(user.model).path` is exact."""
 
 
 @dataclass(frozen=True, slots=True)

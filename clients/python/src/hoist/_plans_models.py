@@ -93,6 +93,7 @@ def update_model(
     lists: Mapping[str, Iterable[str] | None],
     default_device: str | None,
     trusted: bool | None,
+    any_base: bool,
     etag: str | None,
     request_id: str | None,
 ) -> Plan[Model]:
@@ -121,6 +122,7 @@ def update_model(
         notes=notes,
         update_mask=FieldMask(paths=paths),
         etag=_decode.word("etag", etag or ""),
+        any_base=_flag("any_base", any_base),
     )
     answer = yield from unary(_methods.UPDATE_MODEL, request)
     return _decode_models.model(answer.model)
@@ -240,14 +242,23 @@ def components_page(
 
 def model_name(argument: str, value: Name) -> str:
     """What a model is called; a path object is a place from where this process stands."""
-    if isinstance(value, os.PathLike):
-        return os.path.abspath(_path(argument, value))
-    return _decode.word(argument, value)
+    name = os.path.abspath(_text(argument, value)) if isinstance(value, os.PathLike) else value
+    if isinstance(name, str) and os.path.isabs(name) and not _decode.is_utf8(name):
+        # The server finds it by what it shows of such a path, too: with U+FFFD for what is no text.
+        name = os.fsencode(name).decode("utf-8", "replace")
+    return _decode.word(argument, name)
 
 
 def _path(argument: str, value: Name) -> str:
+    """A path to look at. It has to be text: no request can carry another."""
+    return _decode.word(argument, _text(argument, value))
+
+
+def _text(argument: str, value: Name) -> str:
     path = os.fspath(value)
-    return _decode.word(argument, path)
+    if not isinstance(path, str):
+        raise TypeError(f"{argument} must be a string or a path of one, not {value!r}")
+    return path
 
 
 def _flag(argument: str, value: bool) -> bool:

@@ -150,7 +150,11 @@ class Client(ModelCalls):
         return operation.result(on_progress=on_progress) if wait else operation
 
     def operations(self, filter: str = "", *, page_size: int = 100) -> Iterator[Operation]:
-        """All operations, newest first, page by page. Filter: `state = RUNNING AND kind = PROBE_MACHINE`."""
+        """All operations, newest first, page by page. Filter: `state = RUNNING AND kind = PROBE_MACHINE`.
+
+        The words of a filter may be written in either case. What the server does by itself, as reading
+        digests while the machine is idle, has `principal == "hoist"`.
+        """
         token = ""
         while True:
             page = self._run(_plans.page(filter, page_size, token))

@@ -81,13 +81,15 @@ class ModelCalls:
         base_override: str | None = None,
         default_device: str | None = None,
         trusted: bool | None = None,
+        any_base: bool = False,
         etag: str | None = None,
         request_id: str | None = None,
     ) -> Model:
         """Changes what people say about a model; what is None stays as it is, what is empty is cleared.
 
         With the `etag` of a model that was read before: `Refused`, with reason ETAG_MISMATCH, if somebody
-        else has edited it since.
+        else has edited it since. A `base_override` that neither Hoist nor any model here knows is refused,
+        with what is near, unless `any_base` says that it is meant.
         """
         texts = {
             "display_name": display_name,
@@ -100,7 +102,9 @@ class ModelCalls:
         }
         lists = {"aliases": aliases, "tags": tags}
         return self._run(
-            _plans_models.update_model(name, texts, lists, default_device, trusted, etag, request_id)
+            _plans_models.update_model(
+                name, texts, lists, default_device, trusted, any_base, etag, request_id
+            )
         )
 
     def delete_model(

@@ -1,8 +1,11 @@
 //! The fields of models that filters compare, under the names that the contract gives them.
 
-use hoist_domain::{FindingKind, Model, ModelFormat, ModelState, ModelType, Result, Verdict, excerpt};
+use hoist_domain::{
+    Error, FindingKind, Model, ModelFormat, ModelState, ModelType, Result, Verdict, WallTime, excerpt,
+    nearest,
+};
 
-use super::wrong;
+use super::refused;
 
 macro_rules! fields {
     ($($variant:ident = $name:literal,)*) => {
@@ -47,18 +50,50 @@ fields! {
     Source = "source",
     Notes = "notes",
     Digest = "digest",
+    Discovered = "discover_time",
+    Modified = "modify_time",
+    Validated = "validate_time",
 }
+
+/// What people write for a field, having seen it elsewhere: in a table, in JSON, in an order.
+const OTHER_WORDS: [(&str, &str); 9] = [
+    ("id", "name"),
+    ("size", "size_bytes"),
+    ("bytes", "size_bytes"),
+    ("params", "parameter_count"),
+    ("tensors", "tensor_count"),
+    ("license", "licence"),
+    ("modified", "modify_time"),
+    ("discovered", "discover_time"),
+    ("validated", "validate_time"),
+];
 
 /// What a field of a model holds.
 pub(super) enum Held<'a> {
     Number(f64),
     Text(std::borrow::Cow<'a, str>),
     Texts(Vec<std::borrow::Cow<'a, str>>),
+    Time(Option<WallTime>),
+}
+
+/// Why a word is no field, with the one that is meant if that can be told.
+pub(super) fn no_field(word: &str) -> Error {
+    let lower = word.to_lowercase();
+    let other = OTHER_WORDS.iter().find(|(known, _)| *known == lower).map(|(_, field)| *field);
+    let shown = excerpt(word);
+    match other.or_else(|| nearest(word, Field::NAMES.iter().copied())) {
+        Some(field) => refused(&format!("`{shown}` is not a field; did you mean `{field}`?")),
+        None => refused(&format!("`{shown}` is not a field; use one of {}", Field::NAMES.join(", "))),
+    }
 }
 
 impl Field {
     pub(super) const fn is_number(self) -> bool {
         matches!(self, Self::Confidence | Self::Resolution | Self::Tensors | Self::Parameters | Self::Size)
+    }
+
+    pub(super) const fn is_time(self) -> bool {
+        matches!(self, Self::Discovered | Self::Modified | Self::Validated)
     }
 
     /// Whether a value can occur in this field at all: what is misspelt would find nothing and look true.
@@ -70,9 +105,18 @@ impl Field {
         let one_of = |known: &[&str]| {
             let is_one = known.contains(&lower.as_str());
             let shown = excerpt(value);
-            is_one.then_some(()).ok_or_else(|| wrong(&format!("`{shown}` is none of {}", known.join(", "))))
+            is_one.then_some(()).ok_or_else(|| match nearest(value, known.iter().copied()) {
+                Some(meant) => refused(&format!("there is no `{shown}`; did you mean `{meant}`?")),
+                None => refused(&format!("`{shown}` is none of {}", known.join(", "))),
+            })
         };
         match self {
+            // What people call a model is in another field: this would find nothing and look true.
+            Self::Name if !lower.starts_with("models/") => Err(refused(&format!(
+                "`name` is a model's own name, models/{{uuid}}, and `{}` is none: for what people call it, write \
+                 display_name",
+                excerpt(value)
+            ))),
             Self::Type => one_of(&ModelType::ALL.iter().map(|it| it.as_str()).collect::<Vec<_>>()),
             Self::Format => one_of(&ModelFormat::ALL.iter().map(|it| it.as_str()).collect::<Vec<_>>()),
             Self::Verdict => one_of(&Verdict::ALL.map(Verdict::as_str)),
@@ -140,6 +184,9 @@ impl Field {
             Self::Licence => note(|notes| &notes.licence),
             Self::Source => note(|notes| &notes.source),
             Self::Notes => note(|notes| &notes.notes),
+            Self::Discovered => Held::Time(Some(model.discovered_at)),
+            Self::Modified => Held::Time(model.modified_at()),
+            Self::Validated => Held::Time(model.validation.as_ref().map(|validation| validation.at)),
             Self::Digest => Held::Texts(
                 content
                     .components

@@ -2,19 +2,22 @@
 //!
 //! Comparisons with `= != < <= > >= :`, joined by AND, OR (which binds closer) and NOT or `-`, grouped by parentheses.
 //! A word without a field is looked for in names, tags, title, description and path. Text compares without regard to
-//! case; `*` at an end of a value stands for anything. Bounded in length and depth; parsed once, judged often.
+//! case; `*` at an end of a value stands for anything. Times are RFC 3339, or so long ago: `modify_time > now-7d`.
+//! Bounded in length and depth; parsed once, judged often.
 
 mod field;
 mod text;
 mod token;
+mod value;
 
 use std::path::PathBuf;
 
-use hoist_domain::{Error, Model, Result, excerpt};
+use hoist_domain::{Error, Model, Result, WallTime, excerpt};
 
-use field::{Field, Held};
+use field::Field;
 pub(super) use text::Needle;
 use token::{Token, tokens};
+use value::Value;
 
 const MAX_BYTES: usize = 4_096;
 const MAX_DEPTH: usize = 32;
@@ -42,27 +45,19 @@ enum Operator {
     Has,
 }
 
-#[derive(Clone, Debug)]
-struct Value {
-    /// Lower case.
-    text: String,
-    needle: Needle,
-    /// `*` before, `*` after.
-    open: (bool, bool),
-    number: Option<f64>,
-}
-
 impl Filter {
+    /// Reads a filter; `now` is what times so long ago are counted from.
+    ///
     /// # Errors
     /// FIELD_INVALID, with what was expected and where.
-    pub(super) fn parse(text: &str) -> Result<Self> {
+    pub(super) fn parse(text: &str, now: WallTime) -> Result<Self> {
         if text.len() > MAX_BYTES {
             return Err(Error::invalid_field(
                 "filter",
                 format!("has {} bytes, at most {MAX_BYTES}", text.len()),
             ));
         }
-        let mut parser = Parser { tokens: tokens(text)?, at: 0 };
+        let mut parser = Parser { tokens: tokens(text)?, at: 0, now };
         if parser.tokens.is_empty() {
             return Ok(Self(None));
         }
@@ -78,16 +73,20 @@ impl Filter {
     }
 }
 
+/// What is wrong with how it is written.
 fn wrong(what: &str) -> Error {
-    Error::invalid_field(
-        "filter",
-        format!("{what}; for instance: type = lora AND size_bytes < 2e9 AND tags:portrait"),
-    )
+    refused(&format!("{what}; for instance: type = lora AND size_bytes < 2e9 AND tags:portrait"))
+}
+
+/// What is wrong with a word in it, which says itself what would be right.
+fn refused(what: &str) -> Error {
+    Error::invalid_field("filter", what)
 }
 
 struct Parser {
     tokens: Vec<Token>,
     at: usize,
+    now: WallTime,
 }
 
 impl Parser {
@@ -160,7 +159,7 @@ impl Parser {
     /// `2 GB` is one value, though it is two words.
     fn with_unit(&mut self, text: String, field: Field) -> String {
         match self.peek() {
-            Some(Token::Word(unit)) if field.is_number() && number(&format!("1{unit}")).is_some() => {
+            Some(Token::Word(unit)) if field.is_number() && value::number(&format!("1{unit}")).is_some() => {
                 let whole = format!("{text}{unit}");
                 self.at += 1;
                 whole
@@ -170,9 +169,7 @@ impl Parser {
     }
 
     fn comparison(&mut self, name: &str, operator: Operator) -> Result<Node> {
-        let field = Field::of(name).ok_or_else(|| {
-            wrong(&format!("`{}` is not a field; use one of {}", excerpt(name), Field::NAMES.join(", ")))
-        })?;
+        let field = Field::of(name).ok_or_else(|| field::no_field(name))?;
         let (text, is_open) = match self.take() {
             Some(Token::Word(text)) => (text, true),
             Some(Token::Quoted(text)) => (text, false),
@@ -180,33 +177,24 @@ impl Parser {
         };
         let text = self.with_unit(text, field);
         field.check(&text, is_open)?;
-        let number = number(&text);
-        let (rest, before) = match text.strip_prefix('*') {
-            Some(rest) if is_open => (rest, true),
-            _ => (text.as_str(), false),
-        };
-        let (rest, after) = match rest.strip_suffix('*') {
-            Some(rest) if is_open => (rest, true),
-            _ => (rest, false),
-        };
-        let value =
-            Value { text: rest.to_lowercase(), needle: Needle::new(rest), open: (before, after), number };
-        if field.is_number() && value.number.is_none() {
+        let value = Value::new(&text, is_open, self.now);
+        // `:*` is "is set", whatever the field holds.
+        let asks_if_set = operator == Operator::Has && value.is_anything();
+        if field.is_number() && !value.is_number() {
             return Err(wrong(&format!("`{name}` is compared with a number, not with `{}`", excerpt(&text))));
         }
-        if !field.is_number() && !matches!(operator, Operator::Equal | Operator::NotEqual | Operator::Has) {
+        if field.is_time() && !value.is_time() && !asks_if_set {
+            return Err(refused(&format!(
+                "`{name}` is compared with a time, not with `{}`: write 2026-11-01, 2026-11-01T12:00:00Z or now-7d",
+                excerpt(&text)
+            )));
+        }
+        let has_order = field.is_number() || field.is_time();
+        if !has_order && !matches!(operator, Operator::Equal | Operator::NotEqual | Operator::Has) {
             return Err(wrong(&format!("`{name}` is not a number: use =, != or :")));
         }
         Ok(Node::Compare { field, operator, value })
     }
-}
-
-/// `2e9`, `1.5GiB`, `300MB`.
-fn number(text: &str) -> Option<f64> {
-    if let Ok(number) = text.parse::<f64>() {
-        return Some(number).filter(|number| number.is_finite());
-    }
-    text.parse::<hoist_domain::Bytes>().ok().map(|bytes| bytes.0 as f64)
 }
 
 impl Node {
@@ -216,60 +204,7 @@ impl Node {
             Self::Any(nodes) => nodes.iter().any(|node| node.passes(model, roots)),
             Self::Not(node) => !node.passes(model, roots),
             Self::Word(word) => word.is_about(model, roots),
-            Self::Compare { field, operator, value } => compare(&field.of_model(model), *operator, value),
-        }
-    }
-}
-
-fn compare(held: &Held<'_>, operator: Operator, value: &Value) -> bool {
-    match held {
-        Held::Number(number) => {
-            let Some(wanted) = value.number else { return false };
-            match operator {
-                Operator::Equal | Operator::Has => (number - wanted).abs() < f64::EPSILON,
-                Operator::NotEqual => (number - wanted).abs() >= f64::EPSILON,
-                Operator::Less => *number < wanted,
-                Operator::LessEqual => *number <= wanted,
-                Operator::Greater => *number > wanted,
-                Operator::GreaterEqual => *number >= wanted,
-            }
-        }
-        Held::Text(text) => match operator {
-            Operator::NotEqual => !value.is(text),
-            // `:` on text is "contains"; `:*` is "is set".
-            Operator::Has if value.text.is_empty() => !text.is_empty(),
-            Operator::Has => value.needle.is_in(text),
-            _ => value.is(text),
-        },
-        Held::Texts(texts) => {
-            let any = texts.iter().any(|text| value.is(text));
-            match operator {
-                Operator::NotEqual => !any,
-                Operator::Has if value.text.is_empty() && value.open.0 => !texts.is_empty(),
-                _ => any,
-            }
-        }
-    }
-}
-
-impl Value {
-    fn is(&self, text: &str) -> bool {
-        match self.open {
-            (true, true) => self.needle.is_in(text),
-            open if text.is_ascii() => {
-                let (text, wanted) = (text.as_bytes(), self.text.as_bytes());
-                let more = text.len().checked_sub(wanted.len());
-                more.is_some_and(|more| match open {
-                    (false, false) => more == 0 && text.eq_ignore_ascii_case(wanted),
-                    (true, _) => text.get(more..).is_some_and(|end| end.eq_ignore_ascii_case(wanted)),
-                    (false, true) => {
-                        text.get(..wanted.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(wanted))
-                    }
-                })
-            }
-            (false, false) => text.to_lowercase() == self.text,
-            (true, false) => text.to_lowercase().ends_with(&self.text),
-            (false, true) => text.to_lowercase().starts_with(&self.text),
+            Self::Compare { field, operator, value } => value.compares(&field.of_model(model), *operator),
         }
     }
 }
@@ -280,11 +215,25 @@ mod tests {
     use crate::catalog::test_models::model;
 
     fn passing(filter: &str) -> Vec<String> {
-        let filter = Filter::parse(filter).unwrap_or_else(|error| panic!("{filter}: {error}"));
+        let now = WallTime::parse("2026-11-21T10:00:00Z").unwrap();
+        let filter = Filter::parse(filter, now).unwrap_or_else(|error| panic!("{filter}: {error}"));
+        let found_at = |at: &str, model: std::sync::Arc<Model>| Model {
+            discovered_at: WallTime::parse(at).unwrap(),
+            ..Model::clone(&model)
+        };
         let models = [
-            model("/m/loras/Portrait.safetensors", "lora", "sdxl", 100, &["portrait", "face"]),
-            model("/m/loras/style v2.safetensors", "lora", "flux.1", 2_000_000_000, &[]),
-            model("/m/base.safetensors", "checkpoint", "sdxl", 6_900_000_000, &["base"]),
+            found_at(
+                "2026-11-01T00:00:00Z",
+                model("/m/loras/Portrait.safetensors", "lora", "sdxl", 100, &["portrait", "face"]),
+            ),
+            found_at(
+                "2026-11-20T00:00:00Z",
+                model("/m/loras/style v2.safetensors", "lora", "flux.1", 2_000_000_000, &[]),
+            ),
+            found_at(
+                "2026-10-01T12:30:00Z",
+                model("/m/base.safetensors", "checkpoint", "sdxl", 6_900_000_000, &["base"]),
+            ),
         ];
         models.iter().filter(|model| filter.passes(model, &[])).map(|model| model.name().to_owned()).collect()
     }
@@ -313,31 +262,20 @@ mod tests {
             ("\"style v2\"", vec!["style v2"]),
             ("base = sd*", vec!["Portrait", "base"]),
             ("verdict = ok", vec!["Portrait", "style v2", "base"]),
+            ("discover_time > \"2026-11-01T00:00:00Z\"", vec!["style v2"]),
+            ("discover_time >= 2026-11-01T00:00:00Z", vec!["Portrait", "style v2"]),
+            ("discover_time<2026-11-01 AND type=checkpoint", vec!["base"]),
+            ("discover_time = 2026-10-01T14:30:00+02:00", vec!["base"]),
+            ("discover_time != 2026-11-01", vec!["style v2", "base"]),
+            ("discover_time > now-7d", vec!["style v2"]),
+            ("discover_time <= now-30d OR tags:face", vec!["Portrait", "base"]),
+            ("modify_time = 1970-01-01", vec!["Portrait", "style v2", "base"]),
+            ("validate_time:*", vec![]),
+            ("NOT validate_time:* AND type = checkpoint", vec!["base"]),
+            ("validate_time < now OR validate_time >= now", vec![]),
+            ("name = models/*", vec!["Portrait", "style v2", "base"]),
         ] {
             assert_eq!(passing(filter), expected, "{filter}");
-        }
-    }
-
-    #[test]
-    fn ascii_is_compared_as_all_text_is() {
-        let texts =
-            ["", "a", "Portrait", "PORTRAIT style", "style", "straße", "ÄRGER portrait", "K\u{212a}k", "rt"];
-        for text in texts {
-            for wanted in texts.map(str::to_lowercase) {
-                let lower = text.to_lowercase();
-                assert_eq!(Needle::new(&wanted).is_in(text), lower.contains(&wanted), "{text} {wanted}");
-                for open in [(false, false), (true, false), (false, true), (true, true)] {
-                    let value =
-                        Value { text: wanted.clone(), needle: Needle::new(&wanted), open, number: None };
-                    let expected = match open {
-                        (false, false) => lower == wanted,
-                        (true, false) => lower.ends_with(&wanted),
-                        (false, true) => lower.starts_with(&wanted),
-                        (true, true) => lower.contains(&wanted),
-                    };
-                    assert_eq!(value.is(text), expected, "{text} {wanted} {open:?}");
-                }
-            }
         }
     }
 
@@ -346,8 +284,8 @@ mod tests {
         for (filter, says) in [
             ("colour = red", "not a field"),
             ("type =", "compared with nothing"),
-            ("type = lorra", "none of"),
-            ("verdict = bad OR tags:x", "none of"),
+            ("type = banana", "none of"),
+            ("verdict = naughty OR tags:x", "none of"),
             ("type > lora", "not a number"),
             ("size_bytes < big", "compared with a number"),
             ("(type = lora", "not closed"),
@@ -356,14 +294,22 @@ mod tests {
             ("type ! lora", "only before"),
             ("AND", ""),
             ("= lora", "where a field"),
+            ("sise_bytes > 1", "did you mean `size_bytes`?"),
+            ("Size > 1", "did you mean `size_bytes`?"),
+            ("modified > 2026-01-01", "did you mean `modify_time`?"),
+            ("type = lorra", "did you mean `lora`?"),
+            ("name = portrait", "write display_name"),
+            ("discover_time > 7d", "now-7d"),
+            ("discover_time > yesterday", "compared with a time"),
+            ("discover_time > *", "compared with a time"),
         ] {
-            match Filter::parse(filter) {
+            match Filter::parse(filter, WallTime(0)) {
                 Ok(_) => assert_eq!(says, "", "{filter}"),
                 Err(error) => assert!(error.message().contains(says), "{filter}: {error}"),
             }
         }
-        assert!(Filter::parse(&"(".repeat(4_000)).is_err());
-        assert!(Filter::parse(&"NOT ".repeat(1_000)).is_err());
-        assert!(Filter::parse(&"x".repeat(5_000)).is_err());
+        assert!(Filter::parse(&"(".repeat(4_000), WallTime(0)).is_err());
+        assert!(Filter::parse(&"NOT ".repeat(1_000), WallTime(0)).is_err());
+        assert!(Filter::parse(&"x".repeat(5_000), WallTime(0)).is_err());
     }
 }

@@ -60,7 +60,10 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>> {
             '-' if !matches!(tokens.last(), Some(Token::Operator(_))) => Token::Minus,
             _ => {
                 let mut word = String::new();
-                while let Some(c) = chars.next_if(|c| !c.is_whitespace() && !"():=!<>\"'".contains(*c)) {
+                let ends = |c: char, word: &str| {
+                    c.is_whitespace() || "()=!<>\"'".contains(c) || c == ':' && !is_time(word)
+                };
+                while let Some(c) = chars.next_if(|c| !ends(*c, &word)) {
                     word.push(c);
                 }
                 tokens.push(Token::Word(word));
@@ -75,6 +78,14 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>> {
         tokens.push(operator);
     }
     Ok(tokens)
+}
+
+/// Whether a word begins as `2026-11-01T12`: then a colon is part of it, and people need no quotation marks.
+fn is_time(word: &str) -> bool {
+    word.len() >= "2026-11-01T12".len()
+        && word.bytes().zip("0000-00-00T00".bytes()).all(|(byte, pattern)| {
+            if pattern == b'0' { byte.is_ascii_digit() } else { byte.eq_ignore_ascii_case(&pattern) }
+        })
 }
 
 fn quoted(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, quote: char) -> Result<String> {

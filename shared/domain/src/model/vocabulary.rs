@@ -37,10 +37,12 @@ macro_rules! vocabulary {
             fn from_str(text: &str) -> Result<Self, Error> {
                 Self::ALL.iter().copied().find(|known| known.as_str() == text).ok_or_else(|| {
                     let known: Vec<&str> = Self::ALL.iter().map(|known| known.as_str()).collect();
-                    Error::new(
-                        Reason::FieldInvalid,
-                        format!("`{}` is not a {}: use one of {}", crate::excerpt(text), $what, known.join(", ")),
-                    )
+                    let shown = crate::excerpt(text);
+                    let advice = match crate::nearest(text, known.iter().copied()) {
+                        Some(meant) => format!("; did you mean `{meant}`?"),
+                        None => format!(": use one of {}", known.join(", ")),
+                    };
+                    Error::new(Reason::FieldInvalid, format!("`{shown}` is not a {}{advice}", $what))
                 })
             }
         }
@@ -126,42 +128,25 @@ vocabulary! {
 #[serde(try_from = "Arc<str>", into = "Arc<str>")]
 pub struct BaseModel(Arc<str>);
 
-/// Bases that most models have: one copy of each for all of them, which stays in a processor's cache while a hundred
-/// thousand models are asked for theirs. In the order of bytes.
-static COMMON: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
-    let mut common: Vec<Arc<str>> = [
-        "chroma",
-        "flux.1",
-        "flux.2",
-        "gemma3",
-        "hunyuan-video",
-        "llama",
-        "ltx-video",
-        "mistral",
-        "none",
-        "pixart",
-        "qwen-image",
-        "qwen2",
-        "qwen3",
-        "sana",
-        "sd-1.5",
-        "sd-2.1",
-        "sd-3",
-        "sd-3.5",
-        "sdxl",
-        "sdxl-refiner",
-        "t5",
-        "unknown",
-        "wan-2.1",
-        "wan-2.2",
-        "whisper",
-        "z-image",
-    ]
-    .map(Arc::from)
-    .into();
-    common.sort_unstable();
-    common
-});
+/// Bases that identification answers with, in the order of bytes. Files may name others.
+#[rustfmt::skip]
+const KNOWN: [&str; 96] = [
+    "allegro", "anima", "auraflow", "bert", "byt5", "chatglm", "chroma", "clip", "clip-b", "clip-g", "clip-h",
+    "clip-l", "clip-vit-b", "clip-vit-g", "clip-vit-h", "clip-vit-l", "cogvideox", "cogview3", "cogview4",
+    "cosmos", "cosmos-predict2", "deepfloyd-if", "deepseek_v3", "dinov2", "distilbert", "esrgan", "falcon",
+    "flux.1", "flux.2", "gemma", "gemma-embedding", "gemma2", "gemma3", "gpt2", "hidream", "hunyuan-dit",
+    "hunyuan-image-2.1", "hunyuan-video", "hunyuan-video-1.5", "hunyuan3d", "jina-bert-v2", "kandinsky-2.1",
+    "kandinsky-2.2", "kandinsky-3", "kandinsky-5", "kolors", "krea-2", "latte", "ldm-vq", "llama", "ltx-2",
+    "ltx-video", "lumina", "lumina-2", "mamba", "mistral", "mixtral", "mochi", "modelscope-t2v", "mt5",
+    "nomic-bert", "none", "olmo2", "omnigen", "omnigen2", "phi", "phi3", "pixart", "qwen-image", "qwen2",
+    "qwen2_5_vl", "qwen2_moe", "qwen2_vl", "qwen3", "qwen3_moe", "roberta", "sana", "sd-1.5", "sd-2.1",
+    "sd-3", "sd-3.5", "sdxl", "sdxl-refiner", "siglip", "stable-audio", "stable-cascade", "svd", "t5", "umt5",
+    "unknown", "wan-2.1", "wan-2.2", "wavtokenizer", "whisper", "wuerstchen", "z-image",
+];
+
+/// One copy of each for all models that have it, which stays in a processor's cache while a hundred thousand models are
+/// asked for theirs.
+static COMMON: LazyLock<[Arc<str>; KNOWN.len()]> = LazyLock::new(|| KNOWN.map(Arc::from));
 
 fn shared(text: &str) -> Arc<str> {
     match COMMON.binary_search_by(|common| (**common).cmp(text)) {
@@ -177,6 +162,12 @@ impl BaseModel {
     #[must_use]
     pub fn unknown() -> Self {
         Self(shared("unknown"))
+    }
+
+    /// Every base that Hoist knows by itself, in the order of bytes.
+    #[must_use]
+    pub const fn known() -> &'static [&'static str] {
+        &KNOWN
     }
 
     /// Has none: a TorchScript program, a bare table.
@@ -254,13 +245,16 @@ mod tests {
         for known in ModelType::ALL {
             assert_eq!(known.as_str().parse::<ModelType>().ok(), Some(*known));
         }
-        let refusal = "LORA".parse::<ModelType>().map_err(|e| e.to_string()).err().unwrap_or_default();
-        assert!(refusal.contains("lora, "), "{refusal}");
+        let refusal =
+            |word: &str| word.parse::<ModelType>().map_err(|e| e.to_string()).err().unwrap_or_default();
+        assert!(refusal("banana").contains("lora, "), "{}", refusal("banana"));
+        assert!(refusal("LORA").ends_with("did you mean `lora`?"), "{}", refusal("LORA"));
     }
 
     #[test]
     fn a_base_is_open_but_tame() {
         let same = |one: &BaseModel, other: &BaseModel| Arc::ptr_eq(&one.0, &other.0);
+        assert!(KNOWN.is_sorted(), "it is searched by halves");
         assert!(same(&BaseModel::from_text("SDXL"), &"sdxl".parse().unwrap()), "there is one copy of it");
         assert!(
             COMMON.iter().all(|common| same(&BaseModel::from_text(common), &BaseModel(Arc::clone(common))))

@@ -35,18 +35,20 @@ class ListModelsRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., filter: _Optional[str] = ..., query: _Optional[str] = ..., order_by: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., field_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., show_missing: bool = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
-    __slots__ = ("request_id", "models", "next_page_token", "total_size", "position")
+    __slots__ = ("request_id", "models", "next_page_token", "total_size", "position", "missing_size")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     TOTAL_SIZE_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
+    MISSING_SIZE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     models: _containers.RepeatedCompositeFieldContainer[_model_pb2.Model]
     next_page_token: str
     total_size: int
     position: _resources_pb2.Position
-    def __init__(self, request_id: _Optional[str] = ..., models: _Optional[_Iterable[_Union[_model_pb2.Model, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ..., position: _Optional[_Union[_resources_pb2.Position, _Mapping]] = ...) -> None: ...
+    missing_size: int
+    def __init__(self, request_id: _Optional[str] = ..., models: _Optional[_Iterable[_Union[_model_pb2.Model, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ..., position: _Optional[_Union[_resources_pb2.Position, _Mapping]] = ..., missing_size: _Optional[int] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
     __slots__ = ("request_id", "name", "field_mask", "details", "tensors")
@@ -132,18 +134,20 @@ class TensorInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., component: _Optional[str] = ...) -> None: ...
 
 class UpdateModelRequest(_message.Message):
-    __slots__ = ("request_id", "name", "notes", "update_mask", "etag")
+    __slots__ = ("request_id", "name", "notes", "update_mask", "etag", "any_base")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
     UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
+    ANY_BASE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     name: str
     notes: _model_pb2.ModelNotes
     update_mask: _field_mask_pb2.FieldMask
     etag: str
-    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., notes: _Optional[_Union[_model_pb2.ModelNotes, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+    any_base: bool
+    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., notes: _Optional[_Union[_model_pb2.ModelNotes, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., etag: _Optional[str] = ..., any_base: bool = ...) -> None: ...
 
 class UpdateModelResponse(_message.Message):
     __slots__ = ("request_id", "model")
@@ -360,11 +364,13 @@ class ComponentGroup(_message.Message):
     def __init__(self, component: _Optional[_Union[_model_pb2.ModelComponent, _Mapping]] = ..., users: _Optional[_Iterable[_Union[ComponentUser, _Mapping]]] = ..., saved_bytes: _Optional[int] = ...) -> None: ...
 
 class ComponentUser(_message.Message):
-    __slots__ = ("model", "display_name", "component")
+    __slots__ = ("model", "display_name", "component", "path")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     COMPONENT_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
     model: str
     display_name: str
     component: str
-    def __init__(self, model: _Optional[str] = ..., display_name: _Optional[str] = ..., component: _Optional[str] = ...) -> None: ...
+    path: str
+    def __init__(self, model: _Optional[str] = ..., display_name: _Optional[str] = ..., component: _Optional[str] = ..., path: _Optional[str] = ...) -> None: ...
