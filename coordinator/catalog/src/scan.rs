@@ -17,7 +17,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use hoist_domain::{FileIdentity, ModelContent, ModelId, ModelPath, ScanReport, Verdict};
+use hoist_domain::{
+    FileIdentity, FoundModel, ModelContent, ModelId, ModelPath, Observation, ScanReport, Verdict,
+};
 
 use readers::{READERS, Readers, SPARE_READERS};
 
@@ -80,6 +82,7 @@ pub struct Scan {
     pub stuck_after: Duration,
     /// Nanoseconds since 1970, as files are stamped.
     pub now_ns: Arc<dyn Fn() -> i64 + Send + Sync>,
+    pub new_id: Arc<dyn Fn() -> ModelId + Send + Sync>,
     /// Until when this look waits for what is being written, once it has come across some.
     pub settled_by: OnceLock<i64>,
 }
@@ -88,20 +91,6 @@ impl std::fmt::Debug for Scan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Scan").field("paths", &self.paths).finish_non_exhaustive()
     }
-}
-
-/// What a scan saw.
-#[derive(Debug)]
-pub enum Seen {
-    /// A model, new or changed or moved.
-    Model {
-        path: ModelPath,
-        path_name: Arc<str>,
-        content: Arc<ModelContent>,
-        moved_from: Option<(ModelId, ModelPath)>,
-    },
-    /// Nothing is at a place where a model was.
-    Gone { id: ModelId, path: ModelPath },
 }
 
 /// From the walker and the readers to the collector.
@@ -136,7 +125,7 @@ struct Work {
 }
 
 /// Looks, and hands out what it sees as it sees it. Returns the report, without what only the caller can count.
-pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Seen)) -> ScanReport {
+pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Observation)) -> ScanReport {
     let started = clock();
     let scan = Arc::new(scan);
     let (events, received) = channel();
@@ -285,7 +274,7 @@ impl Collector<'_> {
         events: &Receiver<Event>,
         readers: &mut Readers,
         clock: &dyn Fn() -> Duration,
-        emit: &mut dyn FnMut(Seen),
+        emit: &mut dyn FnMut(Observation),
     ) {
         let progress = Arc::clone(&self.scan.progress);
         let mut written_off = 0;
@@ -323,7 +312,7 @@ impl Collector<'_> {
         }
     }
 
-    fn take(&mut self, event: Event, emit: &mut dyn FnMut(Seen)) {
+    fn take(&mut self, event: Event, emit: &mut dyn FnMut(Observation)) {
         let progress = &self.scan.progress;
         match event {
             Event::Walked { report, unlisted } => {
@@ -359,7 +348,13 @@ impl Collector<'_> {
                         self.seen.extend(known.map(|known| known.id));
                         self.count(content.bytes.0, content.verdict, content.model_type);
                         let path_name = names::display(&unit.path, unit.is_folder()).into();
-                        emit(Seen::Model { path, path_name, content: Arc::new(content), moved_from });
+                        emit(Observation::Found(Box::new(FoundModel {
+                            path,
+                            path_name,
+                            content: Arc::new(content),
+                            moved_from,
+                            new_id: (self.scan.new_id)(),
+                        })));
                     }
                     Ok(None) => self.report.skip("not a model"),
                     Err(error) => {
@@ -406,7 +401,7 @@ fn gone(
     seen: &HashSet<ModelId>,
     unlisted: &[PathBuf],
     report: &mut ScanReport,
-    emit: &mut dyn FnMut(Seen),
+    emit: &mut dyn FnMut(Observation),
 ) {
     let tops: BTreeSet<PathBuf> = if scan.paths.is_empty() {
         scan.roots.iter().map(|root| root.path().to_owned()).collect()
@@ -418,7 +413,7 @@ fn gone(
             let is_hidden = unlisted.iter().any(|folder| path.as_path().starts_with(folder));
             if is_available && !is_hidden && !seen.contains(&id) {
                 report.missing += 1;
-                emit(Seen::Gone { id, path });
+                emit(Observation::Gone { id, path });
             }
         }
     }

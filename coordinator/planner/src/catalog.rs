@@ -6,35 +6,15 @@
 use std::sync::Arc;
 
 use hoist_domain::{
-    Digest, Error, Model, ModelComponent, ModelContent, ModelId, ModelNotes, ModelPath, ModelState, Reason,
-    ResourceName, Result, Validation, WallTime,
+    Digest, Error, FoundModel, Model, ModelComponent, ModelContent, ModelId, ModelNotes, ModelPath,
+    ModelState, Observation, Reason, ResourceName, Result, Validation, WallTime,
 };
 
 use crate::{Decision, Event, State};
 
-/// What a scan saw, one model at a time.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Observation {
-    /// A model is at this path, with this content.
-    Seen(Box<Sighting>),
-    /// What was known at this path is not there, though its root is.
-    Gone { id: ModelId, path: ModelPath },
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sighting {
-    pub path: ModelPath,
-    pub path_name: Arc<str>,
-    pub content: Arc<ModelContent>,
-    /// The known model whose file this is, and its old path, when nothing is there any more.
-    pub moved_from: Option<(ModelId, ModelPath)>,
-    /// For a model that is new.
-    pub new_id: ModelId,
-}
-
 /// What observations changed, for the scan's report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Observed {
+pub struct CatalogChanges {
     pub added: u64,
     pub changed: u64,
     pub moved: u64,
@@ -43,14 +23,14 @@ pub struct Observed {
 
 /// Judges observations against the state. They may be out of date: the state has moved on since the scan looked.
 #[must_use]
-pub fn observe(state: &State, observations: &[Observation], now: WallTime) -> (Decision, Observed) {
+pub fn observe(state: &State, observations: &[Observation], now: WallTime) -> (Decision, CatalogChanges) {
     let mut draft = state.models().clone();
     let mut events = Vec::new();
-    let mut observed = Observed::default();
+    let mut changes = CatalogChanges::default();
     for observation in observations {
         let event = match observation {
-            Observation::Seen(sighting) => seen(&draft, sighting, now, &mut observed),
-            Observation::Gone { id, path } => gone(&draft, *id, path, &mut observed),
+            Observation::Found(found) => self::found(&draft, found, now, &mut changes),
+            Observation::Gone { id, path } => gone(&draft, *id, path, &mut changes),
         };
         for event in event {
             match &event {
@@ -61,11 +41,16 @@ pub fn observe(state: &State, observations: &[Observation], now: WallTime) -> (D
             events.push(event);
         }
     }
-    (events, observed)
+    (events, changes)
 }
 
-fn seen(models: &crate::Models, sighting: &Sighting, now: WallTime, observed: &mut Observed) -> Decision {
-    let Sighting { path, path_name, content, moved_from, new_id } = sighting;
+fn found(
+    models: &crate::Models,
+    found: &FoundModel,
+    now: WallTime,
+    changes: &mut CatalogChanges,
+) -> Decision {
+    let FoundModel { path, path_name, content, moved_from, new_id } = found;
     if let Some(known) = models.at(path) {
         let content = &with_digests(&known.content, content);
         // Something moved onto a place that had a model: the place wins, the notes that were made there stay there.
@@ -73,7 +58,7 @@ fn seen(models: &crate::Models, sighting: &Sighting, now: WallTime, observed: &m
         if unchanged && known.path_name == *path_name {
             return Vec::new();
         }
-        observed.changed += 1;
+        changes.changed += 1;
         return vec![recorded(Model {
             path_name: Arc::clone(path_name),
             state: ModelState::Available,
@@ -85,7 +70,7 @@ fn seen(models: &crate::Models, sighting: &Sighting, now: WallTime, observed: &m
     }
     if let Some(moved) = moved_from.as_ref().and_then(|(id, from)| still_there(models, *id, from, content)) {
         let content = &with_digests(&moved.content, content);
-        observed.moved += 1;
+        changes.moved += 1;
         return vec![recorded(Model {
             path: path.clone(),
             path_name: Arc::clone(path_name),
@@ -96,7 +81,7 @@ fn seen(models: &crate::Models, sighting: &Sighting, now: WallTime, observed: &m
             ..Model::clone(moved)
         })];
     }
-    observed.added += 1;
+    changes.added += 1;
     vec![recorded(Model {
         id: *new_id,
         path: path.clone(),
@@ -145,16 +130,16 @@ fn is_same_component(one: &ModelComponent, other: &ModelComponent) -> bool {
     (&one.name, &one.place, &one.prefix, one.bytes) == (&other.name, &other.place, &other.prefix, other.bytes)
 }
 
-fn gone(models: &crate::Models, id: ModelId, path: &ModelPath, observed: &mut Observed) -> Decision {
+fn gone(models: &crate::Models, id: ModelId, path: &ModelPath, changes: &mut CatalogChanges) -> Decision {
     match models.get(id) {
         // It has moved meanwhile, or is known to be missing.
         Some(model) if model.path != *path || model.state == ModelState::Missing => Vec::new(),
         Some(model) if model.notes.is_some() => {
-            observed.missing += 1;
+            changes.missing += 1;
             vec![recorded(Model { state: ModelState::Missing, ..Model::clone(model) })]
         }
         Some(_) => {
-            observed.missing += 1;
+            changes.missing += 1;
             vec![Event::ModelForgotten { id }]
         }
         None => Vec::new(),

@@ -21,12 +21,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hoist_domain::{
-    Digest, Epoch, Machine, MachineState, Model, ModelContent, ModelId, ModelNotes, ModelPath, ModelState,
-    Position, Revision, Validation, Verdict, WallTime,
+    Digest, Epoch, FoundModel, Machine, MachineState, Model, ModelContent, ModelId, ModelNotes, ModelPath,
+    ModelState, Observation, Position, Revision, Validation, Verdict, WallTime,
 };
-use hoist_planner::{
-    Decision, Event, Examination, Observation, Sighting, State, delete_model, edit, examined, observe,
-};
+use hoist_planner::{Decision, Event, Examination, State, delete_model, edit, examined, observe};
 use naive::Naive;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestRunner};
@@ -104,7 +102,7 @@ impl History {
                 let path = ModelPath::new(Path::new(PATHS[look.path]));
                 let path_name = path.text().as_ref().into();
                 let content = Arc::new(content(*look));
-                Observation::Seen(Box::new(Sighting { path, path_name, content, moved_from, new_id }))
+                Observation::Found(Box::new(FoundModel { path, path_name, content, moved_from, new_id }))
             }
             // As it is known: a second look at the same files, which knows no digests.
             Sight::SeenAgain(id) => match self.state.models().get(self.id(*id)).cloned() {
@@ -114,7 +112,7 @@ impl History {
                     self.ids.push(new_id);
                     let mut content = ModelContent::clone(&model.content);
                     content.components.iter_mut().for_each(|component| component.digest = None);
-                    Observation::Seen(Box::new(Sighting {
+                    Observation::Found(Box::new(FoundModel {
                         path: model.path.clone(),
                         path_name: Arc::clone(&model.path_name),
                         content: Arc::new(content),
@@ -158,11 +156,11 @@ impl History {
         }
         // Whatever was claimed: the last word on a path that was seen is a model there.
         for (number, observation) in observations.iter().enumerate() {
-            let Observation::Seen(sighting) = observation else { continue };
+            let Observation::Found(sighting) = observation else { continue };
             let later = &observations[number + 1..];
             let is_spoken_of = |other: &Observation| match other {
                 Observation::Gone { path, .. } => *path == sighting.path,
-                Observation::Seen(other) => {
+                Observation::Found(other) => {
                     other.moved_from.as_ref().is_some_and(|(_, from)| *from == sighting.path)
                 }
             };
@@ -311,7 +309,7 @@ impl History {
 
 fn seen_as_it_is(model: &Model) -> Option<Observation> {
     (model.state == ModelState::Available).then(|| {
-        Observation::Seen(Box::new(Sighting {
+        Observation::Found(Box::new(FoundModel {
             path: model.path.clone(),
             path_name: Arc::clone(&model.path_name),
             content: Arc::clone(&model.content),

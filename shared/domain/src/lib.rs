@@ -26,9 +26,9 @@ pub use lifecycle::{
 pub use machine::{Condition, Machine, Measurement, MeasurementKind, Severity};
 pub use model::{
     BaseModel, CheckResult, Compatibility, CompatibilityCategory, CompatibilityCheck, Digest, DigestReport,
-    DigestSpec, Dtype, FileChecksum, FileIdentity, Finding, FindingKind, Model, ModelComponent, ModelConfig,
-    ModelContent, ModelFile, ModelFormat, ModelId, ModelNotes, ModelPath, ModelType, ValidateSpec,
-    Validation, ValidationLevel, ValidationReport, Verdict,
+    DigestSpec, Dtype, FileChecksum, FileIdentity, Finding, FindingKind, FoundModel, Model, ModelComponent,
+    ModelConfig, ModelContent, ModelFile, ModelFormat, ModelId, ModelNotes, ModelPath, ModelType,
+    Observation, ValidateSpec, Validation, ValidationLevel, ValidationReport, Verdict,
 };
 pub use operation::{
     Lane, Operation, OperationOutput, Outcome, PathProblem, ProbeSpec, Progress, ScanReport, ScanSpec, Work,

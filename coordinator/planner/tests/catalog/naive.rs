@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use hoist_domain::{Model, ModelContent, ModelId, ModelNotes, ModelState, Reason, WallTime};
-use hoist_planner::{Examination, Observation, Observed, Sighting};
+use hoist_domain::{
+    FoundModel, Model, ModelContent, ModelId, ModelNotes, ModelState, Observation, Reason, WallTime,
+};
+use hoist_planner::{CatalogChanges, Examination};
 
 #[derive(Debug, Default)]
 pub(crate) struct Naive {
@@ -44,11 +46,11 @@ impl Naive {
         self.models.iter_mut().find(|model| model.id == id)
     }
 
-    pub(crate) fn observe(&mut self, observations: &[Observation], now: WallTime) -> Observed {
-        let mut observed = Observed::default();
+    pub(crate) fn observe(&mut self, observations: &[Observation], now: WallTime) -> CatalogChanges {
+        let mut observed = CatalogChanges::default();
         for observation in observations {
             match observation {
-                Observation::Seen(sighting) => self.seen(sighting, now, &mut observed),
+                Observation::Found(sighting) => self.seen(sighting, now, &mut observed),
                 Observation::Gone { id, path } => {
                     let place = self.models.iter().position(|model| {
                         model.id == *id && model.path == *path && model.state == ModelState::Available
@@ -66,7 +68,7 @@ impl Naive {
         observed
     }
 
-    fn seen(&mut self, sighting: &Sighting, now: WallTime, observed: &mut Observed) {
+    fn seen(&mut self, sighting: &FoundModel, now: WallTime, observed: &mut CatalogChanges) {
         let file = |content: &ModelContent| (bytes(content)[0].0, bytes(content)[0].1);
         let here = self.models.iter().position(|model| model.path == sighting.path);
         let moved = sighting.moved_from.as_ref().and_then(|(id, from)| {

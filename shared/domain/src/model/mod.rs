@@ -2,6 +2,7 @@
 
 mod dtype;
 mod examination;
+mod observation;
 mod record;
 mod verdict;
 mod vocabulary;
@@ -11,6 +12,7 @@ pub use examination::{
     CheckResult, Compatibility, CompatibilityCategory, CompatibilityCheck, DigestReport, DigestSpec,
     FileChecksum, ValidateSpec, Validation, ValidationLevel, ValidationReport,
 };
+pub use observation::{FoundModel, Observation};
 pub use record::{
     Digest, FileIdentity, Model, ModelComponent, ModelConfig, ModelContent, ModelFile, ModelId, ModelNotes,
     ModelPath,
