@@ -13,7 +13,7 @@ use hoist_formats::{FileSource, Inspection, Tensor};
 
 use crate::names::{self, WeightsName};
 use crate::roots::Roots;
-use crate::walk::{Unit, UnitFile, UnitKind};
+use crate::walk::{MAX_UNIT_FILES, Unit, UnitFile, UnitKind};
 
 /// Of one configuration file. Real ones have some kilobytes; a tokenizer's vocabulary is not read.
 const CONFIG_BYTES: u64 = 1 << 20;
@@ -44,7 +44,8 @@ pub struct Reading {
     pub configs: BTreeMap<String, String>,
     pub findings: Vec<Finding>,
     pub header_bytes: u64,
-    /// The identities that were read, which are not those of the walk if a file changed in between.
+    /// Those of the unit in its order, with the identities that were read, which are not those of the walk if a file
+    /// changed in between; then those that only a header names.
     pub files: Vec<UnitFile>,
     /// Nothing in it is a model.
     pub is_nothing: bool,
@@ -74,6 +75,12 @@ struct Reader<'a> {
     reading: Reading,
     /// By place.
     indexes: BTreeMap<String, Index>,
+}
+
+/// Whether a name is a link that the kernel refused to follow.
+fn leads_out(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::XDEV, Errno::LOOP].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// The folder within the unit that a component's files lie in, as text, without a snapshot's own prefix.
@@ -144,7 +151,7 @@ impl Reader<'_> {
         for file in self.unit.files.iter().filter(|file| file.is_weights) {
             places.entry(place_of(self.unit, &file.path)).or_default().push(file.clone());
         }
-        let is_one_file = self.unit.kind == UnitKind::File;
+        let is_one_file = self.unit.kind == UnitKind::File && self.unit.files.len() == 1;
         for (place, files) in places {
             for set in self.chosen(&place, files) {
                 match self.part(&place, &set) {
@@ -238,16 +245,27 @@ impl Reader<'_> {
         Ok(inspection)
     }
 
-    /// Files that must lie beside this one.
+    /// Files that must lie beside this one. Data of a graph belongs to the model; parts of a split file are units' own
+    /// files, or models.
     fn companions(&mut self, inspection: &Inspection, file: &UnitFile, name: &str) {
-        let place = self.unit.path_of(&file.path);
-        let place = place.parent().unwrap_or(Path::new("/"));
+        let folder = file.path.parent().unwrap_or(Path::new("")).to_owned();
         for (beside, least) in hoist_formats::companions(inspection, name) {
-            let problem = match self.roots.open_file(&place.join(&beside)) {
+            let path = folder.join(&beside);
+            let opened = self.roots.open_file(&self.unit.path_of(&path));
+            if inspection.format == ModelFormat::Onnx {
+                let identity = opened.as_ref().map_or_else(|_| FileIdentity::default(), |(_, found)| *found);
+                self.owns(path, identity);
+            }
+            let problem = match opened {
                 Ok((_, identity)) if identity.size >= least => continue,
                 Ok((_, identity)) => Finding::corrupt(
                     FindingKind::Partial,
                     format!("needs {least} bytes of a file beside it that has {}", identity.size),
+                ),
+                Err(error) if leads_out(&error) => Finding::new(
+                    FindingKind::Path,
+                    Verdict::Rejected,
+                    "a file beside it is a link out of the root",
                 ),
                 Err(_) => Finding::new(
                     FindingKind::Partial,
@@ -256,6 +274,16 @@ impl Reader<'_> {
                 ),
             };
             self.reading.findings.push(problem.in_file(&beside));
+        }
+    }
+
+    /// A file with tensors that the walk did not take for one. Missing, it has no identity: so its coming is a change.
+    fn owns(&mut self, path: PathBuf, identity: FileIdentity) {
+        let files = &mut self.reading.files;
+        if let Some(known) = files.iter_mut().find(|known| known.path == path) {
+            known.is_weights = true;
+        } else if files.len() < MAX_UNIT_FILES {
+            files.push(UnitFile { path, identity, is_weights: true });
         }
     }
 

@@ -24,7 +24,7 @@ use hoist_domain::{
 use readers::{READERS, Readers, SPARE_READERS};
 
 use crate::names;
-use crate::roots::{Roots, is_still_at};
+use crate::roots::{Roots, Target, is_still_at};
 use crate::walk::{Stop, Unit, Walk};
 
 /// Units found and not yet read.
@@ -46,6 +46,8 @@ pub struct KnownModel {
     pub id: ModelId,
     pub path: ModelPath,
     pub is_available: bool,
+    /// Another model's file is at its path.
+    pub is_displaced: bool,
     pub content: Arc<ModelContent>,
 }
 
@@ -55,7 +57,7 @@ pub trait Known: Send + Sync + 'static {
     fn at(&self, path: &ModelPath) -> Option<KnownModel>;
     /// Models that this file stands for.
     fn of_file(&self, device: u64, inode: u64) -> Vec<KnownModel>;
-    /// Models at or below a path.
+    /// Models at or below a path, and whether it is to be told if they are not there: of some it is known.
     fn below(&self, path: &ModelPath) -> Vec<(ModelId, ModelPath, bool)>;
 }
 
@@ -193,11 +195,17 @@ fn spawn_walker(scan: &Arc<Scan>, work: SyncSender<Work>, events: Sender<Event>)
             for path in &scan.paths {
                 // Nothing there is an answer, not a folder that could not be listed: asked beneath the open root, which
                 // stays the same when its own path is gone meanwhile.
-                if scan.roots.resolve(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+                let is_nothing = |path: &Path| {
+                    scan.roots.resolve(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+                };
+                let is_gone = is_nothing(path);
+                let folder = path.parent().unwrap_or(path);
+                if is_gone && (scan.roots.of(folder).is_none() || is_nothing(folder)) {
                     continue;
                 }
-                let is_file = path.symlink_metadata().is_ok_and(|facts| !facts.is_dir());
-                let top = if is_file { path.parent().unwrap_or(path) } else { path };
+                // What is gone may have been a part of a model beside it.
+                let is_file = is_gone || path.symlink_metadata().is_ok_and(|facts| !facts.is_dir());
+                let top = if is_file { folder } else { path };
                 // The folder of a file, and nothing below it.
                 let max_depth = if is_file { 1 } else { scan.max_depth };
                 walk.tree(top.to_owned(), max_depth, &mut found);
@@ -216,44 +224,56 @@ enum Compared {
 
 fn compare(scan: &Scan, unit: &Unit) -> Compared {
     let path = ModelPath::new(&unit.path);
-    if let Some(known) = scan.known.at(&path) {
-        let is_same = known.is_available && same_files(&known.content, unit);
-        if is_same && !scan.reread {
-            return Compared::Unchanged(Unchanged {
-                id: known.id,
-                bytes: known.content.bytes.0,
-                verdict: known.content.verdict,
-                model_type: known.content.model_type,
-            });
-        }
-        return Compared::Changed(None);
+    let Some(known) = scan.known.at(&path) else { return Compared::Changed(moved_from(scan, unit)) };
+    let is_same = known.is_available && same_files(scan, &known.content, unit);
+    if is_same && !scan.reread {
+        return Compared::Unchanged(Unchanged {
+            id: known.id,
+            bytes: known.content.bytes.0,
+            verdict: known.content.verdict,
+            model_type: known.content.model_type,
+        });
     }
-    Compared::Changed(moved_from(scan, unit))
+    // Another file is at its place: perhaps one that was somewhere else before. It takes its notes along.
+    let key = |identity: FileIdentity| (identity.device, identity.inode);
+    let its = known.content.main_file().map(|file| key(file.identity));
+    let is_other = main_file(unit).is_some_and(|file| its != Some(key(file)));
+    Compared::Changed(if is_other { moved_from(scan, unit) } else { None })
 }
 
-fn same_files(content: &ModelContent, unit: &Unit) -> bool {
-    let files = &unit.files;
-    let bytes = files.iter().fold(unit.other_bytes, |sum, file| sum.saturating_add(file.identity.size));
-    content.bytes.0 == bytes
-        && content.files.len() == files.len()
-        && content
-            .files
-            .iter()
-            .zip(files)
-            .all(|(known, file)| known.identity == file.identity && known.path.as_path() == file.path)
+fn main_file(unit: &Unit) -> Option<FileIdentity> {
+    unit.files.iter().find(|file| file.is_weights).map(|file| file.identity)
 }
 
-/// The known model whose bytes these are, if nothing is at its place any more. A rename changes ctime and nothing else.
+/// Whether a known model's files are as they were: those that the walk lists, and those that only a header names.
+fn same_files(scan: &Scan, content: &ModelContent, unit: &Unit) -> bool {
+    let Some((listed, named)) = content.files.split_at_checked(unit.files.len()) else { return false };
+    let found = |path: &Path| match scan.roots.resolve(&unit.path_of(path)) {
+        Ok(Target::File(identity)) => identity,
+        _ => FileIdentity::default(),
+    };
+    let is_as_listed = listed
+        .iter()
+        .zip(&unit.files)
+        .all(|(known, file)| known.identity == file.identity && known.path.as_path() == file.path);
+    is_as_listed
+        && content.bytes.0 == unit.bytes_with(content.files.iter().map(|file| file.identity))
+        && named.iter().all(|known| found(known.path.as_path()) == known.identity)
+}
+
+/// The known model whose bytes these are, if its file is not at its place any more. A rename changes ctime and nothing
+/// else.
 fn moved_from(scan: &Scan, unit: &Unit) -> Option<(ModelId, ModelPath)> {
-    let main = unit.files.iter().find(|file| file.is_weights)?.identity;
+    let main = main_file(unit)?;
+    let path = ModelPath::new(&unit.path);
     let same = |known: &KnownModel| {
         let bytes = |identity: FileIdentity| FileIdentity { changed_ns: 0, ..identity };
-        let its = known.content.main_file();
-        its.is_some_and(|file| {
-            let place = known.path.as_path().join(file.path.as_path());
-            let place =
-                if file.path.as_path().as_os_str().is_empty() { known.path.as_path() } else { &place };
-            bytes(file.identity) == bytes(main) && !is_still_at(place, main.device, main.inode)
+        known.content.main_file().is_some_and(|file| {
+            let below = file.path.as_path();
+            let own = known.path.as_path();
+            let place = if below.as_os_str().is_empty() { own.to_owned() } else { own.join(below) };
+            let is_elsewhere = || known.path != path && !is_still_at(&place, main.device, main.inode);
+            bytes(file.identity) == bytes(main) && (known.is_displaced || is_elsewhere())
         })
     };
     scan.known.of_file(main.device, main.inode).into_iter().find(same).map(|known| (known.id, known.path))
@@ -345,7 +365,9 @@ impl Collector<'_> {
                     Ok(Some((content, header_bytes))) => {
                         progress.header_bytes.fetch_add(header_bytes, Ordering::Relaxed);
                         self.report.header_bytes.0 += header_bytes;
-                        self.seen.extend(known.map(|known| known.id));
+                        // What was known at a place that another model's file has moved to is not there any more.
+                        let is_its = moved_from.is_none();
+                        self.seen.extend(known.filter(|_| is_its).map(|known| known.id));
                         self.count(content.bytes.0, content.verdict, content.model_type);
                         let path_name = names::display(&unit.path, unit.is_folder()).into();
                         emit(Observation::Found(Box::new(FoundModel {
@@ -409,9 +431,9 @@ fn gone(
         scan.paths.iter().cloned().collect()
     };
     for top in tops {
-        for (id, path, is_available) in scan.known.below(&ModelPath::new(&top)) {
+        for (id, path, is_to_be_told) in scan.known.below(&ModelPath::new(&top)) {
             let is_hidden = unlisted.iter().any(|folder| path.as_path().starts_with(folder));
-            if is_available && !is_hidden && !seen.contains(&id) {
+            if is_to_be_told && !is_hidden && !seen.contains(&id) {
                 report.missing += 1;
                 emit(Observation::Gone { id, path });
             }

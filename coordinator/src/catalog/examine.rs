@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use hoist_catalog::{Examine, Pace, ReadFailure, Roots, Wanted};
 use hoist_domain::{
-    Bytes, Digest, DigestReport, DigestSpec, Error, Model, ModelState, PathProblem, Reason, ResourceName,
-    Result, ScanReport, ScanSpec, ValidateSpec, Validation, ValidationLevel, ValidationReport,
+    Bytes, Digest, DigestReport, DigestSpec, Error, Model, ModelContent, ModelState, PathProblem, Reason,
+    ResourceName, Result, ScanReport, ScanSpec, ValidateSpec, Validation, ValidationLevel, ValidationReport,
 };
 use hoist_planner::Examination;
 use rustix::io::Errno;
@@ -97,18 +97,19 @@ impl Catalog {
             };
             if is_background { at_low_priority(read) } else { read() }
         });
-        let read: Vec<Result<Vec<(usize, Digest)>, ReadFailure>> = read.await?;
+        let read: Vec<Result<Digested, ReadFailure>> = read.await?;
         let mut found = Vec::new();
         for (model, result) in batch.into_iter().zip(read) {
             let components = model.content.components.len();
             match result {
-                Ok(digests) => {
-                    // Other bytes than were recorded, in a file that nobody wrote to: for a validation to judge.
+                Ok(Digested { digests, of }) => {
+                    // Other bytes than were recorded, in a file that nobody touched: for a validation to judge.
+                    let is_believed = !model.content.vouches_for(&of);
                     let (same, other): (Vec<_>, Vec<_>) =
                         digests.into_iter().partition(|(number, digest)| {
                             let known =
                                 model.content.components.get(*number).and_then(|component| component.digest);
-                            known.is_none_or(|known| known == *digest)
+                            is_believed || known.is_none_or(|known| known == *digest)
                         });
                     if !other.is_empty() {
                         let message = "its bytes are not those that were read before, though it was not written to: \
@@ -121,10 +122,10 @@ impl Catalog {
                     if digests.len() < components {
                         self.digesting().give_up(&model);
                     }
-                    let of = Arc::clone(&model.content);
+                    let of = Arc::new(of);
                     found.push(Examination { id: model.id, of, digests, validation: None });
                 }
-                Err(ReadFailure::Stopped) if model.state == ModelState::Missing => {
+                Err(ReadFailure::Stopped) if model.state != ModelState::Available => {
                     problem(report, &model, "its files are not there".to_owned());
                 }
                 Err(ReadFailure::Stopped) => {}
@@ -191,9 +192,7 @@ impl Catalog {
             model.state == ModelState::Available
                 && tops.iter().filter_map(|top| at.strip_prefix(top).ok()).any(|below| {
                     // A file is seen in its folder; what is several files is a folder itself.
-                    let is_folder =
-                        model.content.files.iter().all(|file| !file.path.as_path().as_os_str().is_empty());
-                    let depth = below.components().count() + usize::from(is_folder);
+                    let depth = below.components().count() + usize::from(!model.content.is_file());
                     spec.max_depth
                         .is_none_or(|most| u32::try_from(depth).is_ok_and(|depth| depth.max(1) <= most))
                 })
@@ -286,9 +285,11 @@ impl Catalog {
         findings.extend(examined.mismatch);
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
         set_findings(&mut report, findings);
-        // A digest that is recorded stays: bytes that differ from it are what was found.
-        let recorded =
-            |number: usize| model.content.components.get(number).is_some_and(|c| c.digest.is_some());
+        // A digest that is recorded stays where nobody touched the file: bytes that differ from it are what was found.
+        let stays = model.content.vouches_for(&examined.content);
+        let recorded = |number: usize| {
+            stays && model.content.components.get(number).is_some_and(|component| component.digest.is_some())
+        };
         let digests = examined.digests.into_iter().filter(|(number, _)| !recorded(*number)).collect();
         // What was read, which the catalog may not have seen yet: then nothing of it is kept.
         let of = Arc::new(examined.content);
@@ -384,14 +385,20 @@ fn is_replaced(error: &std::io::Error) -> bool {
     kinds.contains(&error.kind()) || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }
 
+/// What was read of a model, and what it was when it was read.
+struct Digested {
+    digests: Vec<(usize, Digest)>,
+    of: ModelContent,
+}
+
 fn digests_of(
     roots: &Roots,
     model: &Model,
     cell: &ProgressCell,
     stop: &AtomicBool,
     is_gentle: bool,
-) -> Result<Vec<(usize, Digest)>, ReadFailure> {
-    if model.state == ModelState::Missing || stop.load(std::sync::atomic::Ordering::Relaxed) {
+) -> Result<Digested, ReadFailure> {
+    if model.state != ModelState::Available || stop.load(std::sync::atomic::Ordering::Relaxed) {
         return Err(ReadFailure::Stopped);
     }
     let unit = known::unit_of(roots, model);
@@ -408,7 +415,7 @@ fn digests_of(
     }
     let pace = Pace { stop, bytes: cell.counter(), is_gentle };
     let contents = hoist_catalog::read_contents(roots, &unit, &details.reading, Wanted::default(), pace)?;
-    Ok(hoist_catalog::digests(&details, &contents))
+    Ok(Digested { digests: hoist_catalog::digests(&details, &contents), of: details.content })
 }
 
 /// Runs on a thread that gives way to everything else, for the processor and for the disk, whose priority follows.

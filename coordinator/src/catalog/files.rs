@@ -1,12 +1,13 @@
 //! A model's files: read again for what the catalog does not keep, or removed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use hoist_catalog::{Details, Roots};
-use hoist_domain::{Error, Model, ModelFormat, Reason, Result};
+use hoist_domain::{Error, Model, ModelFormat, ModelPath, Reason, Result};
+use hoist_planner::Models;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -88,19 +89,36 @@ impl Catalog {
     pub async fn remove_files(&self, model: &Arc<Model>) -> Result<u32> {
         let roots = self.open_roots().await;
         let model = Arc::clone(model);
-        self.apart("remove files", &CancellationToken::new(), move |_| remove(&roots, &model)).await?
+        let view = self.0.control.view();
+        self.apart("remove files", &CancellationToken::new(), move |_| {
+            remove(&roots, &model, &shared(view.state.models(), &model))
+        })
+        .await?
     }
 }
 
-fn remove(roots: &Roots, model: &Model) -> Result<u32> {
+/// Files beside a model that another model has, too: two graphs may have their data in one file.
+fn shared(models: &Models, model: &Model) -> HashSet<PathBuf> {
+    let own: HashSet<PathBuf> = model.content.files.iter().map(|file| model.path_of(file)).collect();
+    let folder = model.path.as_path().parent().filter(|_| model.content.is_file() && own.len() > 1);
+    let Some(folder) = folder.map(ModelPath::new) else { return HashSet::new() };
+    let others = models.below(&folder).filter(|other| other.id != model.id);
+    let theirs = others.filter(|other| other.content.is_file() && other.content.files.len() > 1);
+    let files = theirs.flat_map(|other| other.content.files.iter().map(|file| other.path_of(file)));
+    files.filter(|path| own.contains(path)).collect()
+}
+
+fn remove(roots: &Roots, model: &Model, shared: &HashSet<PathBuf>) -> Result<u32> {
     below_a_root(roots, &model.path)?;
     let own = model.path.as_path();
     // Other snapshots may share the blobs: those stay then.
     let snapshots = std::fs::read_dir(own.join("snapshots")).map_or(0, Iterator::count);
     let mut paths = Vec::new();
     for file in &model.content.files {
-        let below = file.path.as_path();
-        let path = if below.as_os_str().is_empty() { own.to_owned() } else { own.join(below) };
+        let path = model.path_of(file);
+        if shared.contains(&path) {
+            continue;
+        }
         let blob = (model.content.format == ModelFormat::HfCache && snapshots == 1)
             .then(|| blob(own, &path))
             .flatten();
@@ -126,7 +144,7 @@ fn remove(roots: &Roots, model: &Model) -> Result<u32> {
     }
     // What is left of a folder that was the model; what else lies in it stays, and with it the folder.
     let mut folders: BTreeSet<PathBuf> = BTreeSet::new();
-    for file in &model.content.files {
+    for file in model.content.files.iter().filter(|_| !model.content.is_file()) {
         folders.extend(file.path.as_path().ancestors().skip(1).map(|below| model.path.as_path().join(below)));
     }
     for folder in folders.iter().rev() {

@@ -125,5 +125,6 @@ fn content(inode: u64, written: u64) -> ModelContent {
         .into(),
         verdict: Verdict::Ok,
         findings: Box::default(),
+        is_touched: false,
     }
 }
