@@ -25,7 +25,7 @@ use readers::{READERS, Readers, SPARE_READERS};
 
 use crate::names;
 use crate::roots::{Roots, Target, is_still_at};
-use crate::walk::{Stop, Unit, Walk};
+use crate::walk::{Stop, Unit, UnitFile, Walk};
 
 /// Units found and not yet read.
 const QUEUE: usize = 1_024;
@@ -237,12 +237,12 @@ fn compare(scan: &Scan, unit: &Unit) -> Compared {
     // Another file is at its place: perhaps one that was somewhere else before. It takes its notes along.
     let key = |identity: FileIdentity| (identity.device, identity.inode);
     let its = known.content.main_file().map(|file| key(file.identity));
-    let is_other = main_file(unit).is_some_and(|file| its != Some(key(file)));
+    let is_other = main_file(unit).is_some_and(|file| its != Some(key(file.identity)));
     Compared::Changed(if is_other { moved_from(scan, unit) } else { None })
 }
 
-fn main_file(unit: &Unit) -> Option<FileIdentity> {
-    unit.files.iter().find(|file| file.is_weights).map(|file| file.identity)
+fn main_file(unit: &Unit) -> Option<&UnitFile> {
+    unit.files.iter().find(|file| file.is_weights)
 }
 
 /// Whether a known model's files are as they were: those that the walk lists, and those that only a header names.
@@ -261,18 +261,19 @@ fn same_files(scan: &Scan, content: &ModelContent, unit: &Unit) -> bool {
         && named.iter().all(|known| found(known.path.as_path()) == known.identity)
 }
 
-/// The known model whose bytes these are, if its file is not at its place any more. A rename changes ctime and nothing
-/// else.
+/// The known model whose bytes these are, if its file is not at its place any more, or is there as another path's model:
+/// a folder's file on its own, or the other way round. A rename changes ctime and nothing else.
 fn moved_from(scan: &Scan, unit: &Unit) -> Option<(ModelId, ModelPath)> {
-    let main = main_file(unit)?;
-    let path = ModelPath::new(&unit.path);
+    let file = main_file(unit)?;
+    let (main, here) = (file.identity, unit.path_of(&file.path));
     let same = |known: &KnownModel| {
         let bytes = |identity: FileIdentity| FileIdentity { changed_ns: 0, ..identity };
         known.content.main_file().is_some_and(|file| {
             let below = file.path.as_path();
             let own = known.path.as_path();
             let place = if below.as_os_str().is_empty() { own.to_owned() } else { own.join(below) };
-            let is_elsewhere = || known.path != path && !is_still_at(&place, main.device, main.inode);
+            let is_elsewhere =
+                || own != unit.path && (place == here || !is_still_at(&place, main.device, main.inode));
             bytes(file.identity) == bytes(main) && (known.is_displaced || is_elsewhere())
         })
     };

@@ -15,11 +15,13 @@ const CROSS_ATTENTION: [&str; 4] = [
 ];
 
 /// What only moving-picture UNets have: somewhere in the first blocks.
-const TEMPORAL: [(&str, &str); 4] = [
-    ("input_blocks.1.0.time_stack.", "svd"),
-    ("down_blocks.0.resnets.0.temporal_res_block.", "svd"),
-    ("down_blocks.0.temp_convs.", "modelscope-t2v"),
-    ("input_blocks.1.0.temopral_conv.", "modelscope-t2v"),
+const TEMPORAL: [(&str, &str, f32); 5] = [
+    ("input_blocks.1.0.time_stack.", "svd", STRONG),
+    ("down_blocks.0.resnets.0.temporal_res_block.", "svd", STRONG),
+    ("image_latents_temporal_encoder.", "i2vgen-xl", STRONG),
+    // Others have these layers, too.
+    ("down_blocks.0.temp_convs.", "modelscope-t2v", LIKELY),
+    ("input_blocks.1.0.temopral_conv.", "modelscope-t2v", LIKELY),
 ];
 
 /// The UNet whose keys stand at this view's root.
@@ -35,6 +37,17 @@ pub(crate) fn find(keys: Keys<'_>) -> Option<Found> {
     }
     let input = if ldm { "input_blocks.0.0.weight" } else { "conv_in.weight" };
     let mut found = by_width(keys).because(keys.evidence(input, "first convolution of a UNet"));
+    // All of the line begin with 320 channels, the refiner with 384. Networks for sound read text as wide as SD 1 does.
+    let first = keys.dim(input, 0).filter(|first| !matches!(first, 320 | 384));
+    if let (Some(first), "sd-1.5" | "sd-2.1" | "sdxl" | "sdxl-refiner") = (first, found.base.as_str()) {
+        found.evidence.push(keys.evidence(input, format!("{first} channels, as none of {} has", found.base)));
+        // The x4 upscaler, which the table counts to SD 2.
+        if keys.dim(input, 1) == Some(7) {
+            found = found.at_most(LIKELY);
+        } else {
+            found = Found { evidence: found.evidence, ..Found::new(ModelType::Unet, "unknown", UNDECIDED) };
+        }
+    }
     if let Some(flavour) = keys.dim(input, 1).and_then(|channels| flavour_of(channels, found.base.as_str())) {
         found.add_variant(flavour);
         found.evidence.push(keys.evidence(input, format!("input channels: {flavour}")));
@@ -68,9 +81,9 @@ pub(crate) fn cross_attention(keys: Keys<'_>) -> Option<(String, Option<u64>)> {
 }
 
 fn by_width(keys: Keys<'_>) -> Found {
-    if let Some((marker, base)) = TEMPORAL.iter().find(|(marker, _)| keys.any(marker)) {
+    if let Some((marker, base, sure)) = TEMPORAL.iter().find(|(marker, ..)| keys.any(marker)) {
         let found =
-            Found::new(ModelType::Unet, base, STRONG).because(keys.evidence(marker, "temporal layers"));
+            Found::new(ModelType::Unet, base, *sure).because(keys.evidence(marker, "temporal layers"));
         return if *base == "svd" { found.predicts(PredictionType::V) } else { found };
     }
     let Some((name, width)) = cross_attention(keys) else {
