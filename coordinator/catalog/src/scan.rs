@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hoist_domain::{
@@ -36,6 +37,9 @@ pub const UNSETTLED: &str = "being written";
 /// Unchanged units that the collector is woken for. With each of them, waking it would be a good part of a rescan; with
 /// too many, a slow storage would look like one that does not answer.
 const TOLD_TOGETHER: usize = 64;
+
+/// Why nothing more is heard of a thread that has ended.
+const DEFECT: &str = "looking at it ended by a defect of Hoist: report it with the server's log";
 
 /// How long the collector waits before it looks whether somebody is stuck.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -149,12 +153,13 @@ pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Observ
     };
     // Fewer readers do as well; without any, or without a walk, nothing is seen and nothing concluded.
     let has_readers = (0..READERS).filter(|_| readers.add()).count() > 0;
-    if !has_readers || !spawn_walker(&scan, work, events) {
+    let walker = if has_readers { spawn_walker(&scan, work, events) } else { None };
+    let Some(walker) = walker else {
         let message = "no thread could be started: nothing was looked at".to_owned();
         collector.report.problem(ModelPath::new(Path::new("/")), message);
         return collector.report;
-    }
-    collector.collect(&received, &mut readers, clock, emit);
+    };
+    collector.collect(&received, &mut readers, &walker, clock, emit);
     let Collector { mut report, seen, unlisted, is_walk_done, .. } = collector;
     let is_whole = is_walk_done && !scan.stop.load(Ordering::Relaxed) && readers.spares == SPARE_READERS;
     if is_whole {
@@ -164,12 +169,13 @@ pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Observ
     report
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
+/// None if there is no room for a thread.
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
     // Not a supervised task: it may have to be left behind in a read that never returns.
-    std::thread::Builder::new().name(name.to_owned()).spawn(work).is_ok()
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).ok()
 }
 
-fn spawn_walker(scan: &Arc<Scan>, work: SyncSender<Work>, events: Sender<Event>) -> bool {
+fn spawn_walker(scan: &Arc<Scan>, work: SyncSender<Work>, events: Sender<Event>) -> Option<JoinHandle<()>> {
     let scan = Arc::clone(scan);
     spawn("catalog walk", move || {
         let mut walk = Walk::new(&scan.roots, &scan.stop);
@@ -294,6 +300,7 @@ impl Collector<'_> {
         &mut self,
         events: &Receiver<Event>,
         readers: &mut Readers,
+        walker: &JoinHandle<()>,
         clock: &dyn Fn() -> Duration,
         emit: &mut dyn FnMut(Observation),
     ) {
@@ -315,11 +322,21 @@ impl Collector<'_> {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
-                    for path in readers.write_off(clock()) {
+                    for (path, why) in readers.write_off(clock()) {
                         written_off += 1;
-                        let message = "its storage does not answer".to_owned();
-                        self.report.problem(ModelPath::new(&path), message);
+                        self.report.problem(ModelPath::new(&path), why.to_owned());
                         self.unlisted.push(path);
+                    }
+                    // Its last word comes before its end: a thread that ended without one will never say it.
+                    if !self.is_walk_done && walker.is_finished() {
+                        while let Ok(event) = events.try_recv() {
+                            self.take(event, emit);
+                        }
+                        if !self.is_walk_done {
+                            self.report.problem(ModelPath::new(Path::new("/")), DEFECT.to_owned());
+                            self.scan.stop.store(true, Ordering::Relaxed);
+                        }
+                        continue;
                     }
                     let silent = clock().saturating_sub(heard);
                     if !self.is_walk_done && silent >= self.scan.stuck_after.saturating_mul(2) {
@@ -441,3 +458,6 @@ fn gone(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

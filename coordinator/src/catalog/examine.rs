@@ -43,18 +43,10 @@ impl Catalog {
         progress.set_items(0, total);
         let roots = self.open_roots().await;
         let mut report = DigestReport::default();
-        let (mut batch, mut bytes, mut done) = (Vec::new(), 0, 0);
-        let mut wanted = wanted.into_iter().peekable();
-        while let Some(model) = wanted.next() {
-            bytes += bytes_of(&model);
-            batch.push(model);
-            if batch.len() < BATCH && bytes < BATCH_BYTES && wanted.peek().is_some() {
-                continue;
-            }
-            bytes = 0;
+        let mut done = 0;
+        for batch in in_batches(wanted) {
             done += batch.len() as u64;
-            self.digest_batch(std::mem::take(&mut batch), &roots, is_background, progress, stop, &mut report)
-                .await?;
+            self.digest_batch(batch, &roots, is_background, progress, stop, &mut report).await?;
             progress.set_items(done, total);
             if stop.is_cancelled() {
                 break;
@@ -64,7 +56,9 @@ impl Catalog {
         Ok(report)
     }
 
-    /// The models whose bytes are to be read, in the order of paths: neighbours on disk, mostly.
+    /// The models whose bytes are to be read. Those that somebody named in the order of paths: neighbours on disk, mostly.
+    /// Unasked the smallest first: a terabyte, of holes or not, holds nobody back but the next larger. What is found
+    /// meanwhile has its turn when all of these were read, so that the large ones have theirs.
     fn wanted(&self, spec: &DigestSpec) -> Vec<Arc<Model>> {
         let reachable = self.reachable();
         let view = self.0.control.view();
@@ -77,6 +71,9 @@ impl Catalog {
             spec.models.iter().filter_map(|id| models.get(*id)).map(Arc::clone).collect()
         };
         wanted.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+        if spec.models.is_empty() {
+            wanted.sort_by_key(|model| bytes_of(model));
+        }
         wanted
     }
 
@@ -315,6 +312,24 @@ impl Catalog {
     }
 }
 
+/// What is read before it is kept. A large one is on its own: nobody waits for it.
+fn in_batches(wanted: Vec<Arc<Model>>) -> Vec<Vec<Arc<Model>>> {
+    let (mut batches, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0_u64);
+    for model in wanted {
+        let with_it = bytes.saturating_add(bytes_of(&model));
+        if !batch.is_empty() && (batch.len() >= BATCH || with_it > BATCH_BYTES) {
+            batches.push(std::mem::take(&mut batch));
+            bytes = 0;
+        }
+        bytes = bytes.saturating_add(bytes_of(&model));
+        batch.push(model);
+    }
+    if !batch.is_empty() {
+        batches.push(batch);
+    }
+    batches
+}
+
 fn problem(report: &mut DigestReport, model: &Model, message: String) {
     if report.problems.len() < ScanReport::MAX_PROBLEMS {
         report.problems.push(PathProblem { path: model.path.clone(), message });
@@ -434,4 +449,43 @@ fn at_low_priority<T: Send>(work: impl FnOnce() -> T + Send) -> T {
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::test_models;
+    use hoist_domain::{ModelComponent, ModelType};
+
+    fn model(bytes: u64) -> Arc<Model> {
+        let made = test_models::model(&format!("/m/{bytes}.safetensors"), "vae", "sdxl", bytes, &[]);
+        let mut content = ModelContent::clone(&made.content);
+        content.components = [ModelComponent {
+            name: "vae".into(),
+            component_type: ModelType::Vae,
+            base: "sdxl".parse().unwrap(),
+            place: "".into(),
+            prefix: "".into(),
+            tensors: 1,
+            parameters: bytes,
+            bytes: Bytes(bytes),
+            digest: None,
+        }]
+        .into();
+        Arc::new(Model { content: Arc::new(content), ..Model::clone(&made) })
+    }
+
+    #[test]
+    fn a_large_model_is_read_on_its_own_and_nobody_waits_for_it() {
+        let sizes = |models: &[u64]| -> Vec<Vec<u64>> {
+            let batches = in_batches(models.iter().map(|bytes| model(*bytes)).collect());
+            batches.iter().map(|batch| batch.iter().map(|model| bytes_of(model)).collect()).collect()
+        };
+        assert_eq!(sizes(&[]), Vec::<Vec<u64>>::new());
+        assert_eq!(sizes(&[1, 2, 1 << 40]), [vec![1, 2], vec![1 << 40]]);
+        assert_eq!(sizes(&[1 << 40, 1]), [vec![1 << 40], vec![1]]);
+        assert_eq!(sizes(&[BATCH_BYTES / 2; 3]), [vec![BATCH_BYTES / 2; 2], vec![BATCH_BYTES / 2]]);
+        let many: Vec<u64> = (0..70).collect();
+        assert_eq!(sizes(&many).iter().map(Vec::len).collect::<Vec<_>>(), [BATCH, 6]);
+    }
 }

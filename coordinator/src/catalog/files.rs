@@ -14,8 +14,12 @@ use tokio_util::sync::CancellationToken;
 use super::look::below_a_root;
 use super::{Catalog, known};
 
-/// Requests that read below one root at a time.
-const READS: usize = 16;
+/// Turns to read below one root at a time. A header of some thousand tensors takes one.
+const READS: u32 = 16;
+
+/// Tensors whose table and message take some mebibytes. The largest header that is read has a million and takes all turns:
+/// sixteen of those at a time would take gigabytes.
+const TENSORS_A_TURN: u64 = 62_500;
 
 /// How long a request may wait for the disk.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -44,14 +48,15 @@ impl Catalog {
         let root = roots.of(model.path.as_path()).map(|(root, _)| root.path().to_owned()).unwrap_or_default();
         let turns = {
             let mut reads = self.0.reads.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(reads.entry(root).or_insert_with(|| Arc::new(Semaphore::new(READS))))
+            let all = usize::try_from(READS).unwrap_or(usize::MAX);
+            Arc::clone(reads.entry(root).or_insert_with(|| Arc::new(Semaphore::new(all))))
         };
         let busy = || {
             let message =
                 format!("{READS} reads below the root of {} wait for its storage already", model.name());
             Error::new(Reason::SourceUnresponsive, message)
         };
-        let turn = tokio::time::timeout(ANSWERS_WITHIN, turns.acquire_owned()).await;
+        let turn = tokio::time::timeout(ANSWERS_WITHIN, turns.acquire_many_owned(turns_of(model))).await;
         turn.map_err(|_| busy())?.map_err(|_| busy())
     }
 
@@ -106,6 +111,12 @@ fn shared(models: &Models, model: &Model) -> HashSet<PathBuf> {
     let theirs = others.filter(|other| other.content.is_file() && other.content.files.len() > 1);
     let files = theirs.flat_map(|other| other.content.files.iter().map(|file| other.path_of(file)));
     files.filter(|path| own.contains(path)).collect()
+}
+
+/// How many turns a model's headers take, as it was last seen.
+fn turns_of(model: &Model) -> u32 {
+    let share = model.content.tensors / TENSORS_A_TURN;
+    u32::try_from(share).unwrap_or(READS).saturating_add(1).min(READS)
 }
 
 fn remove(roots: &Roots, model: &Model, shared: &HashSet<PathBuf>) -> Result<u32> {
@@ -202,4 +213,26 @@ fn blob(repository: &Path, link: &Path) -> Option<PathBuf> {
     let target = std::fs::read_link(link).ok()?;
     let is_blob = target.parent()?.file_name()? == "blobs";
     is_blob.then(|| repository.join("blobs").join(target.file_name().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::test_models;
+    use hoist_domain::ModelContent;
+
+    #[test]
+    fn the_largest_header_is_read_alone() {
+        let turns = |tensors: u64| {
+            let made = test_models::model("/m/a.safetensors", "vae", "sdxl", 1, &[]);
+            let content = ModelContent { tensors, ..ModelContent::clone(&made.content) };
+            turns_of(&Model { content: Arc::new(content), ..Model::clone(&made) })
+        };
+        assert_eq!([0, 2_000, TENSORS_A_TURN].map(turns), [1, 1, 2]);
+        assert_eq!(
+            [1_000_000, u64::MAX].map(turns),
+            [READS, READS],
+            "all turns, and never more than there are"
+        );
+    }
 }
