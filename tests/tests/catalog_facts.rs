@@ -73,7 +73,7 @@ async fn what_a_pipeline_predicts_is_what_its_scheduler_says() {
         library.write(&format!("{folder}/unet/config.json"), config).unwrap();
         library.write(&format!("{folder}/unet/diffusion_pytorch_model.safetensors"), &unet).unwrap();
         let says = if scheduler.is_empty() {
-            r#"{"_class_name": "DDIMScheduler"}"#.to_owned()
+            r#"{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity}"#.to_owned()
         } else {
             format!(r#"{{"_class_name": "DDIMScheduler", "prediction_type": "{scheduler}"}}"#)
         };
@@ -85,6 +85,7 @@ async fn what_a_pipeline_predicts_is_what_its_scheduler_says() {
         let path = library.path(folder);
         let model = known(&open, &path);
         assert_eq!((model.base.as_str(), model.prediction_type.as_str()), ("sd-2.1", due), "{folder}");
+        assert_eq!(model.verdict(), v1::Verdict::Ok, "{folder}: {:?}", model.findings);
         let said = details(&open, &path).await.evidence.into_iter().any(|evidence| {
             evidence.subject == "scheduler/scheduler_config.json" && evidence.says.contains(due)
         });

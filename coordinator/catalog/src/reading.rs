@@ -3,6 +3,7 @@
 //! A part is what one component's files hold together: one file, or all shards of a set. Where a folder has the same
 //! weights in several forms (safetensors and pickle, plain and fp16), one form is read.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -77,6 +78,37 @@ struct Reader<'a> {
     indexes: BTreeMap<String, Index>,
 }
 
+/// Python writes numbers into its JSON that JSON does not have, and schedulers have them: they become null.
+fn without_infinities(text: &str) -> Cow<'_, str> {
+    const WORDS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
+    if !text.contains("Infinity") && !text.contains("NaN") {
+        return Cow::Borrowed(text);
+    }
+    let (mut kept, mut rest, mut is_quoted) = (String::with_capacity(text.len()), text, false);
+    while let Some(next) = rest.chars().next() {
+        let word = WORDS.iter().find(|word| !is_quoted && rest.starts_with(**word));
+        let taken = match (word, next) {
+            (Some(word), _) => {
+                kept.push_str("null");
+                word.len()
+            }
+            // An escaped character, a quote or not, ends nothing.
+            (None, '\\') if is_quoted => {
+                let two: String = rest.chars().take(2).collect();
+                kept.push_str(&two);
+                two.len()
+            }
+            (None, next) => {
+                is_quoted ^= next == '"';
+                kept.push(next);
+                next.len_utf8()
+            }
+        };
+        rest = rest.get(taken..).unwrap_or_default();
+    }
+    Cow::Owned(kept)
+}
+
 /// Whether a name is a link that the kernel refused to follow.
 fn leads_out(error: &io::Error) -> bool {
     use rustix::io::Errno;
@@ -141,7 +173,8 @@ impl Reader<'_> {
             }
             if let Ok(bytes) = hoist_formats::read_at_most(&source, 0, CONFIG_BYTES) {
                 self.reading.header_bytes += bytes.len() as u64;
-                self.reading.configs.insert(shown, String::from_utf8_lossy(&bytes).into_owned());
+                let text = String::from_utf8_lossy(&bytes);
+                self.reading.configs.insert(shown, without_infinities(&text).into_owned());
             }
         }
     }
@@ -304,5 +337,28 @@ impl Reader<'_> {
                 ModelFormat::RawPickle => is_sound && extension == Some("pkl"),
                 _ => false,
             }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_only_python_knows_are_no_damage() {
+        for (text, due) in [
+            (
+                r#"{"a": -Infinity, "b": [NaN, Infinity], "c": 1}"#,
+                r#"{"a": null, "b": [null, null], "c": 1}"#,
+            ),
+            (
+                r#"{"Infinity": "NaN \" NaN", "ü": "\\", "x": NaN}"#,
+                r#"{"Infinity": "NaN \" NaN", "ü": "\\", "x": null}"#,
+            ),
+            (r#"{"a": "#, r#"{"a": "#),
+            ("NaN\"NaN\\", "null\"NaN\\"),
+        ] {
+            assert_eq!(without_infinities(text), due);
+        }
     }
 }

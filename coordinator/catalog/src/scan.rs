@@ -8,6 +8,7 @@
 //! share nothing but channels. One that has been silent for too long is written off and replaced, a few times; then the
 //! scan ends with what it has. The collector itself never touches a disk.
 
+mod compare;
 mod readers;
 
 use std::collections::{BTreeSet, HashSet};
@@ -18,15 +19,14 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hoist_domain::{
-    FileIdentity, FoundModel, ModelContent, ModelId, ModelPath, Observation, ScanReport, Verdict,
-};
+use hoist_domain::{FoundModel, ModelContent, ModelId, ModelPath, Observation, ScanReport, Verdict};
 
+use compare::{Compared, compare};
 use readers::{READERS, Readers, SPARE_READERS};
 
 use crate::names;
-use crate::roots::{Roots, Target, is_still_at};
-use crate::walk::{Stop, Unit, UnitFile, Walk};
+use crate::roots::Roots;
+use crate::walk::{Stop, Unit, Walk};
 
 /// Units found and not yet read.
 const QUEUE: usize = 1_024;
@@ -221,69 +221,6 @@ fn spawn_walker(scan: &Arc<Scan>, work: SyncSender<Work>, events: Sender<Event>)
         let _ = events.send(Event::Unchanged(waiting));
         let _ = events.send(Event::Walked { report: Box::new(report), unlisted });
     })
-}
-
-enum Compared {
-    Unchanged(Unchanged),
-    Changed(Option<(ModelId, ModelPath)>),
-}
-
-fn compare(scan: &Scan, unit: &Unit) -> Compared {
-    let path = ModelPath::new(&unit.path);
-    let Some(known) = scan.known.at(&path) else { return Compared::Changed(moved_from(scan, unit)) };
-    let is_same = known.is_available && same_files(scan, &known.content, unit);
-    if is_same && !scan.reread {
-        return Compared::Unchanged(Unchanged {
-            id: known.id,
-            bytes: known.content.bytes.0,
-            verdict: known.content.verdict,
-            model_type: known.content.model_type,
-        });
-    }
-    // Another file is at its place: perhaps one that was somewhere else before. It takes its notes along.
-    let key = |identity: FileIdentity| (identity.device, identity.inode);
-    let its = known.content.main_file().map(|file| key(file.identity));
-    let is_other = main_file(unit).is_some_and(|file| its != Some(key(file.identity)));
-    Compared::Changed(if is_other { moved_from(scan, unit) } else { None })
-}
-
-fn main_file(unit: &Unit) -> Option<&UnitFile> {
-    unit.files.iter().find(|file| file.is_weights)
-}
-
-/// Whether a known model's files are as they were: those that the walk lists, and those that only a header names.
-fn same_files(scan: &Scan, content: &ModelContent, unit: &Unit) -> bool {
-    let Some((listed, named)) = content.files.split_at_checked(unit.files.len()) else { return false };
-    let found = |path: &Path| match scan.roots.resolve(&unit.path_of(path)) {
-        Ok(Target::File(identity)) => identity,
-        _ => FileIdentity::default(),
-    };
-    let is_as_listed = listed
-        .iter()
-        .zip(&unit.files)
-        .all(|(known, file)| known.identity == file.identity && known.path.as_path() == file.path);
-    is_as_listed
-        && content.bytes.0 == unit.bytes_with(content.files.iter().map(|file| file.identity))
-        && named.iter().all(|known| found(known.path.as_path()) == known.identity)
-}
-
-/// The known model whose bytes these are, if its file is not at its place any more, or is there as another path's model:
-/// a folder's file on its own, or the other way round. A rename changes ctime and nothing else.
-fn moved_from(scan: &Scan, unit: &Unit) -> Option<(ModelId, ModelPath)> {
-    let file = main_file(unit)?;
-    let (main, here) = (file.identity, unit.path_of(&file.path));
-    let same = |known: &KnownModel| {
-        let bytes = |identity: FileIdentity| FileIdentity { changed_ns: 0, ..identity };
-        known.content.main_file().is_some_and(|file| {
-            let below = file.path.as_path();
-            let own = known.path.as_path();
-            let place = if below.as_os_str().is_empty() { own.to_owned() } else { own.join(below) };
-            let is_elsewhere =
-                || own != unit.path && (place == here || !is_still_at(&place, main.device, main.inode));
-            bytes(file.identity) == bytes(main) && (known.is_displaced || is_elsewhere())
-        })
-    };
-    scan.known.of_file(main.device, main.inode).into_iter().find(same).map(|known| (known.id, known.path))
 }
 
 struct Collector<'a> {

@@ -205,9 +205,10 @@ fn transformer_blocks(scan: &Scan) -> Option<Found> {
     }
     if scan.saw("add_q_proj") || scan.saw("ff_context") {
         return Some(match (scan.width("add_q_proj"), depth) {
-            (Some(3072), 39..) => only("qwen-image", STRONG),
             (Some(2048), _) => only("hunyuan-video-1.5", LIKELY),
-            (None, 39..) => only("qwen-image", LIKELY),
+            // Qwen-Image has sixty blocks; the next with as many, fifty-four.
+            (Some(3072), 39..) | (_, 55..=60) => only("qwen-image", STRONG),
+            (_, 39..) => only("qwen-image", LIKELY),
             (Some(2432), _) => only("sd-3.5", STRONG),
             (Some(1536), _) => one_of(&["sd-3", "sd-3.5"]),
             (Some(3072), _) => one_of(&["qwen-image", "flux.1"]),

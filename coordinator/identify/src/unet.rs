@@ -37,16 +37,11 @@ pub(crate) fn find(keys: Keys<'_>) -> Option<Found> {
     }
     let input = if ldm { "input_blocks.0.0.weight" } else { "conv_in.weight" };
     let mut found = by_width(keys).because(keys.evidence(input, "first convolution of a UNet"));
-    // All of the line begin with 320 channels, the refiner with 384. Networks for sound read text as wide as SD 1 does.
-    let first = keys.dim(input, 0).filter(|first| !matches!(first, 320 | 384));
-    if let (Some(first), "sd-1.5" | "sd-2.1" | "sdxl" | "sdxl-refiner") = (first, found.base.as_str()) {
-        found.evidence.push(keys.evidence(input, format!("{first} channels, as none of {} has", found.base)));
-        // The x4 upscaler, which the table counts to SD 2.
-        if keys.dim(input, 1) == Some(7) {
-            found = found.at_most(LIKELY);
-        } else {
-            found = Found { evidence: found.evidence, ..Found::new(ModelType::Unet, "unknown", UNDECIDED) };
-        }
+    // Networks for sound read text as wide as SD 1 does, but begin with fewer channels of more latents.
+    let is_sound = keys.dim(input, 0) == Some(128) && keys.dim(input, 1) == Some(8);
+    if is_sound && found.base.as_str() != "svd" {
+        found.evidence.push(keys.evidence(input, "128 channels of 8: latents of sound"));
+        found = Found { evidence: found.evidence, ..Found::new(ModelType::Unet, "unknown", UNDECIDED) };
     }
     if let Some(flavour) = keys.dim(input, 1).and_then(|channels| flavour_of(channels, found.base.as_str())) {
         found.add_variant(flavour);
