@@ -59,14 +59,17 @@ fn same_files(scan: &Scan, content: &ModelContent, unit: &Unit) -> bool {
 fn moved_from(scan: &Scan, unit: &Unit) -> Option<(ModelId, ModelPath)> {
     let file = main_file(unit)?;
     let (main, here) = (file.identity, unit.path_of(&file.path));
+    // The file itself, or the folder it lies in: not a pipeline, whose components are models of their own until it comes.
+    let is_near = |path: &Path| path == here || Some(path) == here.parent();
     let same = |known: &KnownModel| {
         let bytes = |identity: FileIdentity| FileIdentity { changed_ns: 0, ..identity };
         known.content.main_file().is_some_and(|file| {
             let below = file.path.as_path();
             let own = known.path.as_path();
             let place = if below.as_os_str().is_empty() { own.to_owned() } else { own.join(below) };
+            let is_same = place == here && is_near(own) && is_near(&unit.path);
             let is_elsewhere =
-                || own != unit.path && (place == here || !is_still_at(&place, main.device, main.inode));
+                || own != unit.path && (is_same || !is_still_at(&place, main.device, main.inode));
             bytes(file.identity) == bytes(main) && (known.is_displaced || is_elsewhere())
         })
     };
