@@ -24,6 +24,52 @@ pub fn safetensors(tensors: &[(&str, Vec<f32>)], metadata: &[(&str, &str)]) -> V
     [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
 }
 
+/// A safetensors file of these tensors of F16, each by its name and its shape; all values are zero.
+#[must_use]
+pub fn shaped(tensors: &[(&str, &[usize])]) -> Vec<u8> {
+    let mut header = serde_json::Map::new();
+    let mut end = 0;
+    for (name, shape) in tensors {
+        let begin = end;
+        end += shape.iter().product::<usize>() * 2;
+        header.insert(
+            (*name).to_owned(),
+            serde_json::json!({"dtype": "F16", "shape": shape, "data_offsets": [begin, end]}),
+        );
+    }
+    let header = serde_json::Value::Object(header).to_string();
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; end]].concat()
+}
+
+fn varint(mut value: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value >= 0x80 {
+        bytes.push(u8::try_from(value & 0x7f).unwrap_or_default() | 0x80);
+        value >>= 7;
+    }
+    bytes.push(u8::try_from(value).unwrap_or_default());
+    bytes
+}
+
+fn number(field: usize, value: usize) -> Vec<u8> {
+    [varint(field << 3), varint(value)].concat()
+}
+
+fn message(field: usize, content: &[u8]) -> Vec<u8> {
+    [varint(field << 3 | 2), varint(content.len()), content.to_vec()].concat()
+}
+
+/// An ONNX graph with one initializer of four floats, whose sixteen bytes lie in another file.
+#[must_use]
+pub fn onnx(location: &str) -> Vec<u8> {
+    let entry = |key: &str, value: &str| {
+        message(13, &[message(1, key.as_bytes()), message(2, value.as_bytes())].concat())
+    };
+    let place = [entry("location", location), entry("length", "16"), number(14, 1)].concat();
+    let tensor = [number(1, 4), number(2, 1), message(8, b"w"), place].concat();
+    [number(1, 8), message(7, &message(5, &tensor)), message(8, &number(2, 17))].concat()
+}
+
 /// One tensor of four values that begin with this one: files of different values have different bytes.
 #[must_use]
 pub fn four(first: f32) -> Vec<u8> {

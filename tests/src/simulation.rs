@@ -17,10 +17,10 @@ use hoist_coordinator::operations::ProgressBoard;
 use hoist_coordinator::watch::{WatchSpec, Watcher};
 use hoist_domain::{
     Bytes, Condition, ConditionKind, ContentHash, Error, Machine, MachineState, Measurement, MeasurementKind,
-    ModelId, ModelNotes, OperationId, OperationOutput, Outcome, Principal, ProbeSpec, Reason, RequestId,
-    RequestKey, ServiceTime, Severity, WallTime, Work,
+    ModelId, ModelNotes, Observation, OperationId, OperationOutput, Outcome, Principal, ProbeSpec, Reason,
+    RequestId, RequestKey, ServiceTime, Severity, WallTime, Work,
 };
-use hoist_planner::{Examination, Limits, Observation, Observed, State, Submission};
+use hoist_planner::{CatalogChanges, Examination, Limits, State, Submission};
 use hoist_runtime::{Clock, ManualClock, Shutdown};
 use hoist_store::Store;
 use hoist_store::simulate::{SimulatedDisk, open_simulated};
@@ -192,7 +192,7 @@ pub enum Reply {
     Operation(OperationId),
     /// Whether it was new.
     Recorded(bool),
-    Observed(Observed),
+    Observed(CatalogChanges),
     Done,
     Refused(Error),
 }

@@ -43,7 +43,7 @@ pub(crate) fn run(unit: &Unit, reading: &mut Reading, indexes: &BTreeMap<String,
         shards(index, part, &mut findings);
     }
     for part in &reading.parts {
-        unindexed(part, indexes.contains_key(&part.place), &mut findings);
+        unindexed(unit, part, indexes.contains_key(&part.place), &mut findings);
     }
     let mut parsed = BTreeMap::new();
     for (path, text) in &reading.configs {
@@ -119,9 +119,9 @@ fn shards(index: &Index, part: Option<&PartReading>, findings: &mut Vec<Finding>
 }
 
 /// A set of shards that no index lists is whole when its names say so.
-fn unindexed(part: &PartReading, is_indexed: bool, findings: &mut Vec<Finding>) {
+fn unindexed(unit: &Unit, part: &PartReading, is_indexed: bool, findings: &mut Vec<Finding>) {
     let parsed = |path: &std::path::PathBuf| {
-        WeightsName::parse(&path.file_name().unwrap_or_default().to_string_lossy()).shard
+        WeightsName::parse(&unit.path_of(path).file_name().unwrap_or_default().to_string_lossy()).shard
     };
     let shards: Vec<(u32, u32)> = part.files.iter().filter_map(parsed).collect();
     let Some((_, of)) = shards.first().copied().filter(|_| !is_indexed) else { return };

@@ -153,11 +153,9 @@ impl PartOf<'_> {
                 facts.blake3 = self.with(file, |reader| reader.whole(bytes))?.blake3;
             }
         }
-        for beside in beside(part) {
-            let folder = part.files.first().and_then(|file| file.parent()).unwrap_or(Path::new(""));
-            let path =
-                if self.unit.is_folder() { folder.join(beside) } else { PathBuf::from("..").join(beside) };
-            files.push(self.with_other(&path, |reader| reader.whole(bytes))?);
+        let folder = part.files.first().and_then(|file| file.parent()).unwrap_or(Path::new(""));
+        for beside in part.tensors.iter().filter_map(hoist_formats::beside).collect::<BTreeSet<_>>() {
+            files.push(self.with(&folder.join(beside), |reader| reader.whole(bytes))?);
         }
         Ok((tensors, files))
     }
@@ -171,19 +169,6 @@ impl PartOf<'_> {
         let path = self.unit.path_of(file);
         let known = self.reading.files.iter().find(|known| known.path == *file).map(|known| known.identity);
         self.open(path, known, read)
-    }
-
-    /// Opens a file that lies beside one of the unit's.
-    fn with_other<T>(
-        &self,
-        below: &Path,
-        read: impl FnOnce(&Reader<'_>) -> Result<T, ReadFailure>,
-    ) -> Result<T, ReadFailure> {
-        let path = match below.strip_prefix("..") {
-            Ok(name) => self.unit.path.parent().unwrap_or(Path::new("/")).join(name),
-            Err(_) => self.unit.path.join(below),
-        };
-        self.open(path, None, read)
     }
 
     fn open<T>(
@@ -208,14 +193,4 @@ impl PartOf<'_> {
 fn is_opaque(part: &PartReading) -> bool {
     let cannot = |tensor: &Tensor| matches!(tensor.place, Place::Beside { .. } | Place::Unmapped);
     part.tensors.is_empty() || part.format == ModelFormat::Gguf || part.tensors.iter().any(cannot)
-}
-
-/// The files that hold a part's data beside its own, by the names that its header gives them: plain names only.
-fn beside(part: &PartReading) -> BTreeSet<&str> {
-    part.tensors.iter().filter_map(name_beside).collect()
-}
-
-fn name_beside(tensor: &Tensor) -> Option<&str> {
-    let Place::Beside { file, .. } = &tensor.place else { return None };
-    Some(&**file).filter(|name| !name.contains(['/', '\\', '\0']) && *name != "..")
 }

@@ -4,7 +4,7 @@
 //! for; or when one set of shards, or one LoRA by diffusers' own name, is all it holds. Everything else is a model of
 //! its own: folders of checkpoints and LoRAs often have a stray `config.json`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -25,6 +25,8 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Group {
     File(Entry),
+    /// Shards of one set, in their order, among files that are models of their own.
+    Set(Vec<Entry>),
     /// The model is the directory.
     Folder(Vec<Entry>),
 }
@@ -113,7 +115,25 @@ fn folder(entries: Vec<Entry>, belongs: impl Fn(&Entry) -> bool) -> Vec<Group> {
 
 /// Each file a model; shards of one set the model of their first.
 fn separate(entries: Vec<Entry>) -> Vec<Group> {
-    entries.into_iter().filter(|entry| entry.is_weights).map(Group::File).collect()
+    // Asked of each of a hundred thousand names: only the few that may be shards are taken apart.
+    let set = |entry: &Entry| {
+        let may_be = !entry.is_rejected && entry.name.as_bytes().windows(4).any(|part| part == b"-of-");
+        may_be.then(|| WeightsName::parse(&entry.text())).filter(|name| name.shard.is_some())
+    };
+    let mut groups = Vec::new();
+    let mut sets: BTreeMap<_, usize> = BTreeMap::new();
+    for entry in entries.into_iter().filter(|entry| entry.is_weights) {
+        let Some(name) = set(&entry) else {
+            groups.push(Group::File(entry));
+            continue;
+        };
+        let place = *sets.entry(name.set()).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some(Group::Set(shards)) => shards.push(entry),
+            _ => groups.push(Group::Set(vec![entry])),
+        }
+    }
+    groups
 }
 
 #[cfg(test)]
@@ -133,6 +153,10 @@ mod tests {
         entries.sort_by(|one, other| one.name.cmp(&other.name));
         let shown = |group: Group| match group {
             Group::File(entry) => entry.text().into_owned(),
+            Group::Set(entries) => {
+                let names: Vec<_> = entries.iter().map(|entry| entry.text().into_owned()).collect();
+                format!("({})", names.join(" "))
+            }
             Group::Folder(entries) => {
                 let names: Vec<_> = entries.iter().map(|entry| entry.text().into_owned()).collect();
                 format!("[{}]", names.join(" "))
@@ -169,5 +193,24 @@ mod tests {
         assert_eq!(groups(&["pytorch_lora_weights.safetensors"]), ["[pytorch_lora_weights.safetensors]"]);
         assert_eq!(groups(&["m.onnx", "weights.bin"]), ["[m.onnx weights.bin]"]);
         assert_eq!(groups(&["m.onnx"]), ["m.onnx"]);
+    }
+
+    #[test]
+    fn a_set_of_shards_among_others_is_one_model() {
+        assert_eq!(
+            groups(&[
+                "a.gguf",
+                "m-00001-of-00002.gguf",
+                "m-00002-of-00002.gguf",
+                "n-00001-of-00002.gguf",
+                "out-of-memory.gguf"
+            ]),
+            [
+                "a.gguf",
+                "(m-00001-of-00002.gguf m-00002-of-00002.gguf)",
+                "(n-00001-of-00002.gguf)",
+                "out-of-memory.gguf"
+            ]
+        );
     }
 }

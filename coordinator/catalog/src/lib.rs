@@ -25,6 +25,6 @@ pub use digest::digests;
 pub use probe::{Details, details};
 pub use reading::{PartReading, Reading};
 pub use roots::{Links, Root, Roots};
-pub use scan::{Known, KnownModel, Scan, ScanProgress, Seen, UNSETTLED, run};
+pub use scan::{Known, KnownModel, Scan, ScanProgress, UNSETTLED, run};
 pub use validate::{Examine, Examined, examine, first_of};
 pub use walk::{Unit, UnitFile, UnitKind, unit_at};

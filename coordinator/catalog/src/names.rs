@@ -52,6 +52,8 @@ pub(crate) enum Named {
     Weights,
     /// Small JSON that says what weights beside it are.
     Config,
+    /// Data of a graph beside it, without a header of its own.
+    Data,
     /// Passed over, and counted under this word.
     Skipped(&'static str),
 }
@@ -68,9 +70,13 @@ pub(crate) fn judge(name: &str) -> Named {
     if lower == "config.json"
         || lower == "adapter_config.json"
         || lower == "model_index.json"
+        || lower == "scheduler_config.json"
         || is_index(&lower)
     {
         return Named::Config;
+    }
+    if is_graph_data(&lower) {
+        return Named::Data;
     }
     match extension(&lower) {
         Some(known) if WEIGHTS.contains(&known) => {
@@ -85,6 +91,17 @@ pub(crate) fn judge(name: &str) -> Named {
         }
         _ => Named::Skipped("other"),
     }
+}
+
+/// How exporters name the data of a graph. Those that name it otherwise are read all the same: the graph says where.
+fn is_graph_data(name: &str) -> bool {
+    let numbered = |rest: &str| {
+        let number = rest.strip_prefix('_').unwrap_or(rest);
+        number.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    name.ends_with(".onnx.data")
+        || name == "weights.pb"
+        || name.rsplit_once(".onnx_data").is_some_and(|(_, rest)| numbered(rest))
 }
 
 pub(crate) fn is_index(name: &str) -> bool {
@@ -205,6 +222,11 @@ mod tests {
             ("model.safetensors.index.json", Named::Config),
             ("diffusion_pytorch_model.safetensors.index.fp16.json", Named::Config),
             ("README.md", Named::Skipped("other")),
+            ("scheduler_config.json", Named::Config),
+            ("model.onnx_data", Named::Data),
+            ("model.onnx_data_1", Named::Data),
+            ("Model.onnx.data", Named::Data),
+            ("model.onnx_database", Named::Skipped("other")),
         ] {
             assert_eq!(judge(name), expected, "{name}");
         }

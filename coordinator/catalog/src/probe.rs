@@ -95,8 +95,7 @@ fn judge(roots: &Roots, unit: &Unit, reading: &Reading) -> (ModelContent, Identi
 }
 
 fn file_name(unit: &Unit, part: &PartReading) -> String {
-    let first = part.files.first().filter(|path| !path.as_os_str().is_empty());
-    let path = first.map_or(unit.path.as_path(), |path| path.as_path());
+    let path = part.files.first().map_or_else(|| unit.path.clone(), |path| unit.path_of(path));
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
@@ -140,9 +139,7 @@ fn content(
         tensors: tensors().count() as u64,
         parameters: tensors().fold(0_u64, |sum, tensor| sum.saturating_add(tensor.elements())),
         dtypes,
-        bytes: Bytes(
-            reading.files.iter().fold(unit.other_bytes, |sum, file| sum.saturating_add(file.identity.size)),
-        ),
+        bytes: Bytes(unit.bytes_with(reading.files.iter().map(|file| file.identity))),
         components,
         files: reading
             .files
@@ -155,6 +152,7 @@ fn content(
             .collect(),
         verdict,
         findings: findings.into(),
+        is_touched: false,
     }
 }
 

@@ -3,6 +3,7 @@
 //! A part is what one component's files hold together: one file, or all shards of a set. Where a folder has the same
 //! weights in several forms (safetensors and pickle, plain and fp16), one form is read.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use hoist_formats::{FileSource, Inspection, Tensor};
 
 use crate::names::{self, WeightsName};
 use crate::roots::Roots;
-use crate::walk::{Unit, UnitFile, UnitKind};
+use crate::walk::{MAX_UNIT_FILES, Unit, UnitFile, UnitKind};
 
 /// Of one configuration file. Real ones have some kilobytes; a tokenizer's vocabulary is not read.
 const CONFIG_BYTES: u64 = 1 << 20;
@@ -44,7 +45,8 @@ pub struct Reading {
     pub configs: BTreeMap<String, String>,
     pub findings: Vec<Finding>,
     pub header_bytes: u64,
-    /// The identities that were read, which are not those of the walk if a file changed in between.
+    /// Those of the unit in its order, with the identities that were read, which are not those of the walk if a file
+    /// changed in between; then those that only a header names.
     pub files: Vec<UnitFile>,
     /// Nothing in it is a model.
     pub is_nothing: bool,
@@ -74,6 +76,43 @@ struct Reader<'a> {
     reading: Reading,
     /// By place.
     indexes: BTreeMap<String, Index>,
+}
+
+/// Python writes numbers into its JSON that JSON does not have, and schedulers have them: they become null.
+fn without_infinities(text: &str) -> Cow<'_, str> {
+    const WORDS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
+    if !text.contains("Infinity") && !text.contains("NaN") {
+        return Cow::Borrowed(text);
+    }
+    let (mut kept, mut rest, mut is_quoted) = (String::with_capacity(text.len()), text, false);
+    while let Some(next) = rest.chars().next() {
+        let word = WORDS.iter().find(|word| !is_quoted && rest.starts_with(**word));
+        let taken = match (word, next) {
+            (Some(word), _) => {
+                kept.push_str("null");
+                word.len()
+            }
+            // An escaped character, a quote or not, ends nothing.
+            (None, '\\') if is_quoted => {
+                let two: String = rest.chars().take(2).collect();
+                kept.push_str(&two);
+                two.len()
+            }
+            (None, next) => {
+                is_quoted ^= next == '"';
+                kept.push(next);
+                next.len_utf8()
+            }
+        };
+        rest = rest.get(taken..).unwrap_or_default();
+    }
+    Cow::Owned(kept)
+}
+
+/// Whether a name is a link that the kernel refused to follow.
+fn leads_out(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::XDEV, Errno::LOOP].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// The folder within the unit that a component's files lie in, as text, without a snapshot's own prefix.
@@ -134,7 +173,8 @@ impl Reader<'_> {
             }
             if let Ok(bytes) = hoist_formats::read_at_most(&source, 0, CONFIG_BYTES) {
                 self.reading.header_bytes += bytes.len() as u64;
-                self.reading.configs.insert(shown, String::from_utf8_lossy(&bytes).into_owned());
+                let text = String::from_utf8_lossy(&bytes);
+                self.reading.configs.insert(shown, without_infinities(&text).into_owned());
             }
         }
     }
@@ -144,7 +184,7 @@ impl Reader<'_> {
         for file in self.unit.files.iter().filter(|file| file.is_weights) {
             places.entry(place_of(self.unit, &file.path)).or_default().push(file.clone());
         }
-        let is_one_file = self.unit.kind == UnitKind::File;
+        let is_one_file = self.unit.kind == UnitKind::File && self.unit.files.len() == 1;
         for (place, files) in places {
             for set in self.chosen(&place, files) {
                 match self.part(&place, &set) {
@@ -238,16 +278,27 @@ impl Reader<'_> {
         Ok(inspection)
     }
 
-    /// Files that must lie beside this one.
+    /// Files that must lie beside this one. Data of a graph belongs to the model; parts of a split file are units' own
+    /// files, or models.
     fn companions(&mut self, inspection: &Inspection, file: &UnitFile, name: &str) {
-        let place = self.unit.path_of(&file.path);
-        let place = place.parent().unwrap_or(Path::new("/"));
+        let folder = file.path.parent().unwrap_or(Path::new("")).to_owned();
         for (beside, least) in hoist_formats::companions(inspection, name) {
-            let problem = match self.roots.open_file(&place.join(&beside)) {
+            let path = folder.join(&beside);
+            let opened = self.roots.open_file(&self.unit.path_of(&path));
+            if inspection.format == ModelFormat::Onnx {
+                let identity = opened.as_ref().map_or_else(|_| FileIdentity::default(), |(_, found)| *found);
+                self.owns(path, identity);
+            }
+            let problem = match opened {
                 Ok((_, identity)) if identity.size >= least => continue,
                 Ok((_, identity)) => Finding::corrupt(
                     FindingKind::Partial,
                     format!("needs {least} bytes of a file beside it that has {}", identity.size),
+                ),
+                Err(error) if leads_out(&error) => Finding::new(
+                    FindingKind::Path,
+                    Verdict::Rejected,
+                    "a file beside it is a link out of the root",
                 ),
                 Err(_) => Finding::new(
                     FindingKind::Partial,
@@ -256,6 +307,16 @@ impl Reader<'_> {
                 ),
             };
             self.reading.findings.push(problem.in_file(&beside));
+        }
+    }
+
+    /// A file with tensors that the walk did not take for one. Missing, it has no identity: so its coming is a change.
+    fn owns(&mut self, path: PathBuf, identity: FileIdentity) {
+        let files = &mut self.reading.files;
+        if let Some(known) = files.iter_mut().find(|known| known.path == path) {
+            known.is_weights = true;
+        } else if files.len() < MAX_UNIT_FILES {
+            files.push(UnitFile { path, identity, is_weights: true });
         }
     }
 
@@ -276,5 +337,28 @@ impl Reader<'_> {
                 ModelFormat::RawPickle => is_sound && extension == Some("pkl"),
                 _ => false,
             }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_only_python_knows_are_no_damage() {
+        for (text, due) in [
+            (
+                r#"{"a": -Infinity, "b": [NaN, Infinity], "c": 1}"#,
+                r#"{"a": null, "b": [null, null], "c": 1}"#,
+            ),
+            (
+                r#"{"Infinity": "NaN \" NaN", "ü": "\\", "x": NaN}"#,
+                r#"{"Infinity": "NaN \" NaN", "ü": "\\", "x": null}"#,
+            ),
+            (r#"{"a": "#, r#"{"a": "#),
+            ("NaN\"NaN\\", "null\"NaN\\"),
+        ] {
+            assert_eq!(without_infinities(text), due);
+        }
     }
 }

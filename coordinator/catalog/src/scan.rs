@@ -8,6 +8,7 @@
 //! share nothing but channels. One that has been silent for too long is written off and replaced, a few times; then the
 //! scan ends with what it has. The collector itself never touches a disk.
 
+mod compare;
 mod readers;
 
 use std::collections::{BTreeSet, HashSet};
@@ -15,14 +16,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hoist_domain::{FileIdentity, ModelContent, ModelId, ModelPath, ScanReport, Verdict};
+use hoist_domain::{FoundModel, ModelContent, ModelId, ModelPath, Observation, ScanReport, Verdict};
 
+use compare::{Compared, compare};
 use readers::{READERS, Readers, SPARE_READERS};
 
 use crate::names;
-use crate::roots::{Roots, is_still_at};
+use crate::roots::Roots;
 use crate::walk::{Stop, Unit, Walk};
 
 /// Units found and not yet read.
@@ -35,6 +38,9 @@ pub const UNSETTLED: &str = "being written";
 /// too many, a slow storage would look like one that does not answer.
 const TOLD_TOGETHER: usize = 64;
 
+/// Why nothing more is heard of a thread that has ended.
+const DEFECT: &str = "looking at it ended by a defect of Hoist: report it with the server's log";
+
 /// How long the collector waits before it looks whether somebody is stuck.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -44,6 +50,8 @@ pub struct KnownModel {
     pub id: ModelId,
     pub path: ModelPath,
     pub is_available: bool,
+    /// Another model's file is at its path.
+    pub is_displaced: bool,
     pub content: Arc<ModelContent>,
 }
 
@@ -53,7 +61,7 @@ pub trait Known: Send + Sync + 'static {
     fn at(&self, path: &ModelPath) -> Option<KnownModel>;
     /// Models that this file stands for.
     fn of_file(&self, device: u64, inode: u64) -> Vec<KnownModel>;
-    /// Models at or below a path.
+    /// Models at or below a path, and whether it is to be told if they are not there: of some it is known.
     fn below(&self, path: &ModelPath) -> Vec<(ModelId, ModelPath, bool)>;
 }
 
@@ -80,6 +88,7 @@ pub struct Scan {
     pub stuck_after: Duration,
     /// Nanoseconds since 1970, as files are stamped.
     pub now_ns: Arc<dyn Fn() -> i64 + Send + Sync>,
+    pub new_id: Arc<dyn Fn() -> ModelId + Send + Sync>,
     /// Until when this look waits for what is being written, once it has come across some.
     pub settled_by: OnceLock<i64>,
 }
@@ -88,20 +97,6 @@ impl std::fmt::Debug for Scan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Scan").field("paths", &self.paths).finish_non_exhaustive()
     }
-}
-
-/// What a scan saw.
-#[derive(Debug)]
-pub enum Seen {
-    /// A model, new or changed or moved.
-    Model {
-        path: ModelPath,
-        path_name: Arc<str>,
-        content: Arc<ModelContent>,
-        moved_from: Option<(ModelId, ModelPath)>,
-    },
-    /// Nothing is at a place where a model was.
-    Gone { id: ModelId, path: ModelPath },
 }
 
 /// From the walker and the readers to the collector.
@@ -136,7 +131,7 @@ struct Work {
 }
 
 /// Looks, and hands out what it sees as it sees it. Returns the report, without what only the caller can count.
-pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Seen)) -> ScanReport {
+pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Observation)) -> ScanReport {
     let started = clock();
     let scan = Arc::new(scan);
     let (events, received) = channel();
@@ -158,12 +153,13 @@ pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Seen))
     };
     // Fewer readers do as well; without any, or without a walk, nothing is seen and nothing concluded.
     let has_readers = (0..READERS).filter(|_| readers.add()).count() > 0;
-    if !has_readers || !spawn_walker(&scan, work, events) {
+    let walker = if has_readers { spawn_walker(&scan, work, events) } else { None };
+    let Some(walker) = walker else {
         let message = "no thread could be started: nothing was looked at".to_owned();
         collector.report.problem(ModelPath::new(Path::new("/")), message);
         return collector.report;
-    }
-    collector.collect(&received, &mut readers, clock, emit);
+    };
+    collector.collect(&received, &mut readers, &walker, clock, emit);
     let Collector { mut report, seen, unlisted, is_walk_done, .. } = collector;
     let is_whole = is_walk_done && !scan.stop.load(Ordering::Relaxed) && readers.spares == SPARE_READERS;
     if is_whole {
@@ -173,12 +169,13 @@ pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Seen))
     report
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
+/// None if there is no room for a thread.
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
     // Not a supervised task: it may have to be left behind in a read that never returns.
-    std::thread::Builder::new().name(name.to_owned()).spawn(work).is_ok()
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).ok()
 }
 
-fn spawn_walker(scan: &Arc<Scan>, work: SyncSender<Work>, events: Sender<Event>) -> bool {
+fn spawn_walker(scan: &Arc<Scan>, work: SyncSender<Work>, events: Sender<Event>) -> Option<JoinHandle<()>> {
     let scan = Arc::clone(scan);
     spawn("catalog walk", move || {
         let mut walk = Walk::new(&scan.roots, &scan.stop);
@@ -204,11 +201,17 @@ fn spawn_walker(scan: &Arc<Scan>, work: SyncSender<Work>, events: Sender<Event>)
             for path in &scan.paths {
                 // Nothing there is an answer, not a folder that could not be listed: asked beneath the open root, which
                 // stays the same when its own path is gone meanwhile.
-                if scan.roots.resolve(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+                let is_nothing = |path: &Path| {
+                    scan.roots.resolve(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+                };
+                let is_gone = is_nothing(path);
+                let folder = path.parent().unwrap_or(path);
+                if is_gone && (scan.roots.of(folder).is_none() || is_nothing(folder)) {
                     continue;
                 }
-                let is_file = path.symlink_metadata().is_ok_and(|facts| !facts.is_dir());
-                let top = if is_file { path.parent().unwrap_or(path) } else { path };
+                // What is gone may have been a part of a model beside it.
+                let is_file = is_gone || path.symlink_metadata().is_ok_and(|facts| !facts.is_dir());
+                let top = if is_file { folder } else { path };
                 // The folder of a file, and nothing below it.
                 let max_depth = if is_file { 1 } else { scan.max_depth };
                 walk.tree(top.to_owned(), max_depth, &mut found);
@@ -218,56 +221,6 @@ fn spawn_walker(scan: &Arc<Scan>, work: SyncSender<Work>, events: Sender<Event>)
         let _ = events.send(Event::Unchanged(waiting));
         let _ = events.send(Event::Walked { report: Box::new(report), unlisted });
     })
-}
-
-enum Compared {
-    Unchanged(Unchanged),
-    Changed(Option<(ModelId, ModelPath)>),
-}
-
-fn compare(scan: &Scan, unit: &Unit) -> Compared {
-    let path = ModelPath::new(&unit.path);
-    if let Some(known) = scan.known.at(&path) {
-        let is_same = known.is_available && same_files(&known.content, unit);
-        if is_same && !scan.reread {
-            return Compared::Unchanged(Unchanged {
-                id: known.id,
-                bytes: known.content.bytes.0,
-                verdict: known.content.verdict,
-                model_type: known.content.model_type,
-            });
-        }
-        return Compared::Changed(None);
-    }
-    Compared::Changed(moved_from(scan, unit))
-}
-
-fn same_files(content: &ModelContent, unit: &Unit) -> bool {
-    let files = &unit.files;
-    let bytes = files.iter().fold(unit.other_bytes, |sum, file| sum.saturating_add(file.identity.size));
-    content.bytes.0 == bytes
-        && content.files.len() == files.len()
-        && content
-            .files
-            .iter()
-            .zip(files)
-            .all(|(known, file)| known.identity == file.identity && known.path.as_path() == file.path)
-}
-
-/// The known model whose bytes these are, if nothing is at its place any more. A rename changes ctime and nothing else.
-fn moved_from(scan: &Scan, unit: &Unit) -> Option<(ModelId, ModelPath)> {
-    let main = unit.files.iter().find(|file| file.is_weights)?.identity;
-    let same = |known: &KnownModel| {
-        let bytes = |identity: FileIdentity| FileIdentity { changed_ns: 0, ..identity };
-        let its = known.content.main_file();
-        its.is_some_and(|file| {
-            let place = known.path.as_path().join(file.path.as_path());
-            let place =
-                if file.path.as_path().as_os_str().is_empty() { known.path.as_path() } else { &place };
-            bytes(file.identity) == bytes(main) && !is_still_at(place, main.device, main.inode)
-        })
-    };
-    scan.known.of_file(main.device, main.inode).into_iter().find(same).map(|known| (known.id, known.path))
 }
 
 struct Collector<'a> {
@@ -284,8 +237,9 @@ impl Collector<'_> {
         &mut self,
         events: &Receiver<Event>,
         readers: &mut Readers,
+        walker: &JoinHandle<()>,
         clock: &dyn Fn() -> Duration,
-        emit: &mut dyn FnMut(Seen),
+        emit: &mut dyn FnMut(Observation),
     ) {
         let progress = Arc::clone(&self.scan.progress);
         let mut written_off = 0;
@@ -305,11 +259,21 @@ impl Collector<'_> {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
-                    for path in readers.write_off(clock()) {
+                    for (path, why) in readers.write_off(clock()) {
                         written_off += 1;
-                        let message = "its storage does not answer".to_owned();
-                        self.report.problem(ModelPath::new(&path), message);
+                        self.report.problem(ModelPath::new(&path), why.to_owned());
                         self.unlisted.push(path);
+                    }
+                    // Its last word comes before its end: a thread that ended without one will never say it.
+                    if !self.is_walk_done && walker.is_finished() {
+                        while let Ok(event) = events.try_recv() {
+                            self.take(event, emit);
+                        }
+                        if !self.is_walk_done {
+                            self.report.problem(ModelPath::new(Path::new("/")), DEFECT.to_owned());
+                            self.scan.stop.store(true, Ordering::Relaxed);
+                        }
+                        continue;
                     }
                     let silent = clock().saturating_sub(heard);
                     if !self.is_walk_done && silent >= self.scan.stuck_after.saturating_mul(2) {
@@ -323,7 +287,7 @@ impl Collector<'_> {
         }
     }
 
-    fn take(&mut self, event: Event, emit: &mut dyn FnMut(Seen)) {
+    fn take(&mut self, event: Event, emit: &mut dyn FnMut(Observation)) {
         let progress = &self.scan.progress;
         match event {
             Event::Walked { report, unlisted } => {
@@ -356,10 +320,18 @@ impl Collector<'_> {
                     Ok(Some((content, header_bytes))) => {
                         progress.header_bytes.fetch_add(header_bytes, Ordering::Relaxed);
                         self.report.header_bytes.0 += header_bytes;
-                        self.seen.extend(known.map(|known| known.id));
+                        // What was known at a place that another model's file has moved to is not there any more.
+                        let is_its = moved_from.is_none();
+                        self.seen.extend(known.filter(|_| is_its).map(|known| known.id));
                         self.count(content.bytes.0, content.verdict, content.model_type);
                         let path_name = names::display(&unit.path, unit.is_folder()).into();
-                        emit(Seen::Model { path, path_name, content: Arc::new(content), moved_from });
+                        emit(Observation::Found(Box::new(FoundModel {
+                            path,
+                            path_name,
+                            content: Arc::new(content),
+                            moved_from,
+                            new_id: (self.scan.new_id)(),
+                        })));
                     }
                     Ok(None) => self.report.skip("not a model"),
                     Err(error) => {
@@ -406,7 +378,7 @@ fn gone(
     seen: &HashSet<ModelId>,
     unlisted: &[PathBuf],
     report: &mut ScanReport,
-    emit: &mut dyn FnMut(Seen),
+    emit: &mut dyn FnMut(Observation),
 ) {
     let tops: BTreeSet<PathBuf> = if scan.paths.is_empty() {
         scan.roots.iter().map(|root| root.path().to_owned()).collect()
@@ -414,12 +386,15 @@ fn gone(
         scan.paths.iter().cloned().collect()
     };
     for top in tops {
-        for (id, path, is_available) in scan.known.below(&ModelPath::new(&top)) {
+        for (id, path, is_to_be_told) in scan.known.below(&ModelPath::new(&top)) {
             let is_hidden = unlisted.iter().any(|folder| path.as_path().starts_with(folder));
-            if is_available && !is_hidden && !seen.contains(&id) {
+            if is_to_be_told && !is_hidden && !seen.contains(&id) {
                 report.missing += 1;
-                emit(Seen::Gone { id, path });
+                emit(Observation::Gone { id, path });
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,7 +33,7 @@ pub(crate) const MAX_UNIT_FILES: usize = 4_096;
 /// How the files of a unit belong together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnitKind {
-    /// One file.
+    /// One file, or the shards of one set among other files: at the path of the first.
     File,
     /// The files of one folder that its configuration or their names tie together.
     Folder,
@@ -61,7 +61,7 @@ pub struct Unit {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnitFile {
-    /// Below the unit's path; empty when the unit is this file.
+    /// Below the unit's path; empty for the file that is at this path itself, and then the others are beside it.
     pub path: PathBuf,
     pub identity: FileIdentity,
     pub is_weights: bool,
@@ -70,7 +70,19 @@ pub struct UnitFile {
 impl Unit {
     /// Where a file of it is.
     pub(crate) fn path_of(&self, file: &Path) -> PathBuf {
-        if file.as_os_str().is_empty() { self.path.clone() } else { self.path.join(file) }
+        if file.as_os_str().is_empty() {
+            self.path.clone()
+        } else if self.is_folder() {
+            self.path.join(file)
+        } else {
+            self.path.with_file_name("").join(file)
+        }
+    }
+
+    /// Its size with these files, the unit's own first. In a folder all others have been counted.
+    pub(crate) fn bytes_with(&self, files: impl Iterator<Item = FileIdentity>) -> u64 {
+        let counted = if self.is_folder() { self.files.len() } else { usize::MAX };
+        files.take(counted).fold(self.other_bytes, |sum, identity| sum.saturating_add(identity.size))
     }
 
     /// Whether the files lie below `path`, or `path` is the file.
@@ -326,7 +338,9 @@ impl<'a> Walk<'a> {
         let path = directory.join(name);
         let target = self.roots.resolve(&path);
         match (target, named) {
-            (Ok(Target::File(identity)), Named::Weights | Named::Config) => return Some(identity),
+            (Ok(Target::File(identity)), Named::Weights | Named::Config | Named::Data) => {
+                return Some(identity);
+            }
             (Ok(Target::File(_)), Named::Skipped(why)) => {
                 self.report.skip(why);
                 if listing.others.len() < MAX_UNIT_FILES {
@@ -369,7 +383,7 @@ impl<'a> Walk<'a> {
                     is_weights: true,
                     is_rejected: true,
                 });
-            } else if named == Named::Config {
+            } else if matches!(named, Named::Config | Named::Data) {
                 self.problem(path, "leads out of the roots: not followed (catalog.links allows it)");
             }
         } else {
@@ -432,6 +446,22 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// A file, and the other shards of its set.
+fn file_unit(directory: &Path, entries: &[Entry]) -> Unit {
+    let files = entries.iter().take(MAX_UNIT_FILES).enumerate().map(|(number, entry)| UnitFile {
+        path: if number == 0 { PathBuf::new() } else { PathBuf::from(&entry.name) },
+        identity: entry.identity,
+        is_weights: entry.is_weights,
+    });
+    Unit {
+        path: entries.first().map_or_else(|| directory.to_owned(), |first| directory.join(&first.name)),
+        kind: UnitKind::File,
+        files: files.collect(),
+        findings: Vec::new(),
+        other_bytes: 0,
+    }
+}
+
 fn unit_of(directory: &Path, group: Group) -> Unit {
     let as_file = |entry: &Entry, path: PathBuf| UnitFile {
         path,
@@ -450,13 +480,8 @@ fn unit_of(directory: &Path, group: Group) -> Unit {
             )],
             other_bytes: 0,
         },
-        Group::File(entry) => Unit {
-            path: directory.join(&entry.name),
-            kind: UnitKind::File,
-            files: vec![as_file(&entry, PathBuf::new())],
-            findings: Vec::new(),
-            other_bytes: 0,
-        },
+        Group::File(entry) => file_unit(directory, &[entry]),
+        Group::Set(entries) => file_unit(directory, &entries),
         Group::Folder(entries) => Unit {
             path: directory.to_owned(),
             kind: UnitKind::Folder,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::metadata::number;
-use crate::{Format, Inspection, Place};
+use crate::{Format, Inspection, Place, Tensor};
 
 /// More parts than any split model has; a file may claim 65535.
 const PARTS: u64 = 10_000;
@@ -16,10 +16,10 @@ const PARTS: u64 = 10_000;
 pub fn companions(inspection: &Inspection, file_name: &str) -> BTreeMap<String, u64> {
     let mut needed = BTreeMap::new();
     for tensor in &inspection.tensors {
-        if let Place::Beside { file, offset, length } = &tensor.place
-            && is_within(file)
+        if let Place::Beside { offset, length, .. } = &tensor.place
+            && let Some(name) = beside(tensor)
         {
-            let least = needed.entry(file.to_string()).or_insert(0_u64);
+            let least = needed.entry(name).or_insert(0_u64);
             *least = (*least).max(offset.saturating_add(*length));
         }
     }
@@ -31,6 +31,14 @@ pub fn companions(inspection: &Inspection, file_name: &str) -> BTreeMap<String, 
         }
     }
     needed
+}
+
+/// The file beside its own that holds a tensor: a relative path that stays in the folder, spelled in one way.
+#[must_use]
+pub fn beside(tensor: &Tensor) -> Option<String> {
+    let Place::Beside { file, .. } = &tensor.place else { return None };
+    let parts: Vec<&str> = file.split('/').filter(|part| *part != ".").collect();
+    (is_within(file) && !parts.is_empty()).then(|| parts.join("/"))
 }
 
 /// Whether a name from within a file stays below that file's folder, by any system's rules for paths.
@@ -54,7 +62,6 @@ mod tests {
     use hoist_domain::Dtype;
 
     use super::*;
-    use crate::Tensor;
 
     #[test]
     fn parts_of_a_split_file_follow_from_its_name() {
@@ -71,7 +78,7 @@ mod tests {
     fn external_data_is_needed_once_and_never_outside() {
         let mut inspection = Inspection::new(Format::Onnx);
         for (file, offset) in
-            [("w.bin", 8), ("w.bin", 0), ("../w.bin", 0), ("/w", 0), ("a\\b", 0), ("c:w", 0)]
+            [("w.bin", 8), ("./w.bin", 0), ("../w.bin", 0), ("/w", 0), ("a\\b", 0), ("c:w", 0)]
         {
             inspection.tensors.push(Tensor {
                 name: "w".into(),

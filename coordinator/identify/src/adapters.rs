@@ -80,7 +80,7 @@ const CONTROL_DIT: [(&[&str], &str, &str, f32); 12] = [
         "",
         STRONG,
     ),
-    (&["controlnet_blocks.0", "pos_embed_input.proj", "transformer_blocks.0."], "sd-3", "", STRONG),
+    (&["controlnet_blocks.0", "pos_embed_input.proj", "transformer_blocks.0."], "sd-3", "", LIKELY),
     (&["controlnet_blocks.0", "transformer_blocks.0.ff.conv_inverted"], "sana", "", STRONG),
     (&["after_proj_list.18.bias"], "hunyuan-dit", "", PROVEN),
     (&["controlnet_blocks.0", "pos_embed_input.proj"], "sd-3", "", LIKELY),

@@ -53,6 +53,7 @@ const ROWS: &[Row] = &[
     row("flux.2", &["double_stream_modulation_img.linear", "single_stream_modulation.linear", "x_embedder"]),
     row("chroma", &["distilled_guidance_layer.", "double_blocks.0.img_attn.qkv", "txt_in"]),
     row("chroma", &["distilled_guidance_layer.", "single_transformer_blocks.0.", "context_embedder"]),
+    row("step1x-edit", &["connector.", "double_blocks.0.img_attn.qkv", "single_blocks.0.linear1"]).sure(LIKELY),
     row("flux.1", &["double_blocks.0.img_attn.norm.key_norm.scale", "double_blocks.0.img_attn.qkv", "single_blocks.0.linear1", "img_in", "txt_in"]),
     row("auraflow", &["double_layers.0.attn.w1q", "single_layers.0.attn.w1q"]),
     row("auraflow", &["joint_transformer_blocks.0.attn.add_q_proj", "register_tokens"]),

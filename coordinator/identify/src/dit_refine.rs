@@ -106,7 +106,7 @@ fn flux_2(keys: Keys<'_>, mut found: Found) -> Found {
     found.at_resolution(1024)
 }
 
-/// 30 blocks and 16 channels are 2.1-1.3B, 48 channels 2.2-5B. 40 blocks are a 14B of 2.1 or an expert of 2.2.
+/// 30 blocks and 16 channels are 2.1-1.3B, 48 channels 2.2-5B, or control models of 2.1. 40 blocks are a 14B of 2.1 or an expert of 2.2.
 fn wan(keys: Keys<'_>, mut found: Found) -> Found {
     for (marker, flavour) in [
         ("vace_blocks.", "vace"),
@@ -133,6 +133,10 @@ fn wan(keys: Keys<'_>, mut found: Found) -> Found {
         renamed(found, "unknown").at_most(UNDECIDED)
     };
     match (input, depth) {
+        // Latents, what steers them, and a picture: three times sixteen channels at the widths of 2.1.
+        (Some(48), _) if matches!(keys.dim("patch_embedding.weight", 0), Some(1536 | 5120)) => {
+            found.variant("control").at_most(LIKELY)
+        }
         (Some(48), _) => renamed(found, "wan-2.2").variant("ti2v-5b"),
         _ if found.variant.contains("s2v") || found.variant.contains("animate") => {
             renamed(found, "wan-2.2").at_most(STRONG)
@@ -164,13 +168,18 @@ fn hunyuan(keys: Keys<'_>, found: Found) -> Found {
     }
 }
 
-/// Lumina 2 reads Gemma 2 2B (2304 wide), Z-Image Qwen3 4B (2560 wide).
+/// Lumina 2 reads Gemma 2 2B (2304 wide), Z-Image Qwen3 4B (2560 wide); of Lumina's own width and the latter's text are
+/// others.
 fn lumina(keys: Keys<'_>, found: Found) -> Found {
     let text = keys
         .dim("cap_embedder.1.weight", 1)
         .or_else(|| keys.dim("time_caption_embed.caption_embedder.1.weight", 1));
+    let wide = keys
+        .dim("cap_embedder.1.weight", 0)
+        .or_else(|| keys.dim("time_caption_embed.caption_embedder.1.weight", 0));
     let found = found.at_resolution(1024);
     match text {
+        Some(2560) if wide == Some(2304) => renamed(found, "unknown").at_most(UNDECIDED),
         Some(2560) => renamed(found, "z-image").at_most(STRONG),
         Some(2304) => found,
         // 26 blocks are Lumina 2's, whatever packing left of the shapes.

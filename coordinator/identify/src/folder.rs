@@ -98,7 +98,10 @@ fn pipeline(subject: &Subject<'_>) -> Option<Declared> {
             || scheduler.get("use_flow_sigmas").and_then(Value::as_bool) == Some(true);
         let stated = text(&scheduler, "prediction_type");
         declared.prediction = if flow { Some(PredictionType::Flow) } else { stated.and_then(prediction) };
-        declared.says("config", "scheduler/scheduler_config.json", stated.unwrap_or("flow matching"));
+        let says = if flow { Some("flow matching") } else { stated };
+        if let Some(says) = says {
+            declared.says("config", "scheduler/scheduler_config.json", says);
+        }
     }
     declared.resolution = ["unet", "transformer"]
         .iter()

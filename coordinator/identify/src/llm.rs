@@ -17,7 +17,9 @@ const ROOTS: [&str; 7] = [
 ];
 
 /// A decoder layer's mark, the base and how much the mark proves. From the special to the general.
-const LAYERS: [(&[&str], &str, f32); 16] = [
+const LAYERS: [(&[&str], &str, f32); 18] = [
+    (&["laurel.linear_left", "post_feedforward_layernorm"], "gemma3n", STRONG),
+    (&["pre_self_attn_layernorm", "post_feedforward_layernorm"], "t5gemma", LIKELY),
     (&["post_feedforward_layernorm", "pre_feedforward_layernorm", "self_attn.q_norm"], "gemma3", STRONG),
     (&["post_feedforward_layernorm", "pre_feedforward_layernorm"], "gemma2", STRONG),
     (&["post_feedforward_layernorm", "self_attn.q_norm"], "olmo2", LIKELY),

@@ -21,6 +21,8 @@ enum Role {
     Mixed,
     KronOne,
     KronTwo,
+    /// Says where it belongs, and of no width.
+    Place,
     Other,
 }
 
@@ -55,7 +57,7 @@ const MARKS: [(&str, &str, Role); 36] = [
     (".a1.weight", "glora", Role::Mixed),
     (".b1.weight", "glora", Role::Other),
     (".b2.weight", "glora", Role::Other),
-    (".oft_", "oft", Role::Other),
+    (".oft_", "oft", Role::Place),
     (".diff_b", "diff", Role::Other),
     (".diff", "diff", Role::Down),
     (".set_weight", "diff", Role::Down),
@@ -115,7 +117,7 @@ pub(crate) const UNET: [&str; 6] =
     ["down_blocks_", "up_blocks_", "mid_block_", "input_blocks_", "middle_block_", "output_blocks_"];
 
 /// What tells architectures apart, anywhere in a module's name. Dots only where the dot itself tells.
-pub(crate) const NEEDLES: [&str; 38] = [
+pub(crate) const NEEDLES: [&str; 40] = [
     "attn2_to_k",
     "attn1_to_q",
     "cross_attn_k",
@@ -153,6 +155,8 @@ pub(crate) const NEEDLES: [&str; 38] = [
     "qkv_x",
     "model_layers_",
     "motion_modules",
+    "temporal_transformer_blocks",
+    "temp_attentions",
     "x_block_attn",
 ];
 
@@ -269,7 +273,7 @@ impl Scan {
                 }
                 self.kron.0.zip(self.kron.1).map(|(one, two)| one.saturating_mul(two))
             }
-            Role::Other => None,
+            Role::Place | Role::Other => None,
         }
     }
 

@@ -52,6 +52,12 @@ fn unet(scan: &Scan) -> Found {
     if scan.saw("motion_modules") {
         return only("sd-1.5", LIKELY).variant("motion");
     }
+    if scan.saw("temporal_transformer_blocks") {
+        return only("svd", LIKELY);
+    }
+    if scan.saw("temp_attentions") {
+        return only("modelscope-t2v", LIKELY);
+    }
     match scan.width("attn2_to_k") {
         Some(768) => return only("sd-1.5", PROVEN),
         Some(1024) => return only("sd-2.1", STRONG),
@@ -94,7 +100,8 @@ fn flux_like(scan: &Scan) -> Option<Found> {
     }
     let glued = scan.saw("img_attn_qkv") && !scan.saw("img_attn.qkv") && scan.saw("img_mod_linear");
     if scan.saw("individual_token_refiner") || scan.saw("token_refiner") || glued {
-        return Some(only("hunyuan-video", STRONG));
+        // All of its line have that.
+        return Some(only("hunyuan-video", LIKELY));
     }
     let hidden = scan.width("img_attn_qkv").or_else(|| scan.width("img_attn.qkv"));
     let newer = scan.saw("double_stream_modulation") || scan.saw("to_qkv_mlp_proj");
@@ -177,7 +184,7 @@ fn layers(scan: &Scan) -> Option<Found> {
         return Some(one_of(&LANGUAGE));
     }
     Some(match (scan.width("attention_"), depth) {
-        (Some(2304), _) => only("lumina-2", STRONG),
+        (Some(2304), _) => only("lumina-2", LIKELY),
         (Some(3840), _) => only("z-image", STRONG),
         (_, 27..=30) => only("z-image", LIKELY),
         _ => one_of(&["z-image", "lumina-2"]),
@@ -198,7 +205,10 @@ fn transformer_blocks(scan: &Scan) -> Option<Found> {
     }
     if scan.saw("add_q_proj") || scan.saw("ff_context") {
         return Some(match (scan.width("add_q_proj"), depth) {
-            (_, 39..) => only("qwen-image", STRONG),
+            (Some(2048), _) => only("hunyuan-video-1.5", LIKELY),
+            // Qwen-Image has sixty blocks; the next with as many, fifty-four.
+            (Some(3072), 39..) | (_, 55..=60) => only("qwen-image", STRONG),
+            (_, 39..) => only("qwen-image", LIKELY),
             (Some(2432), _) => only("sd-3.5", STRONG),
             (Some(1536), _) => one_of(&["sd-3", "sd-3.5"]),
             (Some(3072), _) => one_of(&["qwen-image", "flux.1"]),

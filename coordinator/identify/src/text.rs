@@ -140,14 +140,16 @@ fn t5(keys: Keys<'_>) -> Option<Found> {
     }
     let vocabulary = keys.dim("shared.weight", 0).or_else(|| keys.dim("encoder.embed_tokens.weight", 0));
     let everywhere = keys.has("encoder.block.1.layer.0.SelfAttention.relative_attention_bias");
-    let base = match (everywhere, vocabulary) {
-        (true, _) => "umt5",
-        (false, Some(250_112)) => "mt5",
-        (false, Some(384)) => "byt5",
-        _ => "t5",
-    };
     let depth = keys.blocks("encoder.block.");
     let width = keys.last_dim("encoder.block.0.layer.0.SelfAttention.q.weight");
+    let base = match (everywhere, vocabulary, width) {
+        (true, ..) => "umt5",
+        (false, Some(250_112), _) => "mt5",
+        (false, Some(384), _) | (false, _, Some(1472 | 1536 | 2560 | 4672)) => "byt5",
+        _ => "t5",
+    };
+    // Its own words, or those of its first derivatives; what was cut off says nothing.
+    let is_usual = matches!(vocabulary, None | Some(32_000..=32_200 | 250_112 | 256_384 | 384));
     let size = match (depth, width) {
         (24, Some(4096)) => "xxl",
         (24, Some(2048)) => "xl",
@@ -156,8 +158,9 @@ fn t5(keys: Keys<'_>) -> Option<Found> {
         _ => "",
     };
     let old = keys.has("encoder.block.0.layer.1.DenseReluDense.wi");
-    let mut found =
-        text(base, PROVEN).variant(size).because(keys.evidence(first, format!("{depth} blocks of T5")));
+    let mut found = text(base, if is_usual { PROVEN } else { LIKELY })
+        .variant(size)
+        .because(keys.evidence(first, format!("{depth} blocks of T5")));
     if old {
         found.add_variant("v1.0");
     }

@@ -15,11 +15,13 @@ const CROSS_ATTENTION: [&str; 4] = [
 ];
 
 /// What only moving-picture UNets have: somewhere in the first blocks.
-const TEMPORAL: [(&str, &str); 4] = [
-    ("input_blocks.1.0.time_stack.", "svd"),
-    ("down_blocks.0.resnets.0.temporal_res_block.", "svd"),
-    ("down_blocks.0.temp_convs.", "modelscope-t2v"),
-    ("input_blocks.1.0.temopral_conv.", "modelscope-t2v"),
+const TEMPORAL: [(&str, &str, f32); 5] = [
+    ("input_blocks.1.0.time_stack.", "svd", STRONG),
+    ("down_blocks.0.resnets.0.temporal_res_block.", "svd", STRONG),
+    ("image_latents_temporal_encoder.", "i2vgen-xl", STRONG),
+    // Others have these layers, too.
+    ("down_blocks.0.temp_convs.", "modelscope-t2v", LIKELY),
+    ("input_blocks.1.0.temopral_conv.", "modelscope-t2v", LIKELY),
 ];
 
 /// The UNet whose keys stand at this view's root.
@@ -35,6 +37,12 @@ pub(crate) fn find(keys: Keys<'_>) -> Option<Found> {
     }
     let input = if ldm { "input_blocks.0.0.weight" } else { "conv_in.weight" };
     let mut found = by_width(keys).because(keys.evidence(input, "first convolution of a UNet"));
+    // Networks for sound read text as wide as SD 1 does, but begin with fewer channels of more latents.
+    let is_sound = keys.dim(input, 0) == Some(128) && keys.dim(input, 1) == Some(8);
+    if is_sound && found.base.as_str() != "svd" {
+        found.evidence.push(keys.evidence(input, "128 channels of 8: latents of sound"));
+        found = Found { evidence: found.evidence, ..Found::new(ModelType::Unet, "unknown", UNDECIDED) };
+    }
     if let Some(flavour) = keys.dim(input, 1).and_then(|channels| flavour_of(channels, found.base.as_str())) {
         found.add_variant(flavour);
         found.evidence.push(keys.evidence(input, format!("input channels: {flavour}")));
@@ -68,9 +76,9 @@ pub(crate) fn cross_attention(keys: Keys<'_>) -> Option<(String, Option<u64>)> {
 }
 
 fn by_width(keys: Keys<'_>) -> Found {
-    if let Some((marker, base)) = TEMPORAL.iter().find(|(marker, _)| keys.any(marker)) {
+    if let Some((marker, base, sure)) = TEMPORAL.iter().find(|(marker, ..)| keys.any(marker)) {
         let found =
-            Found::new(ModelType::Unet, base, STRONG).because(keys.evidence(marker, "temporal layers"));
+            Found::new(ModelType::Unet, base, *sure).because(keys.evidence(marker, "temporal layers"));
         return if *base == "svd" { found.predicts(PredictionType::V) } else { found };
     }
     let Some((name, width)) = cross_attention(keys) else {

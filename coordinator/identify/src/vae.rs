@@ -103,6 +103,7 @@ fn video(keys: Keys<'_>) -> Option<Found> {
         return None;
     }
     let base = match keys.dim(input, 1) {
+        // LTX 2 folds as much into its channels.
         Some(128) => "ltx-video",
         Some(16) if keys.any("decoder.mid_block.resnets.0.norm1.norm_layer.") => "cogvideox",
         Some(16) if keys.any("decoder.mid.block_1.norm1.norm_layer.") => "cogvideox",
@@ -112,7 +113,11 @@ fn video(keys: Keys<'_>) -> Option<Found> {
         Some(32) => "hunyuan-video-1.5",
         _ => "unknown",
     };
-    let sure = if matches!(base, "unknown" | "hunyuan-video-1.5") { UNDECIDED } else { STRONG };
+    let sure = match base {
+        "unknown" | "hunyuan-video-1.5" => UNDECIDED,
+        "ltx-video" => LIKELY,
+        _ => STRONG,
+    };
     Some(only(base, sure).because(keys.evidence(input, "first convolution of a video decoder")))
 }
 

@@ -33,7 +33,8 @@ const RELATIVES: [(&str, &str); 9] = [
 ];
 
 /// Content that is more exact than the declaration: classes and formats that one word covers.
-const COVERED: [(&str, &str); 9] = [
+const COVERED: [(&str, &str); 10] = [
+    ("t5", "umt5"),
     ("sdxl", "sdxl-refiner"),
     ("sdxl", "kolors"),
     ("sd-3", "sd-3.5"),
@@ -48,11 +49,14 @@ const COVERED: [(&str, &str); 9] = [
 /// The answer for one table or one whole model.
 pub(crate) fn weigh(
     content: Option<Found>,
-    declared: Declared,
+    mut declared: Declared,
     path: &str,
     format: ModelFormat,
     empty: bool,
 ) -> Found {
+    if content.as_ref().is_some_and(|found| is_nobodys(&declared, found, format)) {
+        (declared.kind, declared.base, declared.binding) = (None, None, false);
+    }
     let mut found = match content {
         Some(found) => kind_of(found, &declared, path),
         None => without_content(&declared, path, format, empty),
@@ -69,6 +73,14 @@ pub(crate) fn weigh(
     found.resolution = declared.resolution.or(found.resolution);
     found.evidence.extend(declared.evidence);
     found
+}
+
+/// Whether a GGUF names an architecture that nobody knows, and holds no language model: some converters name themselves.
+fn is_nobodys(declared: &Declared, found: &Found, format: ModelFormat) -> bool {
+    use ModelType::{Asr, Llm, Lora, TextEncoder, Tts, Vlm};
+    format == ModelFormat::Gguf
+        && declared.kind == Some(Llm)
+        && !matches!(found.kind, Llm | Vlm | TextEncoder | Asr | Tts | Lora)
 }
 
 fn kind_of(mut found: Found, declared: &Declared, path: &str) -> Found {

@@ -1,40 +1,20 @@
 //! What a look at the disk, or a person's edit, means for the catalog.
 //!
-//! Properties: a path has one model; a model keeps its id and what people wrote about it through moves, renames and
+//! Properties: a path has one model that is not displaced; a model keeps its id and what people wrote about it through moves, renames and
 //! rewrites; nothing that people wrote is forgotten because a file is not there; equal observations change nothing.
 
 use std::sync::Arc;
 
 use hoist_domain::{
-    Digest, Error, Model, ModelComponent, ModelContent, ModelId, ModelNotes, ModelPath, ModelState, Reason,
-    ResourceName, Result, Validation, WallTime,
+    Digest, Error, FoundModel, Model, ModelComponent, ModelContent, ModelId, ModelNotes, ModelPath,
+    ModelState, Observation, Reason, ResourceName, Result, Validation, WallTime,
 };
 
 use crate::{Decision, Event, State};
 
-/// What a scan saw, one model at a time.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Observation {
-    /// A model is at this path, with this content.
-    Seen(Box<Sighting>),
-    /// What was known at this path is not there, though its root is.
-    Gone { id: ModelId, path: ModelPath },
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sighting {
-    pub path: ModelPath,
-    pub path_name: Arc<str>,
-    pub content: Arc<ModelContent>,
-    /// The known model whose file this is, and its old path, when nothing is there any more.
-    pub moved_from: Option<(ModelId, ModelPath)>,
-    /// For a model that is new.
-    pub new_id: ModelId,
-}
-
 /// What observations changed, for the scan's report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Observed {
+pub struct CatalogChanges {
     pub added: u64,
     pub changed: u64,
     pub moved: u64,
@@ -43,14 +23,14 @@ pub struct Observed {
 
 /// Judges observations against the state. They may be out of date: the state has moved on since the scan looked.
 #[must_use]
-pub fn observe(state: &State, observations: &[Observation], now: WallTime) -> (Decision, Observed) {
+pub fn observe(state: &State, observations: &[Observation], now: WallTime) -> (Decision, CatalogChanges) {
     let mut draft = state.models().clone();
     let mut events = Vec::new();
-    let mut observed = Observed::default();
+    let mut changes = CatalogChanges::default();
     for observation in observations {
         let event = match observation {
-            Observation::Seen(sighting) => seen(&draft, sighting, now, &mut observed),
-            Observation::Gone { id, path } => gone(&draft, *id, path, &mut observed),
+            Observation::Found(found) => self::found(&draft, found, now, &mut changes),
+            Observation::Gone { id, path } => gone(&draft, *id, path, &mut changes),
         };
         for event in event {
             match &event {
@@ -61,53 +41,73 @@ pub fn observe(state: &State, observations: &[Observation], now: WallTime) -> (D
             events.push(event);
         }
     }
-    (events, observed)
+    (events, changes)
 }
 
-fn seen(models: &crate::Models, sighting: &Sighting, now: WallTime, observed: &mut Observed) -> Decision {
-    let Sighting { path, path_name, content, moved_from, new_id } = sighting;
-    if let Some(known) = models.at(path) {
-        let content = &with_digests(&known.content, content);
-        // Something moved onto a place that had a model: the place wins, the notes that were made there stay there.
-        let unchanged = known.content == *content && known.state == ModelState::Available;
-        if unchanged && known.path_name == *path_name {
-            return Vec::new();
-        }
-        observed.changed += 1;
-        return vec![recorded(Model {
-            path_name: Arc::clone(path_name),
-            state: ModelState::Available,
-            validation: still_valid(known, content),
-            content: Arc::clone(content),
-            read_at: now,
-            ..Model::clone(known)
-        })];
-    }
-    if let Some(moved) = moved_from.as_ref().and_then(|(id, from)| still_there(models, *id, from, content)) {
-        let content = &with_digests(&moved.content, content);
-        observed.moved += 1;
-        return vec![recorded(Model {
+fn found(
+    models: &crate::Models,
+    found: &FoundModel,
+    now: WallTime,
+    changes: &mut CatalogChanges,
+) -> Decision {
+    let FoundModel { path, path_name, content, moved_from, new_id } = found;
+    let as_found = |known: &Model| {
+        let content = with_digests(&known.content, content);
+        Model {
             path: path.clone(),
             path_name: Arc::clone(path_name),
             state: ModelState::Available,
-            validation: still_valid(moved, content),
-            content: Arc::clone(content),
+            validation: still_valid(known, &content),
+            content,
             read_at: now,
-            ..Model::clone(moved)
-        })];
+            ..Model::clone(known)
+        }
+    };
+    let here = models.at(path);
+    let moved = moved_from.as_ref().and_then(|(id, from)| still_there(models, *id, from, content));
+    let is_own = |here: &Arc<Model>| file_of(&here.content) == file_of(content);
+    match (here, moved) {
+        // A file was moved over another one: each model goes with its own file, wherever that is.
+        (Some(here), Some(moved)) if here.id != moved.id && !is_own(here) => {
+            changes.missing += 1;
+            changes.moved += 1;
+            let displaced = Model { state: ModelState::Displaced, ..Model::clone(here) };
+            vec![recorded(displaced), recorded(as_found(moved))]
+        }
+        // Written anew, or replaced by a file that nobody knew: what people said about the place holds.
+        (Some(here), _) => {
+            let model = as_found(here);
+            let is_as_known = model.content == here.content && here.state == ModelState::Available;
+            if is_as_known && model.path_name == here.path_name {
+                return Vec::new();
+            }
+            changes.changed += 1;
+            vec![recorded(model)]
+        }
+        (None, Some(moved)) => {
+            changes.moved += 1;
+            vec![recorded(as_found(moved))]
+        }
+        (None, None) => {
+            changes.added += 1;
+            vec![recorded(Model {
+                id: *new_id,
+                path: path.clone(),
+                path_name: Arc::clone(path_name),
+                state: ModelState::Available,
+                content: Arc::clone(content),
+                notes: None,
+                validation: None,
+                discovered_at: now,
+                read_at: now,
+            })]
+        }
     }
-    observed.added += 1;
-    vec![recorded(Model {
-        id: *new_id,
-        path: path.clone(),
-        path_name: Arc::clone(path_name),
-        state: ModelState::Available,
-        content: Arc::clone(content),
-        notes: None,
-        validation: None,
-        discovered_at: now,
-        read_at: now,
-    })]
+}
+
+/// What tells the file that stands for a model from all others.
+fn file_of(content: &ModelContent) -> Option<(u64, u64)> {
+    content.main_file().map(|file| (file.identity.device, file.identity.inode))
 }
 
 /// The model that was known at a path, as long as it is there and this file is still its: in one look, another file may
@@ -118,16 +118,15 @@ fn still_there<'a>(
     from: &ModelPath,
     content: &ModelContent,
 ) -> Option<&'a Arc<Model>> {
-    let file =
-        |content: &ModelContent| content.main_file().map(|file| (file.identity.device, file.identity.inode));
-    models.get(id).filter(|model| model.path == *from && file(&model.content) == file(content))
+    models.get(id).filter(|model| model.path == *from && file_of(&model.content) == file_of(content))
 }
 
 fn still_valid(known: &Model, content: &ModelContent) -> Option<Arc<Validation>> {
     known.validation.clone().filter(|_| known.content.has_bytes_of(content))
 }
 
-/// Digests that were found before hold for the same bytes: nothing is read again because it was renamed.
+/// Digests that were found before hold for the same bytes: nothing is read again because it was renamed. That the bytes
+/// are the same is likely and not certain when the file was touched, and stays so until somebody reads them.
 fn with_digests(known: &ModelContent, new: &Arc<ModelContent>) -> Arc<ModelContent> {
     if new.components.iter().all(|component| component.digest.is_some()) || !known.has_bytes_of(new) {
         return Arc::clone(new);
@@ -138,6 +137,8 @@ fn with_digests(known: &ModelContent, new: &Arc<ModelContent>) -> Arc<ModelConte
         let old = known.find(|old| is_same_component(old, component));
         component.digest = component.digest.or(old.and_then(|old| old.digest));
     }
+    let has_digest = content.components.iter().any(|component| component.digest.is_some());
+    content.is_touched = has_digest && !known.vouches_for(new);
     Arc::new(content)
 }
 
@@ -145,16 +146,17 @@ fn is_same_component(one: &ModelComponent, other: &ModelComponent) -> bool {
     (&one.name, &one.place, &one.prefix, one.bytes) == (&other.name, &other.place, &other.prefix, other.bytes)
 }
 
-fn gone(models: &crate::Models, id: ModelId, path: &ModelPath, observed: &mut Observed) -> Decision {
+fn gone(models: &crate::Models, id: ModelId, path: &ModelPath, changes: &mut CatalogChanges) -> Decision {
     match models.get(id) {
         // It has moved meanwhile, or is known to be missing.
-        Some(model) if model.path != *path || model.state == ModelState::Missing => Vec::new(),
+        Some(model) if model.path != *path => Vec::new(),
+        Some(model) if model.notes.is_some() && model.state != ModelState::Available => Vec::new(),
         Some(model) if model.notes.is_some() => {
-            observed.missing += 1;
+            changes.missing += 1;
             vec![recorded(Model { state: ModelState::Missing, ..Model::clone(model) })]
         }
         Some(_) => {
-            observed.missing += 1;
+            changes.missing += 1;
             vec![Event::ModelForgotten { id }]
         }
         None => Vec::new(),
@@ -248,13 +250,19 @@ pub fn examined(state: &State, examination: Examination) -> Decision {
         return Vec::new();
     };
     let mut content = ModelContent::clone(&model.content);
+    // What was not read is as certain as it was; what was read is certain unless somebody has touched it since.
+    let mut is_unsure: Vec<bool> = content.components.iter().map(|_| content.is_touched).collect();
     for (index, digest) in digests {
         // The number is one of what was read: the same bytes may be other components by now.
         let Some(read) = of.components.get(index) else { continue };
-        if let Some(component) = content.components.iter_mut().find(|now| is_same_component(now, read)) {
+        let mut now = content.components.iter_mut().zip(&mut is_unsure);
+        if let Some((component, is_unsure)) = now.find(|(now, _)| is_same_component(now, read)) {
             component.digest = Some(digest);
+            *is_unsure = !model.content.is_untouched_since(&of);
         }
     }
+    let mut certainty = content.components.iter().zip(is_unsure);
+    content.is_touched = certainty.any(|(component, is_unsure)| is_unsure && component.digest.is_some());
     let validation = validation.map(Arc::new).or_else(|| model.validation.clone());
     if content == *model.content && validation == model.validation {
         return Vec::new();

@@ -12,9 +12,7 @@ mod event;
 mod models;
 mod state;
 
-pub use catalog::{
-    Examination, Observation, Observed, Sighting, delete_model, edit, etag_mismatch, examined, observe,
-};
+pub use catalog::{CatalogChanges, Examination, delete_model, edit, etag_mismatch, examined, observe};
 pub use decide::{
     Decision, Limits, Moment, Submission, Submitted, begin_drain, cancel, clear, deadline_exceeded, delete,
     expire, finish, is_known, raise, record, recover, repeated, schedule, submit,

@@ -5,7 +5,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use hoist_domain::{Model, ModelId, ModelPath, Position};
+use hoist_domain::{Model, ModelId, ModelPath, ModelState, Position};
 use imbl::{OrdMap, OrdSet};
 
 use crate::state::Stamped;
@@ -16,8 +16,10 @@ type FileKey = (u64, u64);
 #[derive(Clone, Debug, Default)]
 pub struct Models {
     by_id: OrdMap<ModelId, Stamped<Model>>,
-    /// With the model itself: a scan asks for each path there is, and lists go along it.
+    /// With the model itself: a scan asks for each path there is, and lists go along it. Without the displaced.
     by_path: OrdMap<ModelPath, Arc<Model>>,
+    /// Those at whose path another one is. Few, and most of the time none.
+    displaced: OrdMap<(ModelPath, ModelId), Arc<Model>>,
     /// By the file that stands for a model: a moved model is found by it. Hard links share one.
     by_file: OrdSet<(FileKey, ModelId)>,
 }
@@ -42,7 +44,7 @@ impl Models {
         self.by_id.get(&id).map(|stamped| &stamped.value)
     }
 
-    /// The model at exactly this path.
+    /// The model at exactly this path: the one that is not displaced.
     #[must_use]
     pub fn at(&self, path: &ModelPath) -> Option<&Arc<Model>> {
         self.by_path.get(path)
@@ -55,7 +57,7 @@ impl Models {
 
     /// All, in the order of their paths.
     pub fn by_path(&self) -> impl Iterator<Item = &Arc<Model>> {
-        self.by_path.values()
+        merged(self.by_path.values(), self.displaced.values())
     }
 
     /// With the position at which each last changed.
@@ -67,10 +69,12 @@ impl Models {
     pub fn below<'a>(&'a self, path: &'a ModelPath) -> impl Iterator<Item = &'a Arc<Model>> {
         // A path's own children do not follow it without a gap: `a`, `a.b`, `a/c` is the order of bytes but not of
         // components. `Path` compares by components, so here they do.
-        self.by_path
-            .range(path.clone()..)
-            .take_while(|(at, _)| at.as_path().starts_with(path.as_path()))
-            .map(|(_, model)| model)
+        let is_below = |model: &&Arc<Model>| model.path.as_path().starts_with(path.as_path());
+        let first = (path.clone(), ModelId(uuid::Uuid::nil()));
+        merged(
+            self.by_path.range(path.clone()..).map(|(_, model)| model).take_while(is_below),
+            self.displaced.range(first..).map(|(_, model)| model).take_while(is_below),
+        )
     }
 
     /// Those that this file stands for.
@@ -98,9 +102,13 @@ impl Models {
 
     /// One whose id is not there yet.
     pub(crate) fn add(&mut self, position: Position, model: Arc<Model>) {
-        let taken = self.by_path.insert(model.path.clone(), Arc::clone(&model));
-        let taken = taken.map(|taken| taken.id);
-        assert!(taken.is_none(), "two models at one path: {taken:?} and {}", model.id);
+        if model.state == ModelState::Displaced {
+            self.displaced.insert((model.path.clone(), model.id), Arc::clone(&model));
+        } else {
+            let taken = self.by_path.insert(model.path.clone(), Arc::clone(&model));
+            let taken = taken.map(|taken| taken.id);
+            assert!(taken.is_none(), "two models at one path: {taken:?} and {}", model.id);
+        }
         if let Some(key) = file_key(&model) {
             self.by_file.insert((key, model.id));
         }
@@ -109,10 +117,31 @@ impl Models {
 
     pub(crate) fn remove(&mut self, id: ModelId) {
         if let Some(stamped) = self.by_id.remove(&id) {
-            self.by_path.remove(&stamped.value.path);
+            let path = &stamped.value.path;
+            if stamped.value.state == ModelState::Displaced {
+                self.displaced.remove(&(path.clone(), id));
+            } else {
+                self.by_path.remove(path);
+            }
             if let Some(key) = file_key(&stamped.value) {
                 self.by_file.remove(&(key, id));
             }
         }
     }
+}
+
+/// Two lists in the order of paths as one; of one path, the first list's comes first.
+fn merged<'a>(
+    first: impl Iterator<Item = &'a Arc<Model>>,
+    second: impl Iterator<Item = &'a Arc<Model>>,
+) -> impl Iterator<Item = &'a Arc<Model>> {
+    let (mut first, mut second) = (first.peekable(), second.peekable());
+    std::iter::from_fn(move || {
+        let is_second = match (first.peek(), second.peek()) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(one), Some(other)) => other.path < one.path,
+        };
+        if is_second { second.next() } else { first.next() }
+    })
 }

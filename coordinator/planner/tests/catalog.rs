@@ -21,12 +21,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hoist_domain::{
-    Digest, Epoch, Machine, MachineState, Model, ModelContent, ModelId, ModelNotes, ModelPath, ModelState,
-    Position, Revision, Validation, Verdict, WallTime,
+    Digest, Epoch, FoundModel, Machine, MachineState, Model, ModelContent, ModelId, ModelNotes, ModelPath,
+    ModelState, Observation, Position, Revision, Validation, Verdict, WallTime,
 };
-use hoist_planner::{
-    Decision, Event, Examination, Observation, Sighting, State, delete_model, edit, examined, observe,
-};
+use hoist_planner::{Decision, Event, Examination, State, delete_model, edit, examined, observe};
 use naive::Naive;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestRunner};
@@ -104,7 +102,7 @@ impl History {
                 let path = ModelPath::new(Path::new(PATHS[look.path]));
                 let path_name = path.text().as_ref().into();
                 let content = Arc::new(content(*look));
-                Observation::Seen(Box::new(Sighting { path, path_name, content, moved_from, new_id }))
+                Observation::Found(Box::new(FoundModel { path, path_name, content, moved_from, new_id }))
             }
             // As it is known: a second look at the same files, which knows no digests.
             Sight::SeenAgain(id) => match self.state.models().get(self.id(*id)).cloned() {
@@ -114,7 +112,7 @@ impl History {
                     self.ids.push(new_id);
                     let mut content = ModelContent::clone(&model.content);
                     content.components.iter_mut().for_each(|component| component.digest = None);
-                    Observation::Seen(Box::new(Sighting {
+                    Observation::Found(Box::new(FoundModel {
                         path: model.path.clone(),
                         path_name: Arc::clone(&model.path_name),
                         content: Arc::new(content),
@@ -136,10 +134,10 @@ impl History {
 
     fn observe(&mut self, sights: &[Sight], before: &BTreeMap<ModelId, Model>) {
         let observations: Vec<Observation> = sights.iter().map(|sight| self.observation(sight)).collect();
-        let (events, observed) = observe(&self.state, &observations, self.now);
+        let (events, changes) = observe(&self.state, &observations, self.now);
         let expected = self.naive.observe(&observations, self.now);
-        assert_eq!(observed, expected, "{observations:?}");
-        let counted = observed.added + observed.changed + observed.moved + observed.missing;
+        assert_eq!(changes, expected, "{observations:?}");
+        let counted = changes.added + changes.changed + changes.moved + changes.missing;
         assert_eq!(counted, events.len() as u64, "each change is counted once");
         self.apply(&events);
         let after = self.models();
@@ -158,31 +156,39 @@ impl History {
         }
         // Whatever was claimed: the last word on a path that was seen is a model there.
         for (number, observation) in observations.iter().enumerate() {
-            let Observation::Seen(sighting) = observation else { continue };
+            let Observation::Found(found) = observation else { continue };
             let later = &observations[number + 1..];
             let is_spoken_of = |other: &Observation| match other {
-                Observation::Gone { path, .. } => *path == sighting.path,
-                Observation::Seen(other) => {
-                    other.moved_from.as_ref().is_some_and(|(_, from)| *from == sighting.path)
+                Observation::Gone { path, .. } => *path == found.path,
+                Observation::Found(other) => {
+                    other.moved_from.as_ref().is_some_and(|(_, from)| *from == found.path)
                 }
             };
             if !later.iter().any(is_spoken_of) {
-                let at = self.state.models().at(&sighting.path);
-                assert!(at.is_some_and(|model| model.state == ModelState::Available), "{sighting:?}");
+                let at = self.state.models().at(&found.path);
+                assert!(at.is_some_and(|model| model.state == ModelState::Available), "{found:?}");
             }
         }
         // Seen once more, what was seen last at each path changes nothing.
         let settled: Vec<Observation> = after.values().filter_map(seen_as_it_is).collect();
         assert_eq!(observe(&self.state, &settled, self.now).0, Vec::new(), "an equal look changed something");
-        self.see(observed.added > 0, "added");
-        self.see(observed.changed > 0, "changed");
-        self.see(observed.moved > 0, "moved");
-        self.see(observed.missing > 0 && after.len() < before.len(), "forgotten");
+        self.see(changes.added > 0, "added");
+        self.see(changes.changed > 0, "changed");
+        self.see(changes.moved > 0, "moved");
+        self.see(changes.missing > 0 && after.len() < before.len(), "forgotten");
         let missing = |models: &BTreeMap<ModelId, Model>| {
             models.values().filter(|model| model.state == ModelState::Missing).count()
         };
         self.see(missing(&after) > missing(before), "missing");
         self.see(missing(&after) < missing(before), "back");
+        let displaced = |models: &BTreeMap<ModelId, Model>, has_notes| {
+            let is =
+                |model: &&Model| model.state == ModelState::Displaced && model.notes.is_some() == has_notes;
+            models.values().filter(is).count()
+        };
+        self.see(displaced(&after, true) > displaced(before, true), "displaced with notes");
+        self.see(displaced(&after, true) < displaced(before, true), "found elsewhere");
+        self.see(displaced(&after, false) < displaced(before, false), "displaced for good");
         self.see(events.is_empty(), "nothing new");
     }
 
@@ -201,6 +207,7 @@ impl History {
         }
         let has_digest = |model: &Model| model.content.components.iter().any(|c| c.digest.is_some());
         self.see(is_same && was.content != is.content && has_digest(is), "digest kept");
+        self.see(is.content.is_touched, "digest in doubt");
         self.see(!is_same && has_digest(was), "digest dropped");
         self.see(!is_same && was.validation.is_some(), "validation dropped");
     }
@@ -286,14 +293,16 @@ impl History {
         due.sort_by_key(|model| model.id);
         assert_eq!(found, due);
         assert_eq!((models.len(), models.is_empty()), (due.len(), due.is_empty()));
-        let paths: BTreeSet<&Path> = due.iter().map(|model| model.path.as_path()).collect();
-        assert_eq!(paths.len(), due.len(), "two models at one path");
+        let holds = |model: &&Model| model.state != ModelState::Displaced;
+        let paths: BTreeSet<&Path> = due.iter().filter(holds).map(|model| model.path.as_path()).collect();
+        assert_eq!(paths.len(), due.iter().filter(holds).count(), "two models at one path");
         for path in PATHS.map(|path| ModelPath::new(Path::new(path))) {
-            let at = due.iter().find(|model| model.path == path).map(|model| model.id);
+            let at = due.iter().filter(holds).find(|model| model.path == path).map(|model| model.id);
             assert_eq!(models.at(&path).map(|model| model.id), at, "{path}");
             let mut below: Vec<_> =
                 due.iter().filter(|model| model.path.as_path().starts_with(path.as_path())).collect();
-            below.sort_by(|one, other| one.path.cmp(&other.path));
+            let place = |model: &Model| (model.path.clone(), !holds(&model), model.id);
+            below.sort_by_key(|model| place(model));
             let found: Vec<&Model> = models.below(&path).map(Arc::as_ref).collect();
             assert_eq!(found, below, "below {path}");
         }
@@ -311,7 +320,7 @@ impl History {
 
 fn seen_as_it_is(model: &Model) -> Option<Observation> {
     (model.state == ModelState::Available).then(|| {
-        Observation::Seen(Box::new(Sighting {
+        Observation::Found(Box::new(FoundModel {
             path: model.path.clone(),
             path_name: Arc::clone(&model.path_name),
             content: Arc::clone(&model.content),
@@ -332,7 +341,7 @@ fn histories() -> u32 {
 }
 
 /// What the histories must have come across, taken together: what never happens is not tested.
-const EVERYTHING: [&str; 19] = [
+const EVERYTHING: [&str; 23] = [
     "added",
     "changed",
     "moved",
@@ -340,6 +349,10 @@ const EVERYTHING: [&str; 19] = [
     "forgotten",
     "missing",
     "back",
+    "displaced with notes",
+    "found elsewhere",
+    "displaced for good",
+    "digest in doubt",
     "nothing new",
     "digest kept",
     "digest dropped",

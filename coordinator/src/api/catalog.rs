@@ -21,7 +21,7 @@ use super::Api;
 use super::call::{Call, answer, content_hash};
 use super::page;
 use super::submit::{Terms, message_hash};
-use crate::catalog::{Group, Query, find, groups, search};
+use crate::catalog::{Group, Query, components, find, search};
 use crate::control::NotesChange;
 
 #[tonic::async_trait]
@@ -329,26 +329,14 @@ impl Api {
                     .map_err(|error: Error| Error::invalid_field("type", error.message().to_owned()))?,
             ),
         };
-        // By number: groups have no identity that would outlive a change of what is in them.
-        let start: usize = match request.page_token.as_str() {
-            "" => 0,
-            token => token.parse().map_err(|_| {
-                Error::new(
-                    Reason::PageTokenInvalid,
-                    "this page token is not of this list; start from the first page",
-                )
-                .field("page_token", "is not of this list")
-            })?,
-        };
         let view = self.control.view();
-        let found = groups(view.state.models(), of_type, request.shared_only);
-        let page = page::fitting(found.groups.iter().skip(start).take(size).map(component_group));
-        let end = start.saturating_add(page.len());
+        let found = components(view.state.models(), of_type, request.shared_only, size, &request.page_token)?;
+        let page = page::fitting(found.groups.iter().map(component_group));
         Ok(v1::ListComponentsResponse {
             request_id: call.id.to_string(),
-            next_page_token: if end < found.groups.len() { end.to_string() } else { String::new() },
+            next_page_token: found.token_after(page.len()),
             groups: page,
-            total_size: found.groups.len() as u64,
+            total_size: found.total as u64,
             saved_bytes: found.saved,
             undigested: found.undigested,
         })

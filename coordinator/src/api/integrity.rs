@@ -58,9 +58,9 @@ impl Api {
             return self.again(call, content, id, terms).await;
         }
         let model = self.named(&message.name).await?;
-        let is_one_file = model.content.files.iter().all(|file| file.path.as_path().as_os_str().is_empty());
+        let is_one_file = model.content.files.len() == 1 && model.content.is_file();
         if !message.sha256.is_empty() && !is_one_file {
-            let message = format!("is for a model that is one file; {} is a folder", model.name());
+            let message = format!("is for a model that is one file; {} is several", model.name());
             return Err(Error::invalid_field("sha256", message));
         }
         let model = model.id;

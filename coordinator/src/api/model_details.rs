@@ -60,7 +60,9 @@ fn file(file: &hoist_catalog::UnitFile) -> v1::ModelFile {
         path: file.path.to_string_lossy().into_owned(),
         size_bytes: file.identity.size,
         weights: file.is_weights,
-        modify_time: Some(encode::timestamp(hoist_domain::WallTime(file.identity.modified_ns / 1_000))),
+        // One that is not there has no identity.
+        modify_time: (file.identity != hoist_domain::FileIdentity::default())
+            .then(|| encode::timestamp(hoist_domain::WallTime(file.identity.modified_ns / 1_000))),
     }
 }
 

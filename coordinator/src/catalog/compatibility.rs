@@ -52,7 +52,7 @@ fn access(model: &Model, readable: Result<(), String>) -> CompatibilityCheck {
         Err(why) => {
             check(Category::Access, CheckResult::Failed, why, "make the files readable for the server")
         }
-        Ok(()) if model.state == ModelState::Missing => check(
+        Ok(()) if model.state != ModelState::Available => check(
             Category::Access,
             CheckResult::Failed,
             "its files are not there".to_owned(),

@@ -1,10 +1,14 @@
 //! Components over all models: which of them are equal, and what sharing those saves.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hoist_domain::{Digest, Model, ModelComponent, ModelState, ModelType, Verdict};
+use hoist_domain::{
+    Digest, Error, Model, ModelComponent, ModelId, ModelPath, ModelState, ModelType, Reason, Result, Verdict,
+};
 use hoist_planner::Models;
+use uuid::Uuid;
 
 /// Components that are equal; or one alone that has no equal, or whose bytes have not been read.
 #[derive(Clone, Debug)]
@@ -15,11 +19,34 @@ pub struct Group {
 
 /// All groups, and what is known of them together.
 #[derive(Clone, Debug, Default)]
-pub struct Groups {
+struct Groups {
     /// Most bytes to save first, then by type, path and place in the model.
+    groups: Vec<Group>,
+    saved: u64,
+    undigested: u64,
+}
+
+/// A page of the list of groups.
+#[derive(Clone, Debug)]
+pub struct GroupPage {
     pub groups: Vec<Group>,
+    /// On all pages together.
+    pub total: usize,
     pub saved: u64,
     pub undigested: u64,
+    start: usize,
+    mark: String,
+}
+
+/// What a group is ordered by. Groups move in the list as digests come in; the place after a key stays where it was.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key<'a> {
+    saved: Reverse<u64>,
+    kind: &'a str,
+    path: &'a ModelPath,
+    /// Of models at one path, and of components of one model.
+    model: ModelId,
+    index: usize,
 }
 
 impl Group {
@@ -27,6 +54,12 @@ impl Group {
     #[must_use]
     pub fn component(&self) -> Option<&ModelComponent> {
         self.users.first().and_then(|(model, index)| model.content.components.get(*index))
+    }
+
+    fn key(&self) -> Option<Key<'_>> {
+        let (model, index) = self.users.first()?;
+        let kind = self.component()?.component_type.as_str();
+        Some(Key { saved: Reverse(self.saved()), kind, path: &model.path, model: model.id, index: *index })
     }
 
     /// What sharing saves in RAM, where each user would otherwise have a copy.
@@ -37,9 +70,83 @@ impl Group {
     }
 }
 
+impl GroupPage {
+    /// The token for what comes after the first `shown` of this page; none if that is the end of the list.
+    #[must_use]
+    pub fn token_after(&self, shown: usize) -> String {
+        let passed = self.start + shown;
+        let last = shown.checked_sub(1).and_then(|last| self.groups.get(last)).and_then(Group::key);
+        match last {
+            Some(Key { saved, kind, model, index, .. }) if passed < self.total => {
+                format!("{}.{passed}.{}.{kind}.{model}.{index}", self.mark, saved.0)
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+/// Where a page ended: after the group that had this key, which was the so-manieth.
+struct Token<'a> {
+    passed: usize,
+    saved: u64,
+    kind: &'a str,
+    model: ModelId,
+    index: usize,
+}
+
+impl<'a> Token<'a> {
+    fn parse(text: &'a str, mark: &str) -> Result<Self> {
+        let read = || {
+            let mut parts = text.split('.');
+            let is_ours = parts.next()? == mark;
+            let token = Self {
+                passed: parts.next()?.parse().ok()?,
+                saved: parts.next()?.parse().ok()?,
+                kind: parts.next()?,
+                model: ModelId(Uuid::try_parse(parts.next()?).ok()?),
+                index: parts.next()?.parse().ok()?,
+            };
+            (is_ours && parts.next().is_none()).then_some(token)
+        };
+        read().ok_or_else(|| {
+            Error::new(
+                Reason::PageTokenInvalid,
+                "this page token is not of this list; start from the first page",
+            )
+            .field("page_token", "is not of this list")
+        })
+    }
+}
+
+/// The page of the list of components that a token names.
+///
+/// # Errors
+/// PAGE_TOKEN_INVALID.
+pub fn components(
+    models: &Models,
+    of_type: Option<ModelType>,
+    shared_only: bool,
+    size: usize,
+    token: &str,
+) -> Result<GroupPage> {
+    let mark = format!("{}{}", of_type.map_or("any", |kind| kind.as_str()), u8::from(shared_only));
+    let after = if token.is_empty() { None } else { Some(Token::parse(token, &mark)?) };
+    let Groups { groups, saved, undigested } = groups(models, of_type, shared_only);
+    let total = groups.len();
+    let start = after.map_or(0, |Token { passed, saved, kind, model: id, index }| match models.get(id) {
+        Some(model) => {
+            let last = Key { saved: Reverse(saved), kind, path: &model.path, model: id, index };
+            groups.partition_point(|group| group.key().is_some_and(|key| key <= last))
+        }
+        // Without the model that a page ended with, its number has to do.
+        None => passed.min(total),
+    });
+    let groups = groups.into_iter().skip(start).take(size).collect();
+    Ok(GroupPage { groups, total, saved, undigested, start, mark })
+}
+
 /// The components of the models that are there.
-#[must_use]
-pub fn groups(models: &Models, of_type: Option<ModelType>, shared_only: bool) -> Groups {
+fn groups(models: &Models, of_type: Option<ModelType>, shared_only: bool) -> Groups {
     let mut found = Groups::default();
     let mut by_digest: HashMap<Digest, usize> = HashMap::new();
     let mut available: Vec<&Arc<Model>> =
@@ -68,9 +175,91 @@ pub fn groups(models: &Models, of_type: Option<ModelType>, shared_only: bool) ->
         found.groups.retain(|group| group.users.len() > 1);
     }
     found.saved = found.groups.iter().fold(0, |sum, group| sum.saturating_add(group.saved()));
-    found.groups.sort_by_cached_key(|group| {
-        let kind = group.component().map(|component| component.component_type.as_str());
-        (std::cmp::Reverse(group.saved()), kind)
-    });
+    found.groups.sort_by(|one, other| one.key().cmp(&other.key()));
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use hoist_domain::{Bytes, Epoch, Machine, MachineState, ModelContent, Position, Revision, WallTime};
+    use hoist_planner::State;
+
+    use super::*;
+    use crate::catalog::test_models;
+
+    /// One component of so many bytes, whose bytes have been read if there is a digest.
+    fn model(name: &str, bytes: u64, digest: Option<u8>) -> Model {
+        let made = test_models::model(&format!("/m/{name}.safetensors"), "vae", "sdxl", bytes, &[]);
+        let mut content = ModelContent::clone(&made.content);
+        content.components = [ModelComponent {
+            name: "vae".into(),
+            component_type: ModelType::Vae,
+            base: "sdxl".parse().unwrap(),
+            place: "".into(),
+            prefix: "".into(),
+            tensors: 1,
+            parameters: bytes,
+            bytes: Bytes(bytes),
+            digest: digest.map(|digest| Digest([digest; 32])),
+        }]
+        .into();
+        Model { content: Arc::new(content), ..Model::clone(&made) }
+    }
+
+    fn state(models: &[Model]) -> State {
+        let machine = Machine {
+            state: MachineState::Serving,
+            version: String::new(),
+            process_id: 1,
+            started_at: WallTime(0),
+            measurements: Vec::new(),
+        };
+        let position = Position { epoch: Epoch(1), revision: Revision(1) };
+        State::restore(position, machine, [], [], models.iter().map(|model| (Revision(1), model.clone())))
+    }
+
+    fn names(page: &GroupPage) -> Vec<&str> {
+        page.groups.iter().map(|group| group.users[0].0.name()).collect()
+    }
+
+    #[test]
+    fn a_next_page_shows_what_has_not_been_shown_though_groups_have_moved() {
+        let mut models: Vec<Model> =
+            ["a", "b", "c", "d", "e", "f"].iter().map(|name| model(name, 10, None)).collect();
+        let first = components(state(&models).models(), None, false, 2, "").unwrap();
+        assert_eq!((names(&first), first.total), (vec!["a", "b"], 6));
+        let token = first.token_after(2);
+
+        // Digests come in: e and f are equal, and go to the top of the list.
+        for late in &mut models[4..] {
+            let id = late.id;
+            *late = Model { id, ..model(&late.path_name.clone(), 10, Some(7)) };
+        }
+        let second = components(state(&models).models(), None, false, 2, &token).unwrap();
+        assert_eq!(names(&second), ["c", "d"], "neither b again nor c left out");
+        assert_eq!(second.token_after(2), "", "that was the last");
+
+        // And the one that the page ended with goes up itself, or away.
+        models[1] = Model { id: models[1].id, ..model("b", 10, Some(7)) };
+        assert_eq!(names(&components(state(&models).models(), None, false, 9, &token).unwrap()), ["c", "d"]);
+        let fewer = [models[0].clone(), models[2].clone(), models[3].clone()];
+        let by_number = components(state(&fewer).models(), None, false, 9, &token).unwrap();
+        assert_eq!(names(&by_number), ["d"]);
+    }
+
+    #[test]
+    fn a_token_of_another_list_is_refused() {
+        let models = ["a", "b"].map(|name| model(name, 10, None));
+        let state = state(&models);
+        let token = components(state.models(), None, false, 1, "").unwrap().token_after(1);
+        for (of_type, shared_only, token) in [
+            (Some(ModelType::Vae), false, token.as_str()),
+            (None, true, &token),
+            (None, false, "1"),
+            (None, false, "any0.1.2.vae.x.0"),
+        ] {
+            let refused = components(state.models(), of_type, shared_only, 1, token).unwrap_err();
+            assert_eq!(refused.reason(), Reason::PageTokenInvalid, "{token}");
+        }
+    }
 }

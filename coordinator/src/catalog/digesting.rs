@@ -27,6 +27,10 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// After a refusal.
 const AGAIN: Duration = Duration::from_secs(30);
 
+/// Models that are read before what was found is kept: by number and by bytes, whichever is first.
+const BATCH: usize = 64;
+const BATCH_BYTES: u64 = 1 << 30;
+
 /// What is to be left alone.
 #[derive(Debug, Default)]
 pub(super) struct Digesting {
@@ -80,6 +84,30 @@ impl Catalog {
 
 pub(super) fn is_below(roots: &[PathBuf], model: &Model) -> bool {
     roots.iter().any(|root| model.path.as_path().starts_with(root))
+}
+
+/// What is read before it is kept. A large one is on its own: nobody waits for it.
+pub(super) fn in_batches(wanted: Vec<Arc<Model>>) -> Vec<Vec<Arc<Model>>> {
+    let (mut batches, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0_u64);
+    for model in wanted {
+        let with_it = bytes.saturating_add(bytes_of(&model));
+        if !batch.is_empty() && (batch.len() >= BATCH || with_it > BATCH_BYTES) {
+            batches.push(std::mem::take(&mut batch));
+            bytes = 0;
+        }
+        bytes = bytes.saturating_add(bytes_of(&model));
+        batch.push(model);
+    }
+    if !batch.is_empty() {
+        batches.push(batch);
+    }
+    batches
+}
+
+/// What is read of it, about: a header may claim more than its file has.
+pub(super) fn bytes_of(model: &Model) -> u64 {
+    let claimed = model.content.components.iter().fold(0_u64, |sum, c| sum.saturating_add(c.bytes.0));
+    claimed.min(model.content.bytes.0)
 }
 
 /// Keeps digests complete until the server drains.
@@ -156,5 +184,44 @@ async fn ended(catalog: &Catalog, id: OperationId) -> Option<OperationState> {
         if changes.changed().await.is_err() {
             return None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::test_models;
+    use hoist_domain::{Bytes, ModelComponent, ModelType};
+
+    fn model(bytes: u64) -> Arc<Model> {
+        let made = test_models::model(&format!("/m/{bytes}.safetensors"), "vae", "sdxl", bytes, &[]);
+        let mut content = ModelContent::clone(&made.content);
+        content.components = [ModelComponent {
+            name: "vae".into(),
+            component_type: ModelType::Vae,
+            base: "sdxl".parse().unwrap(),
+            place: "".into(),
+            prefix: "".into(),
+            tensors: 1,
+            parameters: bytes,
+            bytes: Bytes(bytes),
+            digest: None,
+        }]
+        .into();
+        Arc::new(Model { content: Arc::new(content), ..Model::clone(&made) })
+    }
+
+    #[test]
+    fn a_large_model_is_read_on_its_own_and_nobody_waits_for_it() {
+        let sizes = |models: &[u64]| -> Vec<Vec<u64>> {
+            let batches = in_batches(models.iter().map(|bytes| model(*bytes)).collect());
+            batches.iter().map(|batch| batch.iter().map(|model| bytes_of(model)).collect()).collect()
+        };
+        assert_eq!(sizes(&[]), Vec::<Vec<u64>>::new());
+        assert_eq!(sizes(&[1, 2, 1 << 40]), [vec![1, 2], vec![1 << 40]]);
+        assert_eq!(sizes(&[1 << 40, 1]), [vec![1 << 40], vec![1]]);
+        assert_eq!(sizes(&[BATCH_BYTES / 2; 3]), [vec![BATCH_BYTES / 2; 2], vec![BATCH_BYTES / 2]]);
+        let many: Vec<u64> = (0..70).collect();
+        assert_eq!(sizes(&many).iter().map(Vec::len).collect::<Vec<_>>(), [BATCH, 6]);
     }
 }

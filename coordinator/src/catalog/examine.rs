@@ -6,22 +6,18 @@ use std::sync::atomic::AtomicBool;
 
 use hoist_catalog::{Examine, Pace, ReadFailure, Roots, Wanted};
 use hoist_domain::{
-    Bytes, Digest, DigestReport, DigestSpec, Error, Model, ModelState, PathProblem, Reason, ResourceName,
-    Result, ScanReport, ScanSpec, ValidateSpec, Validation, ValidationLevel, ValidationReport,
+    Bytes, Digest, DigestReport, DigestSpec, Error, Model, ModelContent, ModelState, PathProblem, Reason,
+    ResourceName, Result, ScanReport, ScanSpec, ValidateSpec, Validation, ValidationLevel, ValidationReport,
 };
 use hoist_planner::Examination;
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use super::compatibility::{self, DeviceFacts};
-use super::digesting::is_below;
+use super::digesting::{bytes_of, in_batches, is_below};
 use super::look::tops;
 use super::{Catalog, known};
 use crate::operations::ProgressCell;
-
-/// Models that are read before what was found is kept: by number and by bytes, whichever is first.
-const BATCH: usize = 64;
-const BATCH_BYTES: u64 = 1 << 30;
 
 impl Catalog {
     /// Reads models' bytes and keeps the digests of their components.
@@ -43,18 +39,10 @@ impl Catalog {
         progress.set_items(0, total);
         let roots = self.open_roots().await;
         let mut report = DigestReport::default();
-        let (mut batch, mut bytes, mut done) = (Vec::new(), 0, 0);
-        let mut wanted = wanted.into_iter().peekable();
-        while let Some(model) = wanted.next() {
-            bytes += bytes_of(&model);
-            batch.push(model);
-            if batch.len() < BATCH && bytes < BATCH_BYTES && wanted.peek().is_some() {
-                continue;
-            }
-            bytes = 0;
+        let mut done = 0;
+        for batch in in_batches(wanted) {
             done += batch.len() as u64;
-            self.digest_batch(std::mem::take(&mut batch), &roots, is_background, progress, stop, &mut report)
-                .await?;
+            self.digest_batch(batch, &roots, is_background, progress, stop, &mut report).await?;
             progress.set_items(done, total);
             if stop.is_cancelled() {
                 break;
@@ -64,7 +52,9 @@ impl Catalog {
         Ok(report)
     }
 
-    /// The models whose bytes are to be read, in the order of paths: neighbours on disk, mostly.
+    /// The models whose bytes are to be read. Those that somebody named in the order of paths: neighbours on disk, mostly.
+    /// Unasked the smallest first: a terabyte, of holes or not, holds nobody back but the next larger. What is found
+    /// meanwhile has its turn when all of these were read, so that the large ones have theirs.
     fn wanted(&self, spec: &DigestSpec) -> Vec<Arc<Model>> {
         let reachable = self.reachable();
         let view = self.0.control.view();
@@ -77,6 +67,9 @@ impl Catalog {
             spec.models.iter().filter_map(|id| models.get(*id)).map(Arc::clone).collect()
         };
         wanted.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+        if spec.models.is_empty() {
+            wanted.sort_by_key(|model| bytes_of(model));
+        }
         wanted
     }
 
@@ -97,18 +90,19 @@ impl Catalog {
             };
             if is_background { at_low_priority(read) } else { read() }
         });
-        let read: Vec<Result<Vec<(usize, Digest)>, ReadFailure>> = read.await?;
+        let read: Vec<Result<Digested, ReadFailure>> = read.await?;
         let mut found = Vec::new();
         for (model, result) in batch.into_iter().zip(read) {
             let components = model.content.components.len();
             match result {
-                Ok(digests) => {
-                    // Other bytes than were recorded, in a file that nobody wrote to: for a validation to judge.
+                Ok(Digested { digests, of }) => {
+                    // Other bytes than were recorded, in a file that nobody touched: for a validation to judge.
+                    let is_believed = !model.content.vouches_for(&of);
                     let (same, other): (Vec<_>, Vec<_>) =
                         digests.into_iter().partition(|(number, digest)| {
                             let known =
                                 model.content.components.get(*number).and_then(|component| component.digest);
-                            known.is_none_or(|known| known == *digest)
+                            is_believed || known.is_none_or(|known| known == *digest)
                         });
                     if !other.is_empty() {
                         let message = "its bytes are not those that were read before, though it was not written to: \
@@ -121,10 +115,10 @@ impl Catalog {
                     if digests.len() < components {
                         self.digesting().give_up(&model);
                     }
-                    let of = Arc::clone(&model.content);
+                    let of = Arc::new(of);
                     found.push(Examination { id: model.id, of, digests, validation: None });
                 }
-                Err(ReadFailure::Stopped) if model.state == ModelState::Missing => {
+                Err(ReadFailure::Stopped) if model.state != ModelState::Available => {
                     problem(report, &model, "its files are not there".to_owned());
                 }
                 Err(ReadFailure::Stopped) => {}
@@ -191,9 +185,7 @@ impl Catalog {
             model.state == ModelState::Available
                 && tops.iter().filter_map(|top| at.strip_prefix(top).ok()).any(|below| {
                     // A file is seen in its folder; what is several files is a folder itself.
-                    let is_folder =
-                        model.content.files.iter().all(|file| !file.path.as_path().as_os_str().is_empty());
-                    let depth = below.components().count() + usize::from(is_folder);
+                    let depth = below.components().count() + usize::from(!model.content.is_file());
                     spec.max_depth
                         .is_none_or(|most| u32::try_from(depth).is_ok_and(|depth| depth.max(1) <= most))
                 })
@@ -286,9 +278,11 @@ impl Catalog {
         findings.extend(examined.mismatch);
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
         set_findings(&mut report, findings);
-        // A digest that is recorded stays: bytes that differ from it are what was found.
-        let recorded =
-            |number: usize| model.content.components.get(number).is_some_and(|c| c.digest.is_some());
+        // A digest that is recorded stays where nobody touched the file: bytes that differ from it are what was found.
+        let stays = model.content.vouches_for(&examined.content);
+        let recorded = |number: usize| {
+            stays && model.content.components.get(number).is_some_and(|component| component.digest.is_some())
+        };
         let digests = examined.digests.into_iter().filter(|(number, _)| !recorded(*number)).collect();
         // What was read, which the catalog may not have seen yet: then nothing of it is kept.
         let of = Arc::new(examined.content);
@@ -320,12 +314,6 @@ fn problem(report: &mut DigestReport, model: &Model, message: String) {
     } else {
         report.more_problems += 1;
     }
-}
-
-/// What is read of it, about: a header may claim more than its file has.
-fn bytes_of(model: &Model) -> u64 {
-    let claimed = model.content.components.iter().fold(0_u64, |sum, c| sum.saturating_add(c.bytes.0));
-    claimed.min(model.content.bytes.0)
 }
 
 /// The one device that this version knows: the machine itself.
@@ -384,14 +372,20 @@ fn is_replaced(error: &std::io::Error) -> bool {
     kinds.contains(&error.kind()) || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }
 
+/// What was read of a model, and what it was when it was read.
+struct Digested {
+    digests: Vec<(usize, Digest)>,
+    of: ModelContent,
+}
+
 fn digests_of(
     roots: &Roots,
     model: &Model,
     cell: &ProgressCell,
     stop: &AtomicBool,
     is_gentle: bool,
-) -> Result<Vec<(usize, Digest)>, ReadFailure> {
-    if model.state == ModelState::Missing || stop.load(std::sync::atomic::Ordering::Relaxed) {
+) -> Result<Digested, ReadFailure> {
+    if model.state != ModelState::Available || stop.load(std::sync::atomic::Ordering::Relaxed) {
         return Err(ReadFailure::Stopped);
     }
     let unit = known::unit_of(roots, model);
@@ -408,7 +402,7 @@ fn digests_of(
     }
     let pace = Pace { stop, bytes: cell.counter(), is_gentle };
     let contents = hoist_catalog::read_contents(roots, &unit, &details.reading, Wanted::default(), pace)?;
-    Ok(hoist_catalog::digests(&details, &contents))
+    Ok(Digested { digests: hoist_catalog::digests(&details, &contents), of: details.content })
 }
 
 /// Runs on a thread that gives way to everything else, for the processor and for the disk, whose priority follows.

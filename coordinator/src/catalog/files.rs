@@ -1,20 +1,25 @@
 //! A model's files: read again for what the catalog does not keep, or removed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use hoist_catalog::{Details, Roots};
-use hoist_domain::{Error, Model, ModelFormat, Reason, Result};
+use hoist_domain::{Error, Model, ModelFormat, ModelPath, Reason, Result};
+use hoist_planner::Models;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::look::below_a_root;
 use super::{Catalog, known};
 
-/// Requests that read below one root at a time.
-const READS: usize = 16;
+/// Turns to read below one root at a time. A header of some thousand tensors takes one.
+const READS: u32 = 16;
+
+/// Tensors whose table and message take some mebibytes. The largest header that is read has a million and takes all turns:
+/// sixteen of those at a time would take gigabytes.
+const TENSORS_A_TURN: u64 = 62_500;
 
 /// How long a request may wait for the disk.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -43,14 +48,15 @@ impl Catalog {
         let root = roots.of(model.path.as_path()).map(|(root, _)| root.path().to_owned()).unwrap_or_default();
         let turns = {
             let mut reads = self.0.reads.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(reads.entry(root).or_insert_with(|| Arc::new(Semaphore::new(READS))))
+            let all = usize::try_from(READS).unwrap_or(usize::MAX);
+            Arc::clone(reads.entry(root).or_insert_with(|| Arc::new(Semaphore::new(all))))
         };
         let busy = || {
             let message =
                 format!("{READS} reads below the root of {} wait for its storage already", model.name());
             Error::new(Reason::SourceUnresponsive, message)
         };
-        let turn = tokio::time::timeout(ANSWERS_WITHIN, turns.acquire_owned()).await;
+        let turn = tokio::time::timeout(ANSWERS_WITHIN, turns.acquire_many_owned(turns_of(model))).await;
         turn.map_err(|_| busy())?.map_err(|_| busy())
     }
 
@@ -88,19 +94,42 @@ impl Catalog {
     pub async fn remove_files(&self, model: &Arc<Model>) -> Result<u32> {
         let roots = self.open_roots().await;
         let model = Arc::clone(model);
-        self.apart("remove files", &CancellationToken::new(), move |_| remove(&roots, &model)).await?
+        let view = self.0.control.view();
+        self.apart("remove files", &CancellationToken::new(), move |_| {
+            remove(&roots, &model, &shared(view.state.models(), &model))
+        })
+        .await?
     }
 }
 
-fn remove(roots: &Roots, model: &Model) -> Result<u32> {
+/// Files beside a model that another model has, too: two graphs may have their data in one file.
+fn shared(models: &Models, model: &Model) -> HashSet<PathBuf> {
+    let own: HashSet<PathBuf> = model.content.files.iter().map(|file| model.path_of(file)).collect();
+    let folder = model.path.as_path().parent().filter(|_| model.content.is_file() && own.len() > 1);
+    let Some(folder) = folder.map(ModelPath::new) else { return HashSet::new() };
+    let others = models.below(&folder).filter(|other| other.id != model.id);
+    let theirs = others.filter(|other| other.content.is_file() && other.content.files.len() > 1);
+    let files = theirs.flat_map(|other| other.content.files.iter().map(|file| other.path_of(file)));
+    files.filter(|path| own.contains(path)).collect()
+}
+
+/// How many turns a model's headers take, as it was last seen.
+fn turns_of(model: &Model) -> u32 {
+    let share = model.content.tensors / TENSORS_A_TURN;
+    u32::try_from(share).unwrap_or(READS).saturating_add(1).min(READS)
+}
+
+fn remove(roots: &Roots, model: &Model, shared: &HashSet<PathBuf>) -> Result<u32> {
     below_a_root(roots, &model.path)?;
     let own = model.path.as_path();
     // Other snapshots may share the blobs: those stay then.
     let snapshots = std::fs::read_dir(own.join("snapshots")).map_or(0, Iterator::count);
     let mut paths = Vec::new();
     for file in &model.content.files {
-        let below = file.path.as_path();
-        let path = if below.as_os_str().is_empty() { own.to_owned() } else { own.join(below) };
+        let path = model.path_of(file);
+        if shared.contains(&path) {
+            continue;
+        }
         let blob = (model.content.format == ModelFormat::HfCache && snapshots == 1)
             .then(|| blob(own, &path))
             .flatten();
@@ -126,7 +155,7 @@ fn remove(roots: &Roots, model: &Model) -> Result<u32> {
     }
     // What is left of a folder that was the model; what else lies in it stays, and with it the folder.
     let mut folders: BTreeSet<PathBuf> = BTreeSet::new();
-    for file in &model.content.files {
+    for file in model.content.files.iter().filter(|_| !model.content.is_file()) {
         folders.extend(file.path.as_path().ancestors().skip(1).map(|below| model.path.as_path().join(below)));
     }
     for folder in folders.iter().rev() {
@@ -184,4 +213,26 @@ fn blob(repository: &Path, link: &Path) -> Option<PathBuf> {
     let target = std::fs::read_link(link).ok()?;
     let is_blob = target.parent()?.file_name()? == "blobs";
     is_blob.then(|| repository.join("blobs").join(target.file_name().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::test_models;
+    use hoist_domain::ModelContent;
+
+    #[test]
+    fn the_largest_header_is_read_alone() {
+        let turns = |tensors: u64| {
+            let made = test_models::model("/m/a.safetensors", "vae", "sdxl", 1, &[]);
+            let content = ModelContent { tensors, ..ModelContent::clone(&made.content) };
+            turns_of(&Model { content: Arc::new(content), ..Model::clone(&made) })
+        };
+        assert_eq!([0, 2_000, TENSORS_A_TURN].map(turns), [1, 1, 2]);
+        assert_eq!(
+            [1_000_000, u64::MAX].map(turns),
+            [READS, READS],
+            "all turns, and never more than there are"
+        );
+    }
 }

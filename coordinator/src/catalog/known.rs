@@ -14,6 +14,7 @@ fn known(model: &Arc<Model>) -> KnownModel {
         id: model.id,
         path: model.path.clone(),
         is_available: model.state == ModelState::Available,
+        is_displaced: model.state == ModelState::Displaced,
         content: Arc::clone(&model.content),
     }
 }
@@ -29,15 +30,21 @@ impl Known for View {
 
     fn below(&self, path: &ModelPath) -> Vec<(ModelId, ModelPath, bool)> {
         let models = self.0.state.models().below(path);
-        models.map(|model| (model.id, model.path.clone(), model.state == ModelState::Available)).collect()
+        // One that is known to be missing is told of once more if nobody wrote about it: then it is forgotten.
+        let is_to_be_told = |model: &Model| model.state == ModelState::Available || model.notes.is_none();
+        models.map(|model| (model.id, model.path.clone(), is_to_be_told(model))).collect()
     }
 }
 
 /// The unit that a model is now: a single file as it was found, anything else as it is put together anew.
 pub(super) fn unit_of(roots: &Roots, model: &Model) -> Unit {
-    let found = recorded(model);
+    let mut found = recorded(model);
     if found.kind == UnitKind::File {
-        return found;
+        if found.files.len() == 1 {
+            return found;
+        }
+        // What only a header names is not the walk's.
+        found.files.truncate(1);
     }
     // Gone, or not to be listed: whoever reads it will find out.
     hoist_catalog::unit_at(roots, model.path.as_path()).ok().flatten().unwrap_or(found)
@@ -50,7 +57,7 @@ fn recorded(model: &Model) -> Unit {
         is_weights: file.is_weights,
     });
     let files: Vec<UnitFile> = files.collect();
-    let is_file = matches!(files.as_slice(), [one] if one.path.as_os_str().is_empty());
+    let is_file = model.content.is_file();
     let has = |name: &str| files.iter().any(|file| file.path == Path::new(name));
     // A link that leads out of the roots was not opened, and is not now.
     let is_rejected = is_file

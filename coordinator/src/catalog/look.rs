@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use hoist_catalog::{Roots, Scan, ScanProgress, Seen};
+use hoist_catalog::{Roots, Scan, ScanProgress};
 use hoist_domain::{
-    Condition, ConditionKind, Error, ModelId, ModelPath, Reason, Result, ScanReport, ScanSpec, Severity,
-    excerpt,
+    Condition, ConditionKind, Error, ModelId, ModelPath, Observation, Reason, Result, ScanReport, ScanSpec,
+    Severity, excerpt,
 };
-use hoist_planner::{Models, Observation, Sighting};
+use hoist_planner::Models;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
@@ -82,6 +82,7 @@ impl Catalog {
             stop: Arc::clone(stop),
             stuck_after: STUCK_AFTER,
             settled_by: OnceLock::new(),
+            new_id: Arc::new(|| ModelId(Uuid::now_v7())),
             now_ns: Arc::new(move || wall.wall().0.saturating_mul(1_000)),
         };
         let mut teller = Teller {
@@ -92,10 +93,10 @@ impl Catalog {
             failed: None,
         };
         let clock = self.0.clock.clone();
-        let mut report = hoist_catalog::run(scan, &|| clock.monotonic(), &mut |seen| {
+        let mut report = hoist_catalog::run(scan, &|| clock.monotonic(), &mut |observation| {
             cell.set_items(progress.done.load(Ordering::Relaxed), progress.found.load(Ordering::Relaxed));
             cell.set_done(progress.header_bytes.load(Ordering::Relaxed));
-            teller.tell(seen, stop);
+            teller.tell(observation, stop);
         });
         teller.flush(stop);
         cell.set_items(progress.done.load(Ordering::Relaxed), progress.found.load(Ordering::Relaxed));
@@ -216,20 +217,12 @@ struct Teller<'a> {
 }
 
 impl Teller<'_> {
-    fn tell(&mut self, seen: Seen, stop: &AtomicBool) {
-        if let Seen::Model { content, .. } = &seen {
+    fn tell(&mut self, observation: Observation, stop: &AtomicBool) {
+        if let Observation::Found(found) = &observation {
+            let content = &found.content;
             self.bytes += 1_024 + 512 * (content.components.len() + content.findings.len());
         }
-        self.waiting.push(match seen {
-            Seen::Model { path, path_name, content, moved_from } => Observation::Seen(Box::new(Sighting {
-                path,
-                path_name,
-                content,
-                moved_from,
-                new_id: ModelId(Uuid::now_v7()),
-            })),
-            Seen::Gone { id, path } => Observation::Gone { id, path },
-        });
+        self.waiting.push(observation);
         if self.waiting.len() >= BATCH || self.bytes >= BATCH_BYTES {
             self.flush(stop);
         }
@@ -242,10 +235,10 @@ impl Teller<'_> {
             return;
         }
         match self.catalog.0.control.observe_blocking(batch) {
-            Ok(observed) => {
-                self.report.added += observed.added;
-                self.report.changed += observed.changed;
-                self.report.moved += observed.moved;
+            Ok(changes) => {
+                self.report.added += changes.added;
+                self.report.changed += changes.changed;
+                self.report.moved += changes.moved;
             }
             Err(error) => {
                 stop.store(true, Ordering::Relaxed);

@@ -40,7 +40,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::control::Control;
 
-pub use components::{Group, groups};
+pub use components::{Group, components};
 pub use digesting::run as keep_digests;
 pub use following::run as follow;
 pub use lookup::find;

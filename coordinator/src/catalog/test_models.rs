@@ -38,6 +38,7 @@ pub(super) fn model(path: &str, model_type: &str, base: &str, bytes: u64, tags: 
             files: [file].into(),
             verdict: Verdict::Ok,
             findings: [].into(),
+            is_touched: false,
         }),
         notes: (!tags.is_empty()).then(|| Arc::new(ModelNotes { tags, ..ModelNotes::default() })),
         validation: None,

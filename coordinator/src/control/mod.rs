@@ -20,10 +20,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_domain::{
-    Condition, ConditionKind, ContentHash, Error, ModelId, ModelNotes, OperationId, Outcome, Principal,
-    Reason, RequestKey, Result,
+    Condition, ConditionKind, ContentHash, Error, ModelId, ModelNotes, Observation, OperationId, Outcome,
+    Principal, Reason, RequestKey, Result,
 };
-use hoist_planner::{Examination, Observation, Observed, State, Submission};
+use hoist_planner::{CatalogChanges, Examination, State, Submission};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use encoded::{EncodedDelta, assemble, change_added, change_removed, resource};
@@ -71,7 +71,7 @@ pub enum Command {
     /// What a scan saw.
     Observe {
         observations: Vec<Observation>,
-        reply: oneshot::Sender<Result<Observed>>,
+        reply: oneshot::Sender<Result<CatalogChanges>>,
     },
     /// What close looks at models found out.
     Examined {
@@ -198,7 +198,7 @@ impl Control {
     ///
     /// # Errors
     /// STORE_READONLY, DRAINING.
-    pub fn observe_blocking(&self, observations: Vec<Observation>) -> Result<Observed> {
+    pub fn observe_blocking(&self, observations: Vec<Observation>) -> Result<CatalogChanges> {
         let (reply, answer) = oneshot::channel();
         self.commands.blocking_send(Command::Observe { observations, reply }).map_err(|_| gone())?;
         answer.blocking_recv().map_err(|_| gone())?
@@ -208,7 +208,7 @@ impl Control {
     ///
     /// # Errors
     /// As [`Self::observe_blocking`].
-    pub async fn observe(&self, observations: Vec<Observation>) -> Result<Observed> {
+    pub async fn observe(&self, observations: Vec<Observation>) -> Result<CatalogChanges> {
         self.ask(|reply| Command::Observe { observations, reply }).await?
     }
 

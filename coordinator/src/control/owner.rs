@@ -10,7 +10,9 @@ use std::time::Duration;
 use hoist_domain::{
     Condition, ConditionKind, Error, Operation, OperationId, Reason, Result, Revision, ServiceTime, Severity,
 };
-use hoist_planner::{Answer as Repeated, Decision, Delta, Event, Limits, Moment, Observed, State, Submitted};
+use hoist_planner::{
+    Answer as Repeated, CatalogChanges, Decision, Delta, Event, Limits, Moment, State, Submitted,
+};
 use hoist_runtime::Clock;
 use hoist_store::{Batch, Store, Write};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -95,7 +97,7 @@ enum Answer {
     Operation(oneshot::Sender<Result<OperationId>>, Result<OperationId>),
     Fresh(oneshot::Sender<Result<bool>>, Result<bool>),
     Unit(oneshot::Sender<Result<()>>, Result<()>),
-    Observed(oneshot::Sender<Result<Observed>>, Result<Observed>),
+    Observed(oneshot::Sender<Result<CatalogChanges>>, Result<CatalogChanges>),
     Drained(oneshot::Sender<()>),
     Nobody,
 }
@@ -476,8 +478,8 @@ fn decide(state: &State, command: Command, now: Moment, limits: &Limits) -> Deci
             (Answer::Nobody, events, Some((id, outcome)))
         }
         Command::Observe { observations, reply } => {
-            let (events, observed) = hoist_planner::observe(state, &observations, now.wall);
-            (Answer::Observed(reply, Ok(observed)), events, None)
+            let (events, changes) = hoist_planner::observe(state, &observations, now.wall);
+            (Answer::Observed(reply, Ok(changes)), events, None)
         }
         Command::Examined { examinations, reply } => {
             let events =

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use hoist_domain::{
-    Measurement, MeasurementKind, Model, ModelId, Operation, OperationId, RequestKey, Revision,
+    Measurement, MeasurementKind, Model, ModelId, ModelState, Operation, OperationId, RequestKey, Revision,
 };
 use hoist_planner::{Event, RequestRecord, State};
 use hoist_store::{Row, Table, Write};
@@ -173,14 +173,15 @@ fn read(rows: Vec<Row>) -> Restored {
 /// After damage the row of a model that was deleted can come back beside that of its successor: the newer one holds.
 fn one_model_each_path(restored: &mut Restored) {
     let mut taken = HashSet::with_capacity(restored.models.len());
-    if restored.models.iter().all(|(_, model)| taken.insert(&model.path)) {
+    let holds = |model: &Model| model.state != ModelState::Displaced;
+    if restored.models.iter().filter(|(_, model)| holds(model)).all(|(_, model)| taken.insert(&model.path)) {
         return;
     }
     restored.models.sort_by_key(|(revision, model)| (std::cmp::Reverse(*revision), model.id));
     let mut taken = HashSet::new();
     let Restored { models, unreadable, .. } = restored;
     models.retain(|(_, model)| {
-        let is_newest = taken.insert(model.path.clone());
+        let is_newest = !holds(model) || taken.insert(model.path.clone());
         if !is_newest {
             unreadable.push(format!(
                 "models: models/{} is an older one of the path {}: left out",
@@ -201,7 +202,7 @@ mod tests {
     use super::*;
     use hoist_domain::{
         Bytes, Digest, Dtype, FileIdentity, ModelComponent, ModelContent, ModelFile, ModelFormat, ModelPath,
-        ModelState, ModelType, Verdict, WallTime,
+        ModelType, Verdict, WallTime,
     };
     use std::path::Path;
     use uuid::Uuid;
@@ -250,6 +251,7 @@ mod tests {
                 files: [ModelFile { path: ModelPath::new(Path::new("")), identity, is_weights: true }].into(),
                 verdict: Verdict::Ok,
                 findings: [].into(),
+                is_touched: false,
             }),
             notes: None,
             validation: None,

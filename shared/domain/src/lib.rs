@@ -30,9 +30,9 @@ pub use lifecycle::{
 pub use machine::{Condition, Machine, Measurement, MeasurementKind, Severity};
 pub use model::{
     BaseModel, CheckResult, Compatibility, CompatibilityCategory, CompatibilityCheck, Digest, DigestReport,
-    DigestSpec, Dtype, FileChecksum, FileIdentity, Finding, FindingKind, Model, ModelComponent, ModelConfig,
-    ModelContent, ModelFile, ModelFormat, ModelId, ModelNotes, ModelPath, ModelType, NotADigest,
-    ValidateSpec, Validation, ValidationLevel, ValidationReport, Verdict,
+    DigestSpec, Dtype, FileChecksum, FileIdentity, Finding, FindingKind, FoundModel, Model, ModelComponent,
+    ModelConfig, ModelContent, ModelFile, ModelFormat, ModelId, ModelNotes, ModelPath, ModelType, NotADigest,
+    Observation, ValidateSpec, Validation, ValidationLevel, ValidationReport, Verdict,
 };
 pub use nearest::{Nearest, edits, nearest};
 pub use operation::{

@@ -247,16 +247,23 @@ pub enum ModelState {
     Available,
     /// They were not, though their root was. Kept for what people wrote about the model.
     Missing,
+    /// As `Missing`, and another model's file is at their place by now. Only such a model shares a path.
+    Displaced,
 }
 
 impl ModelState {
-    pub const ALL: [Self; 2] = [Self::Available, Self::Missing];
+    pub const ALL: [Self; 3] = [Self::Available, Self::Missing, Self::Displaced];
 }
 
 impl Lifecycle for ModelState {
     const SUBJECT: &'static str = "model";
-    const TRANSITIONS: &'static [(Self, Self)] =
-        &[(Self::Available, Self::Missing), (Self::Missing, Self::Available)];
+    const TRANSITIONS: &'static [(Self, Self)] = &[
+        (Self::Available, Self::Missing),
+        (Self::Available, Self::Displaced),
+        (Self::Missing, Self::Available),
+        (Self::Missing, Self::Displaced),
+        (Self::Displaced, Self::Available),
+    ];
 }
 
 #[cfg(test)]

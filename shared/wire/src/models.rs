@@ -91,7 +91,7 @@ pub fn model(model: &Model) -> v1::Model {
     let content = &model.content;
     let state = match model.state {
         ModelState::Available => v1::model::State::Available,
-        ModelState::Missing => v1::model::State::Missing,
+        ModelState::Missing | ModelState::Displaced => v1::model::State::Missing,
     };
     let is_text = model.path.as_path().to_str().is_some();
     let own = model.notes.as_ref();

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hoist_domain::{
-    BaseModel, Bytes, Digest, FileIdentity, ModelComponent, ModelContent, ModelFile, ModelFormat, ModelId,
-    ModelNotes, ModelPath, ModelType, Validation, Verdict, WallTime,
+    BaseModel, Bytes, Digest, FileIdentity, FoundModel, ModelComponent, ModelContent, ModelFile, ModelFormat,
+    ModelId, ModelNotes, ModelPath, ModelType, Observation, Validation, Verdict, WallTime,
 };
-use hoist_planner::{Examination, Observation, Sighting};
+use hoist_planner::Examination;
 use uuid::Uuid;
 
 use super::{Coordinator, Request, content as hash, key};
@@ -63,7 +63,7 @@ fn observation(made: &mut u64, random: &mut Random, coordinator: &Coordinator) -
     *made += 1;
     let path = path(random);
     let new_id = (u128::from(*made) << 80) | u128::from(random.below(1 << 32));
-    Observation::Seen(Box::new(Sighting {
+    Observation::Found(Box::new(FoundModel {
         path_name: path.text().as_ref().into(),
         path,
         content: Arc::new(content(random.below(5), random.below(3))),
@@ -125,5 +125,6 @@ fn content(inode: u64, written: u64) -> ModelContent {
         .into(),
         verdict: Verdict::Ok,
         findings: Box::default(),
+        is_touched: false,
     }
 }

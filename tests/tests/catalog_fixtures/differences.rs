@@ -12,11 +12,6 @@ pub(crate) const CORPUS: &[(&str, &str, &str)] = &[
         "the tiny autoencoder serves SD 1 and 2 alike, and its files cannot tell",
     ),
     (
-        "sd21-v",
-        "prediction , not v_prediction",
-        "only scheduler/scheduler_config.json says it, which is not read; epsilon and v have the same tensors",
-    ),
-    (
         "ts-frozen",
         "tensors 6, not 0; parameters 1698, not 0",
         "frozen weights are constants of the code, which the manifest's reader does not count",

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hoist_domain::{ModelContent, ModelId, ModelPath, Verdict};
 
-use super::{Event, Scan, Work, spawn};
+use super::{DEFECT, Event, Scan, Work, spawn};
 use crate::probe::probe;
 use crate::walk::Unit;
 
@@ -31,13 +32,20 @@ pub(super) struct Desk {
     turns: AtomicU64,
 }
 
+/// A thread that reads: what it was last seen at, and since when.
+pub(super) struct Watched {
+    desk: Arc<Desk>,
+    thread: JoinHandle<()>,
+    turn: u64,
+    since: Duration,
+}
+
 /// The threads that read, and what each is at.
 pub(super) struct Readers {
     pub(super) scan: Arc<Scan>,
     pub(super) taken: Arc<Mutex<Receiver<Work>>>,
     pub(super) events: Sender<Event>,
-    /// With what each was last seen at, and since when.
-    pub(super) desks: Vec<(Arc<Desk>, u64, Duration)>,
+    pub(super) desks: Vec<Watched>,
     pub(super) spares: usize,
 }
 
@@ -47,7 +55,7 @@ impl Readers {
         let desk = Arc::new(Desk::default());
         let own = Arc::clone(&desk);
         let (scan, taken, events) = (Arc::clone(&self.scan), Arc::clone(&self.taken), self.events.clone());
-        let is_running = spawn("catalog read", move || {
+        let thread = spawn("catalog read", move || {
             loop {
                 let next = taken.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 let Ok(Work { unit, moved_from }) = next else { return };
@@ -63,18 +71,22 @@ impl Readers {
                 }
             }
         });
-        if is_running {
-            self.desks.push((desk, 0, Duration::ZERO));
-        }
-        is_running
+        let Some(thread) = thread else { return false };
+        self.desks.push(Watched { desk, thread, turn: 0, since: Duration::ZERO });
+        true
     }
 
-    /// Writes off readers that have been at one unit for too long; what they were at.
-    pub(super) fn write_off(&mut self, now: Duration) -> Vec<PathBuf> {
+    /// Writes off readers that have been at one unit for too long, or ended at it; what they were at, and why.
+    pub(super) fn write_off(&mut self, now: Duration) -> Vec<(PathBuf, &'static str)> {
         let mut stuck = Vec::new();
-        self.desks.retain_mut(|(desk, turn, since)| {
+        self.desks.retain_mut(|Watched { desk, thread, turn, since }| {
+            let has_ended = thread.is_finished();
             let at = desk.at.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let turns = desk.turns.load(Ordering::Relaxed);
+            if has_ended {
+                stuck.extend(at.map(|path| (path, DEFECT)));
+                return false;
+            }
             if at.is_none() || turns != *turn {
                 (*turn, *since) = (turns, now);
                 return true;
@@ -82,7 +94,7 @@ impl Readers {
             if now.saturating_sub(*since) < self.scan.stuck_after {
                 return true;
             }
-            stuck.extend(at);
+            stuck.extend(at.map(|path| (path, "its storage does not answer")));
             false
         });
         for _ in &stuck {

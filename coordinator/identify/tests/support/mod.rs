@@ -35,10 +35,10 @@ impl Model {
     }
 }
 
-/// The cases of a text: name, expectation, model.
+/// The cases of both texts: name, expectation, model.
 pub(crate) fn cases() -> Vec<(String, String, Model)> {
-    let text = include_str!("../cases.txt");
-    text.split("\n\n").filter_map(case).collect()
+    let texts = [include_str!("../cases.txt"), include_str!("../cases-alike.txt")];
+    texts.iter().flat_map(|text| text.split("\n\n")).filter_map(case).collect()
 }
 
 fn case(block: &str) -> Option<(String, String, Model)> {

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use hoist_domain::{Model, ModelContent, ModelId, ModelNotes, ModelState, Reason, WallTime};
-use hoist_planner::{Examination, Observation, Observed, Sighting};
+use hoist_domain::{
+    FoundModel, Model, ModelContent, ModelId, ModelNotes, ModelState, Observation, Reason, WallTime,
+};
+use hoist_planner::{CatalogChanges, Examination};
 
 #[derive(Debug, Default)]
 pub(crate) struct Naive {
@@ -24,6 +26,11 @@ fn bytes(content: &ModelContent) -> Bytes {
     all
 }
 
+/// When each file with tensors was last touched.
+fn touches(content: &ModelContent) -> Vec<i64> {
+    content.files.iter().filter(|file| file.is_weights).map(|file| file.identity.changed_ns).collect()
+}
+
 /// The new content with what was known of the same bytes, and whether they are the same.
 fn carried(old: &ModelContent, new: &ModelContent) -> (ModelContent, bool) {
     let mut content = new.clone();
@@ -33,6 +40,9 @@ fn carried(old: &ModelContent, new: &ModelContent) -> (ModelContent, bool) {
             let is_it = known.name == component.name && known.bytes == component.bytes;
             if is_same && is_it && component.digest.is_none() {
                 component.digest = known.digest;
+            }
+            if is_same && component.digest.is_some() {
+                content.is_touched |= old.is_touched || touches(old) != touches(new);
             }
         }
     }
@@ -44,17 +54,18 @@ impl Naive {
         self.models.iter_mut().find(|model| model.id == id)
     }
 
-    pub(crate) fn observe(&mut self, observations: &[Observation], now: WallTime) -> Observed {
-        let mut observed = Observed::default();
+    pub(crate) fn observe(&mut self, observations: &[Observation], now: WallTime) -> CatalogChanges {
+        let mut changes = CatalogChanges::default();
         for observation in observations {
             match observation {
-                Observation::Seen(sighting) => self.seen(sighting, now, &mut observed),
+                Observation::Found(found) => self.seen(found, now, &mut changes),
                 Observation::Gone { id, path } => {
                     let place = self.models.iter().position(|model| {
-                        model.id == *id && model.path == *path && model.state == ModelState::Available
+                        let is_news = model.state == ModelState::Available || model.notes.is_none();
+                        model.id == *id && model.path == *path && is_news
                     });
                     let Some(place) = place else { continue };
-                    observed.missing += 1;
+                    changes.missing += 1;
                     if self.models[place].notes.is_some() {
                         self.models[place].state = ModelState::Missing;
                     } else {
@@ -63,27 +74,41 @@ impl Naive {
                 }
             }
         }
-        observed
+        changes
     }
 
-    fn seen(&mut self, sighting: &Sighting, now: WallTime, observed: &mut Observed) {
+    fn seen(&mut self, found: &FoundModel, now: WallTime, changes: &mut CatalogChanges) {
         let file = |content: &ModelContent| (bytes(content)[0].0, bytes(content)[0].1);
-        let here = self.models.iter().position(|model| model.path == sighting.path);
-        let moved = sighting.moved_from.as_ref().and_then(|(id, from)| {
+        let here = self
+            .models
+            .iter()
+            .position(|model| model.path == found.path && model.state != ModelState::Displaced);
+        let moved = found.moved_from.as_ref().and_then(|(id, from)| {
             self.models.iter().position(|model| {
                 // A claim that has become untrue is none.
-                let is_same_file = file(&model.content) == file(&sighting.content);
+                let is_same_file = file(&model.content) == file(&found.content);
                 model.id == *id && model.path == *from && is_same_file
             })
         });
+        let is_over_another = match (here, moved) {
+            (Some(here), Some(moved)) => {
+                here != moved && file(&self.models[here].content) != file(&found.content)
+            }
+            _ => false,
+        };
+        if let (true, Some(place)) = (is_over_another, here) {
+            self.models[place].state = ModelState::Displaced;
+            changes.missing += 1;
+        }
+        let here = here.filter(|_| !is_over_another);
         let Some(place) = here.or(moved) else {
-            observed.added += 1;
+            changes.added += 1;
             self.models.push(Model {
-                id: sighting.new_id,
-                path: sighting.path.clone(),
-                path_name: Arc::clone(&sighting.path_name),
+                id: found.new_id,
+                path: found.path.clone(),
+                path_name: Arc::clone(&found.path_name),
                 state: ModelState::Available,
-                content: Arc::clone(&sighting.content),
+                content: Arc::clone(&found.content),
                 notes: None,
                 validation: None,
                 discovered_at: now,
@@ -92,18 +117,18 @@ impl Naive {
             return;
         };
         let model = &mut self.models[place];
-        let (content, is_same) = carried(&model.content, &sighting.content);
-        let is_known = content == *model.content && model.path_name == sighting.path_name;
+        let (content, is_same) = carried(&model.content, &found.content);
+        let is_known = content == *model.content && model.path_name == found.path_name;
         if here.is_some() && is_known && model.state == ModelState::Available {
             return;
         }
         if here.is_some() {
-            observed.changed += 1;
+            changes.changed += 1;
         } else {
-            observed.moved += 1;
+            changes.moved += 1;
         }
-        model.path = sighting.path.clone();
-        model.path_name = Arc::clone(&sighting.path_name);
+        model.path = found.path.clone();
+        model.path_name = Arc::clone(&found.path_name);
         model.content = Arc::new(content);
         model.state = ModelState::Available;
         model.read_at = now;
@@ -161,15 +186,23 @@ impl Naive {
         }
         let before = model.clone();
         let mut content = ModelContent::clone(&model.content);
+        let mut read_now = Vec::new();
         for (number, digest) in &examination.digests {
             // The number is one of what was read, which may have been put together otherwise.
             let Some(read) = examination.of.components.get(*number) else { continue };
             for component in &mut content.components {
                 if component.name == read.name {
                     component.digest = Some(*digest);
+                    read_now.push(read.name.clone());
                 }
             }
         }
+        let is_touched_since = touches(&before.content) != touches(&examination.of);
+        content.is_touched = content.components.iter().any(|component| {
+            let is_read = read_now.contains(&component.name);
+            let is_unsure = if is_read { is_touched_since } else { before.content.is_touched };
+            is_unsure && component.digest.is_some()
+        });
         model.content = Arc::new(content);
         if let Some(validation) = &examination.validation {
             model.validation = Some(Arc::new(validation.clone()));

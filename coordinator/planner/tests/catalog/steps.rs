@@ -112,5 +112,6 @@ pub(crate) fn content(look: Look) -> ModelContent {
         .into(),
         verdict: Verdict::Ok,
         findings: Box::default(),
+        is_touched: false,
     }
 }

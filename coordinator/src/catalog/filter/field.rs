@@ -142,7 +142,7 @@ impl Field {
             Self::Path => Held::Text(model.path.text()),
             Self::State => text(match model.state {
                 ModelState::Available => "available",
-                ModelState::Missing => "missing",
+                ModelState::Missing | ModelState::Displaced => "missing",
             }),
             Self::Format => text(content.format.as_str()),
             Self::Type => text(model.model_type().as_str()),

@@ -3,6 +3,7 @@
 mod digest;
 mod dtype;
 mod examination;
+mod observation;
 mod record;
 mod verdict;
 mod vocabulary;
@@ -13,6 +14,7 @@ pub use examination::{
     CheckResult, Compatibility, CompatibilityCategory, CompatibilityCheck, DigestReport, DigestSpec,
     FileChecksum, ValidateSpec, Validation, ValidationLevel, ValidationReport,
 };
+pub use observation::{FoundModel, Observation};
 pub use record::{
     FileIdentity, Model, ModelComponent, ModelConfig, ModelContent, ModelFile, ModelId, ModelNotes, ModelPath,
 };

@@ -170,12 +170,14 @@ impl FileIdentity {
 /// A file that belongs to a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelFile {
-    /// Below the model's path; empty when the model is this one file.
+    /// Below the model's path; empty for the file that is at this path itself, and then those beside it are named from
+    /// its folder.
     #[serde(rename = "p")]
     pub path: ModelPath,
     #[serde(rename = "f")]
     pub identity: FileIdentity,
-    /// Holds tensors; the others are configuration that was read for identification.
+    /// Holds tensors; the others are configuration that was read for identification. A file that is needed and not there
+    /// has no identity.
     #[serde(rename = "w")]
     pub is_weights: bool,
 }
@@ -238,6 +240,10 @@ pub struct ModelContent {
     pub verdict: Verdict,
     #[serde(default, skip_serializing_if = "slice_is_empty")]
     pub findings: Box<[Finding]>,
+    /// A file with tensors was touched since the digests were found, though size and time of writing are what they were.
+    /// The digests are still shown; whoever reads the bytes believes the bytes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_touched: bool,
 }
 
 fn slice_is_empty<T>(slice: &[T]) -> bool {
@@ -245,10 +251,23 @@ fn slice_is_empty<T>(slice: &[T]) -> bool {
 }
 
 impl ModelContent {
-    /// The file that stands for the model's identity when it moves: its first with tensors.
+    /// The file that stands for the model's identity when it moves: its first with tensors, of a graph the graph.
     #[must_use]
     pub fn main_file(&self) -> Option<&ModelFile> {
-        self.files.iter().find(|file| file.is_weights).or(self.files.first())
+        let is_data = |file: &ModelFile| {
+            let path = file.path.as_path();
+            self.format == ModelFormat::Onnx
+                && !path.as_os_str().is_empty()
+                && path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("onnx"))
+        };
+        let main = self.files.iter().find(|file| file.is_weights && !is_data(file));
+        main.or(self.files.first())
+    }
+
+    /// Whether the model is a file, perhaps with others beside it, and no folder.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        self.files.first().is_some_and(|file| file.path.as_path().as_os_str().is_empty())
     }
 
     /// Whether the files with tensors are the same, with the same bytes: what a rename or a touched ctime leaves as it
@@ -260,6 +279,22 @@ impl ModelContent {
             weights.map(|file| FileIdentity { changed_ns: 0, ..file.identity }).collect()
         };
         bytes_of(self) == bytes_of(other)
+    }
+
+    /// Whether what is read now must have the digests that are recorded here: otherwise the storage forgets.
+    #[must_use]
+    pub fn vouches_for(&self, read: &Self) -> bool {
+        !self.is_touched && read.is_untouched_since(self)
+    }
+
+    /// Whether nothing at all was done to the files with tensors since the other was read: not even a touch, which is
+    /// also what a rewrite leaves that gave the file its old time back.
+    #[must_use]
+    pub fn is_untouched_since(&self, other: &Self) -> bool {
+        let weights = |content: &Self| -> Vec<FileIdentity> {
+            content.files.iter().filter(|file| file.is_weights).map(|file| file.identity).collect()
+        };
+        weights(self) == weights(other)
     }
 }
 
@@ -315,6 +350,19 @@ pub struct Model {
 }
 
 impl Model {
+    /// Where a file of it is.
+    #[must_use]
+    pub fn path_of(&self, file: &ModelFile) -> PathBuf {
+        let (own, below) = (self.path.as_path(), file.path.as_path());
+        if below.as_os_str().is_empty() {
+            own.to_owned()
+        } else if self.content.is_file() {
+            own.with_file_name("").join(below)
+        } else {
+            own.join(below)
+        }
+    }
+
     #[must_use]
     pub fn name(&self) -> &str {
         match &self.notes {

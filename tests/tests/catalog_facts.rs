@@ -1,0 +1,385 @@
+//! What the catalog says of models is so: which files are theirs, which bytes their digests are of, which of two is which
+//! after a move. A real server with a private root, changed between looks.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "the lint spares only functions marked as tests, not what they share"
+)]
+
+use std::fs::FileTimes;
+use std::path::Path;
+
+use hoist_tests::library::{Library, Open};
+use hoist_tests::{making, request_id};
+use hoist_wire::v1;
+use v1::model::State;
+
+fn known(open: &Open, path: &Path) -> v1::Model {
+    open.watch
+        .at(path)
+        .unwrap_or_else(|| panic!("nothing at {}: {:#?}", path.display(), open.watch.models()))
+        .clone()
+}
+
+fn notes(text: &str) -> v1::ModelNotes {
+    v1::ModelNotes { description: text.to_owned(), tags: vec![text.to_owned()], ..Default::default() }
+}
+
+fn said(model: &v1::Model) -> &str {
+    model.notes.as_ref().map_or("", |notes| &notes.description)
+}
+
+fn by_name<'a>(open: &'a Open, name: &str) -> Option<&'a v1::Model> {
+    open.watch.models().into_iter().find(|model| model.name == name)
+}
+
+async fn look_at(open: &mut Open, path: &Path) -> v1::ScanModelsResponse {
+    let paths = vec![path.display().to_string()];
+    open.scan(v1::ScanModelsRequest { paths, ..Default::default() }).await.unwrap()
+}
+
+async fn details(open: &Open, path: &Path) -> v1::ModelDetails {
+    let name = path.display().to_string();
+    let request = v1::GetModelRequest { name, details: true, ..Default::default() };
+    open.at.catalog().get_model(request).await.unwrap().into_inner().details.unwrap()
+}
+
+/// Other bytes in the same file, which then has its old time again.
+fn rewrite_with_old_time(path: &Path, bytes: &[u8]) {
+    let before = path.metadata().unwrap();
+    assert_eq!(before.len(), bytes.len() as u64);
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, bytes, 0).unwrap();
+    file.set_times(FileTimes::new().set_modified(before.modified().unwrap())).unwrap();
+}
+
+#[tokio::test]
+async fn what_a_pipeline_predicts_is_what_its_scheduler_says() {
+    let library = Library::new().unwrap();
+    let unet = making::shaped(&[
+        ("conv_in.weight", &[320, 4, 3, 3]),
+        ("time_embedding.linear_1.weight", &[1280, 320]),
+        ("down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight", &[320, 1024]),
+        ("up_blocks.0.resnets.0.conv1.weight", &[320, 4]),
+    ]);
+    for (folder, scheduler) in [("v", "v_prediction"), ("eps", "epsilon"), ("none", "")] {
+        let index =
+            br#"{"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"],
+            "scheduler": ["diffusers", "DDIMScheduler"]}"#;
+        library.write(&format!("{folder}/model_index.json"), index).unwrap();
+        let config = br#"{"_class_name": "UNet2DConditionModel", "cross_attention_dim": 1024}"#;
+        library.write(&format!("{folder}/unet/config.json"), config).unwrap();
+        library.write(&format!("{folder}/unet/diffusion_pytorch_model.safetensors"), &unet).unwrap();
+        let says = if scheduler.is_empty() {
+            r#"{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity}"#.to_owned()
+        } else {
+            format!(r#"{{"_class_name": "DDIMScheduler", "prediction_type": "{scheduler}"}}"#)
+        };
+        let below = format!("{folder}/scheduler/scheduler_config.json");
+        library.write(&below, says.as_bytes()).unwrap();
+    }
+    let open = library.open().await.unwrap();
+    for (folder, due) in [("v", "v_prediction"), ("eps", "epsilon"), ("none", "")] {
+        let path = library.path(folder);
+        let model = known(&open, &path);
+        assert_eq!((model.base.as_str(), model.prediction_type.as_str()), ("sd-2.1", due), "{folder}");
+        assert_eq!(model.verdict(), v1::Verdict::Ok, "{folder}: {:?}", model.findings);
+        let said = details(&open, &path).await.evidence.into_iter().any(|evidence| {
+            evidence.subject == "scheduler/scheduler_config.json" && evidence.says.contains(due)
+        });
+        assert_eq!(said, !due.is_empty(), "{folder}: it is shown why");
+    }
+}
+
+#[tokio::test]
+async fn data_outside_a_graph_belongs_to_its_model() {
+    let library = Library::new().unwrap();
+    // Two graphs in one folder, so that each is a model of its own; and names that only the graphs know.
+    let graph = library.write("two/a.onnx", &making::onnx("a.onnx_data")).unwrap();
+    let data = library.write("two/a.onnx_data", &[1; 16]).unwrap();
+    library.write("two/b.onnx", &making::onnx("deep/weights of b")).unwrap();
+    let deep = library.write("two/deep/weights of b", &[1; 16]).unwrap();
+    library.write("one/model.onnx", &making::onnx("a.bin")).unwrap();
+    let bin = library.write("one/a.bin", &[1; 16]).unwrap();
+    let mut open = library.open().await.unwrap();
+    let paths = [graph.clone(), library.path("two/b.onnx"), library.path("one")];
+    let data = [data, deep, bin];
+    assert_eq!(open.watch.models().len(), 3, "{:#?}", open.watch.models());
+    let seen_again = open.look().await.unwrap();
+    assert_eq!(seen_again.unchanged, 3, "{seen_again:?}");
+    for (path, data) in paths.iter().zip(&data) {
+        let whole = known(&open, path);
+        assert_eq!(whole.verdict(), v1::Verdict::Ok, "{whole:?}");
+        let size = path.metadata().unwrap().len() + 16;
+        let folder = path.join("model.onnx").metadata().map_or(size, |graph| graph.len() + 16);
+        assert_eq!(whole.size_bytes, folder, "{whole:?}");
+        let files = details(&open, path).await.files;
+        assert_eq!(files.iter().filter(|file| file.weights).count(), 2, "{files:?}");
+        let found = open.validate(&whole.name, v1::ValidationLevel::Full).await.unwrap();
+        assert_eq!(found.verdict(), v1::Verdict::Ok, "{found:?}");
+        open.watch.catch_up(&open.at.clone()).await.unwrap();
+        let digest = known(&open, path).components[0].digest.clone();
+        assert!(!digest.is_empty());
+
+        std::fs::write(data, [2; 16]).unwrap();
+        assert_eq!(
+            open.look().await.unwrap().changed,
+            1,
+            "other data is another content: {}",
+            data.display()
+        );
+        let changed = known(&open, path);
+        assert_eq!((&changed.name, changed.components[0].digest.as_str()), (&whole.name, ""));
+
+        std::fs::remove_file(data).unwrap();
+        open.look().await.unwrap();
+        // A folder with one graph and nothing else is that graph; it is the same model all the same.
+        let short = by_name(&open, &whole.name).unwrap().clone();
+        assert_eq!(short.verdict(), v1::Verdict::Incomplete, "{}: {short:?}", data.display());
+        assert_eq!(short.findings[0].kind(), v1::FindingKind::Partial, "{:?}", short.findings);
+        assert_eq!(open.look().await.unwrap().unchanged, 3, "what is missing is told once");
+
+        std::fs::write(data, [1; 16]).unwrap();
+        open.look().await.unwrap();
+        let back = known(&open, path);
+        assert_eq!((&back.name, back.verdict()), (&whole.name, v1::Verdict::Ok), "{}", data.display());
+    }
+    for (path, data) in paths.iter().zip(&data) {
+        let request = v1::DeleteModelRequest {
+            request_id: request_id(),
+            name: path.display().to_string(),
+            delete_files: true,
+            ..Default::default()
+        };
+        let answer = open.at.catalog().delete_model(request).await.unwrap().into_inner();
+        assert_eq!(answer.files_deleted, 2, "{}", path.display());
+        assert!(!path.exists() && !data.exists(), "{}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn data_outside_a_graph_moves_with_it_and_stays_where_another_needs_it() {
+    let library = Library::new().unwrap();
+    let mut paths = Vec::new();
+    for name in ["a", "b"] {
+        paths.push(library.write(&format!("x/{name}.onnx"), &making::onnx("shared.onnx_data")).unwrap());
+    }
+    let data = library.write("x/shared.onnx_data", &[1; 16]).unwrap();
+    let mut open = library.open().await.unwrap();
+    let first = known(&open, &paths[0]);
+    open.note(&first.name, notes("mine")).await.unwrap();
+    std::fs::rename(library.path("x"), library.path("y")).unwrap();
+    assert_eq!(open.look().await.unwrap().moved, 2);
+    let moved = known(&open, &library.path("y/a.onnx"));
+    assert_eq!((&moved.name, moved.verdict(), said(&moved)), (&first.name, v1::Verdict::Ok, "mine"));
+    let request = v1::DeleteModelRequest {
+        request_id: request_id(),
+        name: moved.name,
+        delete_files: true,
+        ..Default::default()
+    };
+    let answer = open.at.catalog().delete_model(request).await.unwrap().into_inner();
+    assert_eq!(answer.files_deleted, 1);
+    let data = library.path("y").join(data.file_name().unwrap());
+    assert!(data.exists(), "the other model needs it");
+    open.look().await.unwrap();
+    assert_eq!(known(&open, &library.path("y/b.onnx")).verdict(), v1::Verdict::Ok);
+}
+
+#[tokio::test]
+async fn data_that_leads_out_of_its_folder_is_told_and_never_opened() {
+    let library = Library::new().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    let secret = outside.path().join("secret");
+    std::fs::write(&secret, [1; 16]).unwrap();
+    let paths = [secret.display().to_string(), "../b.onnx".to_owned(), "x/../../b.onnx".to_owned()];
+    let mut models = Vec::new();
+    for (number, location) in paths.iter().enumerate() {
+        models.push(library.write(&format!("f/{number}.onnx"), &making::onnx(location)).unwrap());
+    }
+    library.write("b.onnx", &making::onnx("b.onnx_data")).unwrap();
+    std::os::unix::fs::symlink(&secret, library.path("f/link.onnx_data")).unwrap();
+    models.push(library.write("f/link.onnx", &making::onnx("link.onnx_data")).unwrap());
+    let open = library.open().await.unwrap();
+    for path in &models {
+        let model = known(&open, path);
+        let worst = &model.findings[0];
+        let told = (model.verdict(), worst.kind());
+        assert_eq!(told, (v1::Verdict::Rejected, v1::FindingKind::Path), "{}: {worst:?}", path.display());
+        let files = details(&open, path).await.files;
+        assert!(
+            files.iter().all(|file| !file.path.contains("..") && !file.path.contains("secret")),
+            "{files:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_digest_of_a_file_that_was_touched_gives_way_to_its_bytes() {
+    let library = Library::new().unwrap();
+    let path = library.write("a.safetensors", &making::four(0.5)).unwrap();
+    let still = library.write("still.safetensors", &making::four(0.5)).unwrap();
+    let mut open = library.open().await.unwrap();
+    let first = known(&open, &path);
+    for path in [&path, &still] {
+        open.validate(&path.display().to_string(), v1::ValidationLevel::Full).await.unwrap();
+    }
+    open.watch.catch_up(&open.at.clone()).await.unwrap();
+    let before = known(&open, &path).components[0].digest.clone();
+    assert!(!before.is_empty());
+
+    // A touch alone hashes nothing again, and what is shown stays.
+    rewrite_with_old_time(&path, &making::four(0.5));
+    open.look().await.unwrap();
+    assert_eq!(known(&open, &path).components[0].digest, before);
+    let same = open.validate(&first.name, v1::ValidationLevel::Full).await.unwrap();
+    assert_eq!(same.verdict(), v1::Verdict::Ok, "{same:?}");
+
+    rewrite_with_old_time(&path, &making::four(7.0));
+    open.look().await.unwrap();
+    assert_eq!(known(&open, &path).components[0].digest, before, "nothing was read: it is as it was shown");
+    let other = open.validate(&first.name, v1::ValidationLevel::Full).await.unwrap();
+    assert_eq!(other.verdict(), v1::Verdict::Ok, "somebody wrote to it: that is no damage: {other:?}");
+    open.watch.catch_up(&open.at.clone()).await.unwrap();
+    let after = known(&open, &path).components[0].digest.clone();
+    assert!(after != before && !after.is_empty(), "{after}");
+    let again = open.validate(&first.name, v1::ValidationLevel::Full).await.unwrap();
+    assert!(again.findings.is_empty(), "{again:?}");
+
+    // Before a look has come by, too.
+    rewrite_with_old_time(&path, &making::four(9.0));
+    let unseen = open.validate(&first.name, v1::ValidationLevel::Full).await.unwrap();
+    assert_eq!(unseen.verdict(), v1::Verdict::Ok, "{unseen:?}");
+    open.look().await.unwrap();
+    assert_ne!(known(&open, &path).components[0].digest, after);
+
+    // And on demand, without a validation.
+    rewrite_with_old_time(&path, &making::four(0.5));
+    open.look().await.unwrap();
+    let request = v1::DigestModelsRequest {
+        request_id: request_id(),
+        names: vec![first.name.clone()],
+        wait_for: hoist_tests::library::waiting(),
+        ..Default::default()
+    };
+    let operation = open.at.catalog().digest_models(request).await.unwrap().into_inner();
+    let report: v1::DigestModelsResponse = hoist_tests::library::result(operation).unwrap();
+    assert!(report.problems.is_empty(), "{report:?}");
+    open.watch.catch_up(&open.at.clone()).await.unwrap();
+    assert_eq!(known(&open, &path).components[0].digest, known(&open, &still).components[0].digest);
+}
+
+#[tokio::test]
+async fn two_files_that_change_places_take_their_notes_along() {
+    let library = Library::new().unwrap();
+    let [a, b, t] = ["a", "b", "t"].map(|name| library.path(&format!("{name}.safetensors")));
+    std::fs::write(&a, making::four(1.0)).unwrap();
+    std::fs::write(&b, making::safetensors(&[("w", vec![0.5; 9])], &[])).unwrap();
+    let mut open = library.open().await.unwrap();
+    let (first, second) = (known(&open, &a), known(&open, &b));
+    open.note(&first.name, notes("about a")).await.unwrap();
+    std::fs::rename(&a, &t).unwrap();
+    std::fs::rename(&b, &a).unwrap();
+    std::fs::rename(&t, &b).unwrap();
+    let report = open.look().await.unwrap();
+    assert_eq!((report.models, report.added, report.missing), (2, 0, 0), "{report:?}");
+    for (path, was, text) in [(&b, &first, "about a"), (&a, &second, "")] {
+        let is = known(&open, path);
+        assert_eq!((&is.name, said(&is), is.state()), (&was.name, text, State::Available));
+        assert_eq!(is.parameter_count, was.parameter_count);
+    }
+    assert_eq!(open.watch.models().len(), 2);
+    let again = open.look().await.unwrap();
+    assert_eq!(again.unchanged, 2, "{again:?}");
+}
+
+#[tokio::test]
+async fn a_file_moved_over_another_keeps_its_own_notes_and_takes_none() {
+    for noted in [true, false] {
+        let library = Library::new().unwrap();
+        let [a, b] = ["a", "b"].map(|name| library.path(&format!("{name}.safetensors")));
+        std::fs::write(&a, making::four(1.0)).unwrap();
+        std::fs::write(&b, making::safetensors(&[("w", vec![0.5; 9])], &[])).unwrap();
+        let mut open = library.open().await.unwrap();
+        let (over, under) = (known(&open, &a).name, known(&open, &b).name);
+        open.note(&over, notes("mover")).await.unwrap();
+        if noted {
+            open.note(&under, notes("overwritten")).await.unwrap();
+        }
+        std::fs::rename(&a, &b).unwrap();
+        open.look().await.unwrap();
+        let moved = by_name(&open, &over).unwrap().clone();
+        assert_eq!((Path::new(&moved.path), said(&moved)), (b.as_path(), "mover"));
+        assert_eq!((moved.state(), moved.parameter_count), (State::Available, 4));
+        match by_name(&open, &under) {
+            Some(lost) if noted => {
+                assert_eq!((lost.state(), said(lost)), (State::Missing, "overwritten"));
+            }
+            None if !noted => {}
+            other => panic!("{other:?}"),
+        }
+        let again = open.look().await.unwrap();
+        assert_eq!((again.unchanged, again.missing), (1, 0), "{again:?}");
+
+        // What is written to the place anew is that of who has it, and what was lost is found wherever it comes back.
+        let server = open.server;
+        drop(server);
+        let mut open = library.open().await.unwrap();
+        assert_eq!(by_name(&open, &over).unwrap().state(), State::Available);
+        assert_eq!(by_name(&open, &under).map(v1::Model::state), noted.then_some(State::Missing));
+        std::fs::remove_file(&b).unwrap();
+        open.look().await.unwrap();
+        std::fs::write(&b, making::four(3.0)).unwrap();
+        open.look().await.unwrap();
+        assert_eq!(by_name(&open, &over).unwrap().state(), State::Available);
+        assert_eq!(by_name(&open, &under).map(v1::Model::state), noted.then_some(State::Missing));
+    }
+}
+
+#[tokio::test]
+async fn a_look_at_a_shard_that_is_gone_is_a_look_at_its_model() {
+    let library = Library::new().unwrap();
+    for (name, bytes) in making::sharded() {
+        library.write(&format!("indexed/{name}"), &bytes).unwrap();
+    }
+    for number in 1..=3 {
+        let bytes = making::safetensors(&[(&format!("w{number}"), vec![1.0; 4])], &[]);
+        library.write(&format!("plain/m-0000{number}-of-00003.safetensors"), &bytes).unwrap();
+        library.write(&format!("mixed/m-0000{number}-of-00003.safetensors"), &bytes).unwrap();
+    }
+    library.write("mixed/other.safetensors", &making::four(0.5)).unwrap();
+    let mut open = library.open().await.unwrap();
+    for (folder, shard) in [
+        ("indexed", "model-00002-of-00002.safetensors"),
+        ("indexed", "model-00001-of-00002.safetensors"),
+        ("plain", "m-00001-of-00003.safetensors"),
+        ("plain", "m-00003-of-00003.safetensors"),
+        ("mixed", "m-00002-of-00003.safetensors"),
+        ("mixed", "m-00003-of-00003.safetensors"),
+    ] {
+        let path = match folder {
+            "mixed" => library.path("mixed/m-00001-of-00003.safetensors"),
+            _ => library.path(folder),
+        };
+        let whole = known(&open, &path);
+        assert_eq!(whole.verdict(), v1::Verdict::Ok, "{whole:?}");
+        let shard = library.path(&format!("{folder}/{shard}"));
+        let bytes = std::fs::read(&shard).unwrap();
+        std::fs::remove_file(&shard).unwrap();
+        look_at(&mut open, &shard).await;
+        let short = known(&open, &path);
+        assert_eq!(
+            (&short.name, short.verdict()),
+            (&whole.name, v1::Verdict::Incomplete),
+            "{}",
+            shard.display()
+        );
+        std::fs::write(&shard, bytes).unwrap();
+        look_at(&mut open, &shard).await;
+        let back = known(&open, &path);
+        assert_eq!((&back.name, back.verdict()), (&whole.name, v1::Verdict::Ok), "{}", shard.display());
+    }
+    let shown: Vec<_> = open.watch.models().into_iter().map(|model| &model.display_name).collect();
+    assert_eq!(shown.len(), 4, "a set of shards is one model: {shown:?}");
+}
