@@ -3,8 +3,7 @@
 //! ```text
 //!  handlers ──Command──►  owner thread:  decide (planner) ─► draft ─► commit (store) ─► publish ─► answer, effects
 //!  executors ─Finish──►                                                        │
-//!                                                         View (newest state) ◄┴► History (ring of deltas)
-//!  export thread ─Exported─►
+//!  exporter ─Exported─►                                   View (newest state) ◄┴► History (ring of deltas)
 //! ```
 //!
 //! One OS thread takes commands in batches, asks the planner, applies the events to a draft, makes the durable ones

@@ -344,14 +344,13 @@ impl Owner {
     }
 
     fn export_ended(&mut self, written: Option<Written>) {
-        match written {
-            None => {}
-            Some(Ok(())) => self.remove_superseded(),
-            Some(Err(error)) => {
-                if self.storage.export_failed(&error) {
-                    self.announce_readonly(self.now());
-                }
-            }
+        if let Some(Ok(())) = written {
+            self.remove_superseded();
+        }
+        if let Some(Err(error)) = written
+            && self.storage.export_failed(&error)
+        {
+            self.announce_readonly(self.now());
         }
     }
 

@@ -202,11 +202,11 @@ pub trait Exporter: Send {
     ) -> Result<(), ExportError>;
 }
 
+/// An open store, what writes its exports, and what it held.
+pub type Opening = (Box<dyn Store>, Box<dyn Exporter>, Opened);
+
 /// Opens the store in this directory, creating both if there is nothing yet.
-pub fn open(
-    state_dir: &Path,
-    options: OpenOptions,
-) -> Result<(Box<dyn Store>, Box<dyn Exporter>, Opened), OpenError> {
+pub fn open(state_dir: &Path, options: OpenOptions) -> Result<Opening, OpenError> {
     let disk = disk::Directory::open(state_dir)?;
     opening::open_on(Arc::new(disk), options)
 }

@@ -32,12 +32,9 @@ use crate::header::{self, Slot};
 use crate::inspect::{Contents, Finding, inspect};
 use crate::salvage::{Salvaged, salvage};
 use crate::standing::Standing;
-use crate::{Exporter, OpenOptions, Opened, Recovery, Row, SCHEMA_VERSION, Store, disk};
+use crate::{OpenOptions, Opened, Opening, Recovery, Row, SCHEMA_VERSION, disk};
 
-pub(crate) fn open_on(
-    disk: Arc<dyn Disk>,
-    options: OpenOptions,
-) -> Result<(Box<dyn Store>, Box<dyn Exporter>, Opened), OpenError> {
+pub(crate) fn open_on(disk: Arc<dyn Disk>, options: OpenOptions) -> Result<Opening, OpenError> {
     let epoch_file = epoch::read(disk.as_ref()).map_err(OpenError::from_fault)?;
     let (connection, opened) = match disk.open_store().map_err(OpenError::from_fault)? {
         Some(backend) => match read_newest(&backend) {

@@ -12,7 +12,7 @@ use redb::StorageBackend;
 
 use crate::disk::{Content, Disk, EPOCH, EXPORT, STORE, STORE_BUILDING, STORE_DAMAGED};
 use crate::fault::{Call, Fault, OpenError};
-use crate::{Exporter, OpenOptions, Opened, Store, opening};
+use crate::{OpenOptions, Opening, opening};
 
 /// What a disk writes whole or not at all.
 const SECTOR_BYTES: usize = 512;
@@ -129,9 +129,7 @@ impl SimulatedDisk {
 }
 
 /// [`crate::open`] on a simulated disk.
-pub fn open_simulated(
-    disk: &SimulatedDisk,
-) -> Result<(Box<dyn Store>, Box<dyn Exporter>, Opened), OpenError> {
+pub fn open_simulated(disk: &SimulatedDisk) -> Result<Opening, OpenError> {
     let life = {
         let mut state = disk.state();
         if std::mem::replace(&mut state.held, true) {

@@ -22,7 +22,7 @@ fn refusal(path: &Path) -> OpenError {
 fn a_first_start_creates_private_files_and_is_clean() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("a/state");
-    let (mut store, mut exporter, opened) = open(&path, OpenOptions::default()).unwrap();
+    let (_store, mut exporter, opened) = open(&path, OpenOptions::default()).unwrap();
     assert_eq!(opened.recovery, Recovery::Clean);
     assert_eq!((opened.epoch.0, opened.revision.0, opened.rows.len()), (1, 0, 0));
     exporter.export(ExportHeader::default(), &mut std::iter::empty()).unwrap();

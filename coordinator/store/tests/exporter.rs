@@ -1,5 +1,5 @@
 //! Exports beside commits: what the one finds holds for the other, and what is there is never replaced by less.
-#![expect(clippy::panic, reason = "helpers of tests are tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod support;
 
