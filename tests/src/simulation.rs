@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::{FutureExt, Stream, StreamExt};
-use hoist_coordinator::control::{Control, Effect, HistoryLimits, NotesChange, Owner, Parts, restore};
+use hoist_coordinator::control::{
+    Control, Effect, HistoryLimits, NotesChange, Owner, Parts, Restored, restore,
+};
 use hoist_coordinator::operations::ProgressBoard;
 use hoist_coordinator::watch::{WatchSpec, Watcher};
 use hoist_domain::{
@@ -22,8 +24,8 @@ use hoist_domain::{
 };
 use hoist_planner::{CatalogChanges, Examination, Limits, State, Submission};
 use hoist_runtime::{Clock, ManualClock, Shutdown};
-use hoist_store::Store;
 use hoist_store::simulate::{SimulatedDisk, open_simulated};
+use hoist_store::{Exporter, Store};
 use hoist_wire::frame::WatchFrame;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -69,10 +71,10 @@ impl World {
     /// # Errors
     /// When the disk cannot be opened, or not written.
     pub fn start(&self) -> Result<Coordinator> {
-        let (store, mut opened) = open_simulated(&self.disk)?;
-        let (state, unreadable) = restore(&mut opened, machine(&self.clock));
-        ensure!(unreadable.is_empty(), "rows that say nothing: {unreadable:?}");
-        self.start_with(state, opened.service_time, store)
+        let (store, exporter, mut opened) = open_simulated(&self.disk)?;
+        let restored = restore(&mut opened, machine(&self.clock));
+        ensure!(restored.left_out.is_empty(), "rows that say nothing: {:?}", restored.left_out);
+        self.start_with(restored, opened.service_time, store, exporter)
     }
 
     /// Starts a coordinator on a state and a store of the test's own.
@@ -81,10 +83,12 @@ impl World {
     /// When the store cannot be written.
     pub fn start_with(
         &self,
-        state: State,
+        restored: Restored,
         service_time: ServiceTime,
         store: Box<dyn Store>,
+        exporter: Box<dyn Exporter>,
     ) -> Result<Coordinator> {
+        let Restored { state, superseded, .. } = restored;
         let restored = state.clone();
         let (mut owner, control, effects) = Owner::new(Parts {
             state,
@@ -94,6 +98,7 @@ impl World {
             limits: self.limits,
             history: self.history,
             export_interval: Duration::from_secs(300),
+            superseded,
         });
         owner.recover().context("cannot recover")?;
         let draining = Shutdown::new();
@@ -106,7 +111,17 @@ impl World {
         );
         let restored_at = service_time;
         let running = BTreeMap::new();
-        Ok(Coordinator { restored, restored_at, control, watcher, draining, running, owner, effects })
+        Ok(Coordinator {
+            restored,
+            restored_at,
+            control,
+            watcher,
+            draining,
+            running,
+            owner,
+            effects,
+            exporter,
+        })
     }
 
     /// Opens a watch.
@@ -130,7 +145,6 @@ pub fn next_now(frames: &mut Frames) -> Option<Option<hoist_domain::Result<Watch
 }
 
 /// One life of a coordinator. Drop it to end it.
-#[derive(Debug)]
 pub struct Coordinator {
     /// What the store held when it was opened.
     pub restored: State,
@@ -144,6 +158,13 @@ pub struct Coordinator {
     pub running: BTreeMap<OperationId, Running>,
     owner: Owner,
     effects: mpsc::UnboundedReceiver<Effect>,
+    exporter: Box<dyn Exporter>,
+}
+
+impl std::fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Coordinator").field("owner", &self.owner).finish_non_exhaustive()
+    }
 }
 
 /// An executor at work.
@@ -212,7 +233,8 @@ impl Coordinator {
         self.control.view().state.clone()
     }
 
-    /// Everybody asks at once; the owner takes one turn; executors hear of it.
+    /// Everybody asks at once; the owner takes one turn; executors hear of it. An export is written here and now, and
+    /// the owner hears of that too.
     ///
     /// # Errors
     /// When somebody gets no answer, or an executor is told nonsense.
@@ -231,6 +253,8 @@ impl Coordinator {
         while let Ok(effect) = self.effects.try_recv() {
             self.carry_out(effect)?;
         }
+        // What came back from that, which is how an export went.
+        self.owner.take_turn();
         // Last: whoever drains is answered by an effect.
         for (asked, reply) in asked.iter_mut().zip(&mut replies) {
             if reply.is_none() {
@@ -258,6 +282,11 @@ impl Coordinator {
                 }
             }
             Effect::Drained(reply) => drop(reply.send(())),
+            Effect::Export(export) => {
+                export.write(self.exporter.as_mut());
+                let told = self.control.exported().now_or_never();
+                ensure!(told.is_some(), "no room to say that it was exported");
+            }
             Effect::Ended(id) => {
                 if self.running.contains_key(&id) {
                     bail!("{id} has ended although nobody reported it");

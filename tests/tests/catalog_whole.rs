@@ -230,6 +230,7 @@ async fn rows_that_damage_brings_back_do_not_keep_a_server_from_its_models() {
         .filter(|path| path.is_file())
         .map(|path| (std::fs::read(&path).unwrap(), path))
         .collect();
+    let mut told_again = 0;
     for seed in soak::seeds(16) {
         println!("HOIST_SEED={seed}");
         let mut random = Random::new(seed);
@@ -253,6 +254,15 @@ async fn rows_that_damage_brings_back_do_not_keep_a_server_from_its_models() {
         drop(open.server.kill().unwrap());
         let open = library.open().await.unwrap();
         assert_eq!(open.watch.at(&path), Some(&kept), "the next start agrees");
+        told_again += u32::from(condition(&open.watch.mirror, "STORE_REBUILT").is_some());
+        assert!(open.server.terminate().unwrap().0.success());
+        let open = library.open().await.unwrap();
+        let told = condition(&open.watch.mirror, "STORE_REBUILT");
+        assert!(told.is_none(), "told, and exported without what was left out: {told:?}");
         drop(open.server.kill().unwrap());
+    }
+    println!("{told_again} told again after a kill");
+    if soak::seeds(16).count() >= 16 {
+        assert!(told_again > 0, "damage brought nothing back: the test shows nothing");
     }
 }

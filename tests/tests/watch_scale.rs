@@ -45,9 +45,9 @@ fn prepared() -> Result<(Sandbox, BTreeSet<String>)> {
     let mut world = World::new(1)?;
     world.limits =
         Limits { request_ids: 100_000, active_operations: 100_000, retention: Duration::from_secs(86_400) };
-    let (store, mut opened) = hoist_store::open(sandbox.state_dir(), OpenOptions::default())?;
-    let (state, _) = hoist_coordinator::control::restore(&mut opened, machine(&world.clock));
-    let mut life = world.start_with(state, opened.service_time, store)?;
+    let (store, exporter, mut opened) = hoist_store::open(sandbox.state_dir(), OpenOptions::default())?;
+    let restored = hoist_coordinator::control::restore(&mut opened, machine(&world.clock));
+    let mut life = world.start_with(restored, opened.service_time, store, exporter)?;
     let mut ids = Vec::new();
     let submit = |number: u64| {
         Request::Submit(hoist_planner::Submission {

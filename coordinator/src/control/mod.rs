@@ -3,14 +3,16 @@
 //! ```text
 //!  handlers ──Command──►  owner thread:  decide (planner) ─► draft ─► commit (store) ─► publish ─► answer, effects
 //!  executors ─Finish──►                                                        │
-//!                                                         View (newest state) ◄┴► History (ring of deltas)
+//!  exporter ─Exported─►                                   View (newest state) ◄┴► History (ring of deltas)
 //! ```
 //!
 //! One OS thread takes commands in batches, asks the planner, applies the events to a draft, makes the durable ones
 //! durable in one commit, and only then publishes, answers and starts work. Handlers read the published [`View`]
 //! and never wait for the owner to read. What is in this module: the handle that everybody else holds.
 
+mod decide;
 mod encoded;
+mod export;
 mod history;
 mod owner;
 mod rows;
@@ -27,9 +29,10 @@ use hoist_planner::{CatalogChanges, Examination, State, Submission};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use encoded::{EncodedDelta, assemble, change_added, change_removed, resource};
+pub use export::{Export, write_exports};
 pub use history::{Behind, History, HistoryLimits};
 pub use owner::{Effect, Owner, Parts};
-pub use storage::{durable_rows, restore};
+pub use storage::{Restored, durable_rows, restore};
 
 /// Commands that may wait for the owner. A commit takes about a millisecond and takes up to [`owner::BATCH`]
 /// commands with it, so a full queue means several hundred milliseconds of work: more waiting helps nobody.
@@ -88,6 +91,8 @@ pub enum Command {
     },
     /// Time has passed: deadlines, retention, a store that may have recovered, a due export.
     Tick,
+    /// An export has ended, well or not.
+    Exported,
     /// Commit what came with this, export, and end the thread.
     Stop,
 }
@@ -255,6 +260,16 @@ impl Control {
 
     pub async fn stop(&self) {
         let _ = self.commands.send(Command::Stop).await;
+    }
+
+    /// Tells that an export was written, or could not be, from a thread that may block.
+    pub fn exported_blocking(&self) {
+        let _ = self.commands.blocking_send(Command::Exported);
+    }
+
+    /// The same, for those who must not block.
+    pub async fn exported(&self) {
+        let _ = self.commands.send(Command::Exported).await;
     }
 
     pub async fn tick(&self) {

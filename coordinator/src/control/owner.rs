@@ -7,29 +7,21 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hoist_domain::{
-    Condition, ConditionKind, Error, Operation, OperationId, Reason, Result, Revision, ServiceTime, Severity,
-};
-use hoist_planner::{
-    Answer as Repeated, CatalogChanges, Decision, Delta, Event, Limits, Moment, State, Submitted,
-};
+use hoist_domain::{Condition, ConditionKind, Operation, OperationId, Result, ServiceTime};
+use hoist_planner::{Decision, Delta, Event, Limits, Moment, State};
 use hoist_runtime::Clock;
 use hoist_store::{Batch, Store, Write};
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{debug, info};
+use tracing::info;
 
+use super::decide::{Answer, Decided, Draft, decide};
+use super::export::{Export, Exports, Written};
 use super::storage::{Readonly, Storage};
-use super::{Command, Control, Edit, EncodedDelta, History, HistoryLimits, NotesChange, View, channel, rows};
+use super::{Command, Control, EncodedDelta, History, HistoryLimits, View, channel};
 
 /// Commands that share a commit. More adds latency to the first without a gain: at this size the fsync no longer
 /// dominates.
 pub(super) const BATCH: usize = 256;
-
-/// From the start to the first export.
-const FIRST_EXPORT: Duration = Duration::from_secs(10);
-
-/// What expiry may forget in one commit.
-const EXPIRY_BUDGET: usize = 512;
 
 /// What the owner tells the executors after a publication.
 #[derive(Debug)]
@@ -42,6 +34,8 @@ pub enum Effect {
     Cancel(OperationId),
     /// Its end is published.
     Ended(OperationId),
+    /// Write it where nobody waits, and say so: the next one comes after that.
+    Export(Box<Export>),
     /// Nothing is started after this; tell who asked, once everything before it has begun.
     Drained(oneshot::Sender<()>),
 }
@@ -57,6 +51,9 @@ pub struct Parts {
     pub history: HistoryLimits,
     /// How often everything durable is copied beside the store, if anything changed.
     pub export_interval: Duration,
+    /// Removes rows that are left out of the state for good. Done once there is an export without them: until then
+    /// another start would have to say again that they were found.
+    pub superseded: Vec<Write>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -81,85 +78,9 @@ pub struct Owner {
     /// Service time at clock reading zero: service time = age at start + monotonic − reading at start.
     started: (ServiceTime, Duration),
     limits: Limits,
-    export: Export,
-}
-
-#[derive(Debug)]
-struct Export {
-    interval: Duration,
-    last: Duration,
-    /// What the last export of this life held. None was made yet: what the directory has is of unknown age.
-    revision: Option<Revision>,
-}
-
-/// What a command will be told, once its events are durable.
-enum Answer {
-    Operation(oneshot::Sender<Result<OperationId>>, Result<OperationId>),
-    Fresh(oneshot::Sender<Result<bool>>, Result<bool>),
-    Unit(oneshot::Sender<Result<()>>, Result<()>),
-    Observed(oneshot::Sender<Result<CatalogChanges>>, Result<CatalogChanges>),
-    Drained(oneshot::Sender<()>),
-    Nobody,
-}
-
-impl Answer {
-    /// A caller that went away does not want to know.
-    fn send(self) {
-        match self {
-            Self::Operation(reply, answer) => drop(reply.send(answer)),
-            Self::Fresh(reply, answer) => drop(reply.send(answer)),
-            Self::Unit(reply, answer) => drop(reply.send(answer)),
-            Self::Observed(reply, answer) => drop(reply.send(answer)),
-            Self::Drained(reply) => drop(reply.send(())),
-            Self::Nobody => {}
-        }
-    }
-
-    /// The same caller, told that its change was not made.
-    fn refuse(self, error: Error) -> Self {
-        match self {
-            Self::Operation(reply, _) => Self::Operation(reply, Err(error)),
-            Self::Fresh(reply, _) => Self::Fresh(reply, Err(error)),
-            Self::Unit(reply, _) => Self::Unit(reply, Err(error)),
-            Self::Observed(reply, _) => Self::Observed(reply, Err(error)),
-            other => other,
-        }
-    }
-}
-
-/// One command's place in a batch.
-struct Decided {
-    answer: Answer,
-    events: Decision,
-    /// Set for reports, which must survive a failed commit.
-    report: Option<(OperationId, hoist_domain::Outcome)>,
-}
-
-impl Decided {
-    /// What follows from no command.
-    fn events(events: Decision) -> Self {
-        Self { answer: Answer::Nobody, events, report: None }
-    }
-}
-
-/// What a batch would make of the state.
-struct Draft {
-    state: State,
-    writes: Vec<Write>,
-    deltas: Vec<Delta>,
-    decided: Vec<Decided>,
-}
-
-impl Draft {
-    fn of(state: &State) -> Self {
-        Self { state: state.clone(), writes: Vec::new(), deltas: Vec::new(), decided: Vec::new() }
-    }
-
-    fn add(&mut self, decided: Decided) {
-        self.deltas.extend(self.state.apply(&decided.events));
-        self.writes.extend(decided.events.iter().filter_map(|event| rows::write(event, &self.state)));
-        self.decided.push(decided);
-    }
+    exports: Exports,
+    /// See [`Parts`].
+    superseded: Vec<Write>,
 }
 
 impl Owner {
@@ -183,12 +104,8 @@ impl Owner {
             started: (parts.service_time, now),
             clock: parts.clock,
             limits: parts.limits,
-            export: Export {
-                interval: parts.export_interval,
-                // The first one soon: until there is one, a damaged header means that everything is lost.
-                last: (now + FIRST_EXPORT).saturating_sub(parts.export_interval),
-                revision: None,
-            },
+            exports: Exports::new(parts.export_interval, now),
+            superseded: parts.superseded,
         };
         (owner, control, effected)
     }
@@ -203,7 +120,7 @@ impl Owner {
         draft.add(Decided::events(events));
         match self.commit(draft) {
             None => Ok(()),
-            Some(_) => Err(readonly_error(self.storage.readonly())),
+            Some(_) => Err(Readonly::error(self.storage.readonly())),
         }
     }
 
@@ -219,7 +136,7 @@ impl Owner {
                 break;
             }
         }
-        self.export_now();
+        self.export_last();
         info!(position = %self.state.position(), "control stopped");
     }
 
@@ -253,9 +170,15 @@ impl Owner {
 
     /// Decides a batch against a draft and carries it out.
     fn serve(&mut self, batch: Vec<Command>) {
+        if batch.iter().any(|command| matches!(command, Command::Exported | Command::Tick)) {
+            let written = self.exports.ended();
+            self.export_ended(written);
+        }
         if batch.iter().any(|command| matches!(command, Command::Tick)) {
             self.recover_storage();
-            self.export_if_due();
+            if self.exports.is_due(self.clock.monotonic()) {
+                self.begin_export();
+            }
         }
         let now = self.now();
         if self.storage.readonly().is_some() {
@@ -372,35 +295,14 @@ impl Owner {
         }
         if decided.events.is_empty() || decided.events.iter().any(Event::is_durable) {
             // Without events: it was decided on a draft that is gone, so its answer may not hold.
-            decided.answer.refuse(readonly_error(self.storage.readonly())).send();
+            decided.answer.refuse(Readonly::error(self.storage.readonly())).send();
         } else {
             self.commit_volatile(decided);
         }
     }
 
     fn announce_readonly(&mut self, now: Moment) {
-        let (message, advice) = match self.storage.readonly() {
-            Some(Readonly::Full) | None => (
-                "the state directory's disk is full: changes are refused, reads go on",
-                "make room on that disk; Hoist goes on by itself within seconds",
-            ),
-            Some(Readonly::Broken) => (
-                "the state directory's disk failed a write: changes are refused until Hoist is restarted, reads go on",
-                "check the disk (kernel log, SMART), then restart Hoist",
-            ),
-            Some(Readonly::Lost) => (
-                "the state directory was removed or replaced while Hoist was running: changes are refused, reads go on",
-                "stop Hoist, put the state directory back if it was moved, and start again; nothing is written to what stands there now",
-            ),
-        };
-        let condition = Condition {
-            kind: ConditionKind::StoreReadonly,
-            severity: Severity::Error,
-            message: message.to_owned(),
-            advice: advice.to_owned(),
-            since: now.wall,
-            details: Vec::new(),
-        };
+        let condition = Readonly::condition(self.storage.readonly(), now.wall);
         self.commit_volatile(Decided::events(vec![Event::ConditionRaised(Arc::new(condition))]));
     }
 
@@ -422,116 +324,47 @@ impl Owner {
         }
     }
 
-    fn export_if_due(&mut self) {
-        if self.clock.monotonic().saturating_sub(self.export.last) >= self.export.interval {
-            self.export_now();
+    fn begin_export(&mut self) {
+        let now = self.clock.monotonic();
+        if self.storage.readonly().is_some() {
+            self.exports.put_off(now);
+        } else if let Some(export) = self.exports.begin(&self.state, self.now().service, now) {
+            // Nobody carries it out only while the process ends, and then nobody waits for it either.
+            let _ = self.effects.send(Effect::Export(Box::new(export)));
         }
     }
 
-    fn export_now(&mut self) {
-        self.export.last = self.clock.monotonic();
-        let revision = self.state.position().revision;
-        if Some(revision) == self.export.revision || self.storage.readonly().is_some() {
-            return;
+    /// Everything up to the end, when nobody is served any more.
+    fn export_last(&mut self) {
+        let before = self.exports.wait();
+        self.export_ended(before);
+        self.begin_export();
+        let last = self.exports.wait();
+        self.export_ended(last);
+    }
+
+    fn export_ended(&mut self, written: Option<Written>) {
+        if let Some(Ok(())) = written {
+            self.remove_superseded();
         }
-        debug!(%revision, "exporting the store");
-        let head = Batch { revision, service_time: self.now().service, writes: Vec::new() };
-        if self.storage.export(&self.state, &head) {
-            self.export.revision = Some(revision);
-        } else if self.storage.readonly() == Some(Readonly::Lost) {
+        if let Some(Err(error)) = written
+            && self.storage.export_failed(&error)
+        {
             self.announce_readonly(self.now());
         }
     }
-}
 
-/// Asks the planner what a command means.
-fn decide(state: &State, command: Command, now: Moment, limits: &Limits) -> Decided {
-    let split = |result: Result<Decision>| match result {
-        Ok(events) => (events, Ok(())),
-        Err(error) => (Vec::new(), Err(error)),
-    };
-    let (answer, events, report) = match command {
-        Command::Submit { submission, reply } => {
-            match hoist_planner::submit(state, &submission, now, limits) {
-                Ok(Submitted { operation, events }) => {
-                    (Answer::Operation(reply, Ok(operation)), events, None)
-                }
-                Err(error) => (Answer::Operation(reply, Err(error)), Vec::new(), None),
-            }
+    fn remove_superseded(&mut self) {
+        if self.superseded.is_empty() || self.storage.readonly().is_some() {
+            return;
         }
-        Command::Record { key, content, reply } => {
-            match hoist_planner::record(state, &key, content, Repeated::Done, now, limits) {
-                Ok(events) => (Answer::Fresh(reply, Ok(!events.is_empty())), events, None),
-                Err(error) => (Answer::Fresh(reply, Err(error)), Vec::new(), None),
-            }
+        let writes = std::mem::take(&mut self.superseded);
+        let (revision, service_time) = (self.state.position().revision, self.now().service);
+        let batch = Batch { revision, service_time, writes };
+        if self.storage.commit(&batch, Vec::new).is_err() {
+            // Removing them twice does no harm.
+            self.superseded = batch.writes;
+            self.announce_readonly(self.now());
         }
-        Command::Cancel { id, by, reply } => {
-            let (events, answer) = split(hoist_planner::cancel(state, id, &by, now));
-            (Answer::Unit(reply, answer), events, None)
-        }
-        Command::Delete { id, reply } => {
-            let (events, answer) = split(hoist_planner::delete(state, id));
-            (Answer::Unit(reply, answer), events, None)
-        }
-        Command::Finish { id, outcome } => {
-            let events = hoist_planner::finish(state, id, outcome.clone(), now);
-            (Answer::Nobody, events, Some((id, outcome)))
-        }
-        Command::Observe { observations, reply } => {
-            let (events, changes) = hoist_planner::observe(state, &observations, now.wall);
-            (Answer::Observed(reply, Ok(changes)), events, None)
-        }
-        Command::Examined { examinations, reply } => {
-            let events =
-                examinations.into_iter().flat_map(|one| hoist_planner::examined(state, one)).collect();
-            (Answer::Unit(reply, Ok(())), events, None)
-        }
-        Command::Edit(edit) => {
-            let Edit { key, content, model, etag, change, reply } = *edit;
-            let decided = hoist_planner::record(state, &key, content, Repeated::Model(model), now, limits)
-                .and_then(|mut recorded| {
-                    if recorded.is_empty() {
-                        return Ok(recorded);
-                    }
-                    let etag = etag.as_deref();
-                    let events = match change {
-                        None => hoist_planner::delete_model(state, model, etag)?,
-                        Some(NotesChange(change)) => {
-                            let notes =
-                                state.models().get(model).and_then(|model| model.notes.as_deref().cloned());
-                            hoist_planner::edit(state, model, etag, change(&notes.unwrap_or_default())?)?
-                        }
-                    };
-                    recorded.extend(events);
-                    Ok(recorded)
-                });
-            let (events, answer) = split(decided);
-            (Answer::Unit(reply, answer), events, None)
-        }
-        Command::Raise(condition) => (Answer::Nobody, hoist_planner::raise(state, condition), None),
-        Command::Clear(kind) => (Answer::Nobody, hoist_planner::clear(state, kind), None),
-        Command::Drain { reply } => (Answer::Drained(reply), hoist_planner::begin_drain(state, now), None),
-        Command::Tick => (Answer::Nobody, hoist_planner::expire(state, now, limits, EXPIRY_BUDGET), None),
-        Command::Stop => (Answer::Nobody, Vec::new(), None),
-    };
-    Decided { answer, events, report }
-}
-
-fn readonly_error(why: Option<Readonly>) -> Error {
-    let (message, retry) = match why {
-        Some(Readonly::Broken) => (
-            "the store failed a write and takes no changes until the server is restarted; nothing was changed for certain, so \
-             repeat the request with the same id afterwards",
-            Duration::from_secs(60),
-        ),
-        Some(Readonly::Lost) => (
-            "the state directory was removed or replaced under the server, which takes no changes until it is restarted",
-            Duration::from_secs(60),
-        ),
-        Some(Readonly::Full) | None => (
-            "the state directory's disk is full; make room and repeat the request with the same id",
-            Duration::from_secs(5),
-        ),
-    };
-    Error::new(Reason::StoreReadonly, message).retry_after(retry)
+    }
 }

@@ -27,13 +27,13 @@ struct Kept<T> {
 
 /// What the rows of a store mean.
 #[derive(Debug, Default)]
-pub(super) struct Restored {
+pub(super) struct Read {
     pub(super) operations: Vec<(Revision, Operation)>,
     pub(super) requests: Vec<RequestRecord>,
     pub(super) measurements: Vec<Measurement>,
     pub(super) models: Vec<(Revision, Model)>,
-    /// Rows that say nothing to this version, one line each.
-    pub(super) unreadable: Vec<String>,
+    /// Rows that are in none of these, one line each.
+    pub(super) left_out: Vec<String>,
 }
 
 fn row<T: Serialize>(table: Table, key: Vec<u8>, revision: Revision, value: &T) -> Row {
@@ -114,7 +114,7 @@ pub(super) fn all(state: &State) -> impl Iterator<Item = Row> + '_ {
 ///
 /// On several threads, since it is most of a start with many rows; and each row's memory is free for what is made of it
 /// as soon as it was read.
-pub(super) fn restore(mut rows: Vec<Row>) -> Restored {
+pub(super) fn restore(mut rows: Vec<Row>) -> Read {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MOST_THREADS);
     let share = (rows.len() / threads).max(LEAST_SHARE);
     let mut restored = std::thread::scope(|scope| {
@@ -134,22 +134,21 @@ pub(super) fn restore(mut rows: Vec<Row>) -> Restored {
         restored
     });
     restored.measurements.sort_by_key(|measurement: &Measurement| measurement.kind);
-    one_model_each_path(&mut restored);
     restored
 }
 
-impl Restored {
+impl Read {
     fn extend(&mut self, other: Self) {
         self.operations.extend(other.operations);
         self.requests.extend(other.requests);
         self.measurements.extend(other.measurements);
         self.models.extend(other.models);
-        self.unreadable.extend(other.unreadable);
+        self.left_out.extend(other.left_out);
     }
 }
 
-fn read(rows: Vec<Row>) -> Restored {
-    let mut restored = Restored::default();
+fn read(rows: Vec<Row>) -> Read {
+    let mut restored = Read::default();
     for row in rows {
         let read = match row.table {
             Table::Operations => parse::<Operation>(&row).map(|kept| restored.operations.push(kept)),
@@ -160,7 +159,7 @@ fn read(rows: Vec<Row>) -> Restored {
             Table::Models => parse::<Model>(&row).map(|kept| restored.models.push(kept)),
         };
         if let Err(error) = read {
-            restored.unreadable.push(format!(
+            restored.left_out.push(format!(
                 "{} row of {} bytes: {error}",
                 row.table.as_str(),
                 row.value.len()
@@ -171,26 +170,29 @@ fn read(rows: Vec<Row>) -> Restored {
 }
 
 /// After damage the row of a model that was deleted can come back beside that of its successor: the newer one holds.
-fn one_model_each_path(restored: &mut Restored) {
-    let mut taken = HashSet::with_capacity(restored.models.len());
+/// What removes the others from the store, where they would be found again at each start.
+pub(super) fn leave_one_model_each_path(read: &mut Read) -> Vec<Write> {
+    let Read { models, left_out, .. } = read;
+    let mut taken = HashSet::with_capacity(models.len());
     let holds = |model: &Model| model.state != ModelState::Displaced;
-    if restored.models.iter().filter(|(_, model)| holds(model)).all(|(_, model)| taken.insert(&model.path)) {
-        return;
+    if models.iter().filter(|(_, model)| holds(model)).all(|(_, model)| taken.insert(&model.path)) {
+        return Vec::new();
     }
-    restored.models.sort_by_key(|(revision, model)| (std::cmp::Reverse(*revision), model.id));
-    let mut taken = HashSet::new();
-    let Restored { models, unreadable, .. } = restored;
+    models.sort_by_key(|(revision, model)| (std::cmp::Reverse(*revision), model.id));
+    let (mut taken, mut superseded) = (HashSet::new(), Vec::new());
     models.retain(|(_, model)| {
         let is_newest = !holds(model) || taken.insert(model.path.clone());
         if !is_newest {
-            unreadable.push(format!(
+            left_out.push(format!(
                 "models: models/{} is an older one of the path {}: left out",
                 model.id,
                 hoist_domain::excerpt(&model.path.text())
             ));
+            superseded.push(Write::Delete { table: Table::Models, key: model_key(model.id) });
         }
         is_newest
     });
+    superseded
 }
 
 fn parse<T: for<'a> Deserialize<'a>>(row: &Row) -> serde_json::Result<(Revision, T)> {
@@ -198,7 +200,7 @@ fn parse<T: for<'a> Deserialize<'a>>(row: &Row) -> serde_json::Result<(Revision,
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use hoist_domain::{
         Bytes, Digest, Dtype, FileIdentity, ModelComponent, ModelContent, ModelFile, ModelFormat, ModelPath,
@@ -207,7 +209,7 @@ mod tests {
     use std::path::Path;
     use uuid::Uuid;
 
-    fn lora(number: u32) -> Model {
+    pub(in crate::control) fn lora(number: u32) -> Model {
         let base = || "sdxl".parse().unwrap();
         let component = ModelComponent {
             name: "lora".into(),
@@ -283,7 +285,7 @@ mod tests {
         let last = rows.last_mut().unwrap();
         last.value.pop();
         let restored = restore(rows);
-        assert_eq!(restored.unreadable.len(), 1);
+        assert_eq!(restored.left_out.len(), 1);
         let read: Vec<&Model> = restored.models.iter().map(|(_, model)| model).collect();
         assert_eq!(read, models.iter().take(models.len() - 1).collect::<Vec<_>>());
     }

@@ -9,9 +9,13 @@
 //! After a full disk nobody knows whether the failed commit landed. Reopening tells: the owner then publishes it
 //! after all, or forgets it, and either way memory and disk agree before the next commit.
 
-use hoist_domain::{Machine, Position, Revision};
+use std::time::Duration;
+
+use hoist_domain::{
+    Condition, ConditionKind, Error, Machine, Position, Reason, Revision, Severity, WallTime,
+};
 use hoist_planner::{Event, State};
-use hoist_store::{Batch, Call, CommitError, ExportError, Fault, Opened, Store};
+use hoist_store::{Batch, Call, CommitError, ExportError, Fault, Opened, Store, Write};
 use tracing::{error, info, warn};
 
 use super::rows;
@@ -54,6 +58,54 @@ pub(super) enum Readonly {
     Broken,
     /// The state directory, or a file of it, was removed or replaced under the server.
     Lost,
+}
+
+impl Readonly {
+    /// What people are told.
+    pub(super) fn condition(why: Option<Self>, now: WallTime) -> Condition {
+        let (message, advice) = match why {
+            Some(Self::Full) | None => (
+                "the state directory's disk is full: changes are refused, reads go on",
+                "make room on that disk; Hoist goes on by itself within seconds",
+            ),
+            Some(Self::Broken) => (
+                "the state directory's disk failed a write: changes are refused until Hoist is restarted, reads go on",
+                "check the disk (kernel log, SMART), then restart Hoist",
+            ),
+            Some(Self::Lost) => (
+                "the state directory was removed or replaced while Hoist was running: changes are refused, reads go on",
+                "stop Hoist, put the state directory back if it was moved, and start again; nothing is written to what stands there now",
+            ),
+        };
+        Condition {
+            kind: ConditionKind::StoreReadonly,
+            severity: Severity::Error,
+            message: message.to_owned(),
+            advice: advice.to_owned(),
+            since: now,
+            details: Vec::new(),
+        }
+    }
+
+    /// What a caller is told whose change was not made.
+    pub(super) fn error(why: Option<Self>) -> Error {
+        let (message, retry) = match why {
+            Some(Self::Broken) => (
+                "the store failed a write and takes no changes until the server is restarted; nothing was changed for certain, so \
+                 repeat the request with the same id afterwards",
+                Duration::from_secs(60),
+            ),
+            Some(Self::Lost) => (
+                "the state directory was removed or replaced under the server, which takes no changes until it is restarted",
+                Duration::from_secs(60),
+            ),
+            Some(Self::Full) | None => (
+                "the state directory's disk is full; make room and repeat the request with the same id",
+                Duration::from_secs(5),
+            ),
+        };
+        Error::new(Reason::StoreReadonly, message).retry_after(retry)
+    }
 }
 
 impl std::fmt::Debug for Storage {
@@ -126,24 +178,21 @@ impl Storage {
         }
     }
 
-    /// Writes everything durable beside the store; whether that is done. A failure costs the copy, not the store.
-    pub(super) fn export(&mut self, state: &State, batch_head: &Batch) -> bool {
-        let header = hoist_store::ExportHeader {
-            revision: batch_head.revision,
-            service_time: batch_head.service_time,
-        };
-        let written = self.store.export(header, &mut rows::all(state));
-        match &written {
-            Ok(()) => {}
-            Err(ExportError::Failed(cause)) => {
+    /// Whether an export that was not written has ended the store. Otherwise it costs the copy, not the store.
+    pub(super) fn export_failed(&mut self, error: &ExportError) -> bool {
+        match error {
+            ExportError::Failed(cause) => {
                 warn!(%cause, "export of the store failed; the store itself is not affected");
+                false
             }
-            Err(ExportError::Broken(cause)) => {
+            // A commit has met it before.
+            ExportError::Broken(_) if matches!(self.mode, Mode::Ended(_)) => false,
+            ExportError::Broken(cause) => {
                 error!(%cause, "no export was written: the store is read-only until restart");
                 self.mode = Mode::Ended(Ended::of(cause));
+                true
             }
         }
-        written.is_ok()
     }
 }
 
@@ -152,17 +201,28 @@ pub fn durable_rows(state: &State) -> impl Iterator<Item = hoist_store::Row> + '
     rows::all(state)
 }
 
-/// The state that a store holds, and one line for each row that says nothing: to this version, or without another
-/// row that is lost. Takes the rows out of what was opened: nobody needs them twice.
+/// What a store held.
+#[derive(Debug)]
+pub struct Restored {
+    pub state: State,
+    /// One line for each row that is not in the state: it says nothing to this version, or not without another row
+    /// that is lost, or a newer one has its place.
+    pub left_out: Vec<String>,
+    /// Removes those of them that no version would want: the others stay for one that can read them.
+    pub superseded: Vec<Write>,
+}
+
+/// The state that a store holds. Takes the rows out of what was opened: nobody needs them twice.
 #[must_use]
-pub fn restore(opened: &mut Opened, mut machine: Machine) -> (State, Vec<String>) {
-    let restored = rows::restore(std::mem::take(&mut opened.rows));
-    machine.measurements = restored.measurements;
+pub fn restore(opened: &mut Opened, mut machine: Machine) -> Restored {
+    let mut read = rows::restore(std::mem::take(&mut opened.rows));
+    let superseded = rows::leave_one_model_each_path(&mut read);
+    machine.measurements = read.measurements;
     let position = Position { epoch: opened.epoch, revision: opened.revision };
-    let state = State::restore(position, machine, restored.operations, restored.requests, restored.models);
-    let mut unreadable = restored.unreadable;
-    unreadable.extend(state.orphaned_requests().map(|request| {
+    let state = State::restore(position, machine, read.operations, read.requests, read.models);
+    let mut left_out = read.left_out;
+    left_out.extend(state.orphaned_requests().map(|request| {
         format!("requests: what request {} made is lost; the id counts as unused", request.key.id)
     }));
-    (state, unreadable)
+    Restored { state, left_out, superseded }
 }

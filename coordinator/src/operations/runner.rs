@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use super::probe::{self, Stopped};
 use super::{ProgressBoard, ProgressCell, Waiters};
 use crate::catalog::Catalog;
-use crate::control::{Control, Effect};
+use crate::control::{Control, Effect, Export};
 
 /// From the wish to stop to giving up the wait for it. Executors answer within milliseconds, unless a disk does not.
 const GIVE_UP: Duration = Duration::from_secs(5);
@@ -97,10 +97,11 @@ impl Runner {
         }
     }
 
-    /// Carries out effects until the owner is gone.
+    /// Carries out effects until the owner is gone; exports are carried out by whoever takes them from `exports`.
     pub async fn run(
         self,
         mut effects: mpsc::UnboundedReceiver<Effect>,
+        exports: std::sync::mpsc::Sender<Box<Export>>,
     ) -> Result<(), std::convert::Infallible> {
         while let Some(effect) = effects.recv().await {
             match effect {
@@ -112,6 +113,8 @@ impl Runner {
                 }
                 Effect::Ended(id) => self.waiters.forget(id),
                 Effect::Drained(reply) => drop(reply.send(())),
+                // Their thread is gone only because it has panicked, which ends the server.
+                Effect::Export(export) => drop(exports.send(export)),
             }
         }
         Ok(())

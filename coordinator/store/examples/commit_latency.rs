@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn measure(directory: &Path) -> Result<(), Box<dyn Error>> {
     let mut revision = 0;
-    let (mut store, _) = open(directory, OpenOptions::default())?;
+    let (mut store, mut exporter, _) = open(directory, OpenOptions::default())?;
     commits(store.as_mut(), "empty store, 1 row", 1, &mut revision)?;
     commits(store.as_mut(), "empty store, 64 rows", 64, &mut revision)?;
     let filling = Instant::now();
@@ -34,7 +34,7 @@ fn measure(directory: &Path) -> Result<(), Box<dyn Error>> {
     println!("{ROWS} rows in one commit: {:?}", filling.elapsed());
     let exporting = Instant::now();
     let header = ExportHeader { revision: Revision(revision), service_time: ServiceTime(revision) };
-    store.export(header, &mut (0..ROWS).map(|number| row(number, revision)))?;
+    exporter.export(header, &mut (0..ROWS).map(|number| row(number, revision)))?;
     println!("export of {ROWS} rows: {:?}", exporting.elapsed());
     commits(store.as_mut(), "100,000 rows, 1 row", 1, &mut revision)?;
     commits(store.as_mut(), "100,000 rows, 64 rows", 64, &mut revision)?;
@@ -42,7 +42,7 @@ fn measure(directory: &Path) -> Result<(), Box<dyn Error>> {
     // A copy of the open file is what a kill would leave.
     let unclean = directory.join("store.redb.copy");
     std::fs::copy(directory.join("store.redb"), &unclean)?;
-    drop(store);
+    drop((store, exporter));
     reopen(directory, "after a clean end")?;
     reopen(directory, "after a clean end")?;
     std::fs::rename(&unclean, directory.join("store.redb"))?;
@@ -57,7 +57,7 @@ fn measure(directory: &Path) -> Result<(), Box<dyn Error>> {
 
 fn reopen(directory: &Path, what: &str) -> Result<(), Box<dyn Error>> {
     let opening = Instant::now();
-    let (store, opened) = open(directory, OpenOptions::default())?;
+    let (store, _, opened) = open(directory, OpenOptions::default())?;
     println!("open, {what}: {:?}, {} rows, {:?}", opening.elapsed(), opened.rows.len(), opened.recovery);
     drop(store);
     Ok(())

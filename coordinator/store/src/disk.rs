@@ -1,7 +1,7 @@
 //! The state directory: which files there are, who holds it, and how a file is replaced.
 //!
-//! Owns the lock for as long as it lives. Called by the opening and the engine, through [`Disk`], whose other
-//! implementation is the simulated disk. It must never leave a half-written file under a name that is read, nor
+//! Owns the lock for as long as it lives. Called by the opening, the engine and the exporter, through [`Disk`], whose
+//! other implementation is the simulated disk. It must never leave a half-written file under a name that is read, nor
 //! touch a directory that has come to stand where its own was: every name is looked up in the directory that was
 //! opened at the start. Names that are not ours may stand in it, so nothing but a regular file is opened.
 
@@ -33,8 +33,8 @@ const DIRECTORY_MODE: u32 = 0o700;
 /// Writes the new content of a file that is being replaced.
 pub(crate) type Content<'a> = dyn FnMut(&mut dyn Write) -> io::Result<()> + 'a;
 
-/// A locked state directory.
-pub(crate) trait Disk: Send {
+/// A locked state directory. Used by the engine and the exporter at once: what they replace has different names.
+pub(crate) trait Disk: Send + Sync {
     /// The database file, or nothing if there is none.
     fn open_store(&self) -> Result<Option<Arc<dyn StorageBackend>>, Fault>;
     /// An empty database file under [`STORE_BUILDING`].

@@ -1,4 +1,4 @@
-//! The open store: commits, reopening after a full disk, exports.
+//! The open store: commits, and reopening after a full disk.
 //!
 //! Owned, as a `Box<dyn Store>`, by the coordinator's owner of state. Every commit is two-phase, so a power cut
 //! leaves the commit before it or the whole of it, and carries redb's quick-repair record, so that opening after a
@@ -15,6 +15,8 @@
 //!                 +---------------------> BROKEN <---------+
 //!                                       (terminal)
 //! ```
+//!
+//! The exporter may find the same, on a thread of its own: what it finds holds here from the next call on.
 
 use std::sync::Arc;
 
@@ -23,9 +25,10 @@ use redb::{Builder, Database, ReadableDatabase, StorageBackend, WriteTransaction
 
 use crate::backend::{Watch, Watched};
 use crate::disk::{Disk, STORE, STORE_BUILDING};
-use crate::fault::{Call, CommitError, ExportError, Fault};
+use crate::fault::{Call, CommitError, Fault};
 use crate::frame::{HEAD_KEY, Head, META, SCHEMA_KEY, Stored, definition, encode_schema, encode_value};
-use crate::{Batch, ExportHeader, OpenOptions, Row, SCHEMA_VERSION, Store, Table, Write, export};
+use crate::standing::Standing;
+use crate::{Batch, OpenOptions, SCHEMA_VERSION, Store, Table, Write};
 
 enum State {
     Open(Connection),
@@ -147,7 +150,8 @@ pub(crate) fn build<'a>(
 pub(crate) struct Engine {
     // Before the disk, whose lock is held until the database is closed.
     state: State,
-    disk: Box<dyn Disk>,
+    disk: Arc<dyn Disk>,
+    standing: Arc<Standing>,
     options: OpenOptions,
     epoch: Epoch,
 }
@@ -155,21 +159,36 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new(
         connection: Connection,
-        disk: Box<dyn Disk>,
+        disk: Arc<dyn Disk>,
+        standing: Arc<Standing>,
         options: OpenOptions,
         epoch: Epoch,
     ) -> Self {
-        Self { state: State::Open(connection), disk, options, epoch }
+        Self { state: State::Open(connection), disk, standing, options, epoch }
+    }
+
+    /// What the exporter has found holds here too: the database is closed, and closing it writes nothing.
+    fn heed_standing(&mut self) {
+        let Some(fault) = self.standing.ended() else { return };
+        if let State::Open(connection) = &self.state {
+            connection.watch.seal();
+        }
+        self.state = State::Broken(fault);
     }
 
     /// Leaves the open state, closing the database. Its file is sealed, so closing writes nothing.
     fn fail(&mut self, fault: Fault) -> CommitError {
-        let error = CommitError::from_fault(fault);
-        self.state = match &error {
-            CommitError::Full(fault) => State::Full(fault.clone()),
-            CommitError::Broken(fault) => State::Broken(fault.clone()),
-        };
-        error
+        match CommitError::from_fault(fault) {
+            CommitError::Full(fault) => {
+                self.state = State::Full(fault.clone());
+                CommitError::Full(fault)
+            }
+            CommitError::Broken(fault) => {
+                let fault = self.standing.end(fault);
+                self.state = State::Broken(fault.clone());
+                CommitError::Broken(fault)
+            }
+        }
     }
 
     fn connect(&self) -> Result<(Connection, Revision), Fault> {
@@ -188,6 +207,7 @@ impl Engine {
 
 impl Store for Engine {
     fn commit(&mut self, batch: &Batch) -> Result<(), CommitError> {
+        self.heed_standing();
         let connection = match &self.state {
             State::Open(connection) => connection,
             State::Full(fault) => return Err(CommitError::Full(fault.clone())),
@@ -207,6 +227,7 @@ impl Store for Engine {
     }
 
     fn reopen(&mut self) -> Result<Revision, CommitError> {
+        self.heed_standing();
         match &self.state {
             State::Open(connection) => {
                 let head = connection.read_head().inspect_err(|_| connection.watch.seal());
@@ -222,24 +243,12 @@ impl Store for Engine {
             },
         }
     }
+}
 
-    fn export(
-        &mut self,
-        header: ExportHeader,
-        rows: &mut dyn Iterator<Item = Row>,
-    ) -> Result<(), ExportError> {
-        if let State::Broken(fault) = &self.state {
-            return Err(ExportError::Broken(fault.clone()));
-        }
-        if let Err(fault) = self.disk.check_held() {
-            if let State::Open(connection) = &self.state {
-                connection.watch.seal();
-            }
-            self.state = State::Broken(fault.clone());
-            return Err(ExportError::Broken(fault));
-        }
-        let head = Head { epoch: self.epoch, revision: header.revision, service_time: header.service_time };
-        export::write(self.disk.as_ref(), head, rows).map_err(ExportError::Failed)
+impl Drop for Engine {
+    /// Closing a database writes to its file, which may be another server's by now.
+    fn drop(&mut self) {
+        self.heed_standing();
     }
 }
 

@@ -1,6 +1,6 @@
 //! The export: all rows as of one revision, readable without a database.
 //!
-//! Written by the engine when the owner asks, read by the opening when the database is damaged. It is believed as
+//! Written by the exporter when the owner asks, read by the opening when the database is damaged. It is believed as
 //! a whole or not at all: reading must never return rows of a file whose trailer does not match.
 //!
 //! `HOISTEXP | schema (4) | epoch (8) | revision (8) | service time (8)`, then for each row `1 | table | key |
@@ -54,11 +54,11 @@ pub(crate) fn read(disk: &dyn Disk) -> Result<ExportFile, Fault> {
     Ok(decode(&bytes))
 }
 
-pub(crate) fn write(disk: &dyn Disk, head: Head, rows: &mut dyn Iterator<Item = Row>) -> Result<(), Fault> {
-    disk.replace(EXPORT, &mut |file| encode(head, rows, file))
-}
-
-fn encode(head: Head, rows: &mut dyn Iterator<Item = Row>, file: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn encode(
+    head: Head,
+    rows: &mut dyn Iterator<Item = Row>,
+    file: &mut dyn Write,
+) -> io::Result<()> {
     let mut hasher = blake3::Hasher::new();
     let mut put = |bytes: &[u8]| {
         hasher.update(bytes);

@@ -1,7 +1,7 @@
 //! Durable rows for the coordinator's owner of state.
 //!
-//! Owns the state directory: its lock, the database file, the export and the epoch file. Called, blocking, by the
-//! one thread that owns the coordinator's state. It knows tables, keys and values as bytes: it must never look
+//! Owns the state directory: its lock, the database file, the export and the epoch file. The [`Store`] is called,
+//! blocking, by the one thread that owns the coordinator's state, the [`Exporter`] by another. The crate knows tables, keys and values as bytes: it must never look
 //! into a value, acknowledge what is not on stable storage, start silently empty where something was kept before,
 //! or write again after a failed sync.
 //!
@@ -22,6 +22,7 @@ mod disk;
 mod engine;
 mod epoch;
 mod export;
+mod exporter;
 mod fault;
 mod frame;
 mod header;
@@ -33,9 +34,11 @@ mod quiet;
 mod salvage;
 mod scan;
 pub mod simulate;
+mod standing;
 mod tree;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use hoist_domain::{Bytes, Epoch, Revision, ServiceTime};
 
@@ -173,7 +176,7 @@ impl Default for OpenOptions {
     }
 }
 
-/// An open store. Dropping it closes the database and releases the directory.
+/// An open store. Dropping it closes the database.
 pub trait Store: Send {
     /// Makes a batch durable: all of it or, on an error, possibly none of it.
     ///
@@ -184,9 +187,14 @@ pub trait Store: Send {
     /// Opens the database anew after [`CommitError::Full`], and says which revision it holds: the failed batch's
     /// if it landed all the same, the one before if not. Costs nothing when the store is already open.
     fn reopen(&mut self) -> Result<Revision, CommitError>;
+}
 
+/// Writes exports beside an open store: there is one of each, and the directory is released when both are dropped.
+pub trait Exporter: Send {
     /// Replaces the export with these rows, which must be every row as of `header.revision`. On an error the
-    /// export before is still there.
+    /// export before is still there. An older one than it has written is left out: what is there holds more.
+    ///
+    /// After [`ExportError::Broken`] the store takes no commit either, and the other way about.
     fn export(
         &mut self,
         header: ExportHeader,
@@ -194,8 +202,11 @@ pub trait Store: Send {
     ) -> Result<(), ExportError>;
 }
 
+/// An open store, what writes its exports, and what it held.
+pub type Opening = (Box<dyn Store>, Box<dyn Exporter>, Opened);
+
 /// Opens the store in this directory, creating both if there is nothing yet.
-pub fn open(state_dir: &Path, options: OpenOptions) -> Result<(Box<dyn Store>, Opened), OpenError> {
+pub fn open(state_dir: &Path, options: OpenOptions) -> Result<Opening, OpenError> {
     let disk = disk::Directory::open(state_dir)?;
-    opening::open_on(Box::new(disk), options)
+    opening::open_on(Arc::new(disk), options)
 }

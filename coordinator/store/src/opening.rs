@@ -25,17 +25,16 @@ use crate::disk::Disk;
 use crate::engine::{Connection, Engine, build};
 use crate::epoch::{self, EpochFile};
 use crate::export::{self, Export, ExportFile};
+use crate::exporter::FileExporter;
 use crate::fault::{Call, Fault, OpenError};
 use crate::frame::{Head, Stored};
 use crate::header::{self, Slot};
 use crate::inspect::{Contents, Finding, inspect};
 use crate::salvage::{Salvaged, salvage};
-use crate::{OpenOptions, Opened, Recovery, Row, SCHEMA_VERSION, Store, disk};
+use crate::standing::Standing;
+use crate::{OpenOptions, Opened, Opening, Recovery, Row, SCHEMA_VERSION, disk};
 
-pub(crate) fn open_on(
-    disk: Box<dyn Disk>,
-    options: OpenOptions,
-) -> Result<(Box<dyn Store>, Opened), OpenError> {
+pub(crate) fn open_on(disk: Arc<dyn Disk>, options: OpenOptions) -> Result<Opening, OpenError> {
     let epoch_file = epoch::read(disk.as_ref()).map_err(OpenError::from_fault)?;
     let (connection, opened) = match disk.open_store().map_err(OpenError::from_fault)? {
         Some(backend) => match read_newest(&backend) {
@@ -50,7 +49,10 @@ pub(crate) fn open_on(
     };
     // After the store, so that a file ahead of its store tells of a store that was replaced by an older one.
     epoch::write(disk.as_ref(), opened.epoch).map_err(OpenError::from_fault)?;
-    Ok((Box::new(Engine::new(connection, disk, options, opened.epoch)), opened))
+    let standing = Arc::new(Standing::default());
+    let exporter = FileExporter::new(disk.clone(), standing.clone(), opened.epoch);
+    let engine = Engine::new(connection, disk, standing, options, opened.epoch);
+    Ok((Box::new(engine), Box::new(exporter), opened))
 }
 
 /// The newest whole commit in the file, which from here on is the one that counts.

@@ -12,7 +12,7 @@ use redb::StorageBackend;
 
 use crate::disk::{Content, Disk, EPOCH, EXPORT, STORE, STORE_BUILDING, STORE_DAMAGED};
 use crate::fault::{Call, Fault, OpenError};
-use crate::{OpenOptions, Opened, Store, opening};
+use crate::{OpenOptions, Opening, opening};
 
 /// What a disk writes whole or not at all.
 const SECTOR_BYTES: usize = 512;
@@ -129,7 +129,7 @@ impl SimulatedDisk {
 }
 
 /// [`crate::open`] on a simulated disk.
-pub fn open_simulated(disk: &SimulatedDisk) -> Result<(Box<dyn Store>, Opened), OpenError> {
+pub fn open_simulated(disk: &SimulatedDisk) -> Result<Opening, OpenError> {
     let life = {
         let mut state = disk.state();
         if std::mem::replace(&mut state.held, true) {
@@ -138,7 +138,7 @@ pub fn open_simulated(disk: &SimulatedDisk) -> Result<(Box<dyn Store>, Opened), 
         state.life
     };
     let directory = SimulatedDirectory { disk: disk.clone(), life };
-    opening::open_on(Box::new(directory), OpenOptions::default())
+    opening::open_on(Arc::new(directory), OpenOptions::default())
 }
 
 impl State {

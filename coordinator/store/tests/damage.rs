@@ -36,7 +36,7 @@ fn ever(ever: &mut BTreeSet<Row>, batch: &Batch) {
 
 /// A directory whose store has a few hundred bytes to a few pages in each table; closed, or as a kill leaves it.
 fn fill(directory: &Path, random: &mut Random) -> Before {
-    let (mut store, opened) = open(directory, OpenOptions::default()).unwrap();
+    let (mut store, mut exporter, opened) = open(directory, OpenOptions::default()).unwrap();
     assert_eq!(opened.recovery, Recovery::Clean);
     let mut rows = Rows::new();
     let mut known = BTreeSet::new();
@@ -54,13 +54,13 @@ fn fill(directory: &Path, random: &mut Random) -> Before {
         ever(&mut known, &batch);
         if revision == export_at {
             let header = ExportHeader { revision: batch.revision, service_time: batch.service_time };
-            store.export(header, &mut as_rows(&rows)).unwrap();
+            exporter.export(header, &mut as_rows(&rows)).unwrap();
             exported = Some(rows.clone());
         }
     }
     let file = directory.join("store.redb");
     let mut bytes = fs::read(&file).unwrap();
-    drop(store);
+    drop((store, exporter));
     if random.below(2) == 0 {
         bytes = fs::read(&file).unwrap();
     }
@@ -70,7 +70,8 @@ fn fill(directory: &Path, random: &mut Random) -> Before {
 /// Opens what has been damaged, and holds the result against what was there. Says whether it was rebuilt.
 fn check(directory: &Path, before: &Before, damaged: &[u8], what: &str) -> bool {
     fs::write(directory.join("store.redb"), damaged).unwrap();
-    let (store, opened) = open(directory, OpenOptions::default()).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let (store, _, opened) =
+        open(directory, OpenOptions::default()).unwrap_or_else(|e| panic!("{what}: {e}"));
     drop(store);
     let rows = as_map(&opened.rows);
     let rebuilt = match &opened.recovery {
@@ -87,7 +88,7 @@ fn check(directory: &Path, before: &Before, damaged: &[u8], what: &str) -> bool 
             true
         }
     };
-    let (_store, again) = open(directory, OpenOptions::default()).unwrap();
+    let (_store, _, again) = open(directory, OpenOptions::default()).unwrap();
     assert_eq!(again.recovery, Recovery::Clean, "{what}");
     assert_eq!(as_map(&again.rows), rows, "{what}");
     assert!(again.epoch > opened.epoch && again.revision == opened.revision, "{what}");
@@ -210,16 +211,16 @@ fn files_that_are_no_store_are_moved_aside() {
     for (what, content) in [("empty", vec![]), ("short", b"redb".to_vec()), ("text", vec![b'x'; 100_000])] {
         for exported in [true, false] {
             let directory = tempfile::tempdir().unwrap();
-            let (mut store, _) = open(directory.path(), OpenOptions::default()).unwrap();
+            let (mut store, mut exporter, _) = open(directory.path(), OpenOptions::default()).unwrap();
             let only = batch(1, vec![put(Table::Requests, "key", b"value")]);
             store.commit(&only).unwrap();
             let mut rows = Rows::new();
             apply(&mut rows, &only);
             if exported {
                 let header = ExportHeader { revision: only.revision, service_time: only.service_time };
-                store.export(header, &mut as_rows(&rows)).unwrap();
+                exporter.export(header, &mut as_rows(&rows)).unwrap();
             }
-            drop(store);
+            drop((store, exporter));
             let before = Before {
                 rows: rows.clone(),
                 older: Rows::new(),
@@ -247,12 +248,12 @@ fn rebuilt(opened: &Opened) -> (&str, &str, &[String]) {
 fn a_missing_store_is_never_silently_empty() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
-    let (mut store, first) = open(path, OpenOptions::default()).unwrap();
+    let (mut store, _, first) = open(path, OpenOptions::default()).unwrap();
     store.commit(&batch(7, vec![put(Table::Operations, "a", b"1")])).unwrap();
     drop(store);
 
     fs::remove_file(path.join("store.redb")).unwrap();
-    let (mut store, second) = open(path, OpenOptions::default()).unwrap();
+    let (mut store, mut exporter, second) = open(path, OpenOptions::default()).unwrap();
     let (moved_to, from, lost) = rebuilt(&second);
     assert_eq!((moved_to, from, lost.len()), ("", "nothing", 1), "{lost:?}");
     assert!(second.epoch > first.epoch && second.rows.is_empty());
@@ -262,13 +263,13 @@ fn a_missing_store_is_never_silently_empty() {
     let mut rows = Rows::new();
     apply(&mut rows, &again);
     let header = ExportHeader { revision: again.revision, service_time: again.service_time };
-    store.export(header, &mut as_rows(&rows)).unwrap();
-    drop(store);
+    exporter.export(header, &mut as_rows(&rows)).unwrap();
+    drop((store, exporter));
 
     // The export alone, without the epoch file, still carries the epoch on.
     fs::remove_file(path.join("store.redb")).unwrap();
     fs::remove_file(path.join("epoch")).unwrap();
-    let (store, third) = open(path, OpenOptions::default()).unwrap();
+    let (store, _, third) = open(path, OpenOptions::default()).unwrap();
     assert_eq!(rebuilt(&third).1, "export");
     assert_eq!((third.revision, third.service_time.0), (Revision(9), 90));
     assert_eq!(as_map(&third.rows), rows);
@@ -279,7 +280,7 @@ fn a_missing_store_is_never_silently_empty() {
     fs::remove_file(path.join("store.redb")).unwrap();
     let export = fs::read(path.join("store.export")).unwrap();
     fs::write(path.join("store.export"), &export[..export.len() - 5]).unwrap();
-    let (_store, fourth) = open(path, OpenOptions::default()).unwrap();
+    let (_store, _, fourth) = open(path, OpenOptions::default()).unwrap();
     let (_, from, lost) = rebuilt(&fourth);
     assert_eq!(from, "nothing");
     assert!(lost.iter().any(|line| line.contains("export is damaged")), "{lost:?}");
@@ -290,16 +291,16 @@ fn a_missing_store_is_never_silently_empty() {
 fn a_row_written_after_the_export_wins_over_the_export() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
-    let (mut store, _) = open(path, OpenOptions::default()).unwrap();
+    let (mut store, mut exporter, _) = open(path, OpenOptions::default()).unwrap();
     let old = batch(1, vec![put(Table::Operations, "a", b"old"), put(Table::Operations, "b", b"old")]);
     store.commit(&old).unwrap();
     let mut rows = Rows::new();
     apply(&mut rows, &old);
     let header = ExportHeader { revision: old.revision, service_time: old.service_time };
-    store.export(header, &mut as_rows(&rows)).unwrap();
+    exporter.export(header, &mut as_rows(&rows)).unwrap();
     store.commit(&batch(2, vec![put(Table::Operations, "a", b"new value of a")])).unwrap();
     store.commit(&batch(3, vec![put(Table::Operations, "b", b"new value of b")])).unwrap();
-    drop(store);
+    drop((store, exporter));
     let file = path.join("store.redb");
     let mut bytes = fs::read(&file).unwrap();
     let needle = b"new value of b";
@@ -310,7 +311,7 @@ fn a_row_written_after_the_export_wins_over_the_export() {
         }
     }
     fs::write(&file, bytes).unwrap();
-    let (_store, opened) = open(path, OpenOptions::default()).unwrap();
+    let (_store, _, opened) = open(path, OpenOptions::default()).unwrap();
     assert_eq!(opened.revision, Revision(3));
     let (_, from, lost) = rebuilt(&opened);
     assert_eq!(from, "salvage and export");

@@ -22,10 +22,10 @@ fn refusal(path: &Path) -> OpenError {
 fn a_first_start_creates_private_files_and_is_clean() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("a/state");
-    let (mut store, opened) = open(&path, OpenOptions::default()).unwrap();
+    let (_store, mut exporter, opened) = open(&path, OpenOptions::default()).unwrap();
     assert_eq!(opened.recovery, Recovery::Clean);
     assert_eq!((opened.epoch.0, opened.revision.0, opened.rows.len()), (1, 0, 0));
-    store.export(ExportHeader::default(), &mut std::iter::empty()).unwrap();
+    exporter.export(ExportHeader::default(), &mut std::iter::empty()).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     let mut names: Vec<_> = fs::read_dir(&path)
         .unwrap()
@@ -42,7 +42,7 @@ fn a_first_start_creates_private_files_and_is_clean() {
 #[test]
 fn a_second_opener_is_told_who_holds_the_directory() {
     let directory = tempfile::tempdir().unwrap();
-    let (store, _) = open(directory.path(), OpenOptions::default()).unwrap();
+    let (store, _, _) = open(directory.path(), OpenOptions::default()).unwrap();
     let error = refusal(directory.path());
     let pid = std::process::id();
     assert!(matches!(error, OpenError::Locked { pid: Some(found) } if found == pid), "{error:?}");
@@ -56,7 +56,7 @@ fn the_epoch_grows_with_every_opening_even_without_a_store() {
     let directory = tempfile::tempdir().unwrap();
     let mut seen = 0;
     for round in 0..9 {
-        let (_, opened) = open(directory.path(), OpenOptions::default()).unwrap();
+        let (_, _, opened) = open(directory.path(), OpenOptions::default()).unwrap();
         assert!(opened.epoch.0 > seen, "round {round}");
         seen = opened.epoch.0;
         match round % 3 {
@@ -115,11 +115,11 @@ fn an_older_store_is_brought_up_with_all_it_holds() {
     let directory = tempfile::tempdir().unwrap();
     let row = Row { table: Table::Requests, key: b"k".to_vec(), value: b"v".to_vec() };
     {
-        let (mut store, _) = open(directory.path(), OpenOptions::default()).unwrap();
+        let (mut store, mut exporter, _) = open(directory.path(), OpenOptions::default()).unwrap();
         let writes = vec![Write::Put(row.clone())];
         store.commit(&Batch { revision: Revision(7), service_time: ServiceTime(1), writes }).unwrap();
         let header = ExportHeader { revision: Revision(7), service_time: ServiceTime(1) };
-        store.export(header, &mut std::iter::once(row.clone())).unwrap();
+        exporter.export(header, &mut std::iter::once(row.clone())).unwrap();
     }
     let meta: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("meta");
     let models: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("models");
@@ -138,17 +138,17 @@ fn an_older_store_is_brought_up_with_all_it_holds() {
     old[body..].copy_from_slice(&sum);
     fs::write(&export, &old).unwrap();
 
-    let (mut store, opened) = open(directory.path(), OpenOptions::default()).unwrap();
+    let (mut store, _, opened) = open(directory.path(), OpenOptions::default()).unwrap();
     assert_eq!((opened.recovery, opened.rows), (Recovery::Clean, vec![row.clone()]));
     let model = Row { table: Table::Models, key: b"m".to_vec(), value: b"new".to_vec() };
     let writes = vec![Write::Put(model.clone())];
     store.commit(&Batch { revision: Revision(8), service_time: ServiceTime(2), writes }).unwrap();
     drop(store);
-    let (_, again) = open(directory.path(), OpenOptions::default()).unwrap();
+    let (_, _, again) = open(directory.path(), OpenOptions::default()).unwrap();
     assert_eq!(again.rows, [row.clone(), model], "the store was brought up once and for all");
 
     fs::write(directory.path().join("store.redb"), b"ruined").unwrap();
-    let (_, rebuilt) = open(directory.path(), OpenOptions::default()).unwrap();
+    let (_, _, rebuilt) = open(directory.path(), OpenOptions::default()).unwrap();
     assert_eq!(rebuilt.rows, [row], "the older export is read");
 }
 

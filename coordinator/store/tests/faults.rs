@@ -15,7 +15,7 @@ fn a_full_disk_loses_nothing_and_is_recovered_from() {
     for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge] {
         for writes_left in 0..48 {
             let disk = SimulatedDisk::new();
-            let (mut store, _) = open_simulated(&disk).unwrap();
+            let (mut store, _, _) = open_simulated(&disk).unwrap();
             let mut random = Random::new(writes_left);
             let mut rows = Rows::new();
             let mut failed = None;
@@ -44,7 +44,7 @@ fn a_full_disk_loses_nothing_and_is_recovered_from() {
             } else if writes_left % 2 == 0 {
                 // What the owner has been told holds, even if the next thing that happens is a cut.
                 disk.power_cut(writes_left);
-                let (_, opened) = open_simulated(&disk).unwrap();
+                let (_, _, opened) = open_simulated(&disk).unwrap();
                 assert_eq!((opened.revision, as_map(&opened.rows)), (held, rows), "{writes_left} writes");
                 continue;
             } else {
@@ -56,7 +56,7 @@ fn a_full_disk_loses_nothing_and_is_recovered_from() {
             store.commit(&last).unwrap();
             apply(&mut rows, &last);
             disk.power_cut(writes_left);
-            let (_, opened) = open_simulated(&disk).unwrap();
+            let (_, _, opened) = open_simulated(&disk).unwrap();
             assert_eq!(opened.recovery, Recovery::Clean);
             assert_eq!(opened.revision, last.revision);
             assert_eq!(as_map(&opened.rows), rows);
@@ -68,21 +68,21 @@ fn a_full_disk_loses_nothing_and_is_recovered_from() {
 #[test]
 fn a_disk_that_stays_full_keeps_the_store_full_and_a_restart_keeps_the_rows() {
     let disk = SimulatedDisk::new();
-    let (mut store, _) = open_simulated(&disk).unwrap();
+    let (mut store, mut exporter, _) = open_simulated(&disk).unwrap();
     store.commit(&batch(1, vec![put(Table::Operations, "a", b"1")])).unwrap();
     disk.fail_writes(Some(ErrorKind::StorageFull));
     for _ in 0..3 {
         assert!(matches!(store.commit(&batch(2, vec![])), Err(CommitError::Full(_))));
         assert!(matches!(store.reopen(), Err(CommitError::Full(_))));
-        let export = store.export(ExportHeader::default(), &mut std::iter::empty());
+        let export = exporter.export(ExportHeader::default(), &mut std::iter::empty());
         assert!(matches!(export, Err(ExportError::Failed(_))));
     }
-    drop(store);
+    drop((store, exporter));
     let Err(error) = open_simulated(&disk) else { panic!("opened on a full disk") };
     assert!(matches!(error, OpenError::Full(_)), "{error}");
     assert!(error.to_string().contains("free space"), "{error}");
     disk.fail_writes(None);
-    let (_, opened) = open_simulated(&disk).unwrap();
+    let (_, _, opened) = open_simulated(&disk).unwrap();
     assert_eq!((opened.revision, opened.rows.len()), (Revision(1), 1));
     assert_eq!(opened.recovery, Recovery::Clean);
 }
@@ -91,7 +91,7 @@ fn a_disk_that_stays_full_keeps_the_store_full_and_a_restart_keeps_the_rows() {
 fn after_a_failed_sync_nothing_is_written_again() {
     for seed in 0..seeds(100) {
         let disk = SimulatedDisk::new();
-        let (mut store, _) = open_simulated(&disk).unwrap();
+        let (mut store, mut exporter, _) = open_simulated(&disk).unwrap();
         let mut random = Random::new(seed);
         let mut rows = Rows::new();
         for revision in 1..=4 {
@@ -110,13 +110,13 @@ fn after_a_failed_sync_nothing_is_written_again() {
         let before = disk.changes();
         assert!(matches!(store.commit(&batch), Err(CommitError::Broken(_))));
         assert!(matches!(store.reopen(), Err(CommitError::Broken(_))));
-        let export = store.export(ExportHeader::default(), &mut as_rows(&rows));
+        let export = exporter.export(ExportHeader::default(), &mut as_rows(&rows));
         assert!(matches!(export, Err(ExportError::Broken(_))));
-        drop(store);
+        drop((store, exporter));
         assert_eq!(disk.changes(), before, "seed {seed}: something was written");
 
         disk.power_cut(seed);
-        let (_, opened) = open_simulated(&disk).unwrap();
+        let (_, _, opened) = open_simulated(&disk).unwrap();
         assert_eq!(opened.recovery, Recovery::Clean);
         let expected = if opened.revision.0 == 5 { &attempted } else { &rows };
         assert_eq!(&as_map(&opened.rows), expected, "seed {seed}");
@@ -127,7 +127,7 @@ fn after_a_failed_sync_nothing_is_written_again() {
 #[test]
 fn any_other_failed_write_breaks_the_store() {
     let disk = SimulatedDisk::new();
-    let (mut store, _) = open_simulated(&disk).unwrap();
+    let (mut store, _, _) = open_simulated(&disk).unwrap();
     disk.fail_writes(Some(ErrorKind::Other));
     assert!(matches!(store.commit(&batch(1, vec![])), Err(CommitError::Broken(_))));
     disk.fail_writes(None);
@@ -137,19 +137,19 @@ fn any_other_failed_write_breaks_the_store() {
 #[test]
 fn a_failed_export_leaves_the_one_before() {
     let disk = SimulatedDisk::new();
-    let (mut store, _) = open_simulated(&disk).unwrap();
+    let (mut store, mut exporter, _) = open_simulated(&disk).unwrap();
     let mut rows = Rows::new();
     let first = batch(1, vec![put(Table::Operations, "a", b"1")]);
     store.commit(&first).unwrap();
     apply(&mut rows, &first);
     let header = |revision| ExportHeader { revision: Revision(revision), ..ExportHeader::default() };
-    store.export(header(1), &mut as_rows(&rows)).unwrap();
+    exporter.export(header(1), &mut as_rows(&rows)).unwrap();
     disk.fail_writes(Some(ErrorKind::StorageFull));
-    assert!(matches!(store.export(header(2), &mut std::iter::empty()), Err(ExportError::Failed(_))));
+    assert!(matches!(exporter.export(header(2), &mut std::iter::empty()), Err(ExportError::Failed(_))));
     disk.fail_writes(None);
-    drop(store);
+    drop((store, exporter));
     disk.remove_store();
-    let (_, opened) = open_simulated(&disk).unwrap();
+    let (_, _, opened) = open_simulated(&disk).unwrap();
     assert_eq!(as_map(&opened.rows), rows);
     assert!(matches!(opened.recovery, Recovery::Rebuilt { from: "export", .. }));
 }
@@ -157,10 +157,10 @@ fn a_failed_export_leaves_the_one_before() {
 #[test]
 fn the_simulated_disk_has_one_owner() {
     let disk = SimulatedDisk::new();
-    let (store, first) = open_simulated(&disk).unwrap();
+    let (store, _, first) = open_simulated(&disk).unwrap();
     assert!(matches!(open_simulated(&disk), Err(OpenError::Locked { .. })));
     drop(store);
-    let (_store, second) = open_simulated(&disk).unwrap();
+    let (_store, _, second) = open_simulated(&disk).unwrap();
     assert!(second.epoch > first.epoch);
     disk.power_cut(1);
     assert!(open_simulated(&disk).is_ok());

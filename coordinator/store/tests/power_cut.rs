@@ -5,7 +5,7 @@ mod support;
 
 use hoist_domain::Epoch;
 use hoist_store::simulate::{SimulatedDisk, open_simulated};
-use hoist_store::{ExportHeader, Opened, Recovery, Store};
+use hoist_store::{ExportHeader, Exporter, Opened, Recovery, Store};
 use support::{Random, Rows, apply, as_map, as_rows, scattered, seeds};
 
 /// What must be there after a cut: the acknowledged rows, or those of the commit that was in flight.
@@ -33,7 +33,7 @@ impl Expected {
     }
 
     /// Commits until the machine stops, or enough has been done.
-    fn work(&mut self, store: &mut dyn Store, random: &mut Random) {
+    fn work(&mut self, store: &mut dyn Store, exporter: &mut dyn Exporter, random: &mut Random) {
         for _ in 0..12 {
             let batch = scattered(random, self.revision + 1);
             let mut after = self.rows.clone();
@@ -47,7 +47,7 @@ impl Expected {
             if random.below(8) == 0 {
                 let header = ExportHeader { revision: batch.revision, service_time: batch.service_time };
                 // Fails when the machine is off, which the next commit notices.
-                store.export(header, &mut as_rows(&self.rows)).ok();
+                exporter.export(header, &mut as_rows(&self.rows)).ok();
             }
         }
     }
@@ -66,13 +66,13 @@ fn an_acknowledged_commit_survives_every_power_cut() {
                 // A cut while opening, or soon after.
                 disk.stop_after(random.below(40));
             }
-            if let Ok((mut store, opened)) = open_simulated(&disk) {
+            if let Ok((mut store, mut exporter, opened)) = open_simulated(&disk) {
                 let before = expected.revision;
                 cut_in_flight += u64::from(expected.in_flight.is_some());
                 expected.check(&opened, seed);
                 in_flight_landed += expected.revision - before;
                 disk.stop_after(random.below(120));
-                expected.work(store.as_mut(), &mut random);
+                expected.work(store.as_mut(), exporter.as_mut(), &mut random);
                 if random.below(4) != 0 {
                     // The rest are closed, so that a cut can hit the closing.
                     disk.power_cut(seed * 8 + life);
@@ -80,7 +80,7 @@ fn an_acknowledged_commit_survives_every_power_cut() {
             }
             disk.power_cut(seed * 8 + 4 + life);
         }
-        let (_, opened) = open_simulated(&disk).unwrap();
+        let (_, _, opened) = open_simulated(&disk).unwrap();
         expected.check(&opened, seed);
     }
     // Otherwise the cuts miss what they are for.

@@ -22,7 +22,7 @@ const MOST_ON_A_PAGE: usize = 24;
 
 /// A store of as many rows, in as many commits, never exported, as a kill leaves it.
 fn fill(directory: &Path, count: u64, value_bytes: usize) -> (Rows, Vec<u8>) {
-    let (mut store, _) = open(directory, OpenOptions::default()).unwrap();
+    let (mut store, _, _) = open(directory, OpenOptions::default()).unwrap();
     let mut rows = Rows::new();
     for number in 1..=count {
         let table = Table::ALL[usize::try_from(number % 3).unwrap()];
@@ -37,7 +37,7 @@ fn fill(directory: &Path, count: u64, value_bytes: usize) -> (Rows, Vec<u8>) {
 fn reopen(store: &[u8]) -> Opened {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("store.redb"), store).unwrap();
-    open(directory.path(), OpenOptions::default()).unwrap().1
+    open(directory.path(), OpenOptions::default()).unwrap().2
 }
 
 fn told(opened: &Opened) -> (&str, &[String], Losses) {
@@ -143,7 +143,7 @@ fn a_file_without_its_header_or_its_end_gives_back_what_is_left() {
 #[test]
 fn a_row_found_outside_the_tree_is_told_and_only_where_the_tree_has_a_gap() {
     let directory = tempfile::tempdir().unwrap();
-    let (mut store, _) = open(directory.path(), OpenOptions::default()).unwrap();
+    let (mut store, _, _) = open(directory.path(), OpenOptions::default()).unwrap();
     let value = |number: u64| [number.to_le_bytes()[0]; 300];
     for number in 1..=60 {
         store

@@ -37,9 +37,9 @@ use crate::{Sandbox, Server};
 use report::{Report, Row, Verdict};
 
 /// Every group of rows, in the order in which they run.
-pub const GROUPS: [&str; 11] = [
+pub const GROUPS: [&str; 12] = [
     "unary", "batch", "delta", "fanout", "bare", "stalled", "commit", "restart", "snapshot", "catalog",
-    "python",
+    "export", "python",
 ];
 
 /// What to measure, and where to write it.
@@ -112,6 +112,7 @@ async fn measure(group: &str, options: &Options) -> Result<Vec<Row>> {
         "restart" => restart::run(options).await,
         "snapshot" => snapshot::run(options).await,
         "catalog" => catalog::run(options).await,
+        "export" => catalog::export(options).await,
         "python" => python::run(options),
         other => bail!("no group {other}"),
     }

@@ -35,7 +35,7 @@ pub(super) fn name(number: u32) -> String {
 
 /// Fills a directory with finished operations `0..operations`, each with the request id that made it.
 pub(super) fn fill(state_dir: &Path, operations: u32) -> Result<()> {
-    let (mut store, opened) = hoist_store::open(state_dir, OpenOptions::default())?;
+    let (mut store, _, opened) = hoist_store::open(state_dir, OpenOptions::default())?;
     let revision = Revision(opened.revision.0 + 1);
     let position = Position { epoch: Epoch(opened.epoch.0), revision };
     let state = State::restore(

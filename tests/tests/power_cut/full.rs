@@ -14,7 +14,7 @@ use hoist_domain::{
     Severity, WallTime,
 };
 use hoist_store::simulate::{SimulatedDisk, open_simulated};
-use hoist_store::{Batch, CommitError, ExportError, ExportHeader, Row, Store};
+use hoist_store::{Batch, CommitError, Exporter, Store};
 use hoist_tests::oracle::{Follower, Ledger, resources};
 use hoist_tests::simulation::{Coordinator, Frames, Reply, Request, Workload, World, machine, next_now};
 use hoist_tests::{Random, soak};
@@ -48,14 +48,15 @@ struct Doubt {
 }
 
 impl Doubtful {
-    fn open(disk: &SimulatedDisk) -> Result<(Self, hoist_store::Opened, Doubt)> {
-        let (inner, opened) = open_simulated(disk)?;
+    fn open(disk: &SimulatedDisk) -> Result<(Self, Box<dyn Exporter>, hoist_store::Opened, Doubt)> {
+        let (inner, exporter, opened) = open_simulated(disk)?;
         let other = SimulatedDisk::new();
-        let (full, _) = open_simulated(&other)?;
+        let (full, _, _) = open_simulated(&other)?;
         other.fail_writes(Some(ErrorKind::StorageFull));
         let doubt = Doubt::default();
         let attempted = opened.revision;
-        Ok((Self { inner, full, attempted, in_doubt: false, doubt: doubt.clone() }, opened, doubt))
+        let doubtful = Self { inner, full, attempted, in_doubt: false, doubt: doubt.clone() };
+        Ok((doubtful, exporter, opened, doubt))
     }
 }
 
@@ -75,20 +76,12 @@ impl Store for Doubtful {
         self.doubt.landed.store(found == self.attempted, Ordering::Relaxed);
         Ok(found)
     }
-
-    fn export(
-        &mut self,
-        header: ExportHeader,
-        rows: &mut dyn Iterator<Item = Row>,
-    ) -> Result<(), ExportError> {
-        self.inner.export(header, rows)
-    }
 }
 
 fn start(world: &World) -> Result<(Coordinator, Doubt)> {
-    let (store, mut opened, doubt) = Doubtful::open(&world.disk)?;
-    let (state, _) = restore(&mut opened, machine(&world.clock));
-    Ok((world.start_with(state, opened.service_time, Box::new(store))?, doubt))
+    let (store, exporter, mut opened, doubt) = Doubtful::open(&world.disk)?;
+    let restored = restore(&mut opened, machine(&world.clock));
+    Ok((world.start_with(restored, opened.service_time, Box::new(store), exporter)?, doubt))
 }
 
 /// What the twin gets to hear once the fault is over.

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
+use hoist_coordinator::control::Restored;
 use hoist_domain::{
     Machine, Measurement, Model, ModelId, Operation, OperationId, Position, RequestKey, Revision, ServiceTime,
 };
 use hoist_planner::{RequestRecord, State};
-use hoist_store::{Batch, CommitError, ExportError, ExportHeader, Row, Store};
+use hoist_store::{Batch, CommitError, ExportError, ExportHeader, Exporter, Row, Store};
 use hoist_tests::simulation::{Coordinator, World, machine};
 
 /// Everything that must survive. Operations with the revision of their last change.
@@ -98,7 +99,12 @@ impl Store for Perfect {
     fn reopen(&mut self) -> Result<Revision, CommitError> {
         Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).revision)
     }
+}
 
+/// Says that it has exported, and keeps nothing.
+struct Forgetful;
+
+impl Exporter for Forgetful {
     fn export(&mut self, _: ExportHeader, _: &mut dyn Iterator<Item = Row>) -> Result<(), ExportError> {
         Ok(())
     }
@@ -144,8 +150,9 @@ impl Twin {
     /// Begins where a store was opened.
     pub(crate) fn start(world: &World, state: State, opened: Head) -> Result<Self> {
         let head = Arc::new(Mutex::new(opened));
-        let coordinator =
-            world.start_with(state, opened.service_time, Box::new(Perfect(Arc::clone(&head))))?;
+        let restored = Restored { state, left_out: Vec::new(), superseded: Vec::new() };
+        let store = Box::new(Perfect(Arc::clone(&head)));
+        let coordinator = world.start_with(restored, opened.service_time, store, Box::new(Forgetful))?;
         Ok(Self { coordinator, head })
     }
 
