@@ -22,11 +22,13 @@ pub(crate) struct Entry {
     pub(crate) is_rejected: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Group {
-    File(Entry),
-    /// The model is the directory.
-    Folder(Vec<Entry>),
+/// What a directory's entries are. What belongs to no model is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Groups {
+    /// These together are one model, and the model is the directory.
+    pub(crate) folder: Option<Vec<Entry>>,
+    /// Each a model of its own, in the order of their names.
+    pub(crate) files: Vec<Entry>,
 }
 
 impl Entry {
@@ -37,7 +39,7 @@ impl Entry {
 
 /// The groups of a directory's entries, which are sorted by name. Most folders hold nothing but models of their own: for
 /// those no name is taken apart.
-pub(crate) fn of(entries: Vec<Entry>) -> Vec<Group> {
+pub(crate) fn of(entries: Vec<Entry>) -> Groups {
     let has = |name: &str| entries.iter().any(|entry| entry.name == name);
     let is_weights = |entry: &&Entry| entry.is_weights && !entry.is_rejected;
     let weights = || entries.iter().filter(is_weights);
@@ -66,7 +68,7 @@ pub(crate) fn of(entries: Vec<Entry>) -> Vec<Group> {
     if has_onnx_with_data(&entries) {
         return onnx_with_data(entries);
     }
-    separate(entries)
+    Groups { folder: None, files: separate(entries) }
 }
 
 /// Whether a name ends like this, in any case.
@@ -89,31 +91,26 @@ fn has_onnx_with_data(entries: &[Entry]) -> bool {
     data > 0 && graphs + data == weights().count()
 }
 
-fn onnx_with_data(entries: Vec<Entry>) -> Vec<Group> {
+fn onnx_with_data(entries: Vec<Entry>) -> Groups {
     // The data has no header of its own: the graph says what is in it.
     let mut groups = folder(entries, |_| true);
-    for group in &mut groups {
-        if let Group::Folder(entries) = group {
-            for entry in entries {
-                entry.is_weights &= !ends(entry, ".bin");
-            }
-        }
+    for entry in groups.folder.iter_mut().flatten() {
+        entry.is_weights &= !ends(entry, ".bin");
     }
     groups
 }
 
 /// One folder of what belongs to it; the rest on its own.
-fn folder(entries: Vec<Entry>, belongs: impl Fn(&Entry) -> bool) -> Vec<Group> {
+fn folder(entries: Vec<Entry>, belongs: impl Fn(&Entry) -> bool) -> Groups {
     let (inside, outside): (Vec<Entry>, Vec<Entry>) =
         entries.into_iter().partition(|entry| !entry.is_rejected && belongs(entry));
-    let mut groups = vec![Group::Folder(inside)];
-    groups.extend(separate(outside));
-    groups
+    Groups { folder: Some(inside), files: separate(outside) }
 }
 
-/// Each file a model; shards of one set the model of their first.
-fn separate(entries: Vec<Entry>) -> Vec<Group> {
-    entries.into_iter().filter(|entry| entry.is_weights).map(Group::File).collect()
+/// Each file a model.
+fn separate(mut entries: Vec<Entry>) -> Vec<Entry> {
+    entries.retain(|entry| entry.is_weights);
+    entries
 }
 
 #[cfg(test)]
@@ -126,19 +123,17 @@ mod tests {
             .map(|name| Entry {
                 name: name.into(),
                 identity: FileIdentity::default(),
-                is_weights: names::judge(name) == names::Named::Weights,
+                is_weights: names::judge(name.as_bytes()) == names::Named::Weights,
                 is_rejected: false,
             })
             .collect();
         entries.sort_by(|one, other| one.name.cmp(&other.name));
-        let shown = |group: Group| match group {
-            Group::File(entry) => entry.text().into_owned(),
-            Group::Folder(entries) => {
-                let names: Vec<_> = entries.iter().map(|entry| entry.text().into_owned()).collect();
-                format!("[{}]", names.join(" "))
-            }
+        let names = |entries: Vec<Entry>| -> Vec<String> {
+            entries.iter().map(|entry| entry.text().into_owned()).collect()
         };
-        of(entries).into_iter().map(shown).collect()
+        let Groups { folder, files } = of(entries);
+        let folder = folder.map(|entries| format!("[{}]", names(entries).join(" ")));
+        folder.into_iter().chain(names(files)).collect()
     }
 
     #[test]

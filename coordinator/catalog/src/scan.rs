@@ -1,29 +1,31 @@
 //! One look at the roots: walk, leave out what is known, read the rest on several threads.
 //!
 //! ```text
-//! walker thread ──units──► compare with what is known ──changed──► readers ──content──► collector ──► whoever asked
+//! walker ──listings, units──► comparing with what is known ──changed──► readers ──content──► collector ──► whoever asked
 //! ```
 //!
 //! Storage may stop answering, and a thread in such a read cannot be stopped: readers are threads of their own that
 //! share nothing but channels. One that has been silent for too long is written off and replaced, a few times; then the
 //! scan ends with what it has. The collector itself never touches a disk.
 
+mod comparing;
 mod readers;
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use hoist_domain::{FileIdentity, ModelContent, ModelId, ModelPath, ScanReport, Verdict};
+use hoist_domain::{Model, ModelContent, ModelId, ModelPath, ModelState, ScanReport, Verdict};
 
+use comparing::{AHEAD, Walking, compare_all};
 use readers::{READERS, Readers, SPARE_READERS};
 
 use crate::names;
-use crate::roots::{Roots, is_still_at};
-use crate::walk::{Stop, Unit, Walk};
+use crate::roots::Roots;
+use crate::walk::{Found, Stop, Unit, Walk};
 
 /// Units found and not yet read.
 const QUEUE: usize = 1_024;
@@ -31,30 +33,19 @@ const QUEUE: usize = 1_024;
 /// Why a unit was passed over that somebody is writing.
 pub const UNSETTLED: &str = "being written";
 
-/// Unchanged units that the collector is woken for. With each of them, waking it would be a good part of a rescan; with
-/// too many, a slow storage would look like one that does not answer.
-const TOLD_TOGETHER: usize = 64;
-
 /// How long the collector waits before it looks whether somebody is stuck.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What is known of a model, as far as a scan compares it.
-#[derive(Clone, Debug)]
-pub struct KnownModel {
-    pub id: ModelId,
-    pub path: ModelPath,
-    pub is_available: bool,
-    pub content: Arc<ModelContent>,
-}
-
 /// What the scan asks its caller: the state as it was when the scan began.
 pub trait Known: Send + Sync + 'static {
+    /// How many there are.
+    fn count(&self) -> usize;
     /// The model at exactly this path.
-    fn at(&self, path: &ModelPath) -> Option<KnownModel>;
+    fn at(&self, path: &ModelPath) -> Option<&Arc<Model>>;
+    /// The model at this path, if there is one, and all that follow it in the order of paths.
+    fn from<'a>(&'a self, path: &ModelPath) -> Box<dyn Iterator<Item = &'a Arc<Model>> + 'a>;
     /// Models that this file stands for.
-    fn of_file(&self, device: u64, inode: u64) -> Vec<KnownModel>;
-    /// Models at or below a path.
-    fn below(&self, path: &ModelPath) -> Vec<(ModelId, ModelPath, bool)>;
+    fn of_file(&self, device: u64, inode: u64) -> Vec<&Arc<Model>>;
 }
 
 /// How far a scan is; anybody may look.
@@ -76,6 +67,8 @@ pub struct Scan {
     pub known: Arc<dyn Known>,
     pub progress: Arc<ScanProgress>,
     pub stop: Stop,
+    /// Counts its threads while they live: one that hangs in a read outlives the look.
+    pub threads: Threads,
     /// Silence after which a reader counts as stuck.
     pub stuck_after: Duration,
     /// Nanoseconds since 1970, as files are stamped.
@@ -88,6 +81,41 @@ impl std::fmt::Debug for Scan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Scan").field("paths", &self.paths).finish_non_exhaustive()
     }
+}
+
+/// How many threads are at work, or are left behind in a read that does not return.
+#[derive(Clone, Debug, Default)]
+pub struct Threads(Arc<AtomicUsize>);
+
+impl Threads {
+    /// Counts one more, until what is returned is dropped.
+    #[must_use]
+    pub fn enter(&self) -> impl Drop + Send + use<> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Alive(self.clone())
+    }
+
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+struct Alive(Threads);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How a look ended.
+#[derive(Debug)]
+pub struct Looked {
+    /// Without what only the caller can count.
+    pub report: ScanReport,
+    /// It ended itself because storage did not answer. What it saw until then holds.
+    pub was_given_up: bool,
 }
 
 /// What a scan saw.
@@ -104,7 +132,7 @@ pub enum Seen {
     Gone { id: ModelId, path: ModelPath },
 }
 
-/// From the walker and the readers to the collector.
+/// From those who compare and those who read to the collector.
 enum Event {
     /// Units that are as they were known.
     Unchanged(Vec<Unchanged>),
@@ -123,6 +151,7 @@ enum Event {
     },
 }
 
+#[derive(Debug, PartialEq)]
 struct Unchanged {
     id: ModelId,
     bytes: u64,
@@ -130,13 +159,25 @@ struct Unchanged {
     model_type: hoist_domain::ModelType,
 }
 
+impl Unchanged {
+    fn of(model: &Model) -> Self {
+        let content = &model.content;
+        Self {
+            id: model.id,
+            bytes: content.bytes.0,
+            verdict: content.verdict,
+            model_type: content.model_type,
+        }
+    }
+}
+
 struct Work {
     unit: Unit,
     moved_from: Option<(ModelId, ModelPath)>,
 }
 
-/// Looks, and hands out what it sees as it sees it. Returns the report, without what only the caller can count.
-pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Seen)) -> ScanReport {
+/// Looks, and hands out what it sees as it sees it.
+pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Seen)) -> Looked {
     let started = clock();
     let scan = Arc::new(scan);
     let (events, received) = channel();
@@ -145,9 +186,10 @@ pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Seen))
     let mut collector = Collector {
         scan: &scan,
         report: ScanReport::default(),
-        seen: HashSet::new(),
+        seen: HashSet::with_capacity(scan.known.count()),
         unlisted: Vec::new(),
         is_walk_done: false,
+        was_given_up: false,
     };
     let mut readers = Readers {
         scan: Arc::clone(&scan),
@@ -158,44 +200,50 @@ pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Seen))
     };
     // Fewer readers do as well; without any, or without a walk, nothing is seen and nothing concluded.
     let has_readers = (0..READERS).filter(|_| readers.add()).count() > 0;
-    if !has_readers || !spawn_walker(&scan, work, events) {
+    let (walking, walked) = sync_channel(AHEAD);
+    if !has_readers || !spawn_comparing(&scan, walked, work, events) || !spawn_walker(&scan, walking) {
         let message = "no thread could be started: nothing was looked at".to_owned();
         collector.report.problem(ModelPath::new(Path::new("/")), message);
-        return collector.report;
+        return Looked { report: collector.report, was_given_up: true };
     }
     collector.collect(&received, &mut readers, clock, emit);
-    let Collector { mut report, seen, unlisted, is_walk_done, .. } = collector;
+    let Collector { mut report, seen, unlisted, is_walk_done, was_given_up, .. } = collector;
     let is_whole = is_walk_done && !scan.stop.load(Ordering::Relaxed) && readers.spares == SPARE_READERS;
-    if is_whole {
+    // Only known models are ever seen: when as many were, nothing is gone, and none has to be asked for.
+    if is_whole && seen.len() < scan.known.count() {
         gone(&scan, &seen, &unlisted, &mut report, emit);
     }
     report.took = clock().saturating_sub(started);
-    report
+    Looked { report, was_given_up }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
+fn spawn(scan: &Scan, name: &str, work: impl FnOnce() + Send + 'static) -> bool {
+    let alive = scan.threads.enter();
+    let counted = move || {
+        work();
+        drop(alive);
+    };
     // Not a supervised task: it may have to be left behind in a read that never returns.
-    std::thread::Builder::new().name(name.to_owned()).spawn(work).is_ok()
+    std::thread::Builder::new().name(name.to_owned()).spawn(counted).is_ok()
 }
 
-fn spawn_walker(scan: &Arc<Scan>, work: SyncSender<Work>, events: Sender<Event>) -> bool {
-    let scan = Arc::clone(scan);
-    spawn("catalog walk", move || {
+fn spawn_comparing(
+    scan: &Arc<Scan>,
+    walked: Receiver<Walking>,
+    work: SyncSender<Work>,
+    events: Sender<Event>,
+) -> bool {
+    let own = Arc::clone(scan);
+    spawn(scan, "catalog compare", move || compare_all(&own, &walked, work, &events))
+}
+
+fn spawn_walker(scan: &Arc<Scan>, walking: SyncSender<Walking>) -> bool {
+    let own = Arc::clone(scan);
+    spawn(scan, "catalog walk", move || {
+        let scan = own;
         let mut walk = Walk::new(&scan.roots, &scan.stop);
-        let mut waiting = Vec::new();
-        let mut found = |unit: Unit| {
-            scan.progress.found.fetch_add(1, Ordering::Relaxed);
-            match compare(&scan, &unit) {
-                Compared::Unchanged(unchanged) => {
-                    waiting.push(unchanged);
-                    if waiting.len() >= TOLD_TOGETHER {
-                        let _ = events.send(Event::Unchanged(std::mem::take(&mut waiting)));
-                    }
-                }
-                // Nobody takes it only when the scan is over.
-                Compared::Changed(moved_from) => drop(work.send(Work { unit, moved_from })),
-            }
-        };
+        // Nobody takes it only when the scan is over.
+        let mut found = |found: Found| drop(walking.send(Walking::Found(found)));
         if scan.paths.is_empty() {
             for root in scan.roots.iter() {
                 walk.tree(root.path().to_owned(), scan.max_depth, &mut found);
@@ -215,59 +263,8 @@ fn spawn_walker(scan: &Arc<Scan>, work: SyncSender<Work>, events: Sender<Event>)
             }
         }
         let Walk { report, unlisted, .. } = walk;
-        let _ = events.send(Event::Unchanged(waiting));
-        let _ = events.send(Event::Walked { report: Box::new(report), unlisted });
+        let _ = walking.send(Walking::Done { report: Box::new(report), unlisted });
     })
-}
-
-enum Compared {
-    Unchanged(Unchanged),
-    Changed(Option<(ModelId, ModelPath)>),
-}
-
-fn compare(scan: &Scan, unit: &Unit) -> Compared {
-    let path = ModelPath::new(&unit.path);
-    if let Some(known) = scan.known.at(&path) {
-        let is_same = known.is_available && same_files(&known.content, unit);
-        if is_same && !scan.reread {
-            return Compared::Unchanged(Unchanged {
-                id: known.id,
-                bytes: known.content.bytes.0,
-                verdict: known.content.verdict,
-                model_type: known.content.model_type,
-            });
-        }
-        return Compared::Changed(None);
-    }
-    Compared::Changed(moved_from(scan, unit))
-}
-
-fn same_files(content: &ModelContent, unit: &Unit) -> bool {
-    let files = &unit.files;
-    let bytes = files.iter().fold(unit.other_bytes, |sum, file| sum.saturating_add(file.identity.size));
-    content.bytes.0 == bytes
-        && content.files.len() == files.len()
-        && content
-            .files
-            .iter()
-            .zip(files)
-            .all(|(known, file)| known.identity == file.identity && known.path.as_path() == file.path)
-}
-
-/// The known model whose bytes these are, if nothing is at its place any more. A rename changes ctime and nothing else.
-fn moved_from(scan: &Scan, unit: &Unit) -> Option<(ModelId, ModelPath)> {
-    let main = unit.files.iter().find(|file| file.is_weights)?.identity;
-    let same = |known: &KnownModel| {
-        let bytes = |identity: FileIdentity| FileIdentity { changed_ns: 0, ..identity };
-        let its = known.content.main_file();
-        its.is_some_and(|file| {
-            let place = known.path.as_path().join(file.path.as_path());
-            let place =
-                if file.path.as_path().as_os_str().is_empty() { known.path.as_path() } else { &place };
-            bytes(file.identity) == bytes(main) && !is_still_at(place, main.device, main.inode)
-        })
-    };
-    scan.known.of_file(main.device, main.inode).into_iter().find(same).map(|known| (known.id, known.path))
 }
 
 struct Collector<'a> {
@@ -277,6 +274,7 @@ struct Collector<'a> {
     seen: HashSet<ModelId>,
     unlisted: Vec<PathBuf>,
     is_walk_done: bool,
+    was_given_up: bool,
 }
 
 impl Collector<'_> {
@@ -316,7 +314,8 @@ impl Collector<'_> {
                         let message =
                             "the storage of a root does not answer: the scan was given up".to_owned();
                         self.report.problem(ModelPath::new(Path::new("/")), message);
-                        self.scan.stop.store(true, Ordering::Relaxed);
+                        // Somebody may have stopped it before.
+                        self.was_given_up = !self.scan.stop.swap(true, Ordering::Relaxed);
                     }
                 }
             }
@@ -414,11 +413,13 @@ fn gone(
         scan.paths.iter().cloned().collect()
     };
     for top in tops {
-        for (id, path, is_available) in scan.known.below(&ModelPath::new(&top)) {
-            let is_hidden = unlisted.iter().any(|folder| path.as_path().starts_with(folder));
-            if is_available && !is_hidden && !seen.contains(&id) {
+        let top = ModelPath::new(&top);
+        let is_below = |model: &&Arc<Model>| model.path.as_path().starts_with(top.as_path());
+        for model in scan.known.from(&top).take_while(is_below) {
+            let is_hidden = unlisted.iter().any(|folder| model.path.as_path().starts_with(folder));
+            if model.state == ModelState::Available && !is_hidden && !seen.contains(&model.id) {
                 report.missing += 1;
-                emit(Seen::Gone { id, path });
+                emit(Seen::Gone { id: model.id, path: model.path.clone() });
             }
         }
     }

@@ -47,7 +47,7 @@ impl Readers {
         let desk = Arc::new(Desk::default());
         let own = Arc::clone(&desk);
         let (scan, taken, events) = (Arc::clone(&self.scan), Arc::clone(&self.taken), self.events.clone());
-        let is_running = spawn("catalog read", move || {
+        let is_running = spawn(&self.scan, "catalog read", move || {
             loop {
                 let next = taken.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 let Ok(Work { unit, moved_from }) = next else { return };
