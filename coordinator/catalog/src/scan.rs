@@ -10,10 +10,11 @@
 
 mod comparing;
 mod readers;
+mod threads;
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use hoist_domain::{Model, ModelContent, ModelId, ModelPath, ModelState, ScanRepo
 
 use comparing::{AHEAD, Walking, compare_all};
 use readers::{READERS, Readers, SPARE_READERS};
+pub use threads::Threads;
 
 use crate::names;
 use crate::roots::Roots;
@@ -80,32 +82,6 @@ pub struct Scan {
 impl std::fmt::Debug for Scan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Scan").field("paths", &self.paths).finish_non_exhaustive()
-    }
-}
-
-/// How many threads are at work, or are left behind in a read that does not return.
-#[derive(Clone, Debug, Default)]
-pub struct Threads(Arc<AtomicUsize>);
-
-impl Threads {
-    /// Counts one more, until what is returned is dropped.
-    #[must_use]
-    pub fn enter(&self) -> impl Drop + Send + use<> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Alive(self.clone())
-    }
-
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-struct Alive(Threads);
-
-impl Drop for Alive {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -179,8 +179,11 @@ fn units_of(found: Found) -> Vec<Unit> {
     }
 }
 
+/// What goes to the readers: a unit, and where it was before.
+type Changed = (Unit, Option<(ModelId, ModelPath)>);
+
 /// What comes of a walk, in its order: what is unchanged, and what goes to the readers.
-fn compared(scan: &Scan, found: Vec<Found>) -> (Vec<Unchanged>, Vec<(Unit, Option<(ModelId, ModelPath)>)>) {
+fn compared(scan: &Scan, found: Vec<Found>) -> (Vec<Unchanged>, Vec<Changed>) {
     let (walking, walked) = channel();
     let (work, taken) = sync_channel(1_000);
     let (events, told) = channel();
