@@ -38,13 +38,18 @@ impl Needle {
     }
 
     pub(super) fn is_in(&self, text: &str) -> bool {
+        self.is_in_bytes(text.as_bytes())
+    }
+
+    /// The same for what need not be text, such as a path; it is asked once whether it is ASCII, and seldom more.
+    fn is_in_bytes(&self, text: &[u8]) -> bool {
         let needle = self.finder.needle();
         if !text.is_ascii() {
-            return self.finder.find(text.to_lowercase().as_bytes()).is_some();
+            let lower = String::from_utf8_lossy(text).to_lowercase();
+            return self.finder.find(lower.as_bytes()).is_some();
         }
         let Some((offset, lower, upper)) = self.rarest else { return needle.is_empty() };
         // Most texts do not even have this byte: a search for it costs less than to put the text into lower case.
-        let text = text.as_bytes();
         memchr::memchr2_iter(lower, upper, text).any(|at| {
             let from = at.checked_sub(offset);
             let found = from.and_then(|from| text.get(from..)?.get(..needle.len()));
@@ -57,7 +62,7 @@ impl Needle {
     /// Of the path only what lies below its root: what all models of a root have in common tells none from another.
     pub(in crate::catalog) fn is_about(&self, model: &Model, roots: &[PathBuf]) -> bool {
         let notes = model.notes.as_ref();
-        self.is_in(&String::from_utf8_lossy(below(model.path.as_path(), roots)))
+        self.is_in_bytes(below(model.path.as_path(), roots))
             || (!is_in_path(model) && self.is_in(model.name()))
             || self.is_in(&model.content.title)
             || model.tags().iter().any(|tag| self.is_in(tag))
