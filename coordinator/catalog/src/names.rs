@@ -50,7 +50,7 @@ pub(crate) fn judge(name: &[u8]) -> Named {
     let extension = name.rsplit(|byte| *byte == b'.').next().filter(|last| last.len() < name.len());
     let is = |known: &&str| extension.is_some_and(|own| own.eq_ignore_ascii_case(known.as_bytes()));
     let weights = WEIGHTS.iter().find(|known| is(known));
-    if weights.is_none() && (name.ends_with(b"~") || PARTIAL.iter().any(|known| is(known))) {
+    if weights.is_none() && (name.ends_with(b"~") || PARTIAL.iter().any(&is)) {
         return Named::Skipped("partial");
     }
     if name.starts_with(b".") {
