@@ -120,7 +120,7 @@ impl Settings {
             history: HistoryLimits {
                 events: count(&mut r, "watch.history_events", 100_000, "changes kept for watches to resume"),
                 bytes: usize::try_from(
-                    r.read("watch.history_bytes", Bytes::mib(64), "memory for those changes at most").0,
+                    r.read("watch.history_bytes", Bytes::mib(48), "memory for those changes at most").0,
                 )
                 .unwrap_or(usize::MAX),
                 age: r.read("watch.history_age", Duration::from_secs(600), "older changes are dropped"),

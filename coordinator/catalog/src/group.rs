@@ -22,13 +22,15 @@ pub(crate) struct Entry {
     pub(crate) is_rejected: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Group {
-    File(Entry),
-    /// Shards of one set, in their order, among files that are models of their own.
-    Set(Vec<Entry>),
-    /// The model is the directory.
-    Folder(Vec<Entry>),
+/// What a directory's entries are. What belongs to no model is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Groups {
+    /// These together are one model, and the model is the directory.
+    pub(crate) folder: Option<Vec<Entry>>,
+    /// Shards of one set each, in their order, among files that are models of their own.
+    pub(crate) sets: Vec<Vec<Entry>>,
+    /// Each a model of its own, in the order of their names.
+    pub(crate) files: Vec<Entry>,
 }
 
 impl Entry {
@@ -39,7 +41,7 @@ impl Entry {
 
 /// The groups of a directory's entries, which are sorted by name. Most folders hold nothing but models of their own: for
 /// those no name is taken apart.
-pub(crate) fn of(entries: Vec<Entry>) -> Vec<Group> {
+pub(crate) fn of(entries: Vec<Entry>) -> Groups {
     let has = |name: &str| entries.iter().any(|entry| entry.name == name);
     let is_weights = |entry: &&Entry| entry.is_weights && !entry.is_rejected;
     let weights = || entries.iter().filter(is_weights);
@@ -91,49 +93,39 @@ fn has_onnx_with_data(entries: &[Entry]) -> bool {
     data > 0 && graphs + data == weights().count()
 }
 
-fn onnx_with_data(entries: Vec<Entry>) -> Vec<Group> {
+fn onnx_with_data(entries: Vec<Entry>) -> Groups {
     // The data has no header of its own: the graph says what is in it.
     let mut groups = folder(entries, |_| true);
-    for group in &mut groups {
-        if let Group::Folder(entries) = group {
-            for entry in entries {
-                entry.is_weights &= !ends(entry, ".bin");
-            }
-        }
+    for entry in groups.folder.iter_mut().flatten() {
+        entry.is_weights &= !ends(entry, ".bin");
     }
     groups
 }
 
 /// One folder of what belongs to it; the rest on its own.
-fn folder(entries: Vec<Entry>, belongs: impl Fn(&Entry) -> bool) -> Vec<Group> {
+fn folder(entries: Vec<Entry>, belongs: impl Fn(&Entry) -> bool) -> Groups {
     let (inside, outside): (Vec<Entry>, Vec<Entry>) =
         entries.into_iter().partition(|entry| !entry.is_rejected && belongs(entry));
-    let mut groups = vec![Group::Folder(inside)];
-    groups.extend(separate(outside));
-    groups
+    Groups { folder: Some(inside), ..separate(outside) }
 }
 
 /// Each file a model; shards of one set the model of their first.
-fn separate(entries: Vec<Entry>) -> Vec<Group> {
+fn separate(mut entries: Vec<Entry>) -> Groups {
+    entries.retain(|entry| entry.is_weights);
     // Asked of each of a hundred thousand names: only the few that may be shards are taken apart.
-    let set = |entry: &Entry| {
-        let may_be = !entry.is_rejected && entry.name.as_bytes().windows(4).any(|part| part == b"-of-");
-        may_be.then(|| WeightsName::parse(&entry.text())).filter(|name| name.shard.is_some())
-    };
-    let mut groups = Vec::new();
-    let mut sets: BTreeMap<_, usize> = BTreeMap::new();
-    for entry in entries.into_iter().filter(|entry| entry.is_weights) {
-        let Some(name) = set(&entry) else {
-            groups.push(Group::File(entry));
-            continue;
-        };
-        let place = *sets.entry(name.set()).or_insert(groups.len());
-        match groups.get_mut(place) {
-            Some(Group::Set(shards)) => shards.push(entry),
-            _ => groups.push(Group::Set(vec![entry])),
+    let may_be =
+        |entry: &Entry| !entry.is_rejected && entry.name.as_bytes().windows(4).any(|part| part == b"-of-");
+    let mut sets: BTreeMap<_, Vec<Entry>> = BTreeMap::new();
+    if entries.iter().any(may_be) {
+        let (shards, files): (Vec<Entry>, Vec<Entry>) = entries
+            .into_iter()
+            .partition(|entry| may_be(entry) && WeightsName::parse(&entry.text()).shard.is_some());
+        for shard in shards {
+            sets.entry(WeightsName::parse(&shard.text()).set()).or_default().push(shard);
         }
+        entries = files;
     }
-    groups
+    Groups { folder: None, sets: sets.into_values().collect(), files: entries }
 }
 
 #[cfg(test)]
@@ -146,23 +138,18 @@ mod tests {
             .map(|name| Entry {
                 name: name.into(),
                 identity: FileIdentity::default(),
-                is_weights: names::judge(name) == names::Named::Weights,
+                is_weights: names::judge(name.as_bytes()) == names::Named::Weights,
                 is_rejected: false,
             })
             .collect();
         entries.sort_by(|one, other| one.name.cmp(&other.name));
-        let shown = |group: Group| match group {
-            Group::File(entry) => entry.text().into_owned(),
-            Group::Set(entries) => {
-                let names: Vec<_> = entries.iter().map(|entry| entry.text().into_owned()).collect();
-                format!("({})", names.join(" "))
-            }
-            Group::Folder(entries) => {
-                let names: Vec<_> = entries.iter().map(|entry| entry.text().into_owned()).collect();
-                format!("[{}]", names.join(" "))
-            }
+        let names = |entries: Vec<Entry>| -> Vec<String> {
+            entries.iter().map(|entry| entry.text().into_owned()).collect()
         };
-        of(entries).into_iter().map(shown).collect()
+        let Groups { folder, sets, files } = of(entries);
+        let folder = folder.map(|entries| format!("[{}]", names(entries).join(" ")));
+        let sets = sets.into_iter().map(|entries| format!("({})", names(entries).join(" ")));
+        folder.into_iter().chain(sets).chain(names(files)).collect()
     }
 
     #[test]
@@ -206,9 +193,9 @@ mod tests {
                 "out-of-memory.gguf"
             ]),
             [
-                "a.gguf",
                 "(m-00001-of-00002.gguf m-00002-of-00002.gguf)",
                 "(n-00001-of-00002.gguf)",
+                "a.gguf",
                 "out-of-memory.gguf"
             ]
         );

@@ -1,7 +1,7 @@
 //! From directories to models: what is there, which files belong together, what their headers say.
 //!
 //! ```text
-//! roots ─► walk (list, stat) ─► group (pure) ─► unit ─► unchanged? ─► probe (headers) ─► content
+//! roots ─► walk (list, stat) ─► group (pure) ─► unchanged? ─► unit ─► probe (headers) ─► content
 //! ```
 //!
 //! Who calls: the coordinator's catalog, on threads that may block. This crate holds no state: what is known is handed
@@ -25,6 +25,6 @@ pub use digest::digests;
 pub use probe::{Details, details};
 pub use reading::{PartReading, Reading};
 pub use roots::{Links, Root, Roots};
-pub use scan::{Known, KnownModel, Scan, ScanProgress, UNSETTLED, run};
+pub use scan::{Known, Looked, Scan, ScanProgress, Threads, UNSETTLED, run};
 pub use validate::{Examine, Examined, examine, first_of};
 pub use walk::{Unit, UnitFile, UnitKind, unit_at};

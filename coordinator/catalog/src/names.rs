@@ -6,20 +6,9 @@ use std::path::Path;
 const WEIGHTS: [&str; 13] =
     ["safetensors", "sft", "ckpt", "pt", "pth", "bin", "gguf", "onnx", "ts", "pt2", "jit", "tflite", "pkl"];
 
-/// Endings of files that are being written or fetched.
-const PARTIAL: [&str; 11] = [
-    ".part",
-    ".partial",
-    ".crdownload",
-    ".aria2",
-    ".tmp",
-    ".temp",
-    ".incomplete",
-    ".download",
-    ".downloading",
-    ".swp",
-    "~",
-];
+/// Extensions of files that are being written or fetched. A name that ends in `~` is one, too.
+const PARTIAL: [&str; 10] =
+    ["part", "partial", "crdownload", "aria2", "tmp", "temp", "incomplete", "download", "downloading", "swp"];
 
 /// Files that training tools leave beside models, in formats that models use too.
 const BYSTANDERS: [&str; 8] = [
@@ -58,41 +47,42 @@ pub(crate) enum Named {
     Skipped(&'static str),
 }
 
-/// Judges a name. Names that are not UTF-8 are judged by their lossy form.
-pub(crate) fn judge(name: &str) -> Named {
-    let lower = name.to_ascii_lowercase();
-    if PARTIAL.iter().any(|ending| lower.ends_with(ending)) {
+/// Judges a name, as bytes: it need not be text, and nothing is allocated for a hundred thousand of them.
+pub(crate) fn judge(name: &[u8]) -> Named {
+    let extension = name.rsplit(|byte| *byte == b'.').next().filter(|last| last.len() < name.len());
+    let is = |known: &&str| extension.is_some_and(|own| own.eq_ignore_ascii_case(known.as_bytes()));
+    let weights = WEIGHTS.iter().find(|known| is(known));
+    if weights.is_none() && (name.ends_with(b"~") || PARTIAL.iter().any(&is)) {
         return Named::Skipped("partial");
     }
-    if lower.starts_with('.') {
+    if name.starts_with(b".") {
         return Named::Skipped("hidden");
     }
-    if lower == "config.json"
-        || lower == "adapter_config.json"
-        || lower == "model_index.json"
-        || lower == "scheduler_config.json"
-        || is_index(&lower)
-    {
-        return Named::Config;
-    }
-    if is_graph_data(&lower) {
-        return Named::Data;
-    }
-    match extension(&lower) {
-        Some(known) if WEIGHTS.contains(&known) => {
-            let stem = lower.strip_suffix(known).unwrap_or(&lower).trim_end_matches('.');
-            let plain = stem.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_');
-            let stateful = matches!(known, "bin" | "pt" | "pth" | "pkl");
-            if stateful && BYSTANDERS.contains(&plain) {
-                Named::Skipped("training state")
-            } else {
-                Named::Weights
-            }
-        }
-        _ => Named::Skipped("other"),
+    match weights {
+        Some(&("bin" | "pt" | "pth" | "pkl")) if is_bystander(name) => Named::Skipped("training state"),
+        Some(_) => Named::Weights,
+        None => by_other_name(name, extension),
     }
 }
 
+/// What is no weights by its extension. Few extensions need the whole name in lower case.
+fn by_other_name(name: &[u8], extension: Option<&[u8]>) -> Named {
+    const DATA: &[u8] = b"onnx_data";
+    let known = |known: &[u8]| extension.is_some_and(|own| own.eq_ignore_ascii_case(known));
+    let is_data =
+        extension.and_then(|own| own.get(..DATA.len())).is_some_and(|own| own.eq_ignore_ascii_case(DATA));
+    if !is_data && ![&b"json"[..], b"data", b"pb"].into_iter().any(known) {
+        return Named::Skipped("other");
+    }
+    let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
+    if is_config(&lower) {
+        Named::Config
+    } else if is_graph_data(&lower) {
+        Named::Data
+    } else {
+        Named::Skipped("other")
+    }
+}
 /// How exporters name the data of a graph. Those that name it otherwise are read all the same: the graph says where.
 fn is_graph_data(name: &str) -> bool {
     let numbered = |rest: &str| {
@@ -102,6 +92,24 @@ fn is_graph_data(name: &str) -> bool {
     name.ends_with(".onnx.data")
         || name == "weights.pb"
         || name.rsplit_once(".onnx_data").is_some_and(|(_, rest)| numbered(rest))
+}
+
+fn is_config(name: &str) -> bool {
+    let known = ["config.json", "adapter_config.json", "model_index.json", "scheduler_config.json"];
+    known.contains(&name) || is_index(name)
+}
+
+/// Whether it is what training tools call their own state, with or without a number.
+fn is_bystander(name: &[u8]) -> bool {
+    let stem = name.iter().rposition(|byte| *byte == b'.').and_then(|dot| name.get(..dot)).unwrap_or(name);
+    let plain =
+        without_end(without_end(stem, |byte| byte == b'.'), |byte| byte.is_ascii_digit() || byte == b'_');
+    BYSTANDERS.iter().any(|known| plain.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+fn without_end(text: &[u8], is_cut: impl Fn(u8) -> bool) -> &[u8] {
+    let end = text.iter().rposition(|byte| !is_cut(*byte)).map_or(0, |last| last + 1);
+    text.get(..end).unwrap_or_default()
 }
 
 pub(crate) fn is_index(name: &str) -> bool {
@@ -211,6 +219,14 @@ mod tests {
         for (name, expected) in [
             ("a.safetensors", Named::Weights),
             ("A.CKPT", Named::Weights),
+            ("a.safetensors~", Named::Skipped("partial")),
+            ("a.PART", Named::Skipped("partial")),
+            (".config.json", Named::Skipped("hidden")),
+            ("Config.JSON", Named::Config),
+            ("Optimizer.bin", Named::Skipped("training state")),
+            ("optimizer_2..bin", Named::Skipped("training state")),
+            ("optimizer.2.bin", Named::Weights),
+            ("bin", Named::Skipped("other")),
             ("-rf.safetensors", Named::Weights),
             ("a.safetensors.part", Named::Skipped("partial")),
             (".a.safetensors.swp", Named::Skipped("partial")),
@@ -228,7 +244,7 @@ mod tests {
             ("Model.onnx.data", Named::Data),
             ("model.onnx_database", Named::Skipped("other")),
         ] {
-            assert_eq!(judge(name), expected, "{name}");
+            assert_eq!(judge(name.as_bytes()), expected, "{name}");
         }
     }
 

@@ -210,7 +210,7 @@ fn still_is(folder: &OwnedFd, name: &std::ffi::OsStr, known: FileIdentity) -> io
 /// The identity of an entry itself, links not followed.
 pub(crate) fn stat_entry(
     directory: impl AsFd,
-    name: &std::ffi::OsStr,
+    name: impl rustix::path::Arg,
 ) -> io::Result<(FileType, FileIdentity)> {
     let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok((FileType::from_raw_mode(stat.st_mode), identity(&stat)))

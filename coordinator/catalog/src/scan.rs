@@ -1,15 +1,16 @@
 //! One look at the roots: walk, leave out what is known, read the rest on several threads.
 //!
 //! ```text
-//! walker thread ──units──► compare with what is known ──changed──► readers ──content──► collector ──► whoever asked
+//! walker ──listings, units──► comparing with what is known ──changed──► readers ──content──► collector ──► whoever asked
 //! ```
 //!
 //! Storage may stop answering, and a thread in such a read cannot be stopped: readers are threads of their own that
 //! share nothing but channels. One that has been silent for too long is written off and replaced, a few times; then the
 //! scan ends with what it has. The collector itself never touches a disk.
 
-mod compare;
+mod comparing;
 mod readers;
+mod threads;
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -19,14 +20,17 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hoist_domain::{FoundModel, ModelContent, ModelId, ModelPath, Observation, ScanReport, Verdict};
+use hoist_domain::{
+    FoundModel, Model, ModelContent, ModelId, ModelPath, ModelState, Observation, ScanReport, Verdict,
+};
 
-use compare::{Compared, compare};
+use comparing::{AHEAD, Walking, compare_all};
 use readers::{READERS, Readers, SPARE_READERS};
+pub use threads::Threads;
 
 use crate::names;
 use crate::roots::Roots;
-use crate::walk::{Stop, Unit, Walk};
+use crate::walk::{Found, Stop, Unit, Walk};
 
 /// Units found and not yet read.
 const QUEUE: usize = 1_024;
@@ -34,35 +38,24 @@ const QUEUE: usize = 1_024;
 /// Why a unit was passed over that somebody is writing.
 pub const UNSETTLED: &str = "being written";
 
-/// Unchanged units that the collector is woken for. With each of them, waking it would be a good part of a rescan; with
-/// too many, a slow storage would look like one that does not answer.
-const TOLD_TOGETHER: usize = 64;
-
 /// Why nothing more is heard of a thread that has ended.
 const DEFECT: &str = "looking at it ended by a defect of Hoist: report it with the server's log";
 
 /// How long the collector waits before it looks whether somebody is stuck.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What is known of a model, as far as a scan compares it.
-#[derive(Clone, Debug)]
-pub struct KnownModel {
-    pub id: ModelId,
-    pub path: ModelPath,
-    pub is_available: bool,
-    /// Another model's file is at its path.
-    pub is_displaced: bool,
-    pub content: Arc<ModelContent>,
-}
-
 /// What the scan asks its caller: the state as it was when the scan began.
 pub trait Known: Send + Sync + 'static {
+    /// How many there are.
+    fn count(&self) -> usize;
     /// The model at exactly this path.
-    fn at(&self, path: &ModelPath) -> Option<KnownModel>;
+    fn at(&self, path: &ModelPath) -> Option<&Arc<Model>>;
+    /// The model at this path, if there is one, and all that follow it in the order of paths.
+    fn from<'a>(&'a self, path: &ModelPath) -> Box<dyn Iterator<Item = &'a Arc<Model>> + 'a>;
     /// Models that this file stands for.
-    fn of_file(&self, device: u64, inode: u64) -> Vec<KnownModel>;
-    /// Models at or below a path, and whether it is to be told if they are not there: of some it is known.
-    fn below(&self, path: &ModelPath) -> Vec<(ModelId, ModelPath, bool)>;
+    fn of_file(&self, device: u64, inode: u64) -> Vec<&Arc<Model>>;
+    /// Models at or below a path, those included at whose place another model's file is.
+    fn below<'a>(&'a self, path: &'a ModelPath) -> Box<dyn Iterator<Item = &'a Arc<Model>> + 'a>;
 }
 
 /// How far a scan is; anybody may look.
@@ -84,6 +77,8 @@ pub struct Scan {
     pub known: Arc<dyn Known>,
     pub progress: Arc<ScanProgress>,
     pub stop: Stop,
+    /// Counts its threads while they live: one that hangs in a read outlives the look.
+    pub threads: Threads,
     /// Silence after which a reader counts as stuck.
     pub stuck_after: Duration,
     /// Nanoseconds since 1970, as files are stamped.
@@ -99,7 +94,16 @@ impl std::fmt::Debug for Scan {
     }
 }
 
-/// From the walker and the readers to the collector.
+/// How a look ended.
+#[derive(Debug)]
+pub struct Looked {
+    /// Without what only the caller can count.
+    pub report: ScanReport,
+    /// It ended itself because storage did not answer. What it saw until then holds.
+    pub was_given_up: bool,
+}
+
+/// From those who compare and those who read to the collector.
 enum Event {
     /// Units that are as they were known.
     Unchanged(Vec<Unchanged>),
@@ -118,6 +122,7 @@ enum Event {
     },
 }
 
+#[derive(Debug, PartialEq)]
 struct Unchanged {
     id: ModelId,
     bytes: u64,
@@ -125,13 +130,25 @@ struct Unchanged {
     model_type: hoist_domain::ModelType,
 }
 
+impl Unchanged {
+    fn of(model: &Model) -> Self {
+        let content = &model.content;
+        Self {
+            id: model.id,
+            bytes: content.bytes.0,
+            verdict: content.verdict,
+            model_type: content.model_type,
+        }
+    }
+}
+
 struct Work {
     unit: Unit,
     moved_from: Option<(ModelId, ModelPath)>,
 }
 
-/// Looks, and hands out what it sees as it sees it. Returns the report, without what only the caller can count.
-pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Observation)) -> ScanReport {
+/// Looks, and hands out what it sees as it sees it.
+pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Observation)) -> Looked {
     let started = clock();
     let scan = Arc::new(scan);
     let (events, received) = channel();
@@ -140,9 +157,10 @@ pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Observ
     let mut collector = Collector {
         scan: &scan,
         report: ScanReport::default(),
-        seen: HashSet::new(),
+        seen: HashSet::with_capacity(scan.known.count()),
         unlisted: Vec::new(),
         is_walk_done: false,
+        was_given_up: false,
     };
     let mut readers = Readers {
         scan: Arc::clone(&scan),
@@ -153,46 +171,53 @@ pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Observ
     };
     // Fewer readers do as well; without any, or without a walk, nothing is seen and nothing concluded.
     let has_readers = (0..READERS).filter(|_| readers.add()).count() > 0;
-    let walker = if has_readers { spawn_walker(&scan, work, events) } else { None };
-    let Some(walker) = walker else {
+    let (walking, walked) = sync_channel(AHEAD);
+    let comparing = if has_readers { spawn_comparing(&scan, walked, work, events) } else { None };
+    let comparing = comparing.filter(|_| spawn_walker(&scan, walking).is_some());
+    let Some(comparing) = comparing else {
         let message = "no thread could be started: nothing was looked at".to_owned();
         collector.report.problem(ModelPath::new(Path::new("/")), message);
-        return collector.report;
+        return Looked { report: collector.report, was_given_up: true };
     };
-    collector.collect(&received, &mut readers, &walker, clock, emit);
-    let Collector { mut report, seen, unlisted, is_walk_done, .. } = collector;
+    collector.collect(&received, &mut readers, &comparing, clock, emit);
+    let Collector { mut report, seen, unlisted, is_walk_done, was_given_up, .. } = collector;
     let is_whole = is_walk_done && !scan.stop.load(Ordering::Relaxed) && readers.spares == SPARE_READERS;
-    if is_whole {
+    // Only known models are ever seen: when as many were, nothing is gone, and none has to be asked for.
+    if is_whole && seen.len() < scan.known.count() {
         gone(&scan, &seen, &unlisted, &mut report, emit);
     }
     report.took = clock().saturating_sub(started);
-    report
+    Looked { report, was_given_up }
 }
 
 /// None if there is no room for a thread.
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
+fn spawn(scan: &Scan, name: &str, work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
+    let alive = scan.threads.enter();
+    let counted = move || {
+        work();
+        drop(alive);
+    };
     // Not a supervised task: it may have to be left behind in a read that never returns.
-    std::thread::Builder::new().name(name.to_owned()).spawn(work).ok()
+    std::thread::Builder::new().name(name.to_owned()).spawn(counted).ok()
 }
 
-fn spawn_walker(scan: &Arc<Scan>, work: SyncSender<Work>, events: Sender<Event>) -> Option<JoinHandle<()>> {
-    let scan = Arc::clone(scan);
-    spawn("catalog walk", move || {
+fn spawn_comparing(
+    scan: &Arc<Scan>,
+    walked: Receiver<Walking>,
+    work: SyncSender<Work>,
+    events: Sender<Event>,
+) -> Option<JoinHandle<()>> {
+    let own = Arc::clone(scan);
+    spawn(scan, "catalog compare", move || compare_all(&own, &walked, work, &events))
+}
+
+fn spawn_walker(scan: &Arc<Scan>, walking: SyncSender<Walking>) -> Option<JoinHandle<()>> {
+    let own = Arc::clone(scan);
+    spawn(scan, "catalog walk", move || {
+        let scan = own;
         let mut walk = Walk::new(&scan.roots, &scan.stop);
-        let mut waiting = Vec::new();
-        let mut found = |unit: Unit| {
-            scan.progress.found.fetch_add(1, Ordering::Relaxed);
-            match compare(&scan, &unit) {
-                Compared::Unchanged(unchanged) => {
-                    waiting.push(unchanged);
-                    if waiting.len() >= TOLD_TOGETHER {
-                        let _ = events.send(Event::Unchanged(std::mem::take(&mut waiting)));
-                    }
-                }
-                // Nobody takes it only when the scan is over.
-                Compared::Changed(moved_from) => drop(work.send(Work { unit, moved_from })),
-            }
-        };
+        // Nobody takes it only when the scan is over.
+        let mut found = |found: Found| drop(walking.send(Walking::Found(found)));
         if scan.paths.is_empty() {
             for root in scan.roots.iter() {
                 walk.tree(root.path().to_owned(), scan.max_depth, &mut found);
@@ -218,8 +243,7 @@ fn spawn_walker(scan: &Arc<Scan>, work: SyncSender<Work>, events: Sender<Event>)
             }
         }
         let Walk { report, unlisted, .. } = walk;
-        let _ = events.send(Event::Unchanged(waiting));
-        let _ = events.send(Event::Walked { report: Box::new(report), unlisted });
+        let _ = walking.send(Walking::Done { report: Box::new(report), unlisted });
     })
 }
 
@@ -230,6 +254,7 @@ struct Collector<'a> {
     seen: HashSet<ModelId>,
     unlisted: Vec<PathBuf>,
     is_walk_done: bool,
+    was_given_up: bool,
 }
 
 impl Collector<'_> {
@@ -237,7 +262,7 @@ impl Collector<'_> {
         &mut self,
         events: &Receiver<Event>,
         readers: &mut Readers,
-        walker: &JoinHandle<()>,
+        comparing: &JoinHandle<()>,
         clock: &dyn Fn() -> Duration,
         emit: &mut dyn FnMut(Observation),
     ) {
@@ -264,8 +289,8 @@ impl Collector<'_> {
                         self.report.problem(ModelPath::new(&path), why.to_owned());
                         self.unlisted.push(path);
                     }
-                    // Its last word comes before its end: a thread that ended without one will never say it.
-                    if !self.is_walk_done && walker.is_finished() {
+                    // It ends with the walk, and its last word comes before: one that ended without will never say it.
+                    if !self.is_walk_done && comparing.is_finished() {
                         while let Ok(event) = events.try_recv() {
                             self.take(event, emit);
                         }
@@ -280,7 +305,8 @@ impl Collector<'_> {
                         let message =
                             "the storage of a root does not answer: the scan was given up".to_owned();
                         self.report.problem(ModelPath::new(Path::new("/")), message);
-                        self.scan.stop.store(true, Ordering::Relaxed);
+                        // Somebody may have stopped it before.
+                        self.was_given_up = !self.scan.stop.swap(true, Ordering::Relaxed);
                     }
                 }
             }
@@ -386,11 +412,14 @@ fn gone(
         scan.paths.iter().cloned().collect()
     };
     for top in tops {
-        for (id, path, is_to_be_told) in scan.known.below(&ModelPath::new(&top)) {
-            let is_hidden = unlisted.iter().any(|folder| path.as_path().starts_with(folder));
-            if is_to_be_told && !is_hidden && !seen.contains(&id) {
+        let top = ModelPath::new(&top);
+        for model in scan.known.below(&top) {
+            // One that is known to be missing is told of once more if nobody wrote about it: then it is forgotten.
+            let is_to_be_told = model.state == ModelState::Available || model.notes.is_none();
+            let is_hidden = unlisted.iter().any(|folder| model.path.as_path().starts_with(folder));
+            if is_to_be_told && !is_hidden && !seen.contains(&model.id) {
                 report.missing += 1;
-                emit(Observation::Gone { id, path });
+                emit(Observation::Gone { id: model.id, path: model.path.clone() });
             }
         }
     }

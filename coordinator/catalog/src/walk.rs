@@ -6,7 +6,7 @@
 mod hub;
 
 use std::collections::HashSet;
-use std::ffi::OsString;
+use std::ffi::{CStr, OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use hoist_domain::{FileIdentity, Finding, FindingKind, ModelPath, ScanReport, Ve
 use rustix::fs::{Dir, FileType};
 use rustix::io::Errno;
 
-use crate::group::{self, Entry, Group};
+use crate::group::{self, Entry, Groups};
 use crate::names::{self, Named};
 use crate::roots::{Links, Roots, Target, stat_entry};
 
@@ -129,6 +129,14 @@ impl Collected {
     }
 }
 
+/// What a walk comes across.
+pub(crate) enum Found {
+    Unit(Unit),
+    /// Files of this folder that are each a model of their own, in the order of their names. Most models are: they become
+    /// units only where something has changed.
+    Files(PathBuf, Vec<Entry>),
+}
+
 /// The listing of one directory: what may matter.
 #[derive(Default)]
 struct Listing {
@@ -148,9 +156,12 @@ pub fn unit_at(roots: &Roots, path: &Path) -> io::Result<Option<Unit>> {
     let is_folder = matches!(roots.resolve(path), Ok(Target::Directory));
     let folder = if is_folder { path } else { path.parent().unwrap_or(path) };
     let mut found = None;
-    walk.directory(folder, &mut |unit| {
-        if unit.path == path {
-            found = Some(unit);
+    walk.directory(folder, &mut |one| match one {
+        Found::Unit(unit) if unit.path == path => found = Some(unit),
+        Found::Unit(_) => {}
+        Found::Files(directory, files) => {
+            let units = files.iter().map(|entry| unit_of_file(&directory, entry));
+            found = found.take().or(units.into_iter().find(|unit| unit.path == path));
         }
     })?;
     Ok(found)
@@ -169,7 +180,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks a root, or a folder below one, so many folders deep.
-    pub(crate) fn tree(&mut self, top: PathBuf, max_depth: usize, found: &mut dyn FnMut(Unit)) {
+    pub(crate) fn tree(&mut self, top: PathBuf, max_depth: usize, found: &mut dyn FnMut(Found)) {
         let mut waiting = vec![(top, 0_usize)];
         while let Some((path, depth)) = waiting.pop() {
             if self.stop.load(Ordering::Relaxed) {
@@ -204,14 +215,14 @@ impl<'a> Walk<'a> {
     }
 
     /// Finds the units of one directory; the sub-folders that are still to be looked at.
-    fn directory(&mut self, path: &Path, found: &mut dyn FnMut(Unit)) -> io::Result<Vec<OsString>> {
+    fn directory(&mut self, path: &Path, found: &mut dyn FnMut(Found)) -> io::Result<Vec<OsString>> {
         let mut listing = self.list(path)?;
         self.report.directories += 1;
         let name = path.file_name().unwrap_or_default().as_bytes();
         let has = |wanted: &str| listing.directories.iter().any(|name| name == wanted);
         if name.starts_with(b"models--") && (has("snapshots") || has("blobs") || has("refs")) {
             if let Some(unit) = self.hub(path) {
-                found(unit);
+                found(Found::Unit(unit));
             }
             return Ok(Vec::new());
         }
@@ -221,16 +232,19 @@ impl<'a> Walk<'a> {
         }
         if listing.files.iter().any(|entry| entry.name == "model_index.json") {
             if let Some(unit) = self.pipeline(path) {
-                found(unit);
+                found(Found::Unit(unit));
             }
             return Ok(Vec::new());
         }
-        for group in group::of(std::mem::take(&mut listing.files)) {
-            let mut unit = unit_of(path, group);
-            if unit.kind == UnitKind::Folder {
-                unit.other_bytes = self.sizes(path, &listing.others);
-            }
-            found(unit);
+        let Groups { folder, sets, files } = group::of(std::mem::take(&mut listing.files));
+        if let Some(entries) = folder {
+            found(Found::Unit(unit_of_folder(path, &entries, self.sizes(path, &listing.others))));
+        }
+        for shards in sets {
+            found(Found::Unit(unit_of_set(path, &shards)));
+        }
+        if !files.is_empty() {
+            found(Found::Files(path.to_owned(), files));
         }
         Ok(listing.directories)
     }
@@ -252,10 +266,10 @@ impl<'a> Walk<'a> {
             if bytes == b"." || bytes == b".." {
                 continue;
             }
-            let name = std::ffi::OsStr::from_bytes(bytes);
+            let name = OsStr::from_bytes(bytes);
             let kind = match entry.file_type() {
                 FileType::Unknown => {
-                    stat_entry(&descriptor, name).map_or(FileType::Unknown, |(kind, _)| kind)
+                    stat_entry(&descriptor, entry.file_name()).map_or(FileType::Unknown, |(kind, _)| kind)
                 }
                 known => known,
             };
@@ -274,7 +288,7 @@ impl<'a> Walk<'a> {
                 full = true;
                 continue;
             }
-            self.entry(path, &descriptor, name, kind, &mut listing);
+            self.entry(path, &descriptor, entry.file_name(), kind, &mut listing);
         }
         if full {
             // Which of them are seen is chance: nothing is concluded of any.
@@ -290,11 +304,12 @@ impl<'a> Walk<'a> {
         &mut self,
         directory: &Path,
         descriptor: &std::os::fd::OwnedFd,
-        name: &std::ffi::OsStr,
+        name: &CStr,
         kind: FileType,
         listing: &mut Listing,
     ) {
-        let named = names::judge(&name.to_string_lossy());
+        let named = names::judge(name.to_bytes());
+        let (entry, name) = (name, OsStr::from_bytes(name.to_bytes()));
         let path = || directory.join(name);
         let identity = match kind {
             FileType::RegularFile => {
@@ -305,7 +320,7 @@ impl<'a> Walk<'a> {
                     }
                     return;
                 }
-                stat_entry(descriptor, name).map(|(_, identity)| identity)
+                stat_entry(descriptor, entry).map(|(_, identity)| identity)
             }
             FileType::Symlink => match self.link(directory, name, named, listing) {
                 Some(identity) => Ok(identity),
@@ -331,7 +346,7 @@ impl<'a> Walk<'a> {
     fn link(
         &mut self,
         directory: &Path,
-        name: &std::ffi::OsStr,
+        name: &OsStr,
         named: Named,
         listing: &mut Listing,
     ) -> Option<FileIdentity> {
@@ -361,7 +376,7 @@ impl<'a> Walk<'a> {
     fn bad_link(
         &mut self,
         path: &Path,
-        name: &std::ffi::OsStr,
+        name: &OsStr,
         error: &io::Error,
         named: Named,
         listing: &mut Listing,
@@ -446,8 +461,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// A file, and the other shards of its set.
-fn file_unit(directory: &Path, entries: &[Entry]) -> Unit {
+/// The unit of a set of shards among other files, at the path of the first.
+fn unit_of_set(directory: &Path, entries: &[Entry]) -> Unit {
     let files = entries.iter().take(MAX_UNIT_FILES).enumerate().map(|(number, entry)| UnitFile {
         path: if number == 0 { PathBuf::new() } else { PathBuf::from(&entry.name) },
         identity: entry.identity,
@@ -462,37 +477,37 @@ fn file_unit(directory: &Path, entries: &[Entry]) -> Unit {
     }
 }
 
-fn unit_of(directory: &Path, group: Group) -> Unit {
-    let as_file = |entry: &Entry, path: PathBuf| UnitFile {
-        path,
+fn unit_of_folder(directory: &Path, entries: &[Entry], other_bytes: u64) -> Unit {
+    let file = |entry: &Entry| UnitFile {
+        path: PathBuf::from(&entry.name),
         identity: entry.identity,
         is_weights: entry.is_weights,
     };
-    match group {
-        Group::File(entry) if entry.is_rejected => Unit {
-            path: directory.join(&entry.name),
-            kind: UnitKind::Rejected,
-            files: vec![as_file(&entry, PathBuf::new())],
-            findings: vec![Finding::new(
-                FindingKind::Fs,
-                Verdict::Rejected,
-                "a link that leads out of the roots: it was not opened",
-            )],
-            other_bytes: 0,
-        },
-        Group::File(entry) => file_unit(directory, &[entry]),
-        Group::Set(entries) => file_unit(directory, &entries),
-        Group::Folder(entries) => Unit {
-            path: directory.to_owned(),
-            kind: UnitKind::Folder,
-            files: entries
-                .iter()
-                .take(MAX_UNIT_FILES)
-                .map(|entry| as_file(entry, PathBuf::from(&entry.name)))
-                .collect(),
-            findings: Vec::new(),
-            other_bytes: 0,
-        },
+    Unit {
+        path: directory.to_owned(),
+        kind: UnitKind::Folder,
+        files: entries.iter().take(MAX_UNIT_FILES).map(file).collect(),
+        findings: Vec::new(),
+        other_bytes,
+    }
+}
+
+/// The unit that a file is by itself.
+pub(crate) fn unit_of_file(directory: &Path, entry: &Entry) -> Unit {
+    let rejected = || {
+        let message = "a link that leads out of the roots: it was not opened";
+        Finding::new(FindingKind::Fs, Verdict::Rejected, message)
+    };
+    Unit {
+        path: directory.join(&entry.name),
+        kind: if entry.is_rejected { UnitKind::Rejected } else { UnitKind::File },
+        files: vec![UnitFile {
+            path: PathBuf::new(),
+            identity: entry.identity,
+            is_weights: entry.is_weights,
+        }],
+        findings: entry.is_rejected.then(rejected).into_iter().collect(),
+        other_bytes: 0,
     }
 }
 

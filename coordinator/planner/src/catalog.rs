@@ -95,7 +95,10 @@ fn found(
                 path: path.clone(),
                 path_name: Arc::clone(path_name),
                 state: ModelState::Available,
-                content: Arc::clone(content),
+                // A copy, made by the thread that replaces it when its digests are known: what one replaces, the next
+                // takes the place of. Those that reading threads made would leave holes in their own parts of the heap,
+                // as large as all contents together.
+                content: Arc::new(ModelContent::clone(content)),
                 notes: None,
                 validation: None,
                 discovered_at: now,

@@ -65,6 +65,11 @@ impl Models {
         self.by_id.values().map(|stamped| (stamped.position, &stamped.value))
     }
 
+    /// The one at this path, if there is one, and those that follow it in the order of paths.
+    pub fn from<'a>(&'a self, path: &ModelPath) -> impl Iterator<Item = &'a Arc<Model>> + use<'a> {
+        self.by_path.range(path.clone()..).map(|(_, model)| model)
+    }
+
     /// Those at or below a path, in the order of paths.
     pub fn below<'a>(&'a self, path: &'a ModelPath) -> impl Iterator<Item = &'a Arc<Model>> {
         // A path's own children do not follow it without a gap: `a`, `a.b`, `a/c` is the order of bytes but not of
@@ -72,7 +77,7 @@ impl Models {
         let is_below = |model: &&Arc<Model>| model.path.as_path().starts_with(path.as_path());
         let first = (path.clone(), ModelId(uuid::Uuid::nil()));
         merged(
-            self.by_path.range(path.clone()..).map(|(_, model)| model).take_while(is_below),
+            self.from(path).take_while(is_below),
             self.displaced.range(first..).map(|(_, model)| model).take_while(is_below),
         )
     }

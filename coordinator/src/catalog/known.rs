@@ -3,36 +3,31 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use hoist_catalog::{Known, KnownModel, Roots, Unit, UnitFile, UnitKind};
-use hoist_domain::{FileIdentity, Model, ModelFormat, ModelId, ModelPath, ModelState, Verdict};
+use hoist_catalog::{Known, Roots, Unit, UnitFile, UnitKind};
+use hoist_domain::{FileIdentity, Model, ModelFormat, ModelPath, Verdict};
 
 /// The state as of one moment: a scan compares against that and lets the owner sort out what has happened since.
 pub(super) struct View(pub(super) Arc<crate::control::View>);
 
-fn known(model: &Arc<Model>) -> KnownModel {
-    KnownModel {
-        id: model.id,
-        path: model.path.clone(),
-        is_available: model.state == ModelState::Available,
-        is_displaced: model.state == ModelState::Displaced,
-        content: Arc::clone(&model.content),
-    }
-}
-
 impl Known for View {
-    fn at(&self, path: &ModelPath) -> Option<KnownModel> {
-        self.0.state.models().at(path).map(known)
+    fn count(&self) -> usize {
+        self.0.state.models().len()
     }
 
-    fn of_file(&self, device: u64, inode: u64) -> Vec<KnownModel> {
-        self.0.state.models().of_file(device, inode).map(known).collect()
+    fn at(&self, path: &ModelPath) -> Option<&Arc<Model>> {
+        self.0.state.models().at(path)
     }
 
-    fn below(&self, path: &ModelPath) -> Vec<(ModelId, ModelPath, bool)> {
-        let models = self.0.state.models().below(path);
-        // One that is known to be missing is told of once more if nobody wrote about it: then it is forgotten.
-        let is_to_be_told = |model: &Model| model.state == ModelState::Available || model.notes.is_none();
-        models.map(|model| (model.id, model.path.clone(), is_to_be_told(model))).collect()
+    fn from<'a>(&'a self, path: &ModelPath) -> Box<dyn Iterator<Item = &'a Arc<Model>> + 'a> {
+        Box::new(self.0.state.models().from(path))
+    }
+
+    fn of_file(&self, device: u64, inode: u64) -> Vec<&Arc<Model>> {
+        self.0.state.models().of_file(device, inode).collect()
+    }
+
+    fn below<'a>(&'a self, path: &'a ModelPath) -> Box<dyn Iterator<Item = &'a Arc<Model>> + 'a> {
+        Box::new(self.0.state.models().below(path))
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use hoist_catalog::{Roots, Scan, ScanProgress};
+use hoist_catalog::{Looked, Roots, Scan, ScanProgress};
 use hoist_domain::{
     Condition, ConditionKind, Error, ModelId, ModelPath, Observation, Reason, Result, ScanReport, ScanSpec,
     Severity, excerpt,
@@ -25,6 +25,9 @@ const BATCH: usize = 512;
 /// The same in bytes, about: deltas have to fit into a message.
 const BATCH_BYTES: usize = 1 << 20;
 
+/// Threads of looks that storage may hold, those of about seven looks: with more, none is begun until some have returned.
+const MOST_LEFT_BEHIND: usize = 128;
+
 /// A reader of headers that says nothing for this long is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(20);
 
@@ -32,7 +35,7 @@ impl Catalog {
     /// Looks at the roots, or at paths below them, and tells the owner what is there.
     ///
     /// # Errors
-    /// PATH_OUTSIDE_ROOTS, or what keeps the owner from taking observations: STORE_READONLY, DRAINING.
+    /// PATH_OUTSIDE_ROOTS; SOURCE_UNRESPONSIVE; what keeps the owner from taking observations: STORE_READONLY, DRAINING.
     pub async fn look(
         &self,
         spec: &ScanSpec,
@@ -40,6 +43,13 @@ impl Catalog {
         stop: &CancellationToken,
     ) -> Result<ScanReport> {
         let _looking = self.0.looking.lock().await;
+        let left_behind = self.0.lookers.count();
+        if left_behind > MOST_LEFT_BEHIND {
+            let message = format!(
+                "{left_behind} threads of earlier looks still wait for storage that does not answer; check the disks of the roots"
+            );
+            return Err(Error::new(Reason::SourceUnresponsive, message));
+        }
         progress.set_phase("looking for models");
         let roots = self.open_roots().await;
         let catalog = self.clone();
@@ -65,6 +75,8 @@ impl Catalog {
         cell: &ProgressCell,
         stop: &Arc<AtomicBool>,
     ) -> Result<ScanReport> {
+        // It asks for paths itself before the scan's own threads do.
+        let _alive = self.0.lookers.enter();
         let paths = tops(roots, &spec.paths, self.0.control.view().state.models())?;
         if paths.is_empty() && !spec.paths.is_empty() {
             // All of them lie in hidden folders, which are passed over.
@@ -80,6 +92,7 @@ impl Catalog {
             known: Arc::new(known::View(self.0.control.view())),
             progress: Arc::clone(&progress),
             stop: Arc::clone(stop),
+            threads: self.0.lookers.clone(),
             stuck_after: STUCK_AFTER,
             settled_by: OnceLock::new(),
             new_id: Arc::new(|| ModelId(Uuid::now_v7())),
@@ -93,12 +106,16 @@ impl Catalog {
             failed: None,
         };
         let clock = self.0.clock.clone();
-        let mut report = hoist_catalog::run(scan, &|| clock.monotonic(), &mut |observation| {
-            cell.set_items(progress.done.load(Ordering::Relaxed), progress.found.load(Ordering::Relaxed));
-            cell.set_done(progress.header_bytes.load(Ordering::Relaxed));
-            teller.tell(observation, stop);
-        });
-        teller.flush(stop);
+        let Looked { mut report, was_given_up } =
+            hoist_catalog::run(scan, &|| clock.monotonic(), &mut |observation| {
+                cell.set_items(progress.done.load(Ordering::Relaxed), progress.found.load(Ordering::Relaxed));
+                cell.set_done(progress.header_bytes.load(Ordering::Relaxed));
+                teller.tell(observation, stop);
+            });
+        // Whoever has stopped it does not wait for it: the state may be another one by now.
+        if was_given_up || !stop.load(Ordering::Relaxed) {
+            teller.flush(stop);
+        }
         cell.set_items(progress.done.load(Ordering::Relaxed), progress.found.load(Ordering::Relaxed));
         if let Some(error) = teller.failed {
             return Err(error);
@@ -223,7 +240,8 @@ impl Teller<'_> {
             self.bytes += 1_024 + 512 * (content.components.len() + content.findings.len());
         }
         self.waiting.push(observation);
-        if self.waiting.len() >= BATCH || self.bytes >= BATCH_BYTES {
+        let is_full = self.waiting.len() >= BATCH || self.bytes >= BATCH_BYTES;
+        if is_full && !stop.load(Ordering::Relaxed) {
             self.flush(stop);
         }
     }

@@ -86,6 +86,8 @@ struct Shared {
     clock: Clock,
     /// One look at a time: two would read the same disks and race each other's observations.
     looking: tokio::sync::Mutex<()>,
+    /// Of looks, those that storage holds included.
+    lookers: hoist_catalog::Threads,
     /// A look has found something new.
     found: Notify,
     digesting: Mutex<digesting::Digesting>,
@@ -104,6 +106,7 @@ impl Catalog {
             opening: opening::Opening::default(),
             reads: Mutex::default(),
             looking: tokio::sync::Mutex::new(()),
+            lookers: hoist_catalog::Threads::default(),
             found: Notify::new(),
             digesting: Mutex::default(),
             settings,

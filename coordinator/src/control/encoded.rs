@@ -3,6 +3,8 @@
 //! For every change the bytes of one `Change` message as an unfiltered watcher sees it, and what a filter needs to
 //! decide. The fields of a MODIFIED are found by comparing the two encodings, so no resource type has code for it.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use hoist_domain::{OperationState, Position, ResourceName};
 use hoist_planner::{Change, Delta, Record, Resource};
@@ -17,8 +19,8 @@ const DELTA_CHANGES: u32 = 2;
 #[derive(Debug)]
 pub struct EncodedDelta {
     pub position: Position,
-    pub changes: Vec<ChangeBytes>,
-    /// A whole `Delta` message, for those who see everything.
+    pub changes: Box<[ChangeBytes]>,
+    /// A whole `Delta` message, for those who see everything. Each change is a part of it, and kept nowhere else.
     pub whole: Bytes,
 }
 
@@ -29,33 +31,49 @@ pub struct ChangeBytes {
     /// The operation's states before and after, for filters.
     pub states: (Option<OperationState>, Option<OperationState>),
     pub kind: v1::change::Kind,
-    /// A `Change` message.
-    pub encoded: Bytes,
-    /// What exists now: a watcher whose filter it enters needs all of it.
-    pub after: Option<Record>,
+    /// Where its `Change` message lies in the whole.
+    place: Range<usize>,
+    /// An operation as it is now: its state may make it enter a filter, and then all of it is told. Nothing else can
+    /// enter one, so nothing else is kept from being forgotten by the history.
+    entering: Option<Box<Record>>,
 }
 
 impl EncodedDelta {
     #[must_use]
     pub fn new(delta: &Delta) -> Self {
-        let changes: Vec<ChangeBytes> = delta.changes.iter().map(ChangeBytes::new).collect();
-        let whole = assemble(delta.position, changes.iter().map(|change| change.encoded.clone()));
-        Self { position: delta.position, changes, whole }
+        let mut whole = head(delta.position);
+        let changes = delta.changes.iter().map(|change| ChangeBytes::new(change, &mut whole)).collect();
+        // Without the room it has grown into: it is kept for long.
+        whole.shrink_to_fit();
+        Self { position: delta.position, changes, whole: whole.into() }
+    }
+
+    /// The `Change` message of one of its changes.
+    #[must_use]
+    pub fn encoded(&self, change: &ChangeBytes) -> Bytes {
+        self.whole.slice(change.place.clone())
     }
 
     /// Bytes that this holds on the heap, near enough for a bound.
     #[must_use]
     pub fn weight(&self) -> usize {
-        const PER_CHANGE: usize = size_of::<ChangeBytes>() + 512;
-        size_of::<Self>() + self.whole.len() * 2 + self.changes.len() * PER_CHANGE
+        /// Of an operation, which nobody but the history may hold any more.
+        const RECORD: usize = 512;
+        let records = self.changes.iter().filter(|change| change.entering.is_some()).count();
+        size_of::<Self>() + self.whole.len() + size_of_val(&*self.changes) + records * RECORD
     }
+}
+
+fn head(position: Position) -> Vec<u8> {
+    let mut delta = Vec::new();
+    mask::put_message(&mut delta, DELTA_POSITION, &encode::position(position).encode_to_vec());
+    delta
 }
 
 /// A `Delta` message from `Change` messages.
 #[must_use]
 pub fn assemble(position: Position, changes: impl Iterator<Item = Bytes>) -> Bytes {
-    let mut delta = Vec::new();
-    mask::put_message(&mut delta, DELTA_POSITION, &encode::position(position).encode_to_vec());
+    let mut delta = head(position);
     for change in changes {
         mask::put_message(&mut delta, DELTA_CHANGES, &change);
     }
@@ -63,19 +81,34 @@ pub fn assemble(position: Position, changes: impl Iterator<Item = Bytes>) -> Byt
 }
 
 impl ChangeBytes {
-    fn new(change: &Change) -> Self {
+    /// Encodes a change at the end of its delta.
+    fn new(change: &Change, delta: &mut Vec<u8>) -> Self {
         let (kind, encoded) = match (&change.before, &change.after) {
             (_, None) => (v1::change::Kind::Removed, change_removed(change.name)),
             (None, Some(after)) => (v1::change::Kind::Added, change_added(after)),
             (Some(before), Some(after)) => (v1::change::Kind::Modified, change_modified(before, after)),
         };
+        mask::put_message(delta, DELTA_CHANGES, &encoded);
+        let is_operation = |record: &&Record| matches!(record.resource, Resource::Operation(_));
         Self {
             name: change.name,
             states: change.operation_states(),
             kind,
-            encoded,
-            after: change.after.clone(),
+            place: delta.len() - encoded.len()..delta.len(),
+            entering: change.after.as_ref().filter(is_operation).cloned().map(Box::new),
         }
+    }
+
+    /// Whether the resource is there after the change.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.kind != v1::change::Kind::Removed
+    }
+
+    /// All of it, for a watcher who has not seen it yet; none where nobody can come to see it by this change.
+    #[must_use]
+    pub fn entering(&self) -> Option<&Record> {
+        self.entering.as_deref()
     }
 }
 
@@ -190,6 +223,7 @@ mod tests {
         let encoded = EncodedDelta::new(&Delta { position, changes: vec![change] });
         let delta = v1::Delta::decode(encoded.whole.clone()).unwrap();
         assert_eq!(delta.position, Some(encode::position(position)));
+        assert_eq!(v1::Change::decode(encoded.encoded(&encoded.changes[0])).unwrap(), delta.changes[0]);
         let change = &delta.changes[0];
         assert_eq!(change.mask.as_ref().unwrap().paths, ["machine.state"]);
         let partial = change.resource.as_ref().unwrap();

@@ -283,10 +283,10 @@ fn visible(delta: &EncodedDelta, spec: &WatchSpec) -> Option<Bytes> {
             let existed = change.kind != v1::change::Kind::Added;
             let (before, after) = change.states;
             let was_seen = existed && spec.filter.passes(change.name, before);
-            match &change.after {
-                Some(record) if spec.filter.passes(change.name, after) => {
-                    Some(if was_seen == existed { change.encoded.clone() } else { change_added(record) })
-                }
+            let is_seen = change.exists() && spec.filter.passes(change.name, after);
+            match change.entering() {
+                Some(record) if is_seen && existed && !was_seen => Some(change_added(record)),
+                _ if is_seen => Some(delta.encoded(change)),
                 _ if was_seen => Some(change_removed(change.name)),
                 _ => None,
             }

@@ -3,7 +3,7 @@
 //! One tree, and one server after the other on it; the first has found and digested everything before anything else
 //! is asked of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -50,28 +50,40 @@ pub(super) async fn run(options: &Options) -> Result<Vec<Row>> {
     let mut bench = Bench { options, models, top: &top, sandbox: &sandbox, rows: Vec::new() };
     let server = bench.first_look().await?;
     bench.rows.push(bench.memory("after the first look and all digests", &server, empty)?);
-    bench.rescan(&server).await?;
+    bench.rescan(&server, 1_000.0).await?;
     bench.lists(&server).await?;
     bench.names(&server).await?;
     bench.changes(&server).await?;
     server.kill()?;
     bench.restarts(empty).await?;
     let mut rows = bench.rows;
+    rows.extend(rescan_of_half(options, models / 2).await?);
     rows.push(digest_rate(options).await?);
     Ok(rows)
 }
 
-/// Only what an export costs those who edit meanwhile: a minute instead of the whole group's many.
-pub(super) async fn export(options: &Options) -> Result<Vec<Row>> {
-    let models = options.pick(100_000, 2_000);
+/// A tree of models that digests are not found out of: that would go on while something is measured.
+struct Still {
+    top: PathBuf,
+    sandbox: Sandbox,
+    _place: tempfile::TempDir,
+}
+
+fn still(models: u32) -> Result<Still> {
     let place = tempfile::tempdir()?;
     let top = place.path().canonicalize()?;
     tree::fill(&top, models)?;
     rustix::fs::sync();
     let mut sandbox = Sandbox::new()?;
     sandbox.flags.extend(["--models".to_owned(), top.display().to_string()]);
-    // It would go on while something is measured.
     sandbox.environment.push(("HOIST_CATALOG_DIGEST".to_owned(), "false".to_owned()));
+    Ok(Still { top, sandbox, _place: place })
+}
+
+/// Only what an export costs those who edit meanwhile: a minute instead of the whole group's many.
+pub(super) async fn export(options: &Options) -> Result<Vec<Row>> {
+    let models = options.pick(100_000, 2_000);
+    let Still { top, sandbox, _place } = still(models)?;
     let mut bench = Bench { options, models, top: &top, sandbox: &sandbox, rows: Vec::new() };
     let server = sandbox.start()?;
     looked_at(&mut client(&server).await?, models).await?;
@@ -83,6 +95,16 @@ pub(super) async fn export(options: &Options) -> Result<Vec<Row>> {
         server.kill()?;
     }
     bench.rows.push(bench.longest_edit_row(&longest));
+    Ok(bench.rows)
+}
+
+/// The rescan of a tree of half the size, which has a target of its own.
+async fn rescan_of_half(options: &Options, models: u32) -> Result<Vec<Row>> {
+    let Still { top, sandbox, _place } = still(models)?;
+    let server = sandbox.start()?;
+    looked_at(&mut client(&server).await?, models).await?;
+    let mut bench = Bench { options, models, top: &top, sandbox: &sandbox, rows: Vec::new() };
+    bench.rescan(&server, 500.0).await?;
     Ok(bench.rows)
 }
 
@@ -156,7 +178,8 @@ impl Bench<'_> {
         )))
     }
 
-    async fn rescan(&mut self, server: &Server) -> Result<()> {
+    /// Beside the bare walk, and within so many milliseconds.
+    async fn rescan(&mut self, server: &Server, limit: f64) -> Result<()> {
         let mut client = client(server).await?;
         let (mut ours, mut bare) = (Vec::new(), Vec::new());
         for _ in 0..self.options.rounds() + 1 {
@@ -180,9 +203,8 @@ impl Bench<'_> {
         let row = self
             .row("rescan of unchanged files: time of the call", "ms", ours)
             .beside(Rounds::of(bare), Rounds::ratio(ours, bare, |value| *value));
-        self.rows.push(
-            row.clone().target(Target::AtMost(1_000.0)).note("peer: a bare walk that stats every file"),
-        );
+        self.rows
+            .push(row.clone().target(Target::AtMost(limit)).note("peer: a bare walk that stats every file"));
         self.rows.push(
             self.row("rescan beside the bare walk", "ms", ours)
                 .beside(Rounds::of(bare), Rounds::ratio(ours, bare, |value| *value))

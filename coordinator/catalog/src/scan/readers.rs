@@ -55,7 +55,7 @@ impl Readers {
         let desk = Arc::new(Desk::default());
         let own = Arc::clone(&desk);
         let (scan, taken, events) = (Arc::clone(&self.scan), Arc::clone(&self.taken), self.events.clone());
-        let thread = spawn("catalog read", move || {
+        let thread = spawn(&self.scan, "catalog read", move || {
             loop {
                 let next = taken.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 let Ok(Work { unit, moved_from }) = next else { return };

@@ -7,17 +7,25 @@ use crate::roots::{Links, Root};
 struct Fragile(&'static str);
 
 impl Known for Fragile {
-    fn at(&self, path: &ModelPath) -> Option<KnownModel> {
+    fn count(&self) -> usize {
+        0
+    }
+
+    fn at(&self, path: &ModelPath) -> Option<&Arc<Model>> {
         assert!(!path.text().contains(self.0), "asked about {path}");
         None
     }
 
-    fn of_file(&self, _: u64, _: u64) -> Vec<KnownModel> {
+    fn from<'a>(&'a self, _: &ModelPath) -> Box<dyn Iterator<Item = &'a Arc<Model>> + 'a> {
+        Box::new(std::iter::empty())
+    }
+
+    fn of_file(&self, _: u64, _: u64) -> Vec<&Arc<Model>> {
         Vec::new()
     }
 
-    fn below(&self, _: &ModelPath) -> Vec<(ModelId, ModelPath, bool)> {
-        Vec::new()
+    fn below<'a>(&'a self, _: &'a ModelPath) -> Box<dyn Iterator<Item = &'a Arc<Model>> + 'a> {
+        Box::new(std::iter::empty())
     }
 }
 
@@ -36,13 +44,14 @@ fn look(known: Fragile, now_ns: Arc<dyn Fn() -> i64 + Send + Sync>) -> ScanRepor
         known: Arc::new(known),
         progress: Arc::default(),
         stop: Arc::new(AtomicBool::new(false)),
+        threads: Threads::default(),
         // Nobody who waits for this sees the end of the test.
         stuck_after: Duration::from_secs(3_600),
         now_ns,
         new_id: Arc::new(|| ModelId(uuid::Uuid::nil())),
         settled_by: OnceLock::new(),
     };
-    run(scan, &|| Duration::ZERO, &mut |_| {})
+    run(scan, &|| Duration::ZERO, &mut |_| {}).report
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl Walk<'_> {
             });
             commits.max()
         };
-        let known = snapshot.filter(|commit| stat_entry(&snapshots, commit.as_ref()).is_ok());
+        let known = snapshot.filter(|commit| stat_entry(&snapshots, commit).is_ok());
         let snapshot = known.or_else(|| newest().map(|(_, name)| name))?;
         let top = path.join("snapshots").join(&snapshot);
         let dangling_before = self.report.skipped.get("link to nothing").copied().unwrap_or_default();

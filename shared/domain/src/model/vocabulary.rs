@@ -130,18 +130,19 @@ pub struct BaseModel(Arc<str>);
 
 /// Bases that identification answers with, in the order of bytes. Files may name others.
 #[rustfmt::skip]
-const KNOWN: [&str; 96] = [
+const KNOWN: [&str; 104] = [
     "allegro", "anima", "auraflow", "bert", "byt5", "chatglm", "chroma", "clip", "clip-b", "clip-g", "clip-h",
     "clip-l", "clip-vit-b", "clip-vit-g", "clip-vit-h", "clip-vit-l", "cogvideox", "cogview3", "cogview4",
-    "cosmos", "cosmos-predict2", "deepfloyd-if", "deepseek_v3", "dinov2", "distilbert", "esrgan", "falcon",
-    "flux.1", "flux.2", "gemma", "gemma-embedding", "gemma2", "gemma3", "gpt2", "hidream", "hunyuan-dit",
-    "hunyuan-image-2.1", "hunyuan-video", "hunyuan-video-1.5", "hunyuan3d", "jina-bert-v2", "kandinsky-2.1",
-    "kandinsky-2.2", "kandinsky-3", "kandinsky-5", "kolors", "krea-2", "latte", "ldm-vq", "llama", "ltx-2",
-    "ltx-video", "lumina", "lumina-2", "mamba", "mistral", "mixtral", "mochi", "modelscope-t2v", "mt5",
-    "nomic-bert", "none", "olmo2", "omnigen", "omnigen2", "phi", "phi3", "pixart", "qwen-image", "qwen2",
-    "qwen2_5_vl", "qwen2_moe", "qwen2_vl", "qwen3", "qwen3_moe", "roberta", "sana", "sd-1.5", "sd-2.1",
-    "sd-3", "sd-3.5", "sdxl", "sdxl-refiner", "siglip", "stable-audio", "stable-cascade", "svd", "t5", "umt5",
-    "unknown", "wan-2.1", "wan-2.2", "wavtokenizer", "whisper", "wuerstchen", "z-image",
+    "cosmos", "cosmos-predict2", "dat", "deepfloyd-if", "deepseek_v3", "dinov2", "distilbert", "esrgan",
+    "falcon", "flux.1", "flux.2", "gemma", "gemma-embedding", "gemma2", "gemma3", "gemma3n", "gpt2", "hat",
+    "hidream", "hunyuan-dit", "hunyuan-image-2.1", "hunyuan-video", "hunyuan-video-1.5", "hunyuan3d",
+    "i2vgen-xl", "jina-bert-v2", "kandinsky-2.1", "kandinsky-2.2", "kandinsky-3", "kandinsky-5", "kolors",
+    "krea-2", "latte", "ldm-vq", "llama", "ltx-2", "ltx-video", "lumina", "lumina-2", "mamba", "mistral",
+    "mixtral", "mochi", "modelscope-t2v", "mt5", "nomic-bert", "none", "olmo2", "omnigen", "omnigen2", "phi",
+    "phi3", "pixart", "qwen-image", "qwen2", "qwen2_5_vl", "qwen2_moe", "qwen2_vl", "qwen3", "qwen3_moe",
+    "roberta", "sana", "sd-1.5", "sd-2.1", "sd-3", "sd-3.5", "sdxl", "sdxl-refiner", "siglip", "stable-audio",
+    "stable-cascade", "step1x-edit", "svd", "swin2sr", "swinir", "t5", "t5gemma", "umt5", "unknown", "wan-2.1",
+    "wan-2.2", "wavtokenizer", "whisper", "wuerstchen", "z-image",
 ];
 
 /// One copy of each for all models that have it, which stays in a processor's cache while a hundred thousand models are
