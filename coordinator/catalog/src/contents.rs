@@ -8,6 +8,7 @@
 //! Reads are positioned and bounded; the file that is read is the one that was described, before and after, or the
 //! result is an error. Views that jump through their storage are gathered afterwards, row by row.
 
+mod form;
 mod pass;
 mod strided;
 mod values;
@@ -17,10 +18,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use hoist_domain::{FileIdentity, ModelFormat};
-use hoist_formats::{Place, Tensor};
+use hoist_domain::FileIdentity;
 
+pub(crate) use form::is_by_tensors;
 use pass::Reader;
+pub use strided::{gather, is_gatherable};
 
 use crate::reading::{PartReading, Reading};
 use crate::roots::Roots;
@@ -138,20 +140,10 @@ impl PartOf<'_> {
         let part = self.part;
         let mut tensors = vec![None; part.tensors.len()];
         let mut files = Vec::with_capacity(part.files.len());
-        // Where one tensor cannot be told apart, what is digested is all of the part's files.
-        let was_opaque = is_opaque(part);
-        let mut has_turned_opaque = false;
+        let form = if is_by_tensors(part, self.reading) { Form::Tensors } else { Form::Files };
         for (number, file) in part.files.iter().enumerate() {
-            let read =
-                |reader: &Reader<'_>| reader.read(part, number, self.wanted, was_opaque, &mut tensors, bytes);
-            let (facts, left_out) = self.with(file, read)?;
-            has_turned_opaque |= left_out;
-            files.push(facts);
-        }
-        if has_turned_opaque && !was_opaque {
-            for (file, facts) in part.files.iter().zip(&mut files) {
-                facts.blake3 = self.with(file, |reader| reader.whole(bytes))?.blake3;
-            }
+            let read = |reader: &Reader<'_>| reader.read(part, number, self.wanted, form, &mut tensors, bytes);
+            files.push(self.with(file, read)?);
         }
         let folder = part.files.first().and_then(|file| file.parent()).unwrap_or(Path::new(""));
         for beside in part.tensors.iter().filter_map(hoist_formats::beside).collect::<BTreeSet<_>>() {
@@ -188,9 +180,11 @@ impl PartOf<'_> {
     }
 }
 
-/// Whether a part's bytes only mean something as files: tensors that cannot be told apart, or metadata that whoever reads
-/// the format needs.
-fn is_opaque(part: &PartReading) -> bool {
-    let cannot = |tensor: &Tensor| matches!(tensor.place, Place::Beside { .. } | Place::Unmapped);
-    part.tensors.is_empty() || part.format == ModelFormat::Gguf || part.tensors.iter().any(cannot)
+/// What is digested of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Each tensor.
+    Tensors,
+    /// Where one tensor cannot be told apart: all of the part's files.
+    Files,
 }

@@ -6,7 +6,7 @@
 
 use hoist_domain::{Digest, Dtype, ModelComponent};
 
-use crate::contents::Contents;
+use crate::contents::{Contents, is_by_tensors};
 use crate::probe::Details;
 
 const TENSORS: &[u8] = b"hoist component 1\0";
@@ -14,16 +14,17 @@ const FILES: &[u8] = b"hoist files 1\0";
 
 /// One tensor as the digest knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct DigestedTensor<'a> {
+pub struct DigestedTensor<'a> {
     /// Without the component's prefix.
-    pub(crate) name: &'a str,
-    pub(crate) dtype: Dtype,
-    pub(crate) shape: &'a [u64],
-    pub(crate) hash: [u8; 32],
+    pub name: &'a str,
+    pub dtype: Dtype,
+    pub shape: &'a [u64],
+    pub hash: [u8; 32],
 }
 
 /// The digest of a component with these tensors.
-pub(crate) fn of_tensors(mut tensors: Vec<DigestedTensor<'_>>) -> Digest {
+#[must_use]
+pub fn digest_of_tensors(mut tensors: Vec<DigestedTensor<'_>>) -> Digest {
     tensors.sort_unstable();
     let mut hasher = blake3::Hasher::new();
     hasher.update(TENSORS);
@@ -42,15 +43,46 @@ pub(crate) fn of_tensors(mut tensors: Vec<DigestedTensor<'_>>) -> Digest {
     Digest(*hasher.finalize().as_bytes())
 }
 
-fn of_files<'a>(name: &str, hashes: impl Iterator<Item = &'a [u8; 32]>) -> Digest {
+/// The digest of a component that is files as they are, in their order.
+#[must_use]
+pub fn digest_of_files<'a>(component: &str, hashes: impl IntoIterator<Item = &'a [u8; 32]>) -> Digest {
     let mut hasher = blake3::Hasher::new();
     hasher.update(FILES);
-    hasher.update(&(name.len() as u64).to_le_bytes());
-    hasher.update(name.as_bytes());
+    hasher.update(&(component.len() as u64).to_le_bytes());
+    hasher.update(component.as_bytes());
     for hash in hashes {
         hasher.update(hash);
     }
     Digest(*hasher.finalize().as_bytes())
+}
+
+/// What a component is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Makeup {
+    /// These tensors, each by its part and its place there.
+    Tensors(Vec<(usize, usize)>),
+    /// All files of these parts, as they are.
+    Files(Vec<usize>),
+}
+
+/// What a component of a model is made of: one part that cannot be had by its tensors makes it one of files. Decided from
+/// headers, and the one place where it is.
+#[must_use]
+pub fn makeup(details: &Details, number: usize) -> Makeup {
+    let owner = u32::try_from(number).ok();
+    let place = details.content.components.get(number).map_or("", |component| &*component.place);
+    let (mut tensors, mut parts, mut is_by_files) = (Vec::new(), Vec::new(), false);
+    for (index, (part, owners)) in details.reading.parts.iter().zip(&details.component_of).enumerate() {
+        let own = owners.iter().enumerate().filter(|(_, of)| Some(**of) == owner);
+        let before = tensors.len();
+        tensors.extend(own.map(|(tensor, _)| (index, tensor)));
+        let has_any = tensors.len() > before;
+        is_by_files |= has_any && !is_by_tensors(part, &details.reading);
+        if has_any || (part.tensors.is_empty() && part.place == place) {
+            parts.push(index);
+        }
+    }
+    if is_by_files || tensors.is_empty() { Makeup::Files(parts) } else { Makeup::Tensors(tensors) }
 }
 
 /// The digests of all components of a model whose bytes were read.
@@ -63,41 +95,26 @@ pub fn digests(details: &Details, contents: &Contents) -> Vec<(usize, Digest)> {
 }
 
 fn one(details: &Details, contents: &Contents, number: usize, component: &ModelComponent) -> Option<Digest> {
-    let mut tensors = Vec::new();
-    let mut parts = Vec::new();
-    let mut is_opaque = false;
-    let owner = u32::try_from(number).ok()?;
-    for (index, (part, owners)) in details.reading.parts.iter().zip(&details.component_of).enumerate() {
-        let facts = contents.tensors.get(index)?;
-        let as_files = contents.files.get(index)?.iter().any(|file| file.blake3.is_some());
-        let mut has_any = false;
-        for ((tensor, of), facts) in part.tensors.iter().zip(owners).zip(facts) {
-            if *of != owner {
-                continue;
-            }
-            has_any = true;
-            match facts {
-                Some(facts) => tensors.push(DigestedTensor {
+    match makeup(details, number) {
+        Makeup::Tensors(tensors) => {
+            let digested = tensors.into_iter().map(|(part, at)| {
+                let tensor = details.reading.parts.get(part)?.tensors.get(at)?;
+                Some(DigestedTensor {
                     name: tensor.name.strip_prefix(&*component.prefix).unwrap_or(&tensor.name),
                     dtype: tensor.dtype,
                     shape: &tensor.shape,
-                    hash: facts.hash,
-                }),
-                None => is_opaque = true,
-            }
+                    hash: contents.tensors.get(part)?.get(at)?.as_ref()?.hash,
+                })
+            });
+            Some(digest_of_tensors(digested.collect::<Option<_>>()?))
         }
-        is_opaque |= has_any && as_files;
-        if has_any || (part.tensors.is_empty() && part.place == *component.place) {
-            parts.push(index);
+        Makeup::Files(parts) => {
+            let files = parts.iter().filter_map(|part| contents.files.get(*part)).flatten();
+            // All of them or none: what is left out would not count.
+            let hashes: Vec<&[u8; 32]> = files.map(|file| file.blake3.as_ref()).collect::<Option<_>>()?;
+            (!hashes.is_empty()).then(|| digest_of_files(&component.name, hashes))
         }
     }
-    if is_opaque || tensors.is_empty() {
-        let files = parts.iter().filter_map(|part| contents.files.get(*part)).flatten();
-        // All of them or none: what is left out would not count.
-        let hashes: Vec<&[u8; 32]> = files.map(|file| file.blake3.as_ref()).collect::<Option<_>>()?;
-        return (!hashes.is_empty()).then(|| of_files(&component.name, hashes.into_iter()));
-    }
-    Some(of_tensors(tensors))
 }
 
 #[cfg(test)]
@@ -110,8 +127,8 @@ mod tests {
     #[test]
     fn everything_about_a_tensor_counts_and_their_order_does_not() {
         let other = DigestedTensor { name: "b", ..ONE };
-        let both = of_tensors(vec![ONE, other]);
-        assert_eq!(both, of_tensors(vec![other, ONE]));
+        let both = digest_of_tensors(vec![ONE, other]);
+        assert_eq!(both, digest_of_tensors(vec![other, ONE]));
         for changed in [
             DigestedTensor { name: "ab", ..ONE },
             DigestedTensor { dtype: Dtype::Bf16, ..ONE },
@@ -119,10 +136,10 @@ mod tests {
             DigestedTensor { shape: &[2, 3, 1], ..ONE },
             DigestedTensor { hash: [2; 32], ..ONE },
         ] {
-            assert_ne!(both, of_tensors(vec![changed, other]), "{changed:?}");
+            assert_ne!(both, digest_of_tensors(vec![changed, other]), "{changed:?}");
         }
-        assert_ne!(of_tensors(vec![ONE]), both);
+        assert_ne!(digest_of_tensors(vec![ONE]), both);
         // Fixed for ever: what is on disk and in people's notes is named by it.
-        assert_eq!(&of_tensors(vec![ONE]).to_string()[..16], "92dda81cf547f19c");
+        assert_eq!(&digest_of_tensors(vec![ONE]).to_string()[..16], "92dda81cf547f19c");
     }
 }

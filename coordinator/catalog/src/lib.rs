@@ -20,8 +20,10 @@ mod scan;
 mod validate;
 mod walk;
 
-pub use contents::{Contents, FileFacts, Pace, ReadFailure, TensorFacts, Wanted, read_contents};
-pub use digest::digests;
+pub use contents::{
+    Contents, FileFacts, Pace, ReadFailure, TensorFacts, Wanted, gather, is_gatherable, read_contents,
+};
+pub use digest::{DigestedTensor, Makeup, digest_of_files, digest_of_tensors, digests, makeup};
 pub use probe::{Details, details};
 pub use reading::{PartReading, Reading};
 pub use roots::{Links, Root, Roots};

@@ -71,34 +71,6 @@ pub struct Layout {
     length: u64,
 }
 
-/// Whether the safetensors format has this type.
-#[must_use]
-pub const fn is_standard(dtype: Dtype) -> bool {
-    use Dtype::{
-        Bf16, Bool, C64, F4, F6E2m3, F6E3m2, F8E4m3, F8E4m3Fnuz, F8E5m2, F8E5m2Fnuz, F8E8m0, F16, F32, F64,
-        I8, I16, I32, I64, U8, U16, U32, U64,
-    };
-    matches!(
-        dtype,
-        Bool | U8
-            | I8
-            | U16
-            | I16
-            | U32
-            | I32
-            | U64
-            | I64
-            | F16
-            | Bf16
-            | F32
-            | F64
-            | C64
-            | F4
-            | F6E2m3
-            | F6E3m2
-    ) || matches!(dtype, F8E4m3 | F8E5m2 | F8E4m3Fnuz | F8E5m2Fnuz | F8E8m0)
-}
-
 /// The power of two that an element's place is a multiple of.
 const fn alignment(dtype: Dtype) -> u64 {
     let bytes = dtype.block_bits() / 8;
@@ -122,7 +94,7 @@ impl Layout {
         let mut placed = Vec::with_capacity(tensors.len());
         let mut end = 0_u64;
         for TensorShape { name, dtype, shape } in tensors {
-            if !is_standard(dtype) {
+            if !dtype.is_safetensors() {
                 return Err(LayoutError::Dtype { name, dtype });
             }
             if &*name == METADATA {
@@ -236,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_reference_reader_takes_it_and_every_tensor_is_where_it_says() {
-        let dtypes = Dtype::ALL.iter().copied().filter(|dtype| is_standard(*dtype));
+        let dtypes = Dtype::ALL.iter().copied().filter(|dtype| dtype.is_safetensors());
         let tensors = dtypes.flat_map(|dtype| {
             [
                 shape(&format!("a \"{dtype}\"\\\n\u{1}ü"), dtype, &[3, 4, 8]),

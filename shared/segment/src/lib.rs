@@ -29,5 +29,5 @@ pub use directory::{Access, Directory, DirectoryError};
 pub use filling::{Filling, SealError, Sealed};
 pub use held::{Evicted, Segment, SegmentFile};
 pub use kernel::{cached_bytes, idle_io_priority};
-pub use layout::{Layout, LayoutError, PAGE, Placed, RawFile, TensorShape, is_standard};
+pub use layout::{Layout, LayoutError, PAGE, Placed, RawFile, TensorShape};
 pub use map::Map;

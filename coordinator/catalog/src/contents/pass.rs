@@ -7,25 +7,17 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use hoist_domain::{FileIdentity, ModelFormat};
-use hoist_formats::Place;
+use hoist_formats::{Place, Tensor};
 use rustix::fs::Advice;
 use rustix::io::ReadWriteFlags;
 use sha2::{Digest as _, Sha256};
 
 use super::values::Values;
-use super::{CHUNK, FileFacts, Pace, ReadFailure, TensorFacts, Wanted, strided};
+use super::form::is_plausible;
+use super::strided::{gather, is_gatherable};
+use super::{CHUNK, FileFacts, Form, Pace, ReadFailure, TensorFacts, Wanted};
 use crate::reading::PartReading;
 use crate::roots::identity;
-
-/// Tensors that go on beyond one chunk at a time. Real files have one; views over one storage some.
-const MAX_ACTIVE: usize = 1_024;
-
-/// Tensors that repeat their file more often than this are not read one by one: a table of a million views over one
-/// storage is not worth a petabyte of hashing.
-const REPEATS: u64 = 16;
-
-/// The least that may be claimed whatever the file's size.
-const LEAST: u64 = 1 << 20;
 
 /// An open file of a part.
 pub(super) struct Reader<'a> {
@@ -90,10 +82,10 @@ impl Reader<'_> {
         part: &PartReading,
         number: usize,
         wanted: Wanted,
-        is_opaque: bool,
+        form: Form,
         facts: &mut [Option<TensorFacts>],
         bytes: &mut u64,
-    ) -> Result<(FileFacts, bool), ReadFailure> {
+    ) -> Result<FileFacts, ReadFailure> {
         let mut spans = Vec::new();
         let mut gathered = Vec::new();
         let here = part.tensors.iter().zip(&part.file_of).enumerate();
@@ -108,24 +100,35 @@ impl Reader<'_> {
             }
         }
         let mut spans = tied(spans, part);
-        let claimed = spans.iter().fold(0_u64, |sum, span| sum.saturating_add(span.end - span.start));
-        let mut left_out = claimed > self.identity.size.saturating_mul(REPEATS).max(LEAST);
-        if left_out {
+        if !is_plausible(spans.iter().map(|span| (span.start, span.end)), self.identity.size) {
             spans.clear();
         }
-        let (mut file, some_left) =
-            self.pass(part, wanted, spans, is_opaque || wanted.sha256, facts, bytes)?;
-        left_out |= some_left;
+        let is_whole = form == Form::Files || wanted.sha256;
+        let mut file = self.pass(part, wanted, spans, is_whole, facts, bytes)?;
         for tensor in gathered {
-            let Some(found) = part.tensors.get(tensor) else { continue };
-            let gathered = strided::gather(found, wanted, &mut |offset, into| self.fill(offset, into))?;
-            left_out |= gathered.is_none();
+            let Some(found) = part.tensors.get(tensor).filter(|found| is_gatherable(found)) else { continue };
             if let Some(place) = facts.get_mut(tensor) {
-                *place = gathered;
+                *place = Some(self.gathered(found, wanted)?);
             }
         }
-        file.blake3 = file.blake3.filter(|_| is_opaque);
-        Ok((file, left_out))
+        file.blake3 = file.blake3.filter(|_| form == Form::Files);
+        Ok(file)
+    }
+
+    /// What the bytes of a view are, in the order of its elements.
+    fn gathered(&self, tensor: &Tensor, wanted: Wanted) -> Result<TensorFacts, ReadFailure> {
+        let mut hasher = blake3::Hasher::new();
+        let mut values = wanted.values.then(|| Values::new(tensor.dtype));
+        let mut has_any = false;
+        gather(tensor, &mut |offset, into| self.fill(offset, into), &mut |piece| {
+            has_any = true;
+            hasher.update(piece);
+            values.iter_mut().for_each(|values| values.take(piece));
+            Ok(())
+        })?;
+        let values = values.unwrap_or_default();
+        let hash = *hasher.finalize().as_bytes();
+        Ok(TensorFacts { hash, non_finite: values.non_finite(), is_zero: has_any && values.is_zero() })
     }
 
     /// A file as a whole.
@@ -139,7 +142,7 @@ impl Reader<'_> {
             metadata: std::collections::BTreeMap::new(),
             globals: Vec::new(),
         };
-        Ok(self.pass(&nothing, Wanted::default(), Vec::new(), true, &mut [], bytes)?.0)
+        self.pass(&nothing, Wanted::default(), Vec::new(), true, &mut [], bytes)
     }
 
     /// It still is the file that was opened, and nobody has written to it.
@@ -153,7 +156,7 @@ impl Reader<'_> {
         }
     }
 
-    /// From the file's beginning to its end, or from one tensor to the next; and whether some tensors were left out.
+    /// From the file's beginning to its end, or from one tensor to the next.
     fn pass(
         &self,
         part: &PartReading,
@@ -162,9 +165,8 @@ impl Reader<'_> {
         whole: bool,
         facts: &mut [Option<TensorFacts>],
         bytes: &mut u64,
-    ) -> Result<(FileFacts, bool), ReadFailure> {
+    ) -> Result<FileFacts, ReadFailure> {
         let size = self.identity.size;
-        let mut left_out = false;
         let data_start = (wanted.sha256 && part.format == ModelFormat::Safetensors)
             .then(|| self.header_end())
             .transpose()?;
@@ -212,10 +214,8 @@ impl Reader<'_> {
                 if one.span.end <= end {
                     one.take(at, chunk);
                     one.end(facts);
-                } else if active.len() < MAX_ACTIVE {
-                    active.push(one);
                 } else {
-                    left_out = true;
+                    active.push(one);
                 }
             }
             let mut going_on = Vec::with_capacity(active.len());
@@ -233,12 +233,11 @@ impl Reader<'_> {
         // Those of no bytes, behind the last byte.
         let empty = waiting.filter(|span| span.start == span.end);
         empty.filter_map(|span| Active::new(span, part, wanted)).for_each(|one| one.end(facts));
-        let file = FileFacts {
+        Ok(FileFacts {
             sha256: sha256.map(|hasher| hasher.finalize().into()),
             data_sha256: data_sha256.map(|hasher| hasher.finalize().into()),
             blake3: blake3.map(|hasher| *hasher.finalize().as_bytes()),
-        };
-        Ok((file, left_out))
+        })
     }
 
     /// Where a safetensors file's data begins.

@@ -4,8 +4,7 @@
 
 use hoist_formats::{Place, Tensor};
 
-use super::values::Values;
-use super::{CHUNK, ReadFailure, TensorFacts, Wanted};
+use super::CHUNK;
 
 /// Storages up to this size are read once and gathered in memory; larger ones are read run by run.
 const IN_MEMORY: u64 = 256 << 20;
@@ -19,38 +18,42 @@ const REPEATS: u64 = 16;
 /// The least that may be gathered whatever the storage's size.
 const LEAST: u64 = 1 << 20;
 
-type Fill<'a> = dyn FnMut(u64, &mut [u8]) -> Result<(), ReadFailure> + 'a;
-
-/// The facts of a strided view; none if it is not one, does not fit its storage, or repeats it too often.
-pub(super) fn gather(
-    tensor: &Tensor,
-    wanted: Wanted,
-    fill: &mut Fill<'_>,
-) -> Result<Option<TensorFacts>, ReadFailure> {
-    let Place::Strided { offset, length, first_element, strides } = &tensor.place else { return Ok(None) };
-    let Some(size) = element_bytes(tensor) else { return Ok(None) };
+/// Whether a tensor is a view that can be gathered: it fits its storage, does not repeat it too often, and is not made of
+/// so many short runs of a large storage that it would take a day.
+#[must_use]
+pub fn is_gatherable(tensor: &Tensor) -> bool {
+    let Place::Strided { length, first_element, strides, .. } = &tensor.place else { return false };
+    let Some(size) = element_bytes(tensor) else { return false };
     let elements = tensor.elements();
-    let bytes = elements.saturating_mul(size);
     let fits = last_element(*first_element, &tensor.shape, strides)
         .and_then(|last| last.checked_add(1)?.checked_mul(size))
         .is_some_and(|end| elements == 0 || end <= *length);
-    if !fits || bytes > length.saturating_mul(REPEATS).max(LEAST) {
-        return Ok(None);
-    }
+    let (run, _) = inner_run(&tensor.shape, strides);
+    let is_quick = *length <= IN_MEMORY || run.saturating_mul(size) >= LEAST_RUN || elements == 0;
+    fits && is_quick && elements.saturating_mul(size) <= length.saturating_mul(REPEATS).max(LEAST)
+}
+
+/// The bytes of a gatherable view, handed out in the order of its elements, a piece at a time. `fill` reads from the file.
+///
+/// # Errors
+/// Those of the two.
+pub fn gather<E>(
+    tensor: &Tensor,
+    fill: &mut dyn FnMut(u64, &mut [u8]) -> Result<(), E>,
+    take_piece: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let Place::Strided { offset, length, first_element, strides } = &tensor.place else { return Ok(()) };
+    let Some(size) = element_bytes(tensor) else { return Ok(()) };
+    let elements = tensor.elements();
     let mut storage = Vec::new();
     if *length <= IN_MEMORY {
         storage.resize(usize::try_from(*length).unwrap_or(0), 0);
         fill(*offset, &mut storage)?;
     }
-    let mut hasher = blake3::Hasher::new();
-    let mut values = wanted.values.then(|| Values::new(tensor.dtype));
     let (run, outer) = inner_run(&tensor.shape, strides);
     let run_bytes = run.saturating_mul(size);
-    if storage.is_empty() && run_bytes < LEAST_RUN && elements > 0 {
-        return Ok(None);
-    }
     let mut buffer = Vec::new();
-    let mut take = |at: u64| -> Result<(), ReadFailure> {
+    let mut take = |at: u64| -> Result<(), E> {
         let (mut start, mut left) = (at.saturating_mul(size), run_bytes);
         while left > 0 {
             let count = left.min(CHUNK as u64);
@@ -63,24 +66,13 @@ pub(super) fn gather(
                 let to = usize::try_from(start.saturating_add(count)).unwrap_or(usize::MAX);
                 storage.get(from..to).unwrap_or_default()
             };
-            hasher.update(piece);
-            if let Some(values) = &mut values {
-                values.take(piece);
-            }
+            take_piece(piece)?;
             start = start.saturating_add(count);
             left -= count;
         }
         Ok(())
     };
-    if elements > 0 {
-        walk(*first_element, outer, &mut take)?;
-    }
-    let values = values.unwrap_or_default();
-    Ok(Some(TensorFacts {
-        hash: *hasher.finalize().as_bytes(),
-        non_finite: values.non_finite(),
-        is_zero: bytes > 0 && values.is_zero(),
-    }))
+    if elements > 0 { walk(*first_element, outer, &mut take) } else { Ok(()) }
 }
 
 /// Whole bytes an element takes; none for types of less than a byte or of blocks.
@@ -110,11 +102,11 @@ fn inner_run(shape: &[u64], strides: &[u64]) -> (u64, Vec<(u64, u64)>) {
 }
 
 /// Calls for the first element of each run, in the order of elements.
-fn walk(
+fn walk<E>(
     first: u64,
     outer: Vec<(u64, u64)>,
-    take: &mut dyn FnMut(u64) -> Result<(), ReadFailure>,
-) -> Result<(), ReadFailure> {
+    take: &mut dyn FnMut(u64) -> Result<(), E>,
+) -> Result<(), E> {
     let mut index = vec![0_u64; outer.len()];
     let mut at = first;
     loop {
@@ -150,12 +142,21 @@ mod tests {
             strides: strides.into(),
         };
         let tensor = Tensor { name: "w".into(), dtype: Dtype::I16, shape: shape.into(), place };
+        if !is_gatherable(&tensor) {
+            return None;
+        }
         let mut fill = |offset: u64, into: &mut [u8]| {
             let start = usize::try_from(offset - 100).unwrap();
             into.copy_from_slice(&storage[start..start + into.len()]);
+            Ok::<(), std::convert::Infallible>(())
+        };
+        let mut hasher = blake3::Hasher::new();
+        let mut take = |piece: &[u8]| {
+            hasher.update(piece);
             Ok(())
         };
-        gather(&tensor, Wanted::default(), &mut fill).unwrap().map(|facts| facts.hash)
+        gather(&tensor, &mut fill, &mut take).unwrap();
+        Some(*hasher.finalize().as_bytes())
     }
 
     fn hash(elements: &[u16]) -> Option<[u8; 32]> {
@@ -188,13 +189,17 @@ mod tests {
             let tensor = Tensor { name: "w".into(), dtype: Dtype::I16, shape: shape.into(), place };
             let mut fill = |_: u64, into: &mut [u8]| {
                 largest = largest.max(into.len());
-                Ok(())
+                Ok::<(), std::convert::Infallible>(())
             };
-            gather(&tensor, Wanted::default(), &mut fill).unwrap()
+            let can = is_gatherable(&tensor);
+            if can {
+                gather(&tensor, &mut fill, &mut |_| Ok(())).unwrap();
+            }
+            can
         };
         let run = 5 * CHUNK as u64 / 2;
-        assert!(facts(&[2, run], &[run + 1, 1]).is_some());
-        assert!(facts(&[run, 2], &[1, run]).is_none());
+        assert!(facts(&[2, run], &[run + 1, 1]));
+        assert!(!facts(&[run, 2], &[1, run]));
         assert_eq!(largest, CHUNK);
     }
 

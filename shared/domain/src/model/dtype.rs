@@ -102,6 +102,18 @@ impl Dtype {
         (elements / self.block_elements()).checked_mul(self.block_bits() / 8)
     }
 
+    /// Whether the safetensors format has it.
+    #[must_use]
+    pub const fn is_safetensors(self) -> bool {
+        match self {
+            Self::Bool | Self::U8 | Self::I8 | Self::U16 | Self::I16 | Self::U32 | Self::I32 | Self::U64 => true,
+            Self::I64 | Self::F16 | Self::Bf16 | Self::F32 | Self::F64 | Self::C64 => true,
+            Self::F8E4m3 | Self::F8E5m2 | Self::F8E4m3Fnuz | Self::F8E5m2Fnuz | Self::F8E8m0 => true,
+            Self::F4 | Self::F6E2m3 | Self::F6E3m2 => true,
+            _ => false,
+        }
+    }
+
     /// The type with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
