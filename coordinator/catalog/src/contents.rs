@@ -142,7 +142,8 @@ impl PartOf<'_> {
         let mut files = Vec::with_capacity(part.files.len());
         let form = if is_by_tensors(part, self.reading) { Form::Tensors } else { Form::Files };
         for (number, file) in part.files.iter().enumerate() {
-            let read = |reader: &Reader<'_>| reader.read(part, number, self.wanted, form, &mut tensors, bytes);
+            let read =
+                |reader: &Reader<'_>| reader.read(part, number, self.wanted, form, &mut tensors, bytes);
             files.push(self.with(file, read)?);
         }
         let folder = part.files.first().and_then(|file| file.parent()).unwrap_or(Path::new(""));

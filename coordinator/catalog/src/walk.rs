@@ -69,7 +69,8 @@ pub struct UnitFile {
 
 impl Unit {
     /// Where a file of it is.
-    pub(crate) fn path_of(&self, file: &Path) -> PathBuf {
+    #[must_use]
+    pub fn path_of(&self, file: &Path) -> PathBuf {
         if file.as_os_str().is_empty() {
             self.path.clone()
         } else if self.is_folder() {

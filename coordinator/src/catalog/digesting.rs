@@ -137,7 +137,9 @@ async fn keep(catalog: &Catalog, waiters: &Waiters) {
                     debug!(operation = %id, "digests are found out");
                     // Who joins it and goes away does not take it along.
                     waiters.want(id, &catalog.0.control);
-                    match ended(catalog, id).await {
+                    let end = ended(catalog, id).await;
+                    catalog.give_back_memory().await;
+                    match end {
                         Some(OperationState::Succeeded) => {}
                         Some(OperationState::Cancelled) => {
                             info!("digests are paused: `hoist digest` goes on with them");

@@ -405,13 +405,13 @@ fn digests_of(
     Ok(Digested { digests: hoist_catalog::digests(&details, &contents), of: details.content })
 }
 
-/// Runs on a thread that gives way to everything else, for the processor and for the disk, whose priority follows.
-/// Priority cannot be taken back without privileges: hence a thread that ends.
+/// Runs on a thread that gives way to everything else, for the processor and for the disk. Priority cannot be taken back without privileges: hence a thread that ends.
 fn at_low_priority<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let lowered = || {
-            // Of the calling thread, despite the name; a refusal costs nothing but the courtesy.
+            // Both of the calling thread, despite the first's name; a refusal costs nothing but the courtesy.
             let _ = rustix::process::setpriority_process(None, 19);
+            let _ = hoist_segment::idle_io_priority();
             work()
         };
         let thread = scope.spawn(lowered);

@@ -28,6 +28,9 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Threads of looks that storage may hold, those of about seven looks: with more, none is begun until some have returned.
 const MOST_LEFT_BEHIND: usize = 128;
 
+/// Headers whose reading leaves memory behind that is worth giving back.
+const MANY: u64 = 1_000;
+
 /// A reader of headers that says nothing for this long is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(20);
 
@@ -64,6 +67,9 @@ impl Catalog {
         }
         if report.added + report.changed > 0 {
             self.0.found.notify_one();
+        }
+        if report.added + report.changed >= MANY {
+            self.give_back_memory().await;
         }
         Ok(report)
     }
@@ -165,6 +171,12 @@ impl Catalog {
 }
 
 impl Catalog {
+    /// Lets go of what the threads of finished work have left in the heap.
+    pub(super) async fn give_back_memory(&self) {
+        // A panic in it is logged where it happens, and nothing depends on it.
+        let _ = self.0.tasks.run_blocking("give back memory", hoist_segment::give_back_free_memory).await;
+    }
+
     /// What a look at everything could not read, as long as that is so.
     async fn tell_of_problems(&self, report: &ScanReport) {
         let count = report.problems.len() as u64 + report.more_problems;

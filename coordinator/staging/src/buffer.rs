@@ -9,14 +9,19 @@ pub(crate) struct Buffer {
     start: usize,
 }
 
-/// Of a unit, rounded outwards.
-const ROOM: usize = (UNIT + 2 * ALIGNMENT) as usize;
+/// Room for a unit, rounded outwards.
+const ROOM: usize = (4 << 20) + 2 * STEP;
+
+/// [`ALIGNMENT`] as a length in memory.
+const STEP: usize = 4096;
+
+const _: () = assert!(ROOM as u64 == UNIT + 2 * ALIGNMENT && STEP as u64 == ALIGNMENT);
 
 impl Buffer {
     pub(crate) fn new() -> Self {
-        let memory = vec![0; ROOM + ALIGNMENT as usize];
+        let memory = vec![0; ROOM + STEP];
         // A multiple of the alignment is never further away than the alignment.
-        let start = memory.as_ptr().align_offset(ALIGNMENT as usize).min(ALIGNMENT as usize);
+        let start = memory.as_ptr().align_offset(STEP).min(STEP);
         Self { memory, start }
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hoist_catalog::gather;
 use hoist_domain::Bytes;
 use hoist_segment::Filling;
 
@@ -91,14 +92,44 @@ impl Job {
         self.sources.iter().map(|source| source.path().to_owned()).collect()
     }
 
+    /// One step of the plan.
+    pub(crate) fn carry_out(&self, step: usize, buffer: &mut Buffer) -> Result<Vec<Hashed>, Failure> {
+        match self.plan.units.get(step) {
+            Some(unit) => self.unit(unit, buffer),
+            None => self.plan.views.iter().map(|item| self.view(*item)).collect(),
+        }
+    }
+
+    /// Gathers a view, piece by piece in the order of its elements.
+    fn view(&self, number: usize) -> Result<Hashed, Failure> {
+        let missing = || Failure::Target(io::ErrorKind::InvalidInput.into());
+        let item = self.plan.items.get(number).ok_or_else(missing)?;
+        let view = item.view.as_ref().ok_or_else(missing)?;
+        let source = self.sources.get(item.source).ok_or_else(missing)?;
+        let target = self.targets.get(item.target).ok_or_else(missing)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut done = 0_u64;
+        let mut fill =
+            |offset: u64, into: &mut [u8]| source.read_into(offset, into).map_err(|e| e.of(source));
+        let mut take = |piece: &[u8]| {
+            if self.is_stopped() {
+                return Err(Failure::Stopped);
+            }
+            hasher.update(piece);
+            target.write_at(item.file, item.at.saturating_add(done), piece).map_err(Failure::Target)?;
+            done += piece.len() as u64;
+            (self.count)(piece.len() as u64);
+            Ok(())
+        };
+        gather(view, &mut fill, &mut take)?;
+        if done == item.length { Ok((number, 0, *hasher.finalize().as_bytes())) } else { Err(missing()) }
+    }
+
     /// Reads a unit and puts its pieces where they belong.
-    pub(crate) fn carry_out(&self, unit: &Unit, buffer: &mut Buffer) -> Result<Vec<Hashed>, Failure> {
+    fn unit(&self, unit: &Unit, buffer: &mut Buffer) -> Result<Vec<Hashed>, Failure> {
         let missing = || Failure::Target(io::ErrorKind::InvalidInput.into());
         let source = self.sources.get(unit.source).ok_or_else(missing)?;
-        let bytes = source.read(unit.start, unit.end, buffer).map_err(|error| match error {
-            ReadError::Truncated => Failure::Truncated(source.path().to_owned()),
-            ReadError::Io(error) => Failure::Source(source.path().to_owned(), error),
-        })?;
+        let bytes = source.read(unit.start, unit.end, buffer).map_err(|error| error.of(source))?;
         // A read that came back after everybody had given up must not write to what is not there any more.
         if self.is_stopped() {
             return Err(Failure::Stopped);
@@ -164,6 +195,15 @@ impl Job {
     pub fn held(&self) -> Bytes {
         let held = self.targets.iter().filter_map(|target| target.held_bytes().ok());
         Bytes(held.map(|bytes| bytes.0).fold(0, u64::saturating_add))
+    }
+}
+
+impl ReadError {
+    fn of(self, source: &Source) -> Failure {
+        match self {
+            Self::Truncated => Failure::Truncated(source.path().to_owned()),
+            Self::Io(error) => Failure::Source(source.path().to_owned(), error),
+        }
     }
 }
 

@@ -17,10 +17,12 @@ mod buffer;
 mod job;
 mod plan;
 mod pool;
+mod recipe;
 mod source;
 mod tree;
 
 pub use job::{Failure, Filled, Job, Outcome};
 pub use plan::{Item, PIECE, Plan};
 pub use pool::{Pool, PoolSettings, Ticket};
+pub use recipe::{Recipe, RecipeError, Target, open};
 pub use source::Source;

@@ -3,6 +3,8 @@
 //! Properties: every byte of every item is in exactly one piece; no unit is longer than [`UNIT`]; nothing is read that lies
 //! further than [`GAP`] from something wanted; units come in the order in which their segments fill.
 
+use hoist_formats::Tensor;
+
 /// Bytes of a piece of a large item, but for its last: a power of two, so that it is a subtree of the item's hash, and
 /// enough that a request's latency does not count (measured: disks are saturated at 16 requests of this size).
 pub const PIECE: u64 = 4 << 20;
@@ -13,8 +15,8 @@ pub(crate) const UNIT: u64 = PIECE;
 /// What is read over rather than left out: the time that a request takes by itself is worth this many bytes.
 const GAP: u64 = 64 << 10;
 
-/// Bytes that lie together in a source, and together in a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Bytes that lie together in a target, and in a source too, if it is no view.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     pub source: usize,
     /// In the source.
@@ -25,6 +27,8 @@ pub struct Item {
     pub file: usize,
     /// In that file.
     pub at: u64,
+    /// A view that jumps through its storage, gatherable: then `offset` means nothing.
+    pub view: Option<Box<Tensor>>,
 }
 
 /// A part of an item.
@@ -51,6 +55,8 @@ pub(crate) struct Unit {
 pub struct Plan {
     pub(crate) items: Vec<Item>,
     pub(crate) units: Vec<Unit>,
+    /// Items that are views: gathered one after the other, since each takes memory for its storage.
+    pub(crate) views: Vec<usize>,
 }
 
 impl Plan {
@@ -58,7 +64,12 @@ impl Plan {
     #[must_use]
     pub fn of(items: Vec<Item>) -> Self {
         let mut pieces: Vec<(u64, usize, Piece)> = Vec::new();
+        let mut views = Vec::new();
         for (number, item) in items.iter().enumerate() {
+            if item.view.is_some() {
+                views.push(number);
+                continue;
+            }
             let mut at = 0;
             while at < item.length {
                 let length = PIECE.min(item.length - at);
@@ -90,7 +101,20 @@ impl Plan {
             })
         };
         units.sort_by_cached_key(place);
-        Self { items, units }
+        Self { items, units, views }
+    }
+
+    /// What there is to do, in steps: each unit one, all views together one.
+    pub(crate) fn steps(&self) -> usize {
+        self.units.len() + usize::from(!self.views.is_empty())
+    }
+
+    /// Bytes that a step moves.
+    pub(crate) fn step_bytes(&self, step: usize) -> u64 {
+        match self.units.get(step) {
+            Some(unit) => unit.end - unit.start,
+            None => self.views.iter().filter_map(|view| self.items.get(*view)).map(|item| item.length).sum(),
+        }
     }
 
     /// Bytes that will be in segments.
@@ -102,7 +126,7 @@ impl Plan {
     /// Bytes that will be read, without what alignment adds.
     #[must_use]
     pub fn bytes_read(&self) -> u64 {
-        self.units.iter().map(|unit| unit.end - unit.start).fold(0, u64::saturating_add)
+        (0..self.steps()).map(|step| self.step_bytes(step)).fold(0, u64::saturating_add)
     }
 }
 
@@ -121,6 +145,7 @@ mod tests {
             target,
             file: 0,
             at,
+            view: None,
         });
         prop::collection::vec(item, 0..40)
     }
@@ -134,7 +159,7 @@ mod tests {
                 prop_assert!(unit.end - unit.start <= UNIT && !unit.pieces.is_empty());
                 let mut reached = unit.start;
                 for piece in &unit.pieces {
-                    let item = items[piece.item];
+                    let item = &items[piece.item];
                     let (start, end) = (item.offset + piece.at, item.offset + piece.at + piece.length);
                     prop_assert_eq!(item.source, unit.source);
                     prop_assert!(unit.start <= start && end <= unit.end);
@@ -159,7 +184,8 @@ mod tests {
 
     #[test]
     fn neighbours_are_read_together_and_in_the_order_of_their_segments() {
-        let item = |offset, length, target, at| Item { source: 0, offset, length, target, file: 0, at };
+        let item =
+            |offset, length, target, at| Item { source: 0, offset, length, target, file: 0, at, view: None };
         let plan = Plan::of(vec![
             item(1_000, 100, 1, 5_000),
             item(1_200, 100, 1, 4_096),

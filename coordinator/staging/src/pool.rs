@@ -1,11 +1,11 @@
 //! The threads that read, shared by all jobs.
 //!
-//! Each thread takes a unit of the job that has had the least of the disk for its weight, and carries it out with the
+//! Each thread takes a step of the job that has had the least of the disk for its weight, and carries it out with the
 //! pool unlocked. A thread whose read does not come back is written off: another one takes its place, up to a bound, and
 //! it ends when the read does.
 //!
 //! ```text
-//!  Running: begun, units left ──► no units left or stopped ──► none in flight ──► concluded, told*
+//!  Running: begun, steps left ──► no steps left or stopped ──► none in flight ──► concluded, told*
 //!                                                          └──► abandoned: told at once*, reads left behind
 //! ```
 
@@ -68,7 +68,7 @@ struct Queue {
 /// What others see of a thread.
 #[derive(Default)]
 struct Thread {
-    /// When the unit began that it is at, in milliseconds of the clock and one more; 0 when it is at none.
+    /// When the step began that it is at, in milliseconds of the clock and one more; 0 when it is at none.
     since: AtomicU64,
     is_lost: AtomicBool,
 }
@@ -79,7 +79,7 @@ struct Running {
     id: u64,
     job: Arc<Job>,
     weight: u64,
-    /// The next unit to begin.
+    /// The next step to begin.
     next: usize,
     in_flight: usize,
     /// Bytes begun, by weight: the least is served first.
@@ -91,7 +91,7 @@ struct Running {
 
 impl Running {
     fn wants_thread(&self) -> bool {
-        self.failed.is_none() && !self.job.is_stopped() && self.next < self.job.plan.units.len()
+        self.failed.is_none() && !self.job.is_stopped() && self.next < self.job.plan.steps()
     }
 }
 
@@ -159,7 +159,7 @@ impl Pool {
         self.replenish(&mut queue);
         drop(queue);
         self.0.work.notify_all();
-        // One without units has no thread to tell of its end.
+        // One without steps has no thread to tell of its end.
         self.settle(id);
         ticket
     }
@@ -207,9 +207,9 @@ impl Pool {
 
     /// As many threads as there is work for, up to the bound.
     fn replenish(&self, queue: &mut Queue) {
-        let units: usize = queue.jobs.iter().map(|running| running.job.plan.units.len() - running.next).sum();
+        let steps: usize = queue.jobs.iter().map(|running| running.job.plan.steps() - running.next).sum();
         let alive = queue.threads.iter().filter(|thread| !thread.is_lost.load(Ordering::Relaxed)).count();
-        let wanted = units.saturating_sub(queue.idle);
+        let wanted = steps.saturating_sub(queue.idle);
         for _ in alive..self.0.settings.threads.min(alive.saturating_add(wanted)) {
             let thread = Arc::<Thread>::default();
             let (pool, own) = (self.clone(), Arc::clone(&thread));
@@ -231,12 +231,10 @@ impl Pool {
     fn serve(&self, own: &Arc<Thread>) {
         let _gone = Gone { pool: self, own };
         let mut buffer: Option<Buffer> = None;
-        while let Some((id, job, unit)) = self.next(own, &mut buffer) {
+        while let Some((id, job, step)) = self.next(own, &mut buffer) {
             let mut report = Report { pool: self, id, result: Err(Failure::Defect) };
             let buffer = buffer.get_or_insert_with(Buffer::new);
-            if let Some(unit) = job.plan.units.get(unit) {
-                report.result = job.carry_out(unit, buffer);
-            }
+            report.result = job.carry_out(step, buffer);
             own.since.store(0, Ordering::Relaxed);
             // Before the report: whoever concludes the job takes it apart.
             drop(job);
@@ -244,7 +242,7 @@ impl Pool {
         }
     }
 
-    /// The next unit to carry out; none when the thread is to end. An idle thread keeps no buffer.
+    /// The next step to carry out; none when the thread is to end. An idle thread keeps no buffer.
     fn next(&self, own: &Thread, buffer: &mut Option<Buffer>) -> Option<(u64, Arc<Job>, usize)> {
         let mut queue = self.queue();
         loop {
@@ -254,7 +252,7 @@ impl Pool {
             let wanting = queue.jobs.iter_mut().filter(|running| running.wants_thread());
             if let Some(running) = wanting.min_by_key(|running| (running.served, running.id)) {
                 let number = running.next;
-                let length = running.job.plan.units.get(number).map_or(0, |unit| unit.end - unit.start);
+                let length = running.job.plan.step_bytes(number);
                 running.next += 1;
                 running.in_flight += 1;
                 running.served = running.served.saturating_add(length.div_ceil(running.weight));
@@ -309,7 +307,7 @@ impl Pool {
     }
 }
 
-/// Tells what became of a unit, also when its thread panics.
+/// Tells what became of a step, also when its thread panics.
 struct Report<'a> {
     pool: &'a Pool,
     id: u64,

@@ -94,6 +94,12 @@ impl Source {
         Ok(buffer.first(length))
     }
 
+    /// Fills a part of memory, through the page cache: for those who jump about.
+    pub(crate) fn read_into(&self, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        let length = into.len();
+        fill(&self.file, at, into, length)
+    }
+
     fn is_refused(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
     }

@@ -66,7 +66,8 @@ fn told() -> (impl FnOnce(Outcome) + Send + 'static, Receiver<Outcome>) {
 fn job(place: &Place, sources: &[PathBuf], parts: &[(usize, u64, u64)]) -> Job {
     let mut at = 0;
     let items = parts.iter().map(|(source, offset, length)| {
-        let item = Item { source: *source, offset: *offset, length: *length, target: 0, file: 0, at };
+        let item =
+            Item { source: *source, offset: *offset, length: *length, target: 0, file: 0, at, view: None };
         at += length;
         item
     });
@@ -163,14 +164,14 @@ fn a_source_that_changed_or_ended_early_caches_nothing() {
     let place = place();
     let path = write(&place.disk.join("f"), &bytes(1 << 20, 1));
     let part = [(0, 0, 1 << 20)];
-    let changed = job(&place, &[path.clone()], &part);
+    let changed = job(&place, std::slice::from_ref(&path), &part);
     File::options().append(true).open(&path).unwrap().write_all(b"more").unwrap();
     assert!(matches!(run(changed), Err(Failure::Changed(at)) if at == path));
-    let cut = job(&place, &[path.clone()], &part);
+    let cut = job(&place, std::slice::from_ref(&path), &part);
     File::options().write(true).open(&path).unwrap().set_len(5_000).unwrap();
     assert!(matches!(run(cut), Err(Failure::Truncated(at)) if at == path));
     // The header said more than there is.
-    let short = job(&place, &[path.clone()], &part);
+    let short = job(&place, std::slice::from_ref(&path), &part);
     assert!(matches!(run(short), Err(Failure::Truncated(at)) if at == path));
     assert_eq!(std::fs::read_dir(place.segments.path()).unwrap().count(), 0);
 }
@@ -180,7 +181,7 @@ fn a_file_replaced_at_its_path_is_read_as_the_one_that_was_opened() {
     let place = place();
     let content_before = bytes(1 << 20, 1);
     let path = write(&place.disk.join("f"), &content_before);
-    let job = job(&place, &[path.clone()], &[(0, 0, 1 << 20)]);
+    let job = job(&place, std::slice::from_ref(&path), &[(0, 0, 1 << 20)]);
     std::fs::rename(write(&place.disk.join("g"), &bytes(1 << 20, 2)), &path).unwrap();
     assert!(content(run(job)).0 == content_before);
 }
@@ -223,6 +224,7 @@ fn a_job_of_twice_the_weight_gets_twice_the_disk() {
                 target: 0,
                 file: 0,
                 at: part * PIECE,
+                view: None,
             })
             .collect();
         let target =

@@ -28,6 +28,6 @@ pub use adopt::{Adopted, Leftover};
 pub use directory::{Access, Directory, DirectoryError};
 pub use filling::{Filling, SealError, Sealed};
 pub use held::{Evicted, Segment, SegmentFile};
-pub use kernel::{cached_bytes, idle_io_priority};
+pub use kernel::{cached_bytes, give_back_free_memory, idle_io_priority};
 pub use layout::{Layout, LayoutError, PAGE, Placed, RawFile, TensorShape};
 pub use map::Map;

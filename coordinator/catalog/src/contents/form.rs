@@ -54,7 +54,8 @@ pub(super) fn is_plausible(spans: impl Iterator<Item = (u64, u64)>, size: u64) -
     spans.sort_unstable();
     // Tied ones are read once.
     spans.dedup();
-    let claimed = spans.iter().fold(0_u64, |sum, (start, end)| sum.saturating_add(end.saturating_sub(*start)));
+    let claimed =
+        spans.iter().fold(0_u64, |sum, (start, end)| sum.saturating_add(end.saturating_sub(*start)));
     if claimed > size.saturating_mul(REPEATS).max(LEAST) {
         return false;
     }

@@ -12,9 +12,9 @@ use rustix::fs::Advice;
 use rustix::io::ReadWriteFlags;
 use sha2::{Digest as _, Sha256};
 
-use super::values::Values;
 use super::form::is_plausible;
 use super::strided::{gather, is_gatherable};
+use super::values::Values;
 use super::{CHUNK, FileFacts, Form, Pace, ReadFailure, TensorFacts, Wanted};
 use crate::reading::PartReading;
 use crate::roots::identity;

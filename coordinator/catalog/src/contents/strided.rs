@@ -18,6 +18,12 @@ const REPEATS: u64 = 16;
 /// The least that may be gathered whatever the storage's size.
 const LEAST: u64 = 1 << 20;
 
+/// Fills memory from a place of the file.
+type Fill<'a, E> = dyn FnMut(u64, &mut [u8]) -> Result<(), E> + 'a;
+
+/// Takes the next bytes.
+type Take<'a, E> = dyn FnMut(&[u8]) -> Result<(), E> + 'a;
+
 /// Whether a tensor is a view that can be gathered: it fits its storage, does not repeat it too often, and is not made of
 /// so many short runs of a large storage that it would take a day.
 #[must_use]
@@ -37,11 +43,7 @@ pub fn is_gatherable(tensor: &Tensor) -> bool {
 ///
 /// # Errors
 /// Those of the two.
-pub fn gather<E>(
-    tensor: &Tensor,
-    fill: &mut dyn FnMut(u64, &mut [u8]) -> Result<(), E>,
-    take_piece: &mut dyn FnMut(&[u8]) -> Result<(), E>,
-) -> Result<(), E> {
+pub fn gather<E>(tensor: &Tensor, fill: &mut Fill<'_, E>, take_piece: &mut Take<'_, E>) -> Result<(), E> {
     let Place::Strided { offset, length, first_element, strides } = &tensor.place else { return Ok(()) };
     let Some(size) = element_bytes(tensor) else { return Ok(()) };
     let elements = tensor.elements();
@@ -102,11 +104,7 @@ fn inner_run(shape: &[u64], strides: &[u64]) -> (u64, Vec<(u64, u64)>) {
 }
 
 /// Calls for the first element of each run, in the order of elements.
-fn walk<E>(
-    first: u64,
-    outer: Vec<(u64, u64)>,
-    take: &mut dyn FnMut(u64) -> Result<(), E>,
-) -> Result<(), E> {
+fn walk<E>(first: u64, outer: Vec<(u64, u64)>, take: &mut dyn FnMut(u64) -> Result<(), E>) -> Result<(), E> {
     let mut index = vec![0_u64; outer.len()];
     let mut at = first;
     loop {

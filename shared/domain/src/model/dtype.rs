@@ -105,13 +105,15 @@ impl Dtype {
     /// Whether the safetensors format has it.
     #[must_use]
     pub const fn is_safetensors(self) -> bool {
-        match self {
-            Self::Bool | Self::U8 | Self::I8 | Self::U16 | Self::I16 | Self::U32 | Self::I32 | Self::U64 => true,
-            Self::I64 | Self::F16 | Self::Bf16 | Self::F32 | Self::F64 | Self::C64 => true,
-            Self::F8E4m3 | Self::F8E5m2 | Self::F8E4m3Fnuz | Self::F8E5m2Fnuz | Self::F8E8m0 => true,
-            Self::F4 | Self::F6E2m3 | Self::F6E3m2 => true,
-            _ => false,
-        }
+        use Dtype::{
+            Bf16, Bool, C64, F4, F6E2m3, F6E3m2, F8E4m3, F8E4m3Fnuz, F8E5m2, F8E5m2Fnuz, F8E8m0, F16, F32,
+            F64, I8, I16, I32, I64, U8, U16, U32, U64,
+        };
+        let is_integer = matches!(self, Bool | U8 | I8 | U16 | I16 | U32 | I32 | U64 | I64);
+        let is_float = matches!(self, F16 | Bf16 | F32 | F64 | C64);
+        let is_small =
+            matches!(self, F8E4m3 | F8E5m2 | F8E4m3Fnuz | F8E5m2Fnuz | F8E8m0 | F4 | F6E2m3 | F6E3m2);
+        is_integer || is_float || is_small
     }
 
     /// The type with this name.
