@@ -338,6 +338,112 @@ async fn a_file_moved_over_another_keeps_its_own_notes_and_takes_none() {
 }
 
 #[tokio::test]
+async fn names_of_one_file_keep_their_notes_when_their_folder_is_renamed() {
+    let library = Library::new().unwrap();
+    let file = library.write("d/a.safetensors", &making::four(0.5)).unwrap();
+    std::fs::hard_link(&file, library.path("d/b.safetensors")).unwrap();
+    let real = library.write("d/real.safetensors", &making::four(1.5)).unwrap();
+    std::os::unix::fs::symlink(&real, library.path("d/link.safetensors")).unwrap();
+    let mut open = library.open().await.unwrap();
+    let names = ["a", "b", "real", "link"];
+    for name in names {
+        let at = library.path(&format!("d/{name}.safetensors"));
+        open.note(&known(&open, &at).name, notes(name)).await.unwrap();
+    }
+    std::fs::rename(library.path("d"), library.path("e")).unwrap();
+    std::fs::remove_file(library.path("e/link.safetensors")).unwrap();
+    std::os::unix::fs::symlink(library.path("e/real.safetensors"), library.path("e/link.safetensors"))
+        .unwrap();
+    open.look().await.unwrap();
+    for name in names {
+        let at = library.path(&format!("e/{name}.safetensors"));
+        assert_eq!(said(&known(&open, &at)), name, "{:#?}", open.watch.models());
+    }
+    assert_eq!(open.watch.models().len(), names.len(), "none is left at its old place");
+}
+
+#[tokio::test]
+async fn a_file_takes_its_own_notes_along_and_not_those_of_a_link_to_it() {
+    let library = Library::new().unwrap();
+    let file = library.write("z.safetensors", &making::four(0.5)).unwrap();
+    // First in every order, known first.
+    let link = library.path("a.safetensors");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let mut open = library.open().await.unwrap();
+    for (path, text) in [(&link, "the link"), (&file, "the file")] {
+        open.note(&known(&open, path).name, notes(text)).await.unwrap();
+    }
+    let moved = library.path("moved.safetensors");
+    std::fs::rename(&file, &moved).unwrap();
+    open.look().await.unwrap();
+    assert_eq!(said(&known(&open, &moved)), "the file", "{:#?}", open.watch.models());
+}
+
+#[tokio::test]
+async fn a_file_that_is_there_is_never_missing_however_often_it_was_written_over() {
+    let library = Library::new().unwrap();
+    let paths = ["a", "b", "c"].map(|name| library.path(&format!("{name}.safetensors")));
+    for (number, path) in paths.iter().enumerate() {
+        std::fs::write(path, making::safetensors(&[("w", vec![0.5; 4 + number])], &[])).unwrap();
+    }
+    let mut open = library.open().await.unwrap();
+    let by_path = paths.clone().map(|path| known(&open, &path).name);
+    for (name, text) in by_path.iter().zip(["a", "b", "c"]) {
+        open.note(name, notes(text)).await.unwrap();
+    }
+    for over in &paths[1..] {
+        std::fs::remove_file(over).unwrap();
+        std::fs::hard_link(&paths[0], over).unwrap();
+    }
+    std::fs::remove_file(&paths[0]).unwrap();
+    for look in 0..2 {
+        open.look().await.unwrap();
+        for path in &paths[1..] {
+            assert_eq!(
+                known(&open, path).state(),
+                State::Available,
+                "look {look}: {:#?}",
+                open.watch.models()
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_became_something_else_under_another_name_is_gone() {
+    let library = Library::new().unwrap();
+    let path = library.write("junk.safetensors", &[7; 3_000]).unwrap();
+    let mut open = library.open().await.unwrap();
+    assert_eq!(known(&open, &path).verdict(), v1::Verdict::Corrupt);
+    // A `.bin` of no known format is somebody else's file.
+    std::fs::rename(&path, library.path("junk.bin")).unwrap();
+    let report = open.look().await.unwrap();
+    assert_eq!((report.missing, report.models), (1, 0), "{report:?}");
+    assert!(open.watch.models().is_empty(), "{:#?}", open.watch.models());
+}
+
+#[tokio::test]
+async fn what_was_written_over_shows_and_checks_nothing_of_what_has_its_place() {
+    let library = Library::new().unwrap();
+    let over = library.write("over.safetensors", &making::four(0.5)).unwrap();
+    let other =
+        library.write("other.safetensors", &making::safetensors(&[("w", vec![0.5; 40])], &[])).unwrap();
+    let mut open = library.open().await.unwrap();
+    let name = known(&open, &over).name;
+    open.note(&name, notes("written over")).await.unwrap();
+    std::fs::rename(&other, &over).unwrap();
+    open.look().await.unwrap();
+    let request = v1::GetModelRequest { name: name.clone(), details: true, ..Default::default() };
+    let refused = open.at.catalog().get_model(request).await.unwrap_err();
+    assert_eq!(hoist_tests::library::reason(&refused), "SOURCE_CHANGED", "{refused:?}");
+    let plain = v1::GetModelRequest { name, ..Default::default() };
+    let model = open.at.catalog().get_model(plain).await.unwrap().into_inner().model.unwrap();
+    assert_eq!((model.state(), said(&model)), (State::Missing, "written over"));
+    let listed = open.at.catalog().list_models(v1::ListModelsRequest::default()).await.unwrap().into_inner();
+    assert_eq!((listed.models.len(), listed.missing_size), (1, 1));
+}
+
+#[tokio::test]
 async fn a_look_at_a_shard_that_is_gone_is_a_look_at_its_model() {
     let library = Library::new().unwrap();
     for (name, bytes) in making::sharded() {

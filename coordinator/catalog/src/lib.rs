@@ -24,7 +24,7 @@ pub use contents::{
     Contents, FileFacts, Pace, ReadFailure, TensorFacts, Wanted, gather, is_gatherable, read_contents,
 };
 pub use digest::{DigestedTensor, Makeup, digest_of_files, digest_of_tensors, digests, makeup};
-pub use probe::{Details, details};
+pub use probe::{Details, READER, details};
 pub use reading::{PartReading, Reading};
 pub use roots::{Links, Root, Roots};
 pub use scan::{Known, Looked, Scan, ScanProgress, Threads, UNSETTLED, run};

@@ -64,6 +64,8 @@ pub struct ScanProgress {
     pub found: AtomicU64,
     pub done: AtomicU64,
     pub header_bytes: AtomicU64,
+    /// Entries of folders that were listed, whatever they are: that the storage answers.
+    pub listed: AtomicU64,
 }
 
 /// What to look at.
@@ -115,6 +117,7 @@ enum Event {
     /// Somebody is writing it: what it will be is not known yet.
     Unsettled {
         path: PathBuf,
+        moved_from: Option<(ModelId, ModelPath)>,
     },
     Walked {
         report: Box<ScanReport>,
@@ -148,7 +151,9 @@ struct Work {
 }
 
 /// Looks, and hands out what it sees as it sees it.
-pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Observation)) -> Looked {
+///
+/// `emit` gets nothing now and then while it has to wait: the moment to pass on what has been handed out.
+pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Option<Observation>)) -> Looked {
     let started = clock();
     let scan = Arc::new(scan);
     let (events, received) = channel();
@@ -158,6 +163,7 @@ pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Observ
         scan: &scan,
         report: ScanReport::default(),
         seen: HashSet::with_capacity(scan.known.count()),
+        taken: Vec::new(),
         unlisted: Vec::new(),
         is_walk_done: false,
         was_given_up: false,
@@ -180,10 +186,12 @@ pub fn run(scan: Scan, clock: &dyn Fn() -> Duration, emit: &mut dyn FnMut(Observ
         return Looked { report: collector.report, was_given_up: true };
     };
     collector.collect(&received, &mut readers, &comparing, clock, emit);
-    let Collector { mut report, seen, unlisted, is_walk_done, was_given_up, .. } = collector;
+    let Collector { mut report, mut seen, taken, unlisted, is_walk_done, was_given_up, .. } = collector;
     let is_whole = is_walk_done && !scan.stop.load(Ordering::Relaxed) && readers.spares == SPARE_READERS;
     // Only known models are ever seen: when as many were, nothing is gone, and none has to be asked for.
     if is_whole && seen.len() < scan.known.count() {
+        let (lost, _): (Vec<ModelId>, Vec<ModelId>) = taken.into_iter().partition(|id| seen.insert(*id));
+        lost.into_iter().for_each(|id| emit(Some(Observation::Overwritten { id })));
         gone(&scan, &seen, &unlisted, &mut report, emit);
     }
     report.took = clock().saturating_sub(started);
@@ -215,7 +223,7 @@ fn spawn_walker(scan: &Arc<Scan>, walking: SyncSender<Walking>) -> Option<JoinHa
     let own = Arc::clone(scan);
     spawn(scan, "catalog walk", move || {
         let scan = own;
-        let mut walk = Walk::new(&scan.roots, &scan.stop);
+        let mut walk = Walk::new(&scan.roots, &scan.stop, &scan.progress.listed);
         // Nobody takes it only when the scan is over.
         let mut found = |found: Found| drop(walking.send(Walking::Found(found)));
         if scan.paths.is_empty() {
@@ -250,8 +258,10 @@ fn spawn_walker(scan: &Arc<Scan>, walking: SyncSender<Walking>) -> Option<JoinHa
 struct Collector<'a> {
     scan: &'a Scan,
     report: ScanReport,
-    /// Known models that are where they were, or have moved.
+    /// Known models that are somewhere: where they were, moved, or not to be read right now. The rest is gone.
     seen: HashSet<ModelId>,
+    /// Known models at whose places another one's file is. Their own may still be come across.
+    taken: Vec<ModelId>,
     unlisted: Vec<PathBuf>,
     is_walk_done: bool,
     was_given_up: bool,
@@ -264,11 +274,12 @@ impl Collector<'_> {
         readers: &mut Readers,
         comparing: &JoinHandle<()>,
         clock: &dyn Fn() -> Duration,
-        emit: &mut dyn FnMut(Observation),
+        emit: &mut dyn FnMut(Option<Observation>),
     ) {
         let progress = Arc::clone(&self.scan.progress);
         let mut written_off = 0;
         let mut heard = clock();
+        let mut listed = 0;
         loop {
             let done = progress.done.load(Ordering::Relaxed) + written_off;
             if self.is_walk_done && done >= progress.found.load(Ordering::Relaxed) {
@@ -284,6 +295,11 @@ impl Collector<'_> {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
+                    emit(None);
+                    let listed_now = progress.listed.load(Ordering::Relaxed);
+                    if listed_now != std::mem::replace(&mut listed, listed_now) {
+                        heard = clock();
+                    }
                     for (path, why) in readers.write_off(clock()) {
                         written_off += 1;
                         self.report.problem(ModelPath::new(&path), why.to_owned());
@@ -301,7 +317,9 @@ impl Collector<'_> {
                         continue;
                     }
                     let silent = clock().saturating_sub(heard);
-                    if !self.is_walk_done && silent >= self.scan.stuck_after.saturating_mul(2) {
+                    let is_silent = !self.is_walk_done && silent >= self.scan.stuck_after.saturating_mul(2);
+                    // Without readers what is still to be read never will be.
+                    if is_silent || readers.desks.is_empty() {
                         let message =
                             "the storage of a root does not answer: the scan was given up".to_owned();
                         self.report.problem(ModelPath::new(Path::new("/")), message);
@@ -313,7 +331,7 @@ impl Collector<'_> {
         }
     }
 
-    fn take(&mut self, event: Event, emit: &mut dyn FnMut(Observation)) {
+    fn take(&mut self, event: Event, emit: &mut dyn FnMut(Option<Observation>)) {
         let progress = &self.scan.progress;
         match event {
             Event::Walked { report, unlisted } => {
@@ -332,37 +350,40 @@ impl Collector<'_> {
                 }
                 return;
             }
-            Event::Unsettled { path } => {
+            Event::Unsettled { path, moved_from } => {
                 // What is known of it stays as it was until it is finished.
                 let known = self.scan.known.at(&ModelPath::new(&path));
                 self.seen.extend(known.map(|known| known.id));
+                self.seen.extend(moved_from.map(|(id, _)| id));
                 self.report.skip(UNSETTLED);
             }
             Event::Read { unit, result, moved_from } => {
-                self.seen.extend(moved_from.as_ref().map(|(id, _)| *id));
                 let path = ModelPath::new(&unit.path);
-                let known = self.scan.known.at(&path);
+                let known = self.scan.known.at(&path).map(|known| known.id);
+                let moved = moved_from.as_ref().map(|(id, _)| *id);
                 match result {
                     Ok(Some((content, header_bytes))) => {
                         progress.header_bytes.fetch_add(header_bytes, Ordering::Relaxed);
                         self.report.header_bytes.0 += header_bytes;
-                        // What was known at a place that another model's file has moved to is not there any more.
-                        let is_its = moved_from.is_none();
-                        self.seen.extend(known.filter(|_| is_its).map(|known| known.id));
+                        if moved.is_some() {
+                            self.taken.extend(known);
+                        }
+                        self.seen.extend(moved.or(known));
                         self.count(content.bytes.0, content.verdict, content.model_type);
                         let path_name = names::display(&unit.path, unit.is_folder()).into();
-                        emit(Observation::Found(Box::new(FoundModel {
+                        emit(Some(Observation::Found(Box::new(FoundModel {
                             path,
                             path_name,
                             content: Arc::new(content),
                             moved_from,
                             new_id: (self.scan.new_id)(),
-                        })));
+                        }))));
                     }
                     Ok(None) => self.report.skip("not a model"),
                     Err(error) => {
                         // What is known of it stays as it was: it is there, it just cannot be read.
-                        self.seen.extend(known.map(|known| known.id));
+                        self.seen.extend(known);
+                        self.seen.extend(moved);
                         self.report.problem(path, error.to_string());
                     }
                 }
@@ -404,7 +425,7 @@ fn gone(
     seen: &HashSet<ModelId>,
     unlisted: &[PathBuf],
     report: &mut ScanReport,
-    emit: &mut dyn FnMut(Observation),
+    emit: &mut dyn FnMut(Option<Observation>),
 ) {
     let tops: BTreeSet<PathBuf> = if scan.paths.is_empty() {
         scan.roots.iter().map(|root| root.path().to_owned()).collect()
@@ -419,7 +440,7 @@ fn gone(
             let is_hidden = unlisted.iter().any(|folder| model.path.as_path().starts_with(folder));
             if is_to_be_told && !is_hidden && !seen.contains(&model.id) {
                 report.missing += 1;
-                emit(Observation::Gone { id: model.id, path: model.path.clone() });
+                emit(Some(Observation::Gone { id: model.id, path: model.path.clone() }));
             }
         }
     }

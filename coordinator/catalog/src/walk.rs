@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hoist_domain::{FileIdentity, Finding, FindingKind, ModelPath, ScanReport, Verdict};
 use rustix::fs::{Dir, FileType};
@@ -96,6 +96,7 @@ impl Unit {
 pub(crate) struct Walk<'a> {
     pub(crate) roots: &'a Roots,
     pub(crate) stop: &'a AtomicBool,
+    listed: &'a AtomicU64,
     pub(crate) report: ScanReport,
     /// Directories that could not be listed: nothing is known of what is below them.
     pub(crate) unlisted: Vec<PathBuf>,
@@ -153,7 +154,8 @@ struct Listing {
 /// The file system's.
 pub fn unit_at(roots: &Roots, path: &Path) -> io::Result<Option<Unit>> {
     let never = AtomicBool::new(false);
-    let mut walk = Walk::new(roots, &never);
+    let nobody = AtomicU64::new(0);
+    let mut walk = Walk::new(roots, &never, &nobody);
     let is_folder = matches!(roots.resolve(path), Ok(Target::Directory));
     let folder = if is_folder { path } else { path.parent().unwrap_or(path) };
     let mut found = None;
@@ -169,10 +171,11 @@ pub fn unit_at(roots: &Roots, path: &Path) -> io::Result<Option<Unit>> {
 }
 
 impl<'a> Walk<'a> {
-    pub(crate) fn new(roots: &'a Roots, stop: &'a AtomicBool) -> Self {
+    pub(crate) fn new(roots: &'a Roots, stop: &'a AtomicBool, listed: &'a AtomicU64) -> Self {
         Self {
             roots,
             stop,
+            listed,
             report: ScanReport::default(),
             unlisted: Vec::new(),
             visited: HashSet::new(),
@@ -263,6 +266,7 @@ impl<'a> Walk<'a> {
         let mut full = false;
         for entry in Dir::read_from(&descriptor)? {
             let entry = entry?;
+            self.listed.fetch_add(1, Ordering::Relaxed);
             let bytes = entry.file_name().to_bytes();
             if bytes == b"." || bytes == b".." {
                 continue;

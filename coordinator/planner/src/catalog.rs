@@ -31,6 +31,7 @@ pub fn observe(state: &State, observations: &[Observation], now: WallTime) -> (D
         let event = match observation {
             Observation::Found(found) => self::found(&draft, found, now, &mut changes),
             Observation::Gone { id, path } => gone(&draft, *id, path, &mut changes),
+            Observation::Overwritten { id } => overwritten(&draft, *id, &mut changes),
         };
         for event in event {
             match &event {
@@ -164,6 +165,15 @@ fn gone(models: &crate::Models, id: ModelId, path: &ModelPath, changes: &mut Cat
         }
         None => Vec::new(),
     }
+}
+
+/// One that was displaced, and came up nowhere else in the same look, is kept for what people wrote about it. One that has
+/// its place, because the look's judgement was out of date, stays as it is.
+fn overwritten(models: &crate::Models, id: ModelId, changes: &mut CatalogChanges) -> Decision {
+    let model = models.get(id);
+    let is_lost = model.is_some_and(|model| model.state == ModelState::Displaced && model.notes.is_none());
+    changes.missing += u64::from(is_lost);
+    if is_lost { vec![Event::ModelForgotten { id }] } else { Vec::new() }
 }
 
 fn recorded(model: Model) -> Event {

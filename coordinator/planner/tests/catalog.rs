@@ -32,7 +32,7 @@ use steps::{Look, PATHS, Sight, Step, content, step};
 use uuid::Uuid;
 
 /// Histories in CI; `HOIST_SOAK` multiplies them.
-const HISTORIES: u32 = 1_000;
+const HISTORIES: u32 = 3 * 1_000;
 
 struct History {
     state: State,
@@ -104,24 +104,11 @@ impl History {
                 let content = Arc::new(content(*look));
                 Observation::Found(Box::new(FoundModel { path, path_name, content, moved_from, new_id }))
             }
-            // As it is known: a second look at the same files, which knows no digests.
-            Sight::SeenAgain(id) => match self.state.models().get(self.id(*id)).cloned() {
-                Some(model) => {
-                    // It may have gone in the same look, and then this one is new.
-                    let new_id = ModelId(Uuid::from_u128(self.ids.len() as u128));
-                    self.ids.push(new_id);
-                    let mut content = ModelContent::clone(&model.content);
-                    content.components.iter_mut().for_each(|component| component.digest = None);
-                    Observation::Found(Box::new(FoundModel {
-                        path: model.path.clone(),
-                        path_name: Arc::clone(&model.path_name),
-                        content: Arc::new(content),
-                        moved_from: None,
-                        new_id,
-                    }))
-                }
-                None => Observation::Gone { id: self.id(*id), path: ModelPath::new(Path::new("/nowhere")) },
-            },
+            Sight::SeenAgain(id) => self.found_at(self.id(*id), None),
+            Sight::Moved { id, path } => {
+                self.found_at(self.id(*id), Some(ModelPath::new(Path::new(PATHS[*path]))))
+            }
+            Sight::Overwritten(id) => Observation::Overwritten { id: self.id(*id) },
             Sight::Gone { id, path } => {
                 let id = self.id(*id);
                 let at = self.state.models().get(id).map(|model| model.path.clone());
@@ -130,6 +117,27 @@ impl History {
                 Observation::Gone { id, path }
             }
         }
+    }
+
+    /// A known model's files at its place or at another one, as a look finds them: without digests.
+    fn found_at(&mut self, id: ModelId, elsewhere: Option<ModelPath>) -> Observation {
+        let Some(model) = self.state.models().get(id).cloned() else {
+            return Observation::Gone { id, path: ModelPath::new(Path::new("/nowhere")) };
+        };
+        // It may have gone in the same look, and then this one is new.
+        let new_id = ModelId(Uuid::from_u128(self.ids.len() as u128));
+        self.ids.push(new_id);
+        let mut content = ModelContent::clone(&model.content);
+        content.components.iter_mut().for_each(|component| component.digest = None);
+        content.is_touched = false;
+        let path = elsewhere.clone().unwrap_or_else(|| model.path.clone());
+        Observation::Found(Box::new(FoundModel {
+            path_name: path.text().as_ref().into(),
+            path,
+            content: Arc::new(content),
+            moved_from: elsewhere.map(|_| (id, model.path.clone())),
+            new_id,
+        }))
     }
 
     fn observe(&mut self, sights: &[Sight], before: &BTreeMap<ModelId, Model>) {
@@ -160,6 +168,7 @@ impl History {
             let later = &observations[number + 1..];
             let is_spoken_of = |other: &Observation| match other {
                 Observation::Gone { path, .. } => *path == found.path,
+                Observation::Overwritten { .. } => false,
                 Observation::Found(other) => {
                     other.moved_from.as_ref().is_some_and(|(_, from)| *from == found.path)
                 }

@@ -250,6 +250,7 @@ impl Catalog {
         progress: &Arc<ProgressCell>,
         stop: &CancellationToken,
     ) -> Result<ValidationReport> {
+        super::files::has_its_place(model)?;
         progress.set_phase("reading every byte");
         let roots = self.open_roots().await;
         if roots.of(model.path.as_path()).is_none() {

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use hoist_catalog::{Details, Roots};
-use hoist_domain::{Error, Model, ModelFormat, ModelPath, Reason, Result};
+use hoist_domain::{Error, Model, ModelFormat, ModelPath, ModelState, Reason, Result};
 use hoist_planner::Models;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -62,6 +62,7 @@ impl Catalog {
 
     /// The same, for as long as it takes.
     pub(super) async fn read_details(&self, model: &Arc<Model>, stop: &CancellationToken) -> Result<Details> {
+        has_its_place(model)?;
         let roots = self.open_roots().await;
         let turn = self.turn(&roots, model).await?;
         let is_reachable = roots.of(model.path.as_path()).is_some();
@@ -92,6 +93,7 @@ impl Catalog {
     /// # Errors
     /// PATH_OUTSIDE_ROOTS, SOURCE_CHANGED when a file cannot be removed.
     pub async fn remove_files(&self, model: &Arc<Model>) -> Result<u32> {
+        has_its_place(model)?;
         let roots = self.open_roots().await;
         let model = Arc::clone(model);
         let view = self.0.control.view();
@@ -172,6 +174,19 @@ pub(super) fn is_other(error: &std::io::Error) -> bool {
         || [rustix::io::Errno::LOOP, rustix::io::Errno::XDEV]
             .iter()
             .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// What is at a displaced model's path is another model's: it says nothing of this one.
+pub(super) fn has_its_place(model: &Model) -> Result<()> {
+    if model.state != ModelState::Displaced {
+        return Ok(());
+    }
+    let name = model.name();
+    let message = format!(
+        "another model's file is where {name} was, and its own was not found; it is kept for its notes, `hoist rm` \
+         takes it out"
+    );
+    Err(Error::new(Reason::SourceChanged, message).with("model", hoist_domain::ResourceName::Model(model.id)))
 }
 
 /// Its root is not there now, or it is not below one any more.

@@ -116,7 +116,11 @@ impl Catalog {
             hoist_catalog::run(scan, &|| clock.monotonic(), &mut |observation| {
                 cell.set_items(progress.done.load(Ordering::Relaxed), progress.found.load(Ordering::Relaxed));
                 cell.set_done(progress.header_bytes.load(Ordering::Relaxed));
-                teller.tell(observation, stop);
+                match observation {
+                    Some(observation) => teller.tell(observation, stop),
+                    None if !stop.load(Ordering::Relaxed) => teller.flush(stop),
+                    None => {}
+                }
             });
         // Whoever has stopped it does not wait for it: the state may be another one by now.
         if was_given_up || !stop.load(Ordering::Relaxed) {

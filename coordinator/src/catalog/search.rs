@@ -260,7 +260,7 @@ fn passing<'a>(all: &[&'a Arc<Model>], query: &Query) -> (Vec<Item<'a>>, usize) 
     let judge = |(number, part): (usize, &[&'a Arc<Model>])| -> (Vec<Item<'a>>, usize) {
         let (mut passing, mut missing) = (Vec::new(), 0);
         for (place, model) in (number * share..).zip(part).filter(|(_, model)| query.passes(model)) {
-            let is_missing = model.state == ModelState::Missing;
+            let is_missing = model.state != ModelState::Available;
             missing += usize::from(is_missing);
             if query.show_missing || !is_missing {
                 passing.push(query.order.item(place, model));

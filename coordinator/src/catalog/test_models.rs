@@ -39,6 +39,7 @@ pub(super) fn model(path: &str, model_type: &str, base: &str, bytes: u64, tags: 
             verdict: Verdict::Ok,
             findings: [].into(),
             is_touched: false,
+            reader: 1,
         }),
         notes: (!tags.is_empty()).then(|| Arc::new(ModelNotes { tags, ..ModelNotes::default() })),
         validation: None,

@@ -254,6 +254,7 @@ pub(super) mod tests {
                 verdict: Verdict::Ok,
                 findings: [].into(),
                 is_touched: false,
+                reader: 1,
             }),
             notes: None,
             validation: None,

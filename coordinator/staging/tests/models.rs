@@ -62,7 +62,7 @@ fn models(top: &Path) -> (Roots, Vec<Unit>) {
     };
     let mut paths: Vec<PathBuf> = Vec::new();
     hoist_catalog::run(scan, &|| Clock::system().monotonic(), &mut |seen| {
-        if let Observation::Found(found) = seen {
+        if let Some(Observation::Found(found)) = seen {
             paths.push(found.path.as_path().to_owned());
         }
     });

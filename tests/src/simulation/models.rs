@@ -60,6 +60,9 @@ fn observation(made: &mut u64, random: &mut Random, coordinator: &Coordinator) -
     if random.percent(30) {
         return Observation::Gone { id, path: at.unwrap_or_else(|| path(random)) };
     }
+    if random.percent(10) {
+        return Observation::Overwritten { id };
+    }
     *made += 1;
     let path = path(random);
     let new_id = (u128::from(*made) << 80) | u128::from(random.below(1 << 32));
@@ -126,5 +129,6 @@ fn content(inode: u64, written: u64) -> ModelContent {
         verdict: Verdict::Ok,
         findings: Box::default(),
         is_touched: false,
+        reader: 1,
     }
 }

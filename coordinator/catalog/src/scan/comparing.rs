@@ -5,6 +5,7 @@
 //! the known models are in the order of their paths, as the files of a folder are in that of their names, and the next
 //! file is the next model. Only what differs becomes a unit and is looked up.
 
+use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use hoist_domain::{FileIdentity, Model, ModelContent, ModelId, ModelPath, ModelS
 
 use super::{Event, Scan, Unchanged, Work};
 use crate::group::Entry;
+use crate::probe::READER;
 use crate::roots::{Target, is_still_at};
 use crate::walk::{Found, Unit, UnitFile, unit_of_file};
 
@@ -38,7 +40,7 @@ pub(super) fn compare_all(
     work: SyncSender<Work>,
     events: &Sender<Event>,
 ) {
-    let mut comparing = Comparing { scan, work, events, unchanged: Vec::new() };
+    let mut comparing = Comparing { scan, work, events, unchanged: Vec::new(), claimed: HashSet::new() };
     for one in walked {
         match one {
             Walking::Found(Found::Unit(unit)) => comparing.unit(unit),
@@ -58,12 +60,14 @@ struct Comparing<'a> {
     events: &'a Sender<Event>,
     /// Not told of yet.
     unchanged: Vec<Unchanged>,
+    /// Models that were found at another place: each is in one only.
+    claimed: HashSet<ModelId>,
 }
 
 impl Comparing<'_> {
     fn unit(&mut self, unit: Unit) {
         self.scan.progress.found.fetch_add(1, Ordering::Relaxed);
-        match compare(self.scan, &unit) {
+        match compare(self.scan, &unit, &mut self.claimed) {
             Compared::Unchanged(unchanged) => self.keep(unchanged),
             // Nobody takes it only when the scan is over.
             Compared::Changed(moved_from) => drop(self.work.send(Work { unit, moved_from })),
@@ -137,6 +141,7 @@ fn is_as_known(scan: &Scan, model: &Model, entry: &Entry) -> bool {
     let is_file = |path: &ModelPath| path.as_path().as_os_str().is_empty();
     !scan.reread
         && model.state == ModelState::Available
+        && content.reader == READER
         && content.bytes.0 == entry.identity.size
         && matches!(&*content.files, [one] if one.identity == entry.identity && is_file(&one.path))
 }
@@ -147,10 +152,16 @@ enum Compared {
     Changed(Option<(ModelId, ModelPath)>),
 }
 
-fn compare(scan: &Scan, unit: &Unit) -> Compared {
+fn compare(scan: &Scan, unit: &Unit, claimed: &mut HashSet<ModelId>) -> Compared {
     let path = ModelPath::new(&unit.path);
-    let Some(known) = scan.known.at(&path) else { return Compared::Changed(moved_from(scan, unit)) };
-    let is_same = known.state == ModelState::Available && same_files(scan, &known.content, unit);
+    let moved = |claimed: &mut HashSet<ModelId>| {
+        let found = moved_from(scan, unit, claimed);
+        claimed.extend(found.iter().map(|(id, _)| *id));
+        Compared::Changed(found)
+    };
+    let Some(known) = scan.known.at(&path) else { return moved(claimed) };
+    let is_readable = known.state == ModelState::Available && known.content.reader == READER;
+    let is_same = is_readable && same_files(scan, &known.content, unit);
     if is_same && !scan.reread {
         return Compared::Unchanged(Unchanged::of(known));
     }
@@ -158,7 +169,7 @@ fn compare(scan: &Scan, unit: &Unit) -> Compared {
     let key = |identity: FileIdentity| (identity.device, identity.inode);
     let its = known.content.main_file().map(|file| key(file.identity));
     let is_other = main_file(unit).is_some_and(|file| its != Some(key(file.identity)));
-    Compared::Changed(if is_other { moved_from(scan, unit) } else { None })
+    if is_other { moved(claimed) } else { Compared::Changed(None) }
 }
 
 fn main_file(unit: &Unit) -> Option<&UnitFile> {
@@ -182,8 +193,9 @@ fn same_files(scan: &Scan, content: &ModelContent, unit: &Unit) -> bool {
 }
 
 /// The known model whose bytes these are, if its file is not at its place any more, or is there as another path's model:
-/// a folder's file on its own, or the other way round. A rename changes ctime and nothing else.
-fn moved_from(scan: &Scan, unit: &Unit) -> Option<(ModelId, ModelPath)> {
+/// a folder's file on its own, or the other way round. A rename changes ctime and nothing else. Of several names that one
+/// file had, hard links or links, it is the one of the same name, and rather one that is gone than a link to nothing.
+fn moved_from(scan: &Scan, unit: &Unit, claimed: &HashSet<ModelId>) -> Option<(ModelId, ModelPath)> {
     let file = main_file(unit)?;
     let (main, here) = (file.identity, unit.path_of(&file.path));
     // The file itself, or the folder it lies in: not a pipeline, whose components are models of their own until it comes.
@@ -201,7 +213,14 @@ fn moved_from(scan: &Scan, unit: &Unit) -> Option<(ModelId, ModelPath)> {
             bytes(file.identity) == bytes(main) && (is_displaced || is_elsewhere())
         })
     };
-    let known = scan.known.of_file(main.device, main.inode).into_iter().find(same);
+    let all = scan.known.of_file(main.device, main.inode).into_iter();
+    let name = unit.path.file_name();
+    let likely = |known: &&Arc<Model>| {
+        let path = known.path.as_path();
+        let is_link = path.symlink_metadata().is_ok_and(|now| now.is_symlink());
+        (is_link, path.file_name() != name, known.id)
+    };
+    let known = all.filter(|known| !claimed.contains(&known.id)).filter(same).min_by_key(likely);
     known.map(|known| (known.id, known.path.clone()))
 }
 

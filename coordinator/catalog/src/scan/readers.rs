@@ -120,7 +120,7 @@ fn read_settled(scan: &Scan, unit: Unit, moved_from: Option<(ModelId, ModelPath)
         }
         result = probe(&scan.roots, &unit);
         if unsettled(scan, &result).is_some_and(|now| now > stamp || settled == latest) {
-            return Event::Unsettled { path: unit.path };
+            return Event::Unsettled { path: unit.path, moved_from };
         }
     }
     Event::Read { unit: Box::new(unit), result, moved_from }

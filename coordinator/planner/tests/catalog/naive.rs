@@ -72,6 +72,13 @@ impl Naive {
                         self.models.remove(place);
                     }
                 }
+                Observation::Overwritten { id } => {
+                    let before = self.models.len();
+                    self.models.retain(|model| {
+                        model.id != *id || model.state != ModelState::Displaced || model.notes.is_some()
+                    });
+                    changes.missing += (before - self.models.len()) as u64;
+                }
             }
         }
         changes

@@ -26,9 +26,21 @@ pub(crate) struct Look {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Sight {
-    Seen { look: Look, moved_from: Option<(u8, bool)> },
+    Seen {
+        look: Look,
+        moved_from: Option<(u8, bool)>,
+    },
     SeenAgain(u8),
-    Gone { id: u8, path: Option<usize> },
+    /// A model's file, where it was not before.
+    Moved {
+        id: u8,
+        path: usize,
+    },
+    Gone {
+        id: u8,
+        path: Option<usize>,
+    },
+    Overwritten(u8),
 }
 
 #[derive(Clone, Debug)]
@@ -50,8 +62,10 @@ fn sight() -> impl Strategy<Value = Sight> {
         6 => (look(), prop::option::of((any::<u8>(), prop::bool::weighted(0.8))))
             .prop_map(|(look, moved_from)| Sight::Seen { look, moved_from }),
         2 => any::<u8>().prop_map(Sight::SeenAgain),
+        2 => (any::<u8>(), 0..PATHS.len()).prop_map(|(id, path)| Sight::Moved { id, path }),
         3 => (any::<u8>(), prop::option::weighted(0.2, 0..PATHS.len()))
             .prop_map(|(id, path)| Sight::Gone { id, path }),
+        1 => any::<u8>().prop_map(Sight::Overwritten),
     ]
 }
 
@@ -113,5 +127,6 @@ pub(crate) fn content(look: Look) -> ModelContent {
         verdict: Verdict::Ok,
         findings: Box::default(),
         is_touched: false,
+        reader: 1,
     }
 }

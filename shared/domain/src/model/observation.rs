@@ -11,6 +11,8 @@ pub enum Observation {
     Found(Box<FoundModel>),
     /// What was known at this path is not there, though its root is.
     Gone { id: ModelId, path: ModelPath },
+    /// Another model's file was found at its place, and its own nowhere.
+    Overwritten { id: ModelId },
 }
 
 /// A model where a look found it.

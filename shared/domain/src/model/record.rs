@@ -244,6 +244,9 @@ pub struct ModelContent {
     /// The digests are still shown; whoever reads the bytes believes the bytes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_touched: bool,
+    /// Which version of the readers said all this: what an older one said is read again, though the files are as they were.
+    #[serde(default)]
+    pub reader: u32,
 }
 
 fn slice_is_empty<T>(slice: &[T]) -> bool {

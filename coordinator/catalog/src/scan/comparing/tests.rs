@@ -1,10 +1,10 @@
 //! Folders compared in step against each file compared by itself, on trees that have changed in every way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{channel, sync_channel};
 use std::time::Duration;
 
@@ -132,6 +132,7 @@ fn model(unit: &Unit, number: u128, state: ModelState) -> Arc<Model> {
         verdict: Verdict::Ok,
         findings: [].into(),
         is_touched: false,
+        reader: crate::READER,
     };
     Arc::new(Model {
         id: ModelId(uuid(number)),
@@ -168,9 +169,9 @@ fn scan_of(top: &Path, known: Catalog, reread: bool) -> Scan {
 }
 
 fn walk(roots: &Roots) -> Vec<Found> {
-    let (never, mut found) = (AtomicBool::new(false), Vec::new());
+    let (never, listed, mut found) = (AtomicBool::new(false), AtomicU64::new(0), Vec::new());
     let top = roots.iter().next().unwrap().path().to_owned();
-    Walk::new(roots, &never).tree(top, usize::MAX, &mut |one| found.push(one));
+    Walk::new(roots, &never, &listed).tree(top, usize::MAX, &mut |one| found.push(one));
     found
 }
 
@@ -228,9 +229,9 @@ proptest! {
         changes.iter().for_each(|(place, change)| make(&top, *place, *change));
 
         let scan = scan_of(&top, known, reread);
-        let (mut unchanged, mut changed) = (Vec::new(), Vec::new());
+        let (mut unchanged, mut changed, mut claimed) = (Vec::new(), Vec::new(), HashSet::new());
         for unit in units(walk(&scan.roots)) {
-            match compare(&scan, &unit) {
+            match compare(&scan, &unit, &mut claimed) {
                 Compared::Unchanged(one) => unchanged.push(one),
                 Compared::Changed(moved_from) => changed.push((unit, moved_from)),
             }
