@@ -365,11 +365,15 @@ async fn names_of_one_file_keep_their_notes_when_their_folder_is_renamed() {
 #[tokio::test]
 async fn a_file_takes_its_own_notes_along_and_not_those_of_a_link_to_it() {
     let library = Library::new().unwrap();
-    let file = library.write("z.safetensors", &making::four(0.5)).unwrap();
-    // First in every order, known first.
-    let link = library.path("a.safetensors");
-    std::os::unix::fs::symlink(&file, &link).unwrap();
     let mut open = library.open().await.unwrap();
+    let file = library.write("file.safetensors", &making::four(0.5)).unwrap();
+    let link = library.path("links/link.safetensors");
+    std::fs::create_dir(library.path("links")).unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    // The link is known first, and comes first among the models of the file.
+    look_at(&mut open, &library.path("links")).await;
+    open.look().await.unwrap();
+    assert!(known(&open, &link).name < known(&open, &file).name);
     for (path, text) in [(&link, "the link"), (&file, "the file")] {
         open.note(&known(&open, path).name, notes(text)).await.unwrap();
     }
