@@ -447,6 +447,75 @@ async fn what_was_written_over_shows_and_checks_nothing_of_what_has_its_place() 
     assert_eq!((listed.models.len(), listed.missing_size), (1, 1));
 }
 
+/// Files whose names are exchanged all the time, by the kernel at once or by three renames, while looks go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notes_follow_files_that_change_places_while_looks_go_on() {
+    let library = Library::new().unwrap();
+    let paths: Vec<_> =
+        (0..24).map(|number| library.path(&format!("d{}/f{number}.safetensors", number % 4))).collect();
+    for (number, path) in paths.iter().enumerate() {
+        let content = making::safetensors(&[("w", vec![0.5; 10 + number])], &[]);
+        library.write(path.strip_prefix(library.root()).unwrap().to_str().unwrap(), &content).unwrap();
+    }
+    let mut open = library.open().await.unwrap();
+    for path in &paths {
+        let model = known(&open, path);
+        open.note(&model.name, notes(&model.parameter_count.to_string())).await.unwrap();
+    }
+    let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (stop, places) = (std::sync::Arc::clone(&over), paths.clone());
+    let exchanging = std::thread::Builder::new().spawn(move || {
+        let mut number = 1_usize;
+        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let (one, other) =
+                (&places[(number >> 33) % places.len()], &places[(number >> 45) % places.len()]);
+            if number & 1 << 60 == 0 {
+                let flags = rustix::fs::RenameFlags::EXCHANGE;
+                let _ = rustix::fs::renameat_with(rustix::fs::CWD, one, rustix::fs::CWD, other, flags);
+            } else if one != other {
+                let aside = one.with_extension("tmp");
+                std::fs::rename(one, &aside).unwrap();
+                std::fs::rename(other, one).unwrap();
+                std::fs::rename(&aside, other).unwrap();
+            }
+            std::thread::yield_now();
+        }
+    });
+    for _ in 0..40 {
+        open.look().await.unwrap();
+    }
+    over.store(true, std::sync::atomic::Ordering::Relaxed);
+    exchanging.unwrap().join().unwrap();
+    // The first look after it may still find some in flux, and is followed by others; those end.
+    open.look().await.unwrap();
+    open.look().await.unwrap();
+    let wrong: Vec<_> = paths
+        .iter()
+        .map(|path| known(&open, path))
+        .filter(|model| said(model) != model.parameter_count.to_string())
+        .map(|model| format!("{}: {} says {}", model.path, model.parameter_count, said(&model)))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(open.watch.models().len(), paths.len());
+}
+
+#[tokio::test]
+async fn a_graph_takes_no_other_models_files_along_whatever_it_names() {
+    let library = Library::new().unwrap();
+    let victim = library.write("v/victim.safetensors", &making::four(0.5)).unwrap();
+    let graph = library.write("v/graph.onnx", &making::onnx("victim.safetensors")).unwrap();
+    let other = library.write("v/other.onnx", &making::onnx("graph.onnx")).unwrap();
+    let open = library.open().await.unwrap();
+    for (path, gone) in [(&graph, true), (&other, true)] {
+        let name = known(&open, path).name;
+        let request = v1::DeleteModelRequest { name, delete_files: true, ..Default::default() };
+        open.at.catalog().delete_model(request).await.unwrap();
+        assert_eq!(!path.exists(), gone, "{}", path.display());
+    }
+    assert!(victim.exists(), "it is a model of its own");
+}
+
 #[tokio::test]
 async fn a_look_at_a_shard_that_is_gone_is_a_look_at_its_model() {
     let library = Library::new().unwrap();

@@ -282,7 +282,13 @@ impl Reader<'_> {
     /// files, or models.
     fn companions(&mut self, inspection: &Inspection, file: &UnitFile, name: &str) {
         let folder = file.path.parent().unwrap_or(Path::new("")).to_owned();
-        for (beside, least) in hoist_formats::companions(inspection, name) {
+        let companions = hoist_formats::companions(inspection, name);
+        if companions.len() >= hoist_formats::DATA_FILES && inspection.format == ModelFormat::Onnx {
+            let message =
+                format!("its data lies in {} files or more: the rest was not looked for", companions.len());
+            self.reading.findings.push(Finding::new(FindingKind::Metadata, Verdict::Suspicious, message));
+        }
+        for (beside, least) in companions {
             let path = folder.join(&beside);
             let opened = self.roots.open_file(&self.unit.path_of(&path));
             if inspection.format == ModelFormat::Onnx {

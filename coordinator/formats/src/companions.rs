@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use crate::metadata::number;
 use crate::{Format, Inspection, Place, Tensor};
 
+/// Files of data of one graph that are looked for: exporters that write one for each tensor make some thousand.
+pub const DATA_FILES: usize = 4_096;
+
 /// More parts than any split model has; a file may claim 65535.
 const PARTS: u64 = 10_000;
 
@@ -18,6 +21,7 @@ pub fn companions(inspection: &Inspection, file_name: &str) -> BTreeMap<String, 
     for tensor in &inspection.tensors {
         if let Place::Beside { offset, length, .. } = &tensor.place
             && let Some(name) = beside(tensor)
+            && (needed.len() < DATA_FILES || needed.contains_key(&name))
         {
             let least = needed.entry(name).or_insert(0_u64);
             *least = (*least).max(offset.saturating_add(*length));
@@ -44,7 +48,8 @@ pub fn beside(tensor: &Tensor) -> Option<String> {
 /// Whether a name from within a file stays below that file's folder, by any system's rules for paths.
 pub(crate) fn is_within(path: &str) -> bool {
     let plain = !path.contains(['\\', ':', '\0']);
-    plain && path.split('/').all(|part| !part.is_empty() && part != "..")
+    let is_file = path.rsplit('/').next().is_some_and(|last| last != ".");
+    plain && is_file && path.split('/').all(|part| !part.is_empty() && part != "..")
 }
 
 /// What the names of a split model's parts begin with.

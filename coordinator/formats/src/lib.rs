@@ -27,7 +27,7 @@ mod table;
 pub mod torch;
 mod zip;
 
-pub use companions::{beside, companions};
+pub use companions::{DATA_FILES, beside, companions};
 pub use inspect::inspect;
 pub use source::{FileSource, Source, read_at_most, read_exactly};
 pub use table::{Format, Inspection, Place, Tensor};

@@ -104,15 +104,18 @@ impl Catalog {
     }
 }
 
-/// Files beside a model that another model has, too: two graphs may have their data in one file.
+/// Files beside a model that another model has, too: two graphs may have their data in one file, and a graph may name
+/// whatever it likes. A model's own file is its own, whoever names it.
 fn shared(models: &Models, model: &Model) -> HashSet<PathBuf> {
-    let own: HashSet<PathBuf> = model.content.files.iter().map(|file| model.path_of(file)).collect();
-    let folder = model.path.as_path().parent().filter(|_| model.content.is_file() && own.len() > 1);
+    let beside = model.content.files.iter().filter(|file| !file.path.as_path().as_os_str().is_empty());
+    let mut named: HashSet<PathBuf> = beside.map(|file| model.path_of(file)).collect();
+    let folder = model.path.as_path().parent().filter(|_| model.content.is_file() && !named.is_empty());
     let Some(folder) = folder.map(ModelPath::new) else { return HashSet::new() };
     let others = models.below(&folder).filter(|other| other.id != model.id);
-    let theirs = others.filter(|other| other.content.is_file() && other.content.files.len() > 1);
-    let files = theirs.flat_map(|other| other.content.files.iter().map(|file| other.path_of(file)));
-    files.filter(|path| own.contains(path)).collect()
+    let theirs: HashSet<PathBuf> =
+        others.flat_map(|other| other.content.files.iter().map(|file| other.path_of(file))).collect();
+    named.retain(|path| theirs.contains(path));
+    named
 }
 
 /// How many turns a model's headers take, as it was last seen.

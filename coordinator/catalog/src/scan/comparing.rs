@@ -7,10 +7,12 @@
 
 use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
+use std::time::Duration;
 
 use hoist_domain::{FileIdentity, Model, ModelContent, ModelId, ModelPath, ModelState, ScanReport};
 
@@ -71,6 +73,9 @@ impl Comparing<'_> {
             Compared::Unchanged(unchanged) => self.keep(unchanged),
             // Nobody takes it only when the scan is over.
             Compared::Changed(moved_from) => drop(self.work.send(Work { unit, moved_from })),
+            Compared::Torn => {
+                let _ = self.events.send(Event::Unsettled { path: unit.path, moved_from: None });
+            }
         }
     }
 
@@ -150,12 +155,20 @@ fn is_as_known(scan: &Scan, model: &Model, entry: &Entry) -> bool {
 enum Compared {
     Unchanged(Unchanged),
     Changed(Option<(ModelId, ModelPath)>),
+    /// Files change places while the walk is at it: what it has put together was never so.
+    Torn,
 }
+
+/// A file that was renamed less long ago may be on its way through several places.
+const IN_FLUX: Duration = Duration::from_secs(10);
 
 fn compare(scan: &Scan, unit: &Unit, claimed: &mut HashSet<ModelId>) -> Compared {
     let path = ModelPath::new(&unit.path);
     let moved = |claimed: &mut HashSet<ModelId>| {
         let found = moved_from(scan, unit, claimed);
+        if found.is_none() && is_torn(scan, unit, claimed) {
+            return Compared::Torn;
+        }
         claimed.extend(found.iter().map(|(id, _)| *id));
         Compared::Changed(found)
     };
@@ -169,7 +182,12 @@ fn compare(scan: &Scan, unit: &Unit, claimed: &mut HashSet<ModelId>) -> Compared
     let key = |identity: FileIdentity| (identity.device, identity.inode);
     let its = known.content.main_file().map(|file| key(file.identity));
     let is_other = main_file(unit).is_some_and(|file| its != Some(key(file.identity)));
-    if is_other { moved(claimed) } else { Compared::Changed(None) }
+    match is_other {
+        true => moved(claimed),
+        // It was come across somewhere else before.
+        false if claimed.contains(&known.id) => Compared::Torn,
+        false => Compared::Changed(None),
+    }
 }
 
 fn main_file(unit: &Unit) -> Option<&UnitFile> {
@@ -222,6 +240,32 @@ fn moved_from(scan: &Scan, unit: &Unit, claimed: &HashSet<ModelId>) -> Option<(M
     };
     let known = all.filter(|known| !claimed.contains(&known.id)).filter(same).min_by_key(likely);
     known.map(|known| (known.id, known.path.clone()))
+}
+
+/// Whether the unit's file is also where it was known, or was found at another place just now, though it has one name: a look
+/// that goes on while files are exchanged sees one of them at several places, and concluding from that would give its notes
+/// to the others. Not so for links, and not for a file that has been at both places for long: the folder is there twice.
+fn is_torn(scan: &Scan, unit: &Unit, claimed: &HashSet<ModelId>) -> bool {
+    let Some(file) = main_file(unit) else { return false };
+    let (main, here) = (file.identity, unit.path_of(&file.path));
+    let is_link = |path: &Path| path.symlink_metadata().is_ok_and(|now| now.is_symlink());
+    let is_there = |known: &&Arc<Model>| {
+        let place = known.content.main_file().map(|file| known.path_of(file));
+        let place = place.filter(|place| *place != here && !is_link(place));
+        let is_there = |place: PathBuf| is_still_at(&place, main.device, main.inode);
+        let is_elsewhere = claimed.contains(&known.id) && known.path.as_path() != unit.path;
+        is_elsewhere || known.state == ModelState::Available && place.is_some_and(is_there)
+    };
+    let has_names = |now: std::fs::Metadata| {
+        now.is_symlink() || (now.nlink() > 1 && (now.dev(), now.ino()) == (main.device, main.inode))
+    };
+    let is_recent = || {
+        let age = (scan.now_ns)().saturating_sub(main.changed_ns);
+        u64::try_from(age).is_ok_and(|age| Duration::from_nanos(age) < IN_FLUX)
+    };
+    scan.known.of_file(main.device, main.inode).iter().any(is_there)
+        && !here.symlink_metadata().is_ok_and(has_names)
+        && is_recent()
 }
 
 #[cfg(test)]

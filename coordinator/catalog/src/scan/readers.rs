@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hoist_domain::{ModelContent, ModelId, ModelPath, Verdict};
+use hoist_domain::{FileIdentity, ModelContent, ModelId, ModelPath, Verdict};
 
 use super::{DEFECT, Event, Scan, Work, spawn};
 use crate::probe::probe;
@@ -123,7 +123,20 @@ fn read_settled(scan: &Scan, unit: Unit, moved_from: Option<(ModelId, ModelPath)
             return Event::Unsettled { path: unit.path, moved_from };
         }
     }
+    if is_another(&unit, &result) {
+        return Event::Unsettled { path: unit.path, moved_from };
+    }
     Event::Read { unit: Box::new(unit), result, moved_from }
+}
+
+/// Whether what was read is another file than the one that was compared: it took its place in between, and what the
+/// comparison said is not of it.
+fn is_another(unit: &Unit, result: &std::io::Result<Option<(ModelContent, u64)>>) -> bool {
+    let Ok(Some((content, _))) = result else { return false };
+    let Some(main) = unit.files.iter().find(|file| file.is_weights) else { return false };
+    let read = content.files.iter().find(|file| file.path.as_path() == main.path);
+    let key = |identity: FileIdentity| (identity.device, identity.inode);
+    read.is_some_and(|read| key(read.identity) != key(main.identity))
 }
 
 /// When a damaged unit was last written to, if that was just now.

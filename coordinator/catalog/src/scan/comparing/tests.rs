@@ -234,6 +234,7 @@ proptest! {
             match compare(&scan, &unit, &mut claimed) {
                 Compared::Unchanged(one) => unchanged.push(one),
                 Compared::Changed(moved_from) => changed.push((unit, moved_from)),
+                Compared::Torn => panic!("nothing is recent by this clock"),
             }
         }
         let found = unchanged.len() + changed.len();
@@ -264,4 +265,39 @@ fn the_next_file_is_the_next_model() {
             InStep::new(&scan, &directory, &files).map(|known| known.map(|model| model.id)).collect();
         assert!(!in_step.contains(&None) && in_step.len() == files.len(), "{directory:?}: {in_step:?}");
     }
+}
+
+#[test]
+fn one_file_seen_at_two_places_is_no_news_of_either_but_for_links() {
+    let place = tempfile::tempdir().unwrap();
+    let top = place.path().canonicalize().unwrap();
+    let [a, b] = ["a.ckpt", "b.ckpt"].map(|name| top.join(name));
+    fs::write(&a, "a").unwrap();
+    fs::write(&b, "b of another length").unwrap();
+    let first = units(walk(&scan_of(&top, Catalog::default(), false).roots));
+    let mut known = Catalog::default();
+    for (unit, number) in first.iter().zip(0..) {
+        known.0.insert(ModelPath::new(&unit.path), model(unit, number, ModelState::Available));
+    }
+    let later = |seconds: i64| {
+        let changed_ns = first[0].files[0].identity.changed_ns;
+        Arc::new(move || changed_ns + seconds * 1_000_000_000)
+    };
+    let scan = Scan { now_ns: later(1), ..scan_of(&top, known, false) };
+    // What a walk has put together that came by while both changed places and back.
+    let mut torn = first[0].clone();
+    torn.path.clone_from(&b);
+    assert_eq!(compare(&scan, &torn, &mut HashSet::new()), Compared::Torn);
+    torn.path = top.join("new.ckpt");
+    assert_eq!(compare(&scan, &torn, &mut HashSet::new()), Compared::Torn);
+    // Long after, it is really there twice: the folder is mounted at two places.
+    let scan = Scan { now_ns: later(60), ..scan };
+    assert_eq!(compare(&scan, &torn, &mut HashSet::new()), Compared::Changed(None));
+    // A second name, or a link, is a model of its own.
+    let scan = Scan { now_ns: later(1), ..scan };
+    fs::hard_link(&a, &torn.path).unwrap();
+    assert_eq!(compare(&scan, &torn, &mut HashSet::new()), Compared::Changed(None));
+    fs::remove_file(&torn.path).unwrap();
+    symlink(&a, &torn.path).unwrap();
+    assert_eq!(compare(&scan, &torn, &mut HashSet::new()), Compared::Changed(None));
 }
