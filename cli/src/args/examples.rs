@@ -31,7 +31,8 @@ Fields for --filter: name, display_name, path, state, format, type, base, varian
 prediction_type, resolution, title, tensor_count, parameter_count, size_bytes, dtypes, components, verdict, \
 verdict_kind, tags, aliases, description, licence, source, notes, digest, discover_time, modify_time, validate_time. \
 What a table shows as NAME is display_name; name is models/ID, which never changes. Compare with = != < <= > >= and : \
-(\"has\" for lists, \"contains\" for text, `:*` \"is set\"), join with AND, OR, NOT. Times are 2026-11-01, \
+(\"has\" for lists, \"contains\" for text, `:*` \"is set\"), join with AND, OR, NOT. Sizes are 2e9, 2GB or 1.5GiB; \
+counts are 350M or 7B. Times are 2026-11-01, \
 2026-11-01T12:00:00Z or now-7d.
 
 Models of one name are shown with the end of their path, which names them, too. Equals of an order are in the order of \

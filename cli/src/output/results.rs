@@ -101,6 +101,19 @@ pub(crate) fn plural(count: u64, one: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
 }
 
+/// Says that an answer may lack what was not found yet: also to scripts, which would take it for all there is.
+pub(crate) fn note_first_look(out: Out, first_look: Option<v1::FirstLook>) {
+    if let Some(look) = first_look {
+        out.say(format_args!("{}; `hoist scan --wait` waits for it", first_look_words(look)));
+    }
+}
+
+/// How far the first look of the server's life is.
+pub(crate) fn first_look_words(look: v1::FirstLook) -> String {
+    let so_far = plural(look.models, "model");
+    format!("the roots are still being looked at for the first time: {so_far} so far")
+}
+
 /// The most first: `12 lora, 3 vae`.
 fn listed(counts: &HashMap<String, u64>) -> String {
     let mut sorted: Vec<(&String, &u64)> = counts.iter().collect();

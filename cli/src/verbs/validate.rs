@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::output::apart::apart;
 use crate::output::json::{Response, set, time};
 use crate::output::model::{findings, print_findings, verdict_kind, verdict_tone};
-use crate::output::results::{plural, print_validation, validation_value};
+use crate::output::results::{note_first_look, plural, print_validation, validation_value};
 use crate::output::table::{Table, Toned};
 use crate::output::{Out, Tone, error_value, text};
 use crate::verbs::{Session, hold, list, show};
@@ -127,7 +127,7 @@ fn exit_for(found: &v1::ValidateModelResponse, strict: bool) -> Exit {
 
 pub(crate) async fn verdicts(session: &Session, args: &VerdictsArgs) -> Result<Exit> {
     let client = session.connect().await?;
-    let mut verdicts = Vec::new();
+    let (mut verdicts, mut first_look) = (Vec::new(), None);
     let mut page_token = String::new();
     loop {
         let request = v1::ListVerdictsRequest {
@@ -139,6 +139,7 @@ pub(crate) async fn verdicts(session: &Session, args: &VerdictsArgs) -> Result<E
         };
         let id = request.request_id.clone();
         let page = client.call(Some(&id), client.integrity().list_verdicts(request)).await?;
+        first_look = page.first_look.or(first_look);
         verdicts.extend(page.verdicts);
         page_token = page.next_page_token;
         if page_token.is_empty() {
@@ -146,12 +147,19 @@ pub(crate) async fn verdicts(session: &Session, args: &VerdictsArgs) -> Result<E
         }
     }
     let out = session.out;
+    note_first_look(out, first_look);
     if out.json {
         out.value(&verdicts.iter().map(verdict_value).collect::<Value>())?;
         return Ok(Exit::Done);
     }
     if verdicts.is_empty() {
-        out.note(if args.filter.is_empty() { "nothing is wrong with any model" } else { "nothing passes" });
+        if first_look.is_none() {
+            out.note(if args.filter.is_empty() {
+                "nothing is wrong with any model"
+            } else {
+                "nothing passes"
+            });
+        }
         return Ok(Exit::Done);
     }
     if args.long {

@@ -79,7 +79,7 @@ impl Api {
         let query = Query::verdicts(&request.filter, request.show_ok, self.clock.wall())?;
         let query = query.below(self.catalog.real_roots());
         let size = page::size(request.page_size)?;
-        let view = self.control.view();
+        let (view, first_look) = self.view_of_models();
         let found = search(view.state.models(), &query, size, &request.page_token)?;
         let verdicts = page::fitting(found.models.iter().map(|model| examinations::model_verdict(model)));
         Ok(v1::ListVerdictsResponse {
@@ -88,6 +88,7 @@ impl Api {
             verdicts,
             total_size: found.total as u64,
             position: Some(encode::position(view.state.position())),
+            first_look,
         })
     }
 }
