@@ -121,6 +121,11 @@ impl Error {
             true => Some("`hoist ls` lists the models, `hoist scan --wait` looks for new ones".to_owned()),
             false => hint,
         };
+        let is_of_device = metadata.get("name").is_some_and(|name| name.starts_with("devices/"));
+        let hint = match is_of_device {
+            true => Some("leave out --device: it means the one that there is".to_owned()),
+            false => hint,
+        };
         let request_id = metadata
             .remove("request_id")
             .or_else(|| request_id.map(str::to_owned))

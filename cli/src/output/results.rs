@@ -141,6 +141,10 @@ pub(crate) fn print_scan(out: Out, scan: &v1::ScanModelsResponse) -> Result<()> 
     let news: Vec<String> =
         news.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     out.row("changes", &news.join(", "))?;
+    if scan.validated > 0 {
+        let damaged = if scan.damaged > 0 { "" } else { ", nothing is wrong with any" };
+        out.row("validated", &format!("{}{damaged}", plural(scan.validated, "model")))?;
+    }
     if scan.damaged > 0 {
         let damaged = out.toned(Tone::Bad, &scan.damaged.to_string());
         let label = out.toned(Tone::Dim, &format!("{:<11}", "damaged"));

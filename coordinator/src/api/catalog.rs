@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use hoist_domain::{
     Bytes, ConditionKind, ContentHash, DigestSpec, Error, Model, ModelId, ModelPath, ModelState, Reason,
-    ResourceName, Result, Role, ScanSpec, ValidationLevel, Work,
+    ResourceName, Result, Role, ScanSpec, ValidationLevel, Verdict, Work,
 };
 use hoist_planner::Answer;
 use hoist_runtime::OnError;
@@ -286,7 +286,11 @@ impl Api {
         let named: Result<BTreeSet<ModelId>> = self
             .over_all(move |api| {
                 let (view, first_look) = api.view_of_models();
-                let found = |name: &String| found_so_far(&view, name, first_look).map(|model| model.id);
+                let found = |name: &String| {
+                    let model = found_so_far(&view, name, first_look)?;
+                    is_worth_reading(&model)?;
+                    Ok(model.id)
+                };
                 names.iter().map(found).collect()
             })
             .await;
@@ -344,6 +348,19 @@ impl Api {
             first_look,
         })
     }
+}
+
+/// Refuses what is damaged: its headers lie about where its tensors are, and a digest of what is left would make it the
+/// equal of something.
+fn is_worth_reading(model: &Model) -> Result<()> {
+    let verdict = model.verdict();
+    if verdict <= Verdict::Suspicious {
+        return Ok(());
+    }
+    let finding =
+        model.findings().first().map_or_else(String::new, |finding| format!(": {}", finding.message));
+    let message = format!("{} is {verdict}{finding}; nothing shares it, so it gets no digest", model.name());
+    Err(Error::new(Reason::CorruptedModel, message).with("model", ResourceName::Model(model.id)))
 }
 
 /// Users of one group that are listed; a group's bytes saved count all.

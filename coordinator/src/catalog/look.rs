@@ -35,6 +35,18 @@ const MANY: u64 = 1_000;
 const STUCK_AFTER: Duration = Duration::from_secs(20);
 
 impl Catalog {
+    /// Whether there is anything to look at for the paths of a request.
+    ///
+    /// # Errors
+    /// RESOURCE_NOT_FOUND; PATH_OUTSIDE_ROOTS; SOURCE_UNRESPONSIVE.
+    pub async fn must_know(&self, paths: &[ModelPath], stop: &CancellationToken) -> Result<()> {
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let (roots, view, paths) = (self.open_roots().await, self.0.control.view(), paths.to_vec());
+        self.apart("paths", stop, move |_| must_be_known(&roots, &paths, view.state.models())).await?
+    }
+
     /// Looks at the roots, or at paths below them, and tells the owner what is there.
     ///
     /// # Errors
@@ -221,6 +233,22 @@ pub(super) fn below_a_root(roots: &Roots, path: &ModelPath) -> Result<PathBuf> {
         Err(_) => return Err(outside()),
     };
     if roots.of(&real).is_some() { Ok(real) } else { Err(outside()) }
+}
+
+/// Refuses a path at which nothing is, and nothing was: who asks for a look there has mistyped it. Where a model is known,
+/// at it, below it or as a part of it, the look is what finds out that it is gone.
+pub(super) fn must_be_known(roots: &Roots, paths: &[ModelPath], models: &Models) -> Result<()> {
+    for path in paths {
+        let real = below_a_root(roots, path)?;
+        let is_gone = real.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+        let is_part = || real.ancestors().any(|above| models.at(&ModelPath::new(above)).is_some());
+        if is_gone && !is_part() && models.below(&ModelPath::new(&real)).next().is_none() {
+            let shown = excerpt(&path.text()).to_string();
+            let message = format!("there is no `{shown}`, and no model is known there");
+            return Err(Error::new(Reason::ResourceNotFound, message).with("path", shown));
+        }
+    }
+    Ok(())
 }
 
 /// What to look at for the paths of a request: whole models where a path is within one, and nothing twice.

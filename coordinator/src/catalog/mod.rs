@@ -44,7 +44,7 @@ pub use components::{Group, components};
 pub use digesting::run as keep_digests;
 pub use following::run as follow;
 pub use lookup::find;
-pub use search::{Order, Page, Query, search};
+pub use search::{Order, Page, Query, Verdicts, search};
 
 /// Where models are looked for, and how.
 #[derive(Clone, Debug)]
