@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use hoist_domain::Bytes;
+pub(crate) use hoist_domain::plural;
 use hoist_wire::v1;
 use serde_json::{Map, Value, json};
 
@@ -94,11 +95,6 @@ fn compatibility(it: &v1::Compatibility) -> Value {
         "capacity_bytes": it.capacity_bytes,
         "checks": it.checks.iter().map(check).collect::<Value>(),
     })
-}
-
-/// `120 models` or `1 model`.
-pub(crate) fn plural(count: u64, one: &str) -> String {
-    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
 }
 
 /// Says that an answer may lack what was not found yet: also to scripts, which would take it for all there is.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use hoist_domain::{Error, Model, Position, Reason, Result};
+use hoist_domain::{Error, Model, Position, Reason, Result, plural};
 
 use hoist_wire::v1;
 
@@ -73,10 +73,8 @@ pub(super) fn found_so_far(view: &View, name: &str, first_look: Option<v1::First
 }
 
 fn not_yet(error: &Error, models: u64) -> Error {
-    let plural = if models == 1 { "" } else { "s" };
-    let message = format!(
-        "{error}; the roots are still being looked at for the first time: {models} model{plural} so far"
-    );
+    let so_far = plural(models, "model");
+    let message = format!("{error}; the roots are still being looked at for the first time: {so_far} so far");
     let told = Error::new(error.reason(), message).with("first_look", models);
     error.metadata().iter().fold(told, |told, (key, value)| told.with(key, value))
 }

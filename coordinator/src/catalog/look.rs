@@ -9,7 +9,7 @@ use std::time::Duration;
 use hoist_catalog::{Looked, Roots, Scan, ScanProgress};
 use hoist_domain::{
     Condition, ConditionKind, Error, ModelId, ModelPath, Observation, Reason, Result, ScanReport, ScanSpec,
-    Severity, excerpt,
+    Severity, excerpt, plural,
 };
 use hoist_planner::Models;
 use tokio_util::sync::CancellationToken;
@@ -169,9 +169,9 @@ impl Catalog {
             kind: ConditionKind::RootUnavailable,
             severity: Severity::Warning,
             message: format!(
-                "{} of {} roots cannot be read; models below them are kept as they were",
+                "{} of {} cannot be read; models below are kept as they were",
                 unavailable.len(),
-                self.0.settings.roots.len()
+                plural(self.0.settings.roots.len() as u64, "root")
             ),
             advice: "mount or create them, or take them out of `models`; Hoist looks again by itself"
                 .to_owned(),
@@ -200,7 +200,7 @@ impl Catalog {
         let condition = Condition {
             kind: ConditionKind::PathsUnreadable,
             severity: Severity::Warning,
-            message: format!("{count} paths below the roots cannot be read, or are passed over"),
+            message: format!("unreadable or passed over below the roots: {}", plural(count, "path")),
             advice: "see the reasons; what was known there is kept as it was".to_owned(),
             since: self.0.clock.wall(),
             details: shown.map(|problem| format!("{}: {}", problem.path, problem.message)).collect(),
