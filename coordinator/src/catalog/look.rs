@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use hoist_catalog::{Looked, Roots, Scan, ScanProgress};
 use hoist_domain::{
-    Condition, ConditionKind, Error, ModelId, ModelPath, Observation, Reason, Result, ScanReport, ScanSpec,
-    Severity, excerpt, plural,
+    Condition, ConditionKind, Error, Model, ModelId, ModelPath, Observation, Reason, Result, ScanReport,
+    ScanSpec, Severity, excerpt, plural,
 };
 use hoist_planner::Models;
 use tokio_util::sync::CancellationToken;
@@ -235,14 +235,25 @@ pub(super) fn below_a_root(roots: &Roots, path: &ModelPath) -> Result<PathBuf> {
     if roots.of(&real).is_some() { Ok(real) } else { Err(outside()) }
 }
 
+/// Whether a model that is a file among others, as the first of its shards, has another of its files there.
+fn has_file_below(model: &Model, path: &Path) -> bool {
+    let folder = model.path.as_path().parent().filter(|_| model.content.is_file());
+    let mut files = model.content.files.iter().map(|file| file.path.as_path());
+    folder.is_some_and(|folder| files.any(|file| folder.join(file).starts_with(path)))
+}
+
 /// Refuses a path at which nothing is, and nothing was: who asks for a look there has mistyped it. Where a model is known,
 /// at it, below it or as a part of it, the look is what finds out that it is gone.
 pub(super) fn must_be_known(roots: &Roots, paths: &[ModelPath], models: &Models) -> Result<()> {
     for path in paths {
         let real = below_a_root(roots, path)?;
         let is_gone = real.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
-        let is_part = || real.ancestors().any(|above| models.at(&ModelPath::new(above)).is_some());
-        if is_gone && !is_part() && models.below(&ModelPath::new(&real)).next().is_none() {
+        let is_known = || {
+            real.ancestors().any(|above| models.at(&ModelPath::new(above)).is_some())
+                || models.below(&ModelPath::new(&real)).next().is_some()
+                || models.iter().any(|model| has_file_below(model, &real))
+        };
+        if is_gone && !is_known() {
             let shown = excerpt(&path.text()).to_string();
             let message = format!("there is no `{shown}`, and no model is known there");
             return Err(Error::new(Reason::ResourceNotFound, message).with("path", shown));
