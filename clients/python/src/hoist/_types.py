@@ -154,7 +154,7 @@ class MachineStatus:
     oldest_revision: int
     """A watch can resume from here or later."""
     first_look_models: int | None = None
-    """Models so far, until the roots have been looked at once in this life of the server; None from then on."""
+    """Models so far, until the roots were looked at once in this life of the server; None from then on."""
 
 
 @dataclass(frozen=True, slots=True)
