@@ -115,8 +115,15 @@ impl Error {
         let hint = metadata.get("advice").filter(is_news).cloned();
         // In the words of this program, what the server can only say of its calls.
         let is_of_model = metadata.get("kind").is_some_and(|kind| kind == "model");
+        let is_early = metadata.contains_key("first_look");
         let hint = match failure.reason == Reason::ResourceNotFound.as_str() && is_of_model {
+            true if is_early => Some("`hoist scan --wait` waits for it".to_owned()),
             true => Some("`hoist ls` lists the models, `hoist scan --wait` looks for new ones".to_owned()),
+            false => hint,
+        };
+        let is_of_device = metadata.get("name").is_some_and(|name| name.starts_with("devices/"));
+        let hint = match is_of_device {
+            true => Some("leave out --device: it means the one that there is".to_owned()),
             false => hint,
         };
         let request_id = metadata

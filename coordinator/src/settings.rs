@@ -75,7 +75,7 @@ impl Settings {
         let state_dir = r.read(
             "state_dir",
             dirs.state_dir,
-            "what must survive a restart: operations, request ids, figures",
+            "what must survive a restart: names, tags and notes of models, operations, request ids, figures",
         );
         let state_dir = whole(&mut r, "state_dir", &state_dir, home.as_deref());
         let runtime_dir = r.read(
@@ -271,6 +271,13 @@ fn catalog(
         .collect();
     let roots =
         r.read("models", there, "folders to look for models in; by default the usual places that exist");
+    // A list as JSON or TOML writes it would be taken for folders of odd names, and looked at for ever.
+    let is_quoted = roots.first().is_some_and(|root| root.starts_with(['[', '"', '{']));
+    r.check(
+        "models",
+        !is_quoted,
+        "is not JSON: write folders one after the other, with commas between them: /a,/b",
+    );
     let roots = roots.iter().map(|root| whole(r, "models", Path::new(root), home)).collect();
     let links = r.read(
         "catalog.links",
@@ -362,6 +369,15 @@ mod tests {
         assert_eq!(loaded.settings.socket, here.join("run/hoist.sock"));
         let shown = loaded.entries.iter().find(|entry| entry.key == "state_dir").unwrap();
         assert_eq!(shown.value, here.join("a/b").to_toml());
+    }
+
+    #[test]
+    fn a_list_in_json_is_no_folder() {
+        for text in ["[]", "[\"/a\", \"/b\"]", "\"/a\""] {
+            let refused = load([("models", text), ("runtime_dir", "run")]).unwrap_err().to_string();
+            assert!(refused.contains("with commas between them"), "{refused}");
+        }
+        assert!(load([("models", "./[x],/a"), ("runtime_dir", "run")]).is_ok());
     }
 
     #[test]

@@ -31,7 +31,8 @@ Fields for --filter: name, display_name, path, state, format, type, base, varian
 prediction_type, resolution, title, tensor_count, parameter_count, size_bytes, dtypes, components, verdict, \
 verdict_kind, tags, aliases, description, licence, source, notes, digest, discover_time, modify_time, validate_time. \
 What a table shows as NAME is display_name; name is models/ID, which never changes. Compare with = != < <= > >= and : \
-(\"has\" for lists, \"contains\" for text, `:*` \"is set\"), join with AND, OR, NOT. Times are 2026-11-01, \
+(\"has\" for lists, \"contains\" for text, `:*` \"is set\"), join with AND, OR, NOT. Sizes are 2e9, 2GB or 1.5GiB; \
+counts are 350M or 7B. Times are 2026-11-01, \
 2026-11-01T12:00:00Z or now-7d.
 
 Models of one name are shown with the end of their path, which names them, too. Equals of an order are in the order of \
@@ -67,12 +68,14 @@ Exit code 1 when a model is incomplete, corrupt, rejected or malicious, or when 
 
 Examples:
   hoist validate sd_xl_base
+  hoist validate --all
   hoist validate sd_xl_base --level header
   hoist validate sd_xl_base --sha256 31e35c80fc4829d14f90153f4c74cd59c90b779f6afe05a74cd6120b893f7e5b
   hoist validate sd_xl_base --level compatibility --device cpu:0";
 
 pub(super) const VERDICTS: &str = "\
-READ says how closely: `headers`, or `all` bytes, as `hoist validate` does.
+READ says how closely: `headers`, or `all` bytes, as `hoist validate` does; with --missing also that the files are \
+`missing`.
 
 Examples:
   hoist verdicts
@@ -101,6 +104,8 @@ Examples:
 pub(super) const ROOTS: &str = "Example:\n  hoist roots";
 
 pub(super) const TAG: &str = "\
+One model at a time: what follows its name are tags, also where a model is called so.
+
 Examples:
   hoist tag sd_xl_base +portrait -old
   hoist tag sd_xl_base portrait studio
@@ -117,7 +122,7 @@ Examples:
 
 pub(super) const RM: &str = "\
 Without --files a model that is still on the disk comes back with the next scan. What people wrote about it is \
-gone either way. What has notes and no files any more is kept, in case they come back: --missing forgets all of that.
+gone either way, so that is asked about first. What has notes and no files any more is kept, in case they come back: --missing forgets all of that.
 
 Examples:
   hoist rm old_lora

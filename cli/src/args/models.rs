@@ -97,7 +97,7 @@ pub(crate) struct ShowArgs {
     pub(crate) tensors: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct ScanArgs {
     /// Files or folders at or below the roots [default: all roots]
     #[arg(value_name = "PATH")]
@@ -134,8 +134,12 @@ pub(crate) struct DigestArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ValidateArgs {
     /// Which models, named as for `hoist show`
-    #[arg(value_name = "NAME", required = true, value_parser = name())]
+    #[arg(value_name = "NAME", required_unless_present = "all", value_parser = name())]
     pub(crate) names: Vec<String>,
+
+    /// Every byte of all models, one after the other: tells how many are damaged, and exits with 0 whatever they are
+    #[arg(long, conflicts_with_all = ["names", "device", "sha256", "checksums", "strict"])]
+    pub(crate) all: bool,
 
     /// How closely to look
     // The headers were read when the model was found, and `hoist ls` tells what they said: who asks for more means more.
@@ -185,6 +189,10 @@ pub(crate) struct VerdictsArgs {
     #[arg(long)]
     pub(crate) all: bool,
 
+    /// Also models whose files are missing
+    #[arg(long)]
+    pub(crate) missing: bool,
+
     /// Only models that pass this filter, as for `hoist ls`
     #[arg(long, value_name = "FILTER", default_value = "", hide_default_value = true)]
     pub(crate) filter: String,
@@ -217,7 +225,8 @@ pub(crate) struct TagArgs {
     #[arg(value_name = "NAME", value_parser = name())]
     pub(crate) name: String,
 
-    /// Tags to add (`portrait` or `+portrait`) and to take away (`-old`); without any, its tags are shown
+    /// All words after the name are tags: to add (`portrait` or `+portrait`) and to take away (`-old`); without any, its
+    /// tags are shown
     #[arg(value_name = "TAG")]
     pub(crate) add: Vec<String>,
 
@@ -317,7 +326,7 @@ pub(crate) struct RmArgs {
     #[arg(long)]
     pub(crate) files: bool,
 
-    /// Do not ask: neither before files are removed, nor with --missing
+    /// Do not ask: neither before files or what people wrote are removed, nor with --missing
     #[arg(short, long)]
     pub(crate) yes: bool,
 

@@ -2,36 +2,55 @@
 //! stands in the brackets names the thing to every verb, too.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use crate::output::text;
 
 /// What each of these is called, in their order: its name alone where no other has it.
 pub(crate) fn apart(things: &[(&str, &str)]) -> Vec<String> {
-    let mut by_name: HashMap<&str, Vec<&str>> = HashMap::new();
-    for (name, path) in things {
-        by_name.entry(name).or_default().push(path);
+    let names = counted(things.iter().map(|(name, _)| *name));
+    let collide = |name: &str| names.get(name).is_some_and(|count| *count > 1);
+    let mut ends: HashMap<&str, &str> = HashMap::new();
+    let mut waiting: Vec<&str> =
+        things.iter().filter(|(name, _)| collide(name)).map(|(_, path)| *path).collect();
+    let mut parts = 1;
+    while !waiting.is_empty() {
+        // Of all things, not only of those that are called the same: what is typed is looked for among all.
+        let alike = counted(things.iter().map(|(_, path)| end(path, parts)));
+        // What begins nowhere else is a file's name: it must be nobody's name, and no file's without its ending.
+        let stems = if parts == 1 {
+            counted(things.iter().filter_map(|(_, path)| stem(path)))
+        } else {
+            HashMap::new()
+        };
+        waiting.retain(|path| {
+            let end = end(path, parts);
+            let is_whole = end.len() == path.len();
+            let is_taken = names.contains_key(end) || stems.contains_key(end);
+            let is_one = alike.get(end).is_some_and(|count| *count == 1) && !is_taken;
+            if is_one || is_whole {
+                ends.insert(path, end);
+            }
+            !(is_one || is_whole)
+        });
+        parts = parts.saturating_add(1);
     }
-    let parts: HashMap<&str, usize> = by_name
-        .into_iter()
-        .filter(|(_, paths)| paths.len() > 1)
-        .map(|(name, paths)| (name, enough(&paths)))
-        .collect();
-    let shown = |(name, path): &(&str, &str)| match parts.get(name) {
-        Some(parts) => text::one_line(&format!("{name} ({})", end(path, *parts))),
+    let shown = |(name, path): &(&str, &str)| match ends.get(path).filter(|_| collide(name)) {
+        Some(end) => text::one_line(&format!("{name} ({end})")),
         None => text::one_line(name),
     };
     things.iter().map(shown).collect()
 }
 
-/// The parts of paths, counted from their ends, that tell them apart.
-fn enough(paths: &[&str]) -> usize {
-    let most = paths.iter().map(|path| path.split('/').count()).max().unwrap_or(1);
-    let differ = |parts: &usize| {
-        let mut ends: Vec<&str> = paths.iter().map(|path| end(path, *parts)).collect();
-        ends.sort_unstable();
-        ends.windows(2).all(|pair| pair.first() != pair.last())
-    };
-    (1..most).find(differ).unwrap_or(most)
+fn counted<'a>(texts: impl Iterator<Item = &'a str>) -> HashMap<&'a str, usize> {
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    texts.for_each(|text| *counts.entry(text).or_default() += 1);
+    counts
+}
+
+/// What a file's name is without its ending: models are called by it, whatever else they are called.
+fn stem(path: &str) -> Option<&str> {
+    Path::new(path).file_stem()?.to_str()
 }
 
 /// The last so many parts of a path.
@@ -69,6 +88,16 @@ mod tests {
         );
         assert_eq!(apart(&[]), [""; 0]);
         assert_eq!(apart(&[("a\nb\u{1b}[2J", "/m/x")]), ["a\u{fffd}b\u{fffd}[2J"]);
+    }
+
+    #[test]
+    fn what_is_shown_is_no_other_ones_name() {
+        // A folder is called as the file beside it is; its last part would name both.
+        let beside = [("vae-sd", "/m/components/vae-sd"), ("vae-sd", "/m/components/vae-sd.safetensors")];
+        assert_eq!(apart(&beside), ["vae-sd (components/vae-sd)", "vae-sd (vae-sd.safetensors)"]);
+        // What is called otherwise has a path, too.
+        let others = [("x", "/m/a/one.pt"), ("x", "/m/b/two.pt"), ("y", "/n/a/one.pt"), ("two.pt", "/n/z")];
+        assert_eq!(apart(&others), ["x (m/a/one.pt)", "x (b/two.pt)", "y", "two.pt"]);
     }
 
     #[test]

@@ -163,6 +163,8 @@ pub(crate) fn status(status: &v1::Status) -> Value {
     set(&mut whole, "request_ids", derived.request_ids.into());
     set(&mut whole, "request_ids_limit", derived.request_ids_limit.into());
     set(&mut whole, "oldest_revision", derived.oldest_revision.into());
+    let first_look = derived.first_look.map_or(Value::Null, |look| json!({ "models": look.models }));
+    set(&mut whole, "first_look", first_look);
     set(&mut value, "machine", whole);
     value
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use hoist_domain::Bytes;
+pub(crate) use hoist_domain::plural;
 use hoist_wire::v1;
 use serde_json::{Map, Value, json};
 
@@ -96,9 +97,17 @@ fn compatibility(it: &v1::Compatibility) -> Value {
     })
 }
 
-/// `120 models` or `1 model`.
-pub(crate) fn plural(count: u64, one: &str) -> String {
-    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+/// Says that an answer may lack what was not found yet: also to scripts, which would take it for all there is.
+pub(crate) fn note_first_look(out: Out, first_look: Option<v1::FirstLook>) {
+    if let Some(look) = first_look {
+        out.say(format_args!("{}; `hoist scan --wait` waits for it", first_look_words(look)));
+    }
+}
+
+/// How far the first look of the server's life is.
+pub(crate) fn first_look_words(look: v1::FirstLook) -> String {
+    let so_far = plural(look.models, "model");
+    format!("the roots are still being looked at for the first time: {so_far} so far")
 }
 
 /// The most first: `12 lora, 3 vae`.
@@ -128,6 +137,10 @@ pub(crate) fn print_scan(out: Out, scan: &v1::ScanModelsResponse) -> Result<()> 
     let news: Vec<String> =
         news.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     out.row("changes", &news.join(", "))?;
+    if scan.validated > 0 {
+        let damaged = if scan.damaged > 0 { "" } else { ", nothing is wrong with any" };
+        out.row("validated", &format!("{}{damaged}", plural(scan.validated, "model")))?;
+    }
     if scan.damaged > 0 {
         let damaged = out.toned(Tone::Bad, &scan.damaged.to_string());
         let label = out.toned(Tone::Dim, &format!("{:<11}", "damaged"));

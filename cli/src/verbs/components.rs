@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::output::apart::apart;
 use crate::output::json::{seconds, set, time};
 use crate::output::model::{component, digest_start};
-use crate::output::results::plural;
+use crate::output::results::{note_first_look, plural};
 use crate::output::table::{Table, Toned};
 use crate::output::{Out, Tone, text};
 use crate::verbs::{Session, list};
@@ -26,10 +26,12 @@ struct Groups {
     groups: Vec<v1::ComponentGroup>,
     saved_bytes: u64,
     undigested: u64,
+    /// Set while more may be found.
+    first_look: Option<v1::FirstLook>,
 }
 
 async fn read(client: &Client, args: &ComponentsArgs, shared_only: bool) -> Result<Groups> {
-    let mut read = Groups { groups: Vec::new(), saved_bytes: 0, undigested: 0 };
+    let mut read = Groups { groups: Vec::new(), saved_bytes: 0, undigested: 0, first_look: None };
     let mut page_token = String::new();
     loop {
         let request = v1::ListComponentsRequest {
@@ -42,6 +44,7 @@ async fn read(client: &Client, args: &ComponentsArgs, shared_only: bool) -> Resu
         let id = request.request_id.clone();
         let page = client.call(Some(&id), client.catalog().list_components(request)).await?;
         (read.saved_bytes, read.undigested) = (page.saved_bytes, page.undigested);
+        read.first_look = page.first_look.or(read.first_look);
         read.groups.extend(page.groups);
         page_token = page.next_page_token;
         if page_token.is_empty() {
@@ -54,6 +57,7 @@ pub(crate) async fn components(session: &Session, args: &ComponentsArgs) -> Resu
     let client = session.connect().await?;
     let read = read(&client, args, false).await?;
     let out = session.out;
+    note_first_look(out, read.first_look);
     if out.json {
         out.value(&read.groups.iter().map(group_value).collect::<Value>())?;
         return Ok(Exit::Done);
@@ -98,6 +102,7 @@ pub(crate) async fn dupes(session: &Session, args: &DupesArgs) -> Result<Exit> {
     let client = session.connect().await?;
     let read = read(&client, &args.components, true).await?;
     let out = session.out;
+    note_first_look(out, read.first_look);
     if out.json {
         // Not an array: what is saved in all, and what is not known yet, belong to the answer.
         out.value(&json!({

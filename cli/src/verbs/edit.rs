@@ -47,6 +47,9 @@ pub(crate) async fn tag(session: &Session, args: &TagArgs) -> Result<Exit> {
             result => break result?,
         }
     };
+    for tag in &add {
+        note_model_called(session, &client, tag, &changed.name).await?;
+    }
     for tag in absent {
         session.out.note(format_args!(
             "{} had no tag `{}`",
@@ -63,6 +66,22 @@ pub(crate) async fn tag(session: &Session, args: &TagArgs) -> Result<Exit> {
         session.out.line(text::one_line(&tags.join(", ")))?;
     }
     Ok(Exit::Done)
+}
+
+/// Whoever writes several models' names before the tags has tagged the first with the others.
+async fn note_model_called(session: &Session, client: &Client, tag: &str, tagged: &str) -> Result<()> {
+    match names::resolve_model(client, tag).await {
+        Ok(name) if name == tagged => return Ok(()),
+        Ok(_) => {}
+        Err(error) if error.reason() == Reason::NameAmbiguous.as_str() => {}
+        Err(error) if matches!(error.exit(), Exit::NotFound | Exit::Usage) => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    session.out.note(format_args!(
+        "hint: `{}` is a tag now, and what another model is called: one model is tagged at a time",
+        text::one_line(tag)
+    ));
+    Ok(())
 }
 
 /// What to add and what to take away.

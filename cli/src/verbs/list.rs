@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::exit::Exit;
 use crate::output::apart::apart;
 use crate::output::model::{self, verdict_tone};
-use crate::output::results::plural;
+use crate::output::results::{note_first_look, plural};
 use crate::output::table::{Table, Toned};
 use crate::output::{Out, Tone, text};
 use crate::verbs::Session;
@@ -28,12 +28,15 @@ pub(crate) async fn run(session: &Session, args: &LsArgs) -> Result<Exit> {
         ..Default::default()
     };
     let listed = pages(&client, asked, args.limit).await?;
+    note_first_look(session.out, listed.first_look);
     if session.out.json {
         session.out.value(&listed.models.iter().map(model::value).collect::<Value>())?;
         return Ok(Exit::Done);
     }
     if listed.models.is_empty() {
-        session.out.note(nothing(args));
+        if listed.first_look.is_none() {
+            session.out.note(nothing(args));
+        }
         note_missing(session.out, args, listed.missing);
         return Ok(Exit::Done);
     }
@@ -81,6 +84,8 @@ pub(crate) struct Listed {
     total: u64,
     /// How many of those that pass have no files.
     missing: u64,
+    /// Set while more may be found.
+    first_look: Option<v1::FirstLook>,
 }
 
 /// Models, page by page, up to a limit.
@@ -103,6 +108,7 @@ pub(crate) async fn pages(
         let id = request.request_id.clone();
         let page = client.call(Some(&id), client.catalog().list_models(request)).await?;
         (listed.total, listed.missing) = (page.total_size, page.missing_size);
+        listed.first_look = page.first_look.or(listed.first_look);
         listed.models.extend(page.models);
         page_token = page.next_page_token;
         let full = u32::try_from(listed.models.len()).is_ok_and(|count| count >= limit);

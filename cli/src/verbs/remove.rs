@@ -27,7 +27,8 @@ pub(crate) async fn run(session: &Session, args: &RmArgs) -> Result<Exit> {
     if args.dry_run {
         return tell(session, args, &models);
     }
-    if (args.files || args.missing) && !args.yes && !confirmed(session, args, &models)? {
+    let loses_notes = models.iter().any(|it| !written(it).is_empty());
+    if (args.files || args.missing || loses_notes) && !args.yes && !confirmed(session, args, &models)? {
         return Err(Error::interrupted("nothing was removed"));
     }
     let (mut exit, mut values) = (Exit::Done, Vec::new());
@@ -120,6 +121,7 @@ fn tell(session: &Session, args: &RmArgs, models: &[v1::Model]) -> Result<Exit> 
         let values = models.iter().map(|it| {
             let mut value = value(it);
             crate::output::json::set(&mut value, "dry_run", true.into());
+            crate::output::json::set(&mut value, "written", written(it).into());
             value
         });
         session.out.value(&shaped(args, values.collect()))?;
@@ -130,33 +132,81 @@ fn tell(session: &Session, args: &RmArgs, models: &[v1::Model]) -> Result<Exit> 
     }
     let count = results::plural(u64::try_from(models.len()).unwrap_or(u64::MAX), "model");
     let files = if args.files { ", with their files" } else { "" };
-    session.out.note(format_args!("{count} would be removed{files}; nothing is, because of --dry-run"));
+    let notes = and_notes(models);
+    session
+        .out
+        .note(format_args!("{count} would be removed{files}{notes}; nothing is, because of --dry-run"));
     Ok(Exit::Done)
 }
 
+/// What goes, and what people wrote about it.
 fn described(model: &v1::Model) -> String {
     let size = Bytes(model.size_bytes).to_string();
     let size = if is_missing(model) { "missing".to_owned() } else { size };
-    format!("  {size:>9}  {}", text::one_line(&model.path))
+    let written = written(model);
+    let notes = if written.is_empty() { String::new() } else { format!("  with its {}", written.join(", ")) };
+    format!("  {size:>9}  {}{notes}", text::one_line(&model.path))
+}
+
+/// What people wrote about a model, which is nowhere but in the catalog.
+fn written(model: &v1::Model) -> Vec<&'static str> {
+    let notes = model.notes.clone().unwrap_or_default();
+    let config = notes.config.unwrap_or_default();
+    let fields = [
+        ("name", !notes.display_name.is_empty()),
+        ("aliases", !notes.aliases.is_empty()),
+        ("tags", !notes.tags.is_empty()),
+        ("description", !notes.description.is_empty()),
+        ("licence", !notes.licence.is_empty()),
+        ("source", !notes.source.is_empty()),
+        ("notes", !notes.notes.is_empty()),
+        ("type", !notes.type_override.is_empty()),
+        ("base", !notes.base_override.is_empty()),
+        ("device", !config.default_device.is_empty()),
+        ("trust", config.trusted),
+    ];
+    fields.iter().filter(|(_, is_written)| *is_written).map(|(word, _)| *word).collect()
+}
+
+/// How many of them people have written about.
+fn and_notes(models: &[v1::Model]) -> String {
+    let noted = models.iter().filter(|it| !written(it).is_empty()).count();
+    match (noted, models.len()) {
+        (0, _) => String::new(),
+        (1, 1) => ", with what was written about it".to_owned(),
+        (noted, all) if noted == all => ", with what was written about them".to_owned(),
+        (noted, _) => format!(", {noted} of them with what was written about them"),
+    }
 }
 
 /// Asks whoever sits at the terminal.
 fn confirmed(session: &Session, args: &RmArgs, models: &[v1::Model]) -> Result<bool> {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        let flag = if args.files { "--files" } else { "--missing" };
-        return Err(Error::usage(
-            format!("{flag} asks before anything is removed, and nobody is here to ask"),
-            Some("add --yes, or --dry-run to see what would be removed"),
-        ));
+        let message = match models.iter().map(|it| (it, written(it))).find(|(_, written)| !written.is_empty())
+        {
+            _ if args.files => {
+                "--files asks before anything is removed, and nobody is here to ask".to_owned()
+            }
+            _ if args.missing => {
+                "--missing asks before anything is removed, and nobody is here to ask".to_owned()
+            }
+            Some((it, written)) => format!(
+                "{} would go with its {}, which people wrote, and nobody is here to ask",
+                text::one_line(&it.display_name),
+                written.join(", ")
+            ),
+            None => "nobody is here to ask".to_owned(),
+        };
+        return Err(Error::usage(message, Some("add --yes, or --dry-run to see what would be removed")));
     }
     for it in models {
         session.out.say(described(it));
     }
     let count = results::plural(u64::try_from(models.len()).unwrap_or(u64::MAX), "model");
     let question = if args.files {
-        format!("Remove the files of {count} for good?")
+        format!("Remove the files of {count} for good{}?", and_notes(models))
     } else {
-        format!("Forget {count}, with what was written about them?")
+        format!("Forget {count}{}?", and_notes(models))
     };
     let mut stderr = std::io::stderr().lock();
     let _ = write!(stderr, "{question} [y/N] ");

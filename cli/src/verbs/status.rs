@@ -8,7 +8,7 @@ use crate::args::StatusArgs;
 use crate::client::{Client, request_id};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::output::{Out, Tone, error_value, json, table, text};
+use crate::output::{Out, Tone, error_value, json, results, table, text};
 use crate::verbs::{Session, names, ops};
 
 pub(crate) async fn run(session: &Session, args: &StatusArgs) -> Result<Exit> {
@@ -131,6 +131,9 @@ fn print_machine(out: Out, status: &v1::Status, machine: &v1::Machine) -> Result
     let counts: Vec<String> =
         counts.map(|c| format!("{} {}", c.count, text::operation_state(c.state))).collect();
     row("operations", if counts.is_empty() { "none".to_owned() } else { counts.join(", ") })?;
+    if let Some(look) = derived.first_look {
+        row("models", results::first_look_words(look))?;
+    }
     row("watches", derived.watch_streams.to_string())?;
     row("requests", format!("{} of {} ids kept", derived.request_ids, derived.request_ids_limit))?;
 

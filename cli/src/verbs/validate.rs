@@ -12,10 +12,10 @@ use crate::exit::Exit;
 use crate::output::apart::apart;
 use crate::output::json::{Response, set, time};
 use crate::output::model::{findings, print_findings, verdict_kind, verdict_tone};
-use crate::output::results::{plural, print_validation, validation_value};
+use crate::output::results::{note_first_look, plural, print_validation, validation_value};
 use crate::output::table::{Table, Toned};
 use crate::output::{Out, Tone, error_value, text};
-use crate::verbs::{Session, hold, list, show};
+use crate::verbs::{Session, hold, list, scan, show};
 
 /// The server gives a validation up after an hour; a little longer, so that its answer is what ends the wait.
 const HOLD: Duration = Duration::from_secs(61 * 60);
@@ -23,6 +23,9 @@ const HOLD: Duration = Duration::from_secs(61 * 60);
 /// One model after the other: each is told as soon as it is known. The exit code is that of the first which failed.
 pub(crate) async fn validate(session: &Session, args: &ValidateArgs) -> Result<Exit> {
     refuse_what_changes_nothing(args)?;
+    if args.all {
+        return scan::validate_all(session).await;
+    }
     let client = session.connect().await?;
     let out = session.out;
     let (mut exit, mut values) = (Exit::Done, Vec::new());
@@ -57,6 +60,9 @@ pub(crate) async fn validate(session: &Session, args: &ValidateArgs) -> Result<E
 }
 
 fn refuse_what_changes_nothing(args: &ValidateArgs) -> Result<()> {
+    if args.all && args.level != Level::Full {
+        return Err(Error::usage("--all is of every byte", Some("leave out --level, or name the models")));
+    }
     if args.device.is_some() && args.level != Level::Compatibility {
         return Err(Error::usage("--device has no effect here", Some("add --level compatibility")));
     }
@@ -127,45 +133,54 @@ fn exit_for(found: &v1::ValidateModelResponse, strict: bool) -> Exit {
 
 pub(crate) async fn verdicts(session: &Session, args: &VerdictsArgs) -> Result<Exit> {
     let client = session.connect().await?;
-    let mut verdicts = Vec::new();
+    let (mut verdicts, mut first_look) = (Vec::new(), None);
     let mut page_token = String::new();
-    loop {
+    let missing = loop {
         let request = v1::ListVerdictsRequest {
             request_id: request_id(),
             filter: args.filter.clone(),
             show_ok: args.all,
+            show_missing: args.missing,
             page_size: i32::try_from(list::PAGE).unwrap_or(i32::MAX),
             page_token,
         };
         let id = request.request_id.clone();
         let page = client.call(Some(&id), client.integrity().list_verdicts(request)).await?;
+        first_look = page.first_look.or(first_look);
         verdicts.extend(page.verdicts);
         page_token = page.next_page_token;
         if page_token.is_empty() {
-            break;
+            break page.missing_size;
         }
-    }
+    };
     let out = session.out;
+    note_first_look(out, first_look);
     if out.json {
         out.value(&verdicts.iter().map(verdict_value).collect::<Value>())?;
         return Ok(Exit::Done);
     }
-    if verdicts.is_empty() {
+    if !verdicts.is_empty() {
+        if args.long {
+            print_long(out, &verdicts)?
+        } else {
+            print_verdicts(out, &verdicts)?
+        }
+        let count = u64::try_from(verdicts.len()).unwrap_or(u64::MAX);
+        out.note(format_args!("{}; `hoist show NAME` says what to do", plural(count, "model")));
+    } else if first_look.is_none() {
         out.note(if args.filter.is_empty() { "nothing is wrong with any model" } else { "nothing passes" });
-        return Ok(Exit::Done);
     }
-    if args.long {
-        print_long(out, &verdicts)?
-    } else {
-        print_verdicts(out, &verdicts)?
+    if missing > 0 && !args.missing {
+        out.note(format_args!("{} missing: --missing shows them, too", plural(missing, "model")));
     }
-    let count = u64::try_from(verdicts.len()).unwrap_or(u64::MAX);
-    out.note(format_args!("{}; `hoist show NAME` says what to do", plural(count, "model")));
     Ok(Exit::Done)
 }
 
 /// How closely a model was looked at.
 fn looked_at(it: &v1::ModelVerdict) -> Toned {
+    if it.state == i32::from(v1::model::State::Missing) {
+        return Toned(Tone::Warning, "missing".to_owned());
+    }
     if it.validate_time.is_some() { "all".into() } else { Toned(Tone::Dim, "headers".to_owned()) }
 }
 
@@ -206,6 +221,7 @@ fn verdict_value(it: &v1::ModelVerdict) -> Value {
         "id": it.model,
         "name": it.display_name,
         "path": it.path,
+        "state": text::model_state(it.state),
         "verdict": text::verdict(it.verdict),
         "verdict_kind": verdict_kind(it.verdict, &it.findings),
         "findings": findings(&it.findings),

@@ -247,3 +247,183 @@ fn what_speaks_for_a_model_is_told_once() {
     told.dedup();
     assert_eq!(told.len(), count, "{told:?}");
 }
+
+/// What is listed before everything was looked at is told to be not all.
+#[test]
+fn an_answer_is_complete_or_says_that_it_is_not() {
+    const MODELS: usize = 400;
+    let server = Server::start_with(|models| {
+        for number in 0..MODELS {
+            fs::write(models.join(format!("m{number}.safetensors")), safetensors(&TABLE, number as f32))
+                .unwrap();
+        }
+    });
+    let says = "the roots are still being looked at for the first time: ";
+    let missing = |verb: &[&str], output: &Output| {
+        let is_told = stderr(output).contains(says);
+        println!("{verb:?}: {is_told}");
+        !is_told
+    };
+    loop {
+        let shown = server.hoist(&["show", "m399"]);
+        assert!(shown.status.success() || !missing(&["show"], &shown), "{}", stderr(&shown));
+        let verdicts = server.hoist(&["verdicts"]);
+        let is_sure = stderr(&verdicts).contains("nothing is wrong with any model");
+        assert_eq!(is_sure, missing(&["verdicts"], &verdicts), "{}", stderr(&verdicts));
+        let listed = server.hoist(&["ls", "--json"]);
+        if missing(&["ls"], &listed) {
+            let listed = serde_json::from_slice(&listed.stdout).unwrap();
+            assert_eq!(names(&listed).len(), MODELS);
+            break;
+        }
+    }
+    assert_eq!(server.json(&["status"])["machine"]["first_look"], json!(null));
+    told(&server.hoist(&["show", "m400"]), 3, "hint: `hoist ls` lists");
+}
+
+#[test]
+fn what_people_wrote_goes_only_when_somebody_agreed() {
+    let server = start();
+    server.json(&["tag", "one", "kept"]);
+    server.json(&["edit", "one", "--alias", "uno", "--trusted"]);
+    told(
+        &server.hoist(&["rm", "two", "one"]),
+        2,
+        "one would go with its aliases, tags, trust, which people wrote",
+    );
+    assert_eq!(server.json(&["ls", "tables"]).as_array().unwrap().len(), 2, "nothing went");
+    let dry = server.hoist(&["rm", "two", "one", "--dry-run"]);
+    told(&dry, 0, "2 models would be removed, 1 of them with what was written about them");
+    assert!(stdout(&dry).contains("one.safetensors  with its aliases, tags, trust"), "{}", stdout(&dry));
+    assert_eq!(server.hoist(&["rm", "two"]).status.code(), Some(0), "nobody wrote about it");
+    assert_eq!(server.hoist(&["rm", "one", "--yes"]).status.code(), Some(0));
+    assert_eq!(server.json(&["ls", "tables"]), json!([]));
+}
+
+#[test]
+fn what_is_damaged_gets_no_digest() {
+    let server = start();
+    let refused = server.hoist(&["digest", "one", "cut", "--json"]);
+    assert_ne!(refused.status.code(), Some(0));
+    assert!(stderr(&refused).contains("CORRUPTED_MODEL"), "{}", stderr(&refused));
+    assert_eq!(server.json(&["digest", "one", "two"])["models"], 2);
+    assert!(!server.json(&["components"]).to_string().contains("cut.safetensors"));
+}
+
+#[test]
+fn a_look_at_nothing_fails_unless_models_were_there() {
+    let server = start();
+    let path = |below: &str| server.path().join("models").join(below).display().to_string();
+    let scan = |below: &str| server.hoist(&["scan", &path(below), "--wait"]);
+    told(&scan("lorras"), 3, "and no model is known there");
+    told(&scan("loras/other.safetensors"), 3, "and no model is known there");
+    assert_eq!(server.json(&["tag", "portrait", "kept"])["state"], "available");
+    fs::remove_dir_all(path("loras")).unwrap();
+    assert_eq!(scan("loras").status.code(), Some(0));
+    assert_eq!(server.json(&["show", "portrait"])["state"], "missing");
+    assert_eq!(scan("loras").status.code(), Some(0), "it is known there still");
+}
+
+#[test]
+fn verdicts_are_of_models_that_are_there() {
+    let server = start();
+    server.json(&["tag", "cut", "kept"]);
+    fs::remove_file(server.path().join("models/cut.safetensors")).unwrap();
+    server.json(&["scan", "--wait"]);
+    assert_eq!(server.json(&["verdicts"]), json!([]));
+    told(&server.hoist(&["verdicts"]), 0, "1 model missing: --missing shows them");
+    let missing = server.json(&["verdicts", "--missing"]);
+    assert_eq!((names(&missing), &missing[0]["state"]), (vec!["cut"], &json!("missing")));
+    assert!(stdout(&server.hoist(&["verdicts", "--missing"])).contains("  missing  "));
+}
+
+#[test]
+fn all_models_are_validated_at_once() {
+    let server = start();
+    let all = server.json(&["validate", "--all"]);
+    assert_eq!((&all["validated"], &all["damaged"]), (&json!(7), &json!(1)));
+    let shown = stdout(&server.hoist(&["validate", "--all"]));
+    assert!(shown.contains("validated   7 models\n") && shown.contains("damaged     1: "), "{shown}");
+    for refused in [&["--level", "header"][..], &["one"], &["--strict"]] {
+        assert_eq!(
+            server.hoist(&[&["validate", "--all"], refused].concat()).status.code(),
+            Some(2),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(server.hoist(&["validate"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_word_names_one_model() {
+    let server = start();
+    let edit = |args: &[&str]| server.hoist(&[&["edit"], args].concat());
+    told(&edit(&["one", "--alias", "two"]), 2, "error: --alias: `two` is what another model is called");
+    assert_eq!(edit(&["one", "--alias", "uno"]).status.code(), Some(0));
+    told(&edit(&["two", "--alias", "uno"]), 2, "error: --alias: `uno` is an alias of another model");
+    told(&edit(&["two", "--name", "uno"]), 2, "error: --name: `uno` is an alias of another model");
+    // Two that are alike already are no reason to refuse anything else.
+    fs::rename(server.path().join("models/cut.safetensors"), server.path().join("models/uno.safetensors"))
+        .unwrap();
+    server.json(&["scan", "--wait"]);
+    assert_eq!(edit(&["one", "--description", "mine"]).status.code(), Some(0));
+    assert_eq!(edit(&["one.safetensors", "--alias", "uno", "--alias", "eins"]).status.code(), Some(0));
+}
+
+#[test]
+fn whatever_is_shown_for_models_of_one_name_names_them() {
+    let write = |path: &std::path::Path, fill: f32| {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, safetensors(&TABLE, fill)).unwrap();
+    };
+    let server = Server::start_with(|models| {
+        for (number, path) in
+            ["a/twin.safetensors", "b/twin.safetensors", "c/a/twin.safetensors", "kind.safetensors"]
+                .iter()
+                .enumerate()
+        {
+            write(&models.join(path), number as f32);
+        }
+        for folder in ["components/vae-sd", "other/vae-sd", "vae-sd"] {
+            let folder = models.join(folder);
+            write(&folder.join("diffusion_pytorch_model.safetensors"), folder.as_os_str().len() as f32);
+            fs::write(folder.join("config.json"), "{\"_class_name\": \"AutoencoderKL\"}").unwrap();
+        }
+        write(&models.join("components/vae-sd.safetensors"), 9.0);
+    });
+    server.json(&["scan", "--wait"]);
+    let all = server.json(&["ls", "--sort", "path"]);
+    let shown = stdout(&server.hoist(&["ls", "--sort", "path"]));
+    let (mut apart, mut folders) = (0, 0);
+    for (line, model) in shown.lines().skip(1).zip(all.as_array().unwrap()) {
+        let name = model["name"].as_str().unwrap();
+        let typed = match line.strip_prefix(name).and_then(|rest| rest.strip_prefix(" (")) {
+            Some(rest) => {
+                apart += 1;
+                rest.split_once(')').unwrap().0
+            }
+            None => name,
+        };
+        folders += usize::from(!model["path"].as_str().unwrap().ends_with(".safetensors"));
+        assert_eq!(server.json(&["show", typed])["path"], model["path"], "{line}");
+    }
+    assert_eq!((apart, folders), (7, 3), "{shown}");
+    assert!(shown.contains("vae-sd (components/vae-sd)"), "{shown}");
+}
+
+#[test]
+fn a_tag_that_is_a_models_name_is_told() {
+    let server = start();
+    told(
+        &server.hoist(&["tag", "one", "two", "+new"]),
+        0,
+        "`two` is a tag now, and what another model is called",
+    );
+    assert!(!stderr(&server.hoist(&["tag", "one", "three"])).contains("is a tag now"));
+    told(
+        &server.hoist(&["validate", "one", "--level", "compatibility", "--device", "gpu"]),
+        3,
+        "hint: leave out --device",
+    );
+    told(&server.hoist(&["show", "0fe7a1c"]), 3, "as the start of a digest it takes 8 digits at least");
+}

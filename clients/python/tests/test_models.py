@@ -197,6 +197,10 @@ def test_a_base_that_nobody_knows_is_refused_unless_it_is_meant(catalogued: hois
     assert refused.value.reason == "FIELD_INVALID"
     assert catalogued.update_model("one", base_override="home-made", any_base=True).base == "home-made"
     assert catalogued.update_model("two", base_override="home-made").base == "home-made"
+    assert catalogued.update_model("two", base="sdxl", type="vae").base == "sdxl"
+    with pytest.raises(ValueError, match="base_override"):
+        catalogued.update_model("two", base="sdxl", base_override="sdxl")
+    assert catalogued.update_model("two", base="", type="").base != "sdxl"
 
 
 @pytest.mark.integration

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use hoist_domain::{Finding, FindingKind, ModelFormat, Verdict, excerpt};
+use hoist_domain::{Finding, FindingKind, ModelFormat, Verdict, excerpt, plural};
 use hoist_formats::index::Index;
 use serde_json::Value;
 
@@ -114,7 +114,7 @@ fn shards(index: &Index, part: Option<&PartReading>, findings: &mut Vec<Finding>
         return;
     }
     if let Some(extra) = has.keys().min() {
-        findings.push(metadata(format!("{} tensors are in no index", has.len())).tensor(extra));
+        findings.push(metadata(format!("in no index: {}", plural(has.len() as u64, "tensor"))).tensor(extra));
     }
 }
 

@@ -9,7 +9,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hoist_domain::{
-    Digest, FileChecksum, Finding, FindingKind, ModelContent, ModelFormat, ValidationReport, Verdict, excerpt,
+    Digest, FileChecksum, Finding, FindingKind, ModelContent, ModelFormat, ValidationReport, Verdict,
+    excerpt, plural,
 };
 use hoist_formats::{FileSource, Source, torch};
 
@@ -340,11 +341,12 @@ fn values(unit: &Unit, details: &Details, contents: &Contents, findings: &mut Ve
         };
         if let Some((first, count)) = with(&|facts| facts.non_finite > 0) {
             let values: u64 = facts.iter().flatten().map(|facts| facts.non_finite).sum();
-            let message = format!("{values} values in {count} tensors are not finite");
+            let message =
+                format!("not finite: {} in {}", plural(values, "value"), plural(count as u64, "tensor"));
             findings.push(place(Finding::new(FindingKind::Data, Verdict::Ok, message).tensor(&first)));
         }
         if let Some((first, count)) = with(&|facts| facts.is_zero) {
-            let message = format!("{count} tensors hold nothing but zeros");
+            let message = format!("nothing but zeros in {}", plural(count as u64, "tensor"));
             findings.push(place(Finding::new(FindingKind::Data, Verdict::Ok, message).tensor(&first)));
         }
     }

@@ -201,7 +201,8 @@ pub fn etag_mismatch(model: &Model) -> Error {
 /// Replaces what people say about a model. `etag`, when given, must be the model's.
 ///
 /// # Errors
-/// RESOURCE_NOT_FOUND, ETAG_MISMATCH, and ALREADY_EXISTS-like FIELD_INVALID when an alias belongs to another model.
+/// RESOURCE_NOT_FOUND, ETAG_MISMATCH, and FIELD_INVALID when an alias is another model's alias or name, or the name
+/// another model's alias.
 pub fn edit(state: &State, id: ModelId, etag: Option<&str>, mut notes: ModelNotes) -> Result<Decision> {
     let model = find(state, id)?;
     if let Some(etag) = etag
@@ -214,21 +215,46 @@ pub fn edit(state: &State, id: ModelId, etag: Option<&str>, mut notes: ModelNote
     if before == Some(&notes) || (before.is_none() && notes == ModelNotes::default()) {
         return Ok(Vec::new());
     }
-    if let Some(taken) = notes.aliases.iter().find(|alias| alias_of_another(state, id, alias)) {
-        return Err(Error::invalid_field(
-            "model.aliases",
-            format!("`{}` is an alias of another model; remove it there first", hoist_domain::excerpt(taken)),
-        ));
-    }
+    names_nobody_else(state, id, before, &notes)?;
     notes.edition += 1;
     Ok(vec![recorded(Model { notes: Some(Arc::new(notes)), ..Model::clone(model) })])
 }
 
-fn alias_of_another(state: &State, id: ModelId, alias: &str) -> bool {
-    state.models().iter().any(|other| {
-        other.id != id
-            && other.notes.as_ref().is_some_and(|notes| notes.aliases.iter().any(|known| known == alias))
-    })
+/// Refuses names that another model has: nobody could say which is meant. Only those that this edit gives: what a path
+/// says is not to be refused, so two may be alike already, and that is no reason to refuse a tag.
+fn names_nobody_else(
+    state: &State,
+    id: ModelId,
+    before: Option<&ModelNotes>,
+    notes: &ModelNotes,
+) -> Result<()> {
+    let is_new = |alias: &&String| before.is_none_or(|before| !before.aliases.contains(alias));
+    let aliases: Vec<&String> = notes.aliases.iter().filter(is_new).collect();
+    let name = Some(&notes.name).filter(|name| !name.is_empty() && before.is_none_or(|it| it.name != **name));
+    if aliases.is_empty() && name.is_none() {
+        return Ok(());
+    }
+    for other in state.models().iter().filter(|other| other.id != id) {
+        let is_theirs = |name: &String| other.notes.as_ref().is_some_and(|it| it.aliases.contains(name));
+        if let Some(taken) = aliases.iter().find(|alias| is_theirs(alias)) {
+            return Err(taken_by("notes.aliases", taken, "an alias of another model; remove it there first"));
+        }
+        if let Some(taken) = aliases.iter().find(|alias| alias.as_str() == other.name()) {
+            return Err(taken_by("notes.aliases", taken, "what another model is called; take another word"));
+        }
+        if let Some(taken) = name.filter(|name| is_theirs(name)) {
+            return Err(taken_by(
+                "notes.display_name",
+                taken,
+                "an alias of another model; remove it there first",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn taken_by(field: &str, name: &str, whose: &str) -> Error {
+    Error::invalid_field(field, format!("`{}` is {whose}", hoist_domain::excerpt(name)))
 }
 
 /// Takes a model out of the catalog. If its files are still there, the next scan finds them as a new one.

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use hoist_domain::{Error, Model, Position, Reason, Result};
+use hoist_domain::{Error, Model, Position, Reason, Result, plural};
+
+use hoist_wire::v1;
 
 use super::Api;
 use crate::catalog::find;
@@ -31,6 +33,15 @@ impl Api {
         })?
     }
 
+    /// The published state, and whether more may be found yet. Asked in this order: a look that ends in between has told
+    /// the owner all that it saw.
+    pub(super) fn view_of_models(&self) -> (Arc<View>, Option<v1::FirstLook>) {
+        let is_first = self.catalog.looks_for_the_first_time();
+        let view = self.control.view();
+        let first_look = is_first.then(|| v1::FirstLook { models: view.state.models().len() as u64 });
+        (view, first_look)
+    }
+
     /// The model that a name means.
     pub(super) async fn named(&self, name: &str) -> Result<Arc<Model>> {
         self.named_at(name).await.map(|(model, _)| model)
@@ -40,13 +51,30 @@ impl Api {
     pub(super) async fn named_at(&self, name: &str) -> Result<(Arc<Model>, Position)> {
         // Its own name is found without a search.
         if name.starts_with("models/") {
-            return found(&self.control.view(), name);
+            return self.found(name);
         }
         let name = name.to_owned();
-        self.over_all(move |api| found(&api.control.view(), &name)).await
+        self.over_all(move |api| api.found(&name)).await
+    }
+
+    fn found(&self, name: &str) -> Result<(Arc<Model>, Position)> {
+        let (view, first_look) = self.view_of_models();
+        let model = found_so_far(&view, name, first_look)?;
+        Ok((model, view.state.position()))
     }
 }
 
-fn found(view: &View, name: &str) -> Result<(Arc<Model>, Position)> {
-    find(view.state.models(), name).map(|model| (Arc::clone(model), view.state.position()))
+/// The model that a name means; a refusal says whether it may be found yet.
+pub(super) fn found_so_far(view: &View, name: &str, first_look: Option<v1::FirstLook>) -> Result<Arc<Model>> {
+    find(view.state.models(), name).map(Arc::clone).map_err(|error| match first_look {
+        Some(look) if error.reason() == Reason::ResourceNotFound => not_yet(&error, look.models),
+        _ => error,
+    })
+}
+
+fn not_yet(error: &Error, models: u64) -> Error {
+    let so_far = plural(models, "model");
+    let message = format!("{error}; the roots are still being looked at for the first time: {so_far} so far");
+    let told = Error::new(error.reason(), message).with("first_look", models);
+    error.metadata().iter().fold(told, |told, (key, value)| told.with(key, value))
 }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use hoist_domain::{
     Bytes, ConditionKind, ContentHash, DigestSpec, Error, Model, ModelId, ModelPath, ModelState, Reason,
-    ResourceName, Result, Role, ScanSpec, ValidationLevel, Work,
+    ResourceName, Result, Role, ScanSpec, ValidationLevel, Verdict, Work,
 };
 use hoist_planner::Answer;
 use hoist_runtime::OnError;
@@ -18,10 +18,11 @@ use tonic::{Request, Response, Status};
 use tracing::info;
 
 use super::Api;
+use super::all_models::found_so_far;
 use super::call::{Call, answer, content_hash};
 use super::page;
 use super::submit::{Terms, message_hash};
-use crate::catalog::{Group, Query, components, find, search};
+use crate::catalog::{Group, Query, components, search};
 use crate::control::NotesChange;
 
 #[tonic::async_trait]
@@ -115,7 +116,7 @@ impl Api {
         let query = query.below(self.catalog.real_roots());
         let mask = model_mask(request.field_mask.as_ref())?;
         let size = page::size(request.page_size)?;
-        let view = self.control.view();
+        let (view, first_look) = self.view_of_models();
         let found = search(view.state.models(), &query, size, &request.page_token)?;
         let models = page::fitting(found.models.iter().map(|model| shown(model, mask.as_ref())));
         Ok(v1::ListModelsResponse {
@@ -125,6 +126,7 @@ impl Api {
             total_size: found.total as u64,
             position: Some(encode::position(view.state.position())),
             missing_size: found.missing as u64,
+            first_look,
         })
     }
 
@@ -283,8 +285,12 @@ impl Api {
         let names = message.names.clone();
         let named: Result<BTreeSet<ModelId>> = self
             .over_all(move |api| {
-                let view = api.control.view();
-                let found = |name: &String| find(view.state.models(), name).map(|model| model.id);
+                let (view, first_look) = api.view_of_models();
+                let found = |name: &String| {
+                    let model = found_so_far(&view, name, first_look)?;
+                    is_worth_reading(&model)?;
+                    Ok(model.id)
+                };
                 names.iter().map(found).collect()
             })
             .await;
@@ -329,7 +335,7 @@ impl Api {
                     .map_err(|error: Error| Error::invalid_field("type", error.message().to_owned()))?,
             ),
         };
-        let view = self.control.view();
+        let (view, first_look) = self.view_of_models();
         let found = components(view.state.models(), of_type, request.shared_only, size, &request.page_token)?;
         let page = page::fitting(found.groups.iter().map(component_group));
         Ok(v1::ListComponentsResponse {
@@ -339,8 +345,22 @@ impl Api {
             total_size: found.total as u64,
             saved_bytes: found.saved,
             undigested: found.undigested,
+            first_look,
         })
     }
+}
+
+/// Refuses what is damaged: its headers lie about where its tensors are, and a digest of what is left would make it the
+/// equal of something.
+fn is_worth_reading(model: &Model) -> Result<()> {
+    let verdict = model.verdict();
+    if verdict <= Verdict::Suspicious {
+        return Ok(());
+    }
+    let finding =
+        model.findings().first().map_or_else(String::new, |finding| format!(": {}", finding.message));
+    let message = format!("{} is {verdict}{finding}; nothing shares it, so it gets no digest", model.name());
+    Err(Error::new(Reason::CorruptedModel, message).with("model", ResourceName::Model(model.id)))
 }
 
 /// Users of one group that are listed; a group's bytes saved count all.

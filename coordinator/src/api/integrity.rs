@@ -10,7 +10,7 @@ use super::Api;
 use super::call::{Call, answer};
 use super::page;
 use super::submit::{Terms, message_hash};
-use crate::catalog::{Query, search};
+use crate::catalog::{Query, Verdicts, search};
 
 /// The device that a request means by naming none.
 const CPU: &str = "cpu:0";
@@ -76,10 +76,14 @@ impl Api {
 
     fn verdicts_page(&self, call: &Call<v1::ListVerdictsRequest>) -> Result<v1::ListVerdictsResponse> {
         let request = &call.message;
-        let query = Query::verdicts(&request.filter, request.show_ok, self.clock.wall())?;
+        let query = Query::verdicts(
+            &request.filter,
+            Verdicts { sound: request.show_ok, missing: request.show_missing },
+            self.clock.wall(),
+        )?;
         let query = query.below(self.catalog.real_roots());
         let size = page::size(request.page_size)?;
-        let view = self.control.view();
+        let (view, first_look) = self.view_of_models();
         let found = search(view.state.models(), &query, size, &request.page_token)?;
         let verdicts = page::fitting(found.models.iter().map(|model| examinations::model_verdict(model)));
         Ok(v1::ListVerdictsResponse {
@@ -88,6 +92,8 @@ impl Api {
             verdicts,
             total_size: found.total as u64,
             position: Some(encode::position(view.state.position())),
+            first_look,
+            missing_size: found.missing as u64,
         })
     }
 }

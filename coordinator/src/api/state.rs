@@ -134,6 +134,10 @@ impl Api {
             request_ids: count(view.state.request_count()),
             request_ids_limit: count(self.request_ids_limit),
             oldest_revision: self.control.history().oldest().0,
+            first_look: self
+                .catalog
+                .looks_for_the_first_time()
+                .then(|| v1::FirstLook { models: view.state.models().len() as u64 }),
         }
     }
 }

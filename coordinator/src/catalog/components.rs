@@ -145,12 +145,14 @@ pub fn components(
     Ok(GroupPage { groups, total, saved, undigested, start, mark })
 }
 
-/// The components of the models that are there.
+/// The components of the models that are there and can be used: what is damaged shares nothing, whatever its bytes were
+/// when they were read, and has none to read.
 fn groups(models: &Models, of_type: Option<ModelType>, shared_only: bool) -> Groups {
     let mut found = Groups::default();
     let mut by_digest: HashMap<Digest, usize> = HashMap::new();
-    let mut available: Vec<&Arc<Model>> =
-        models.iter().filter(|model| model.state == ModelState::Available).collect();
+    let is_usable =
+        |model: &&Arc<Model>| model.state == ModelState::Available && model.verdict() <= Verdict::Suspicious;
+    let mut available: Vec<&Arc<Model>> = models.iter().filter(is_usable).collect();
     available.sort_unstable_by(|one, other| one.path.cmp(&other.path));
     for model in available {
         for (index, component) in model.content.components.iter().enumerate() {
@@ -165,8 +167,7 @@ fn groups(models: &Models, of_type: Option<ModelType>, shared_only: bool) -> Gro
             }
             match component.digest {
                 Some(digest) => drop(by_digest.insert(digest, found.groups.len())),
-                // What is damaged is not read: nothing is missing there.
-                None => found.undigested += u64::from(model.content.verdict <= Verdict::Suspicious),
+                None => found.undigested += 1,
             }
             found.groups.push(Group { users: vec![user] });
         }
@@ -245,6 +246,23 @@ mod tests {
         let fewer = [models[0].clone(), models[2].clone(), models[3].clone()];
         let by_number = components(state(&fewer).models(), None, false, 9, &token).unwrap();
         assert_eq!(names(&by_number), ["d"]);
+    }
+
+    #[test]
+    fn what_is_damaged_shares_nothing() {
+        let with = |verdict: Verdict, one: Model| {
+            let content = ModelContent { verdict, ..ModelContent::clone(&one.content) };
+            Model { content: Arc::new(content), ..one }
+        };
+        let models = [
+            model("a", 10, Some(7)),
+            with(Verdict::Suspicious, model("odd", 10, Some(7))),
+            with(Verdict::Incomplete, model("cut", 10, Some(7))),
+            with(Verdict::Corrupt, model("unread", 10, None)),
+        ];
+        let page = components(state(&models).models(), None, false, 9, "").unwrap();
+        let users: Vec<&str> = page.groups.iter().flat_map(|it| &it.users).map(|(it, _)| it.name()).collect();
+        assert_eq!((users, page.saved, page.undigested), (vec!["a", "odd"], 10, 0));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use hoist_catalog::{Looked, Roots, Scan, ScanProgress};
 use hoist_domain::{
-    Condition, ConditionKind, Error, ModelId, ModelPath, Observation, Reason, Result, ScanReport, ScanSpec,
-    Severity, excerpt,
+    Condition, ConditionKind, Error, Model, ModelId, ModelPath, Observation, Reason, Result, ScanReport,
+    ScanSpec, Severity, excerpt, plural,
 };
 use hoist_planner::Models;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,18 @@ const MANY: u64 = 1_000;
 const STUCK_AFTER: Duration = Duration::from_secs(20);
 
 impl Catalog {
+    /// Whether there is anything to look at for the paths of a request.
+    ///
+    /// # Errors
+    /// RESOURCE_NOT_FOUND; PATH_OUTSIDE_ROOTS; SOURCE_UNRESPONSIVE.
+    pub async fn must_know(&self, paths: &[ModelPath], stop: &CancellationToken) -> Result<()> {
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let (roots, view, paths) = (self.open_roots().await, self.0.control.view(), paths.to_vec());
+        self.apart("paths", stop, move |_| must_be_known(&roots, &paths, view.state.models())).await?
+    }
+
     /// Looks at the roots, or at paths below them, and tells the owner what is there.
     ///
     /// # Errors
@@ -161,9 +173,9 @@ impl Catalog {
             kind: ConditionKind::RootUnavailable,
             severity: Severity::Warning,
             message: format!(
-                "{} of {} roots cannot be read; models below them are kept as they were",
+                "{} of {} cannot be read; models below are kept as they were",
                 unavailable.len(),
-                self.0.settings.roots.len()
+                plural(self.0.settings.roots.len() as u64, "root")
             ),
             advice: "mount or create them, or take them out of `models`; Hoist looks again by itself"
                 .to_owned(),
@@ -192,7 +204,7 @@ impl Catalog {
         let condition = Condition {
             kind: ConditionKind::PathsUnreadable,
             severity: Severity::Warning,
-            message: format!("{count} paths below the roots cannot be read, or are passed over"),
+            message: format!("unreadable or passed over below the roots: {}", plural(count, "path")),
             advice: "see the reasons; what was known there is kept as it was".to_owned(),
             since: self.0.clock.wall(),
             details: shown.map(|problem| format!("{}: {}", problem.path, problem.message)).collect(),
@@ -225,6 +237,33 @@ pub(super) fn below_a_root(roots: &Roots, path: &ModelPath) -> Result<PathBuf> {
         Err(_) => return Err(outside()),
     };
     if roots.of(&real).is_some() { Ok(real) } else { Err(outside()) }
+}
+
+/// Whether a model that is a file among others, as the first of its shards, has another of its files there.
+fn has_file_below(model: &Model, path: &Path) -> bool {
+    let folder = model.path.as_path().parent().filter(|_| model.content.is_file());
+    let mut files = model.content.files.iter().map(|file| file.path.as_path());
+    folder.is_some_and(|folder| files.any(|file| folder.join(file).starts_with(path)))
+}
+
+/// Refuses a path at which nothing is, and nothing was: who asks for a look there has mistyped it. Where a model is known,
+/// at it, below it or as a part of it, the look is what finds out that it is gone.
+pub(super) fn must_be_known(roots: &Roots, paths: &[ModelPath], models: &Models) -> Result<()> {
+    for path in paths {
+        let real = below_a_root(roots, path)?;
+        let is_gone = real.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+        let is_known = || {
+            real.ancestors().any(|above| models.at(&ModelPath::new(above)).is_some())
+                || models.below(&ModelPath::new(&real)).next().is_some()
+                || models.iter().any(|model| has_file_below(model, &real))
+        };
+        if is_gone && !is_known() {
+            let shown = excerpt(&path.text()).to_string();
+            let message = format!("there is no `{shown}`, and no model is known there");
+            return Err(Error::new(Reason::ResourceNotFound, message).with("path", shown));
+        }
+    }
+    Ok(())
 }
 
 /// What to look at for the paths of a request: whole models where a path is within one, and nothing twice.

@@ -13,6 +13,9 @@ const MAX_BYTES: usize = 4_096;
 /// The shortest start of a digest that names a model.
 const DIGEST_DIGITS: usize = 8;
 
+/// From so many on, hexadecimal digits that name nothing are likely meant as the start of one.
+const SHORT_DIGITS: usize = 4;
+
 /// Candidates that an ambiguous name is refused with.
 const CANDIDATES: usize = 10;
 
@@ -93,7 +96,14 @@ fn not_found(name: &str, meant: &[&str]) -> Error {
             format!("; did you mean {}?", meant.join(" or "))
         }
     };
-    let message = format!("no model is called `{shown}`{advice}");
+    let is_short_digest = (SHORT_DIGITS..DIGEST_DIGITS).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let more = if is_short_digest {
+        format!("; as the start of a digest it takes {DIGEST_DIGITS} digits at least")
+    } else {
+        String::new()
+    };
+    let message = format!("no model is called `{shown}`{advice}{more}");
     Error::new(Reason::ResourceNotFound, message).with("name", shown).with("kind", "model")
 }
 
@@ -180,6 +190,13 @@ mod tests {
         assert!(said("sdxl").ends_with("did you mean `sd_xl_base_1.0`?"), "{}", said("sdxl"));
         assert!(said("/old/place/Dawn.safetensors").ends_with("did you mean `dawn`?"));
         assert_eq!(said("banana"), "no model is called `banana`");
+        assert_eq!(
+            said("0fe7a1c"),
+            "no model is called `0fe7a1c`; as the start of a digest it takes 8 digits at least"
+        );
+        for name in ["0fe", "0fe7a1c0", "0fe7z"] {
+            assert!(!said(name).contains("digest"), "{name}");
+        }
         assert!(!said(&format!("models/{}", uuid::Uuid::nil())).contains("did you mean"));
     }
 }

@@ -44,7 +44,7 @@ pub use components::{Group, components};
 pub use digesting::run as keep_digests;
 pub use following::run as follow;
 pub use lookup::find;
-pub use search::{Order, Page, Query, search};
+pub use search::{Order, Page, Query, Verdicts, search};
 
 /// Where models are looked for, and how.
 #[derive(Clone, Debug)]
@@ -72,6 +72,13 @@ pub struct RootStatus {
     pub watched: Option<(u64, u64)>,
     pub looked_at: Option<WallTime>,
     pub took: Duration,
+}
+
+impl RootStatus {
+    /// Before it is opened for the first time nothing is known to be wrong with it.
+    fn is_awaited(&self) -> bool {
+        self.looked_at.is_none() && (self.available || self.problem.is_empty())
+    }
 }
 
 /// The handle to the catalog. Cloning is a reference count.
@@ -121,6 +128,13 @@ impl Catalog {
         self.0.roots.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether a root that answers has not been looked at from end to end in this life of the server. What cannot be
+    /// read is not waited for: a condition tells of it.
+    #[must_use]
+    pub fn looks_for_the_first_time(&self) -> bool {
+        self.roots().iter().any(RootStatus::is_awaited)
+    }
+
     /// Whether another folder is at the place of one that is watched.
     fn has_moved(&self) -> bool {
         self.roots().iter().any(|root| root.available && root.watched.is_some() && root.watched != root.key)
@@ -139,5 +153,30 @@ impl Catalog {
 
     fn set_roots(&self, change: impl Fn(&mut RootStatus)) {
         self.0.roots.lock().unwrap_or_else(PoisonError::into_inner).iter_mut().for_each(change);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_is_awaited_until_it_was_looked_at_or_cannot_be_read() {
+        let unopened = RootStatus::default();
+        let unreadable = RootStatus { problem: "is gone".to_owned(), ..RootStatus::default() };
+        let open = RootStatus { available: true, ..RootStatus::default() };
+        let unwatched = RootStatus { problem: "is not watched".to_owned(), ..open.clone() };
+        let looked_at = RootStatus { looked_at: Some(WallTime(1)), ..open.clone() };
+        let lost = RootStatus { available: false, problem: "is gone".to_owned(), ..looked_at.clone() };
+        for (root, is_awaited) in [
+            (unopened, true),
+            (unreadable, false),
+            (open, true),
+            (unwatched, true),
+            (looked_at, false),
+            (lost, false),
+        ] {
+            assert_eq!(root.is_awaited(), is_awaited, "{root:?}");
+        }
     }
 }

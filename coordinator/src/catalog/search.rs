@@ -31,6 +31,13 @@ pub struct Query {
     mark: u64,
 }
 
+/// Which models a list of verdicts has besides those that something is wrong with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Verdicts {
+    pub sound: bool,
+    pub missing: bool,
+}
+
 /// What a list is ordered by; equals by path, in whichever direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
@@ -106,11 +113,13 @@ impl Query {
     ///
     /// # Errors
     /// As [`Self::parse`].
-    pub fn verdicts(filter: &str, show_sound: bool, now: WallTime) -> Result<Self> {
+    pub fn verdicts(filter: &str, shown: Verdicts, now: WallTime) -> Result<Self> {
         let order = Order { key: Key::Verdict, descending: false };
-        let mark = mark(&[filter, "verdicts", if show_sound { "all" } else { "" }]);
+        let Verdicts { sound: show_sound, missing: show_missing } = shown;
+        let flag = |is_set: bool, word: &'static str| if is_set { word } else { "" };
+        let mark = mark(&[filter, "verdicts", flag(show_sound, "all"), flag(show_missing, "missing")]);
         let filter = Filter::parse(filter, now)?;
-        Ok(Self { filter, words: Vec::new(), order, show_missing: true, show_sound, roots: Vec::new(), mark })
+        Ok(Self { filter, words: Vec::new(), order, show_missing, show_sound, roots: Vec::new(), mark })
     }
 
     /// The same query, where models lie below these roots.

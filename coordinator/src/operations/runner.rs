@@ -227,6 +227,7 @@ impl Runner {
     }
 
     async fn scan(&self, spec: &ScanSpec, stop: &Stop, cell: &Arc<ProgressCell>) -> Result<ScanReport> {
+        self.catalog.must_know(&spec.paths, &stop.token).await?;
         let mut report = self.catalog.look(spec, cell, &stop.token).await?;
         if spec.validate && !stop.token.is_cancelled() {
             let (validated, damaged) = self.catalog.validate_below(spec, cell, &stop.token).await?;

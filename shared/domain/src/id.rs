@@ -268,6 +268,12 @@ pub fn excerpt(text: &str) -> String {
     shown
 }
 
+/// `120 models`, or `1 model`: for words that take an s.
+#[must_use]
+pub fn plural(count: u64, one: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,7 +21,7 @@ pub use error::{Error, FieldViolation, Result};
 pub use filter::Filter;
 pub use id::{
     ConditionKind, ContentHash, OperationId, Principal, RequestId, RequestKey, ResourceKind, ResourceName,
-    Role, excerpt,
+    Role, excerpt, plural,
 };
 pub use lifecycle::{
     DeviceState, IllegalTransition, Lifecycle, MachineState, ModelState, OperationState, ReplicaState,

@@ -98,5 +98,6 @@ pub fn model_verdict(model: &Model) -> v1::ModelVerdict {
         verdict: verdict(model.verdict()).into(),
         findings: model.findings().into_iter().map(finding).collect(),
         validate_time: model.validation.as_ref().map(|validation| timestamp(validation.at)),
+        state: crate::models::state(model.state).into(),
     }
 }

@@ -84,15 +84,20 @@ pub fn notes(notes: &ModelNotes) -> v1::ModelNotes {
     }
 }
 
+/// Whether its files are there: that another model's are in their place is told by the path.
+pub(crate) const fn state(state: ModelState) -> v1::model::State {
+    match state {
+        ModelState::Available => v1::model::State::Available,
+        ModelState::Missing | ModelState::Displaced => v1::model::State::Missing,
+    }
+}
+
 /// A model as everybody sees it.
 #[must_use]
 pub fn model(model: &Model) -> v1::Model {
     use std::os::unix::ffi::OsStrExt as _;
     let content = &model.content;
-    let state = match model.state {
-        ModelState::Available => v1::model::State::Available,
-        ModelState::Missing | ModelState::Displaced => v1::model::State::Missing,
-    };
+    let state = state(model.state);
     let is_text = model.path.as_path().to_str().is_some();
     let own = model.notes.as_ref();
     v1::Model {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hoist_domain::Bytes;
+use hoist_domain::{Bytes, plural};
 use serde_json::{Map, Value};
 
 use crate::output::text;
@@ -163,7 +163,7 @@ fn findings(old: &Value, new: &Value) -> Vec<String> {
     let gone = old.iter().filter(|message| !new.contains(message)).count();
     match (came.as_slice(), gone) {
         ([], 0) => Vec::new(),
-        ([], gone) => vec![format!("{gone} findings gone")],
+        ([], gone) => vec![format!("{} gone", plural(u64::try_from(gone).unwrap_or(u64::MAX), "finding"))],
         ([one], _) => vec![(*one).clone()],
         ([first, more @ ..], _) => vec![format!("{first} (and {} more)", more.len())],
     }

@@ -69,6 +69,8 @@ class AsyncModelCalls:
         notes: str | None = None,
         type_override: str | None = None,
         base_override: str | None = None,
+        type: str | None = None,
+        base: str | None = None,
         default_device: str | None = None,
         trusted: bool | None = None,
         any_base: bool = False,
@@ -82,8 +84,8 @@ class AsyncModelCalls:
             "licence": licence,
             "source": source,
             "notes": notes,
-            "type_override": type_override,
-            "base_override": base_override,
+            "type_override": _plans_models.either("type_override", type_override, "type", type),
+            "base_override": _plans_models.either("base_override", base_override, "base", base),
         }
         lists = {"aliases": aliases, "tags": tags}
         return await self._run(
@@ -225,10 +227,10 @@ class AsyncModelCalls:
         return await operation.result(on_progress=on_progress) if wait else operation
 
     def verdicts(
-        self, filter: str = "", *, ok: bool = False, page_size: int = 1_000
+        self, filter: str = "", *, ok: bool = False, missing: bool = False, page_size: int = 1_000
     ) -> AsyncIterator[ModelVerdict]:
         """See `hoist.Client.verdicts`."""
-        request = _plans_models.verdicts_request(filter, ok, page_size)
+        request = _plans_models.verdicts_request(filter, ok, missing, page_size)
         return self._pages(lambda token: _plans_models.verdicts_page(request, token))
 
     async def roots(self) -> list[Root]:

@@ -226,6 +226,7 @@ def machine_status(message: state_service_pb2.MachineStatus) -> MachineStatus:
         request_ids=message.request_ids,
         request_ids_limit=message.request_ids_limit,
         oldest_revision=message.oldest_revision,
+        first_look_models=message.first_look.models if message.HasField("first_look") else None,
     )
 
 

@@ -226,6 +226,7 @@ def verdict(message: integrity.ModelVerdict) -> ModelVerdict:
         verdict=enum(Verdict, message.verdict),
         findings=findings(message.findings),
         validate_time=_time_if(message, "validate_time"),
+        state=enum(ModelState, message.state),
     )
 
 

@@ -287,6 +287,7 @@ class ModelVerdict:
     verdict: Verdict
     findings: tuple[Finding, ...]
     validate_time: datetime | None
+    state: ModelState
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,13 @@ def model(name: Name, details: bool, tensors: bool) -> Plan[Model]:
     return _decode_models.model(answer.model, answer.details if answer.HasField("details") else None)
 
 
+def either(field: str, value: str | None, other: str, synonym: str | None) -> str | None:
+    """What one of two words for the same says."""
+    if value is not None and synonym is not None:
+        raise ValueError(f"{other} is another word for {field}: give one of them")
+    return synonym if value is None else value
+
+
 def update_model(
     name: Name,
     texts: Mapping[str, str | None],
@@ -209,9 +216,12 @@ def validate(
     return (yield from unary(_methods.VALIDATE_MODEL, request))
 
 
-def verdicts_request(filter: str, ok: bool, page_size: int) -> integrity.ListVerdictsRequest:
+def verdicts_request(filter: str, ok: bool, missing: bool, page_size: int) -> integrity.ListVerdictsRequest:
     return integrity.ListVerdictsRequest(
-        filter=_decode.word("filter", filter), show_ok=_flag("ok", ok), page_size=_page_size(page_size)
+        filter=_decode.word("filter", filter),
+        show_ok=_flag("ok", ok),
+        show_missing=_flag("missing", missing),
+        page_size=_page_size(page_size),
     )
 
 

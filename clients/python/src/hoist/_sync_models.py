@@ -79,6 +79,8 @@ class ModelCalls:
         notes: str | None = None,
         type_override: str | None = None,
         base_override: str | None = None,
+        type: str | None = None,
+        base: str | None = None,
         default_device: str | None = None,
         trusted: bool | None = None,
         any_base: bool = False,
@@ -89,7 +91,8 @@ class ModelCalls:
 
         With the `etag` of a model that was read before: `Refused`, with reason ETAG_MISMATCH, if somebody
         else has edited it since. A `base_override` that neither Hoist nor any model here knows is refused,
-        with what is near, unless `any_base` says that it is meant.
+        with what is near, unless `any_base` says that it is meant. `type` and `base` are other words for
+        `type_override` and `base_override`.
         """
         texts = {
             "display_name": display_name,
@@ -97,8 +100,8 @@ class ModelCalls:
             "licence": licence,
             "source": source,
             "notes": notes,
-            "type_override": type_override,
-            "base_override": base_override,
+            "type_override": _plans_models.either("type_override", type_override, "type", type),
+            "base_override": _plans_models.either("base_override", base_override, "base", base),
         }
         lists = {"aliases": aliases, "tags": tags}
         return self._run(
@@ -255,10 +258,13 @@ class ModelCalls:
         return operation.result(on_progress=on_progress) if wait else operation
 
     def verdicts(
-        self, filter: str = "", *, ok: bool = False, page_size: int = 1_000
+        self, filter: str = "", *, ok: bool = False, missing: bool = False, page_size: int = 1_000
     ) -> Iterator[ModelVerdict]:
-        """What is wrong with models, worst first; with `ok` also those that nothing is wrong with."""
-        request = _plans_models.verdicts_request(filter, ok, page_size)
+        """What is wrong with models, worst first.
+
+        With `ok` also those that nothing is wrong with, with `missing` also those whose files are missing.
+        """
+        request = _plans_models.verdicts_request(filter, ok, missing, page_size)
         return self._pages(lambda token: _plans_models.verdicts_page(request, token))
 
     def roots(self) -> list[Root]:

@@ -153,6 +153,8 @@ class MachineStatus:
     """At this many kept ids new mutations are refused until old ones expire."""
     oldest_revision: int
     """A watch can resume from here or later."""
+    first_look_models: int | None = None
+    """Models so far, until the roots were looked at once in this life of the server; None from then on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ use hoist_domain::{
 };
 
 use super::refused;
+use super::value::Unit;
 
 macro_rules! fields {
     ($($variant:ident = $name:literal,)*) => {
@@ -90,6 +91,15 @@ pub(super) fn no_field(word: &str) -> Error {
 impl Field {
     pub(super) const fn is_number(self) -> bool {
         matches!(self, Self::Confidence | Self::Resolution | Self::Tensors | Self::Parameters | Self::Size)
+    }
+
+    /// What a number in it counts.
+    pub(super) const fn unit(self) -> Unit {
+        match self {
+            Self::Size => Unit::Bytes,
+            Self::Tensors | Self::Parameters => Unit::Count,
+            _ => Unit::Bare,
+        }
     }
 
     pub(super) const fn is_time(self) -> bool {

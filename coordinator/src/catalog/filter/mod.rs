@@ -17,7 +17,7 @@ use hoist_domain::{Error, Model, Result, WallTime, excerpt};
 use field::Field;
 pub(super) use text::Needle;
 use token::{Token, tokens};
-use value::Value;
+use value::{Unit, Value};
 
 const MAX_BYTES: usize = 4_096;
 const MAX_DEPTH: usize = 32;
@@ -159,7 +159,7 @@ impl Parser {
     /// `2 GB` is one value, though it is two words.
     fn with_unit(&mut self, text: String, field: Field) -> String {
         match self.peek() {
-            Some(Token::Word(unit)) if field.is_number() && value::number(&format!("1{unit}")).is_some() => {
+            Some(Token::Word(unit)) if field.is_number() && Unit::is_one(unit) => {
                 let whole = format!("{text}{unit}");
                 self.at += 1;
                 whole
@@ -177,9 +177,16 @@ impl Parser {
         };
         let text = self.with_unit(text, field);
         field.check(&text, is_open)?;
-        let value = Value::new(&text, is_open, self.now);
+        let value = Value::new(&text, is_open, field.unit(), self.now);
         // `:*` is "is set", whatever the field holds.
         let asks_if_set = operator == Operator::Has && value.is_anything();
+        if field.unit() == Unit::Count && !value.is_number() && Unit::Bytes.number(&text).is_some() {
+            return Err(refused(&format!(
+                "`{name}` is a count, and `{}` a size: write K, M, B or T for thousands to trillions (7B), or size_bytes \
+                 for the size",
+                excerpt(&text)
+            )));
+        }
         if field.is_number() && !value.is_number() {
             return Err(wrong(&format!("`{name}` is compared with a number, not with `{}`", excerpt(&text))));
         }
@@ -248,6 +255,10 @@ mod tests {
             ("size_bytes < 2e9", vec!["Portrait"]),
             ("size_bytes <= 2GB", vec!["Portrait", "style v2"]),
             ("size_bytes > 1.5 GiB type = lora", vec!["style v2"]),
+            ("parameter_count > 1B", vec!["base"]),
+            ("parameter_count >= 1 B", vec!["style v2", "base"]),
+            ("parameter_count < 1K", vec!["Portrait"]),
+            ("tensor_count < 1k type = checkpoint", vec!["base"]),
             ("type = lor*", vec!["Portrait", "style v2"]),
             ("tags:\"portrait\"", vec!["Portrait"]),
             ("tags:por*", vec!["Portrait"]),
@@ -288,6 +299,9 @@ mod tests {
             ("verdict = naughty OR tags:x", "none of"),
             ("type > lora", "not a number"),
             ("size_bytes < big", "compared with a number"),
+            ("parameter_count > 1GB", "write K, M, B or T"),
+            ("tensor_count > 1 KiB", "is a count, and `1KiB` a size"),
+            ("resolution > 1K", "compared with a number"),
             ("(type = lora", "not closed"),
             ("type = lora)", "one too many"),
             ("\"open", "not closed"),

@@ -19,12 +19,43 @@ pub(super) struct Value {
     time: Option<WallTime>,
 }
 
-/// `2e9`, `1.5GiB`, `300MB`.
-pub(super) fn number(text: &str) -> Option<f64> {
-    if let Ok(number) = text.parse::<f64>() {
-        return Some(number).filter(|number| number.is_finite());
+/// What a number counts, and so what may follow it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// `1.5GiB`, `300MB`.
+    Bytes,
+    /// `7B`, `350M`: as people write how large a model is.
+    Count,
+    Bare,
+}
+
+impl Unit {
+    /// `2e9`, and with the unit.
+    pub(super) fn number(self, text: &str) -> Option<f64> {
+        let plain = |text: &str| text.trim_end().parse::<f64>().ok().filter(|number| number.is_finite());
+        plain(text).or_else(|| match self {
+            Self::Bytes => text.parse::<hoist_domain::Bytes>().ok().map(|bytes| bytes.0 as f64),
+            Self::Count => {
+                let (at, letter) = text.char_indices().next_back()?;
+                let times = match letter.to_ascii_uppercase() {
+                    'K' => 1e3,
+                    'M' => 1e6,
+                    'B' => 1e9,
+                    'T' => 1e12,
+                    _ => return None,
+                };
+                plain(text.get(..at)?).map(|number| number * times)
+            }
+            Self::Bare => None,
+        })
     }
-    text.parse::<hoist_domain::Bytes>().ok().map(|bytes| bytes.0 as f64)
+
+    /// Whether this word can be what follows a number, of whatever sort.
+    pub(super) fn is_one(word: &str) -> bool {
+        let one = format!("1{word}");
+        word.starts_with(char::is_alphabetic)
+            && (Self::Bytes.number(&one).is_some() || Self::Count.number(&one).is_some())
+    }
 }
 
 /// `2026-11-01`, `2026-11-01T12:00:00Z`, `now`, `now-7d`.
@@ -39,7 +70,7 @@ fn time(text: &str, now: WallTime) -> Option<WallTime> {
 
 impl Value {
     /// `is_open`: a `*` at an end stands for anything.
-    pub(super) fn new(text: &str, is_open: bool, now: WallTime) -> Self {
+    pub(super) fn new(text: &str, is_open: bool, unit: Unit, now: WallTime) -> Self {
         let (rest, before) = match text.strip_prefix('*') {
             Some(rest) if is_open => (rest, true),
             _ => (text, false),
@@ -52,7 +83,7 @@ impl Value {
             text: rest.to_lowercase(),
             needle: Needle::new(rest),
             open: (before, after),
-            number: number(text),
+            number: unit.number(text),
             time: time(text, now),
         }
     }
@@ -166,9 +197,39 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_a_number_is_what_the_field_counts() {
+        for (unit, text, number) in [
+            (Unit::Bytes, "2e9", Some(2e9)),
+            (Unit::Bytes, "1B", Some(1.0)),
+            (Unit::Bytes, "1K", Some(1024.0)),
+            (Unit::Bytes, "1.5GB", Some(1.5e9)),
+            (Unit::Count, "1B", Some(1e9)),
+            (Unit::Count, "1.5b", Some(1.5e9)),
+            (Unit::Count, "350M", Some(350e6)),
+            (Unit::Count, "1 T", Some(1e12)),
+            (Unit::Count, "2e9", Some(2e9)),
+            (Unit::Count, "1k", Some(1e3)),
+            (Unit::Count, "1GB", None),
+            (Unit::Count, "1GiB", None),
+            (Unit::Count, "B", None),
+            (Unit::Count, "infB", None),
+            (Unit::Count, "", None),
+            (Unit::Bare, "0.5", Some(0.5)),
+            (Unit::Bare, "1K", None),
+        ] {
+            assert_eq!(unit.number(text), number, "{unit:?} {text}");
+        }
+        for (word, is_one) in
+            [("GiB", true), ("B", true), ("t", true), ("", false), ("5", false), ("AND", false)]
+        {
+            assert_eq!(Unit::is_one(word), is_one, "{word}");
+        }
+    }
+
+    #[test]
     fn a_time_is_a_date_an_instant_or_so_long_ago() {
         let now = WallTime::parse("2026-11-21T10:00:00Z").unwrap();
-        let read = |text: &str| Value::new(text, true, now).time;
+        let read = |text: &str| Value::new(text, true, Unit::Bare, now).time;
         for (text, same) in [
             ("now", "2026-11-21T10:00:00Z"),
             ("now-7d", "2026-11-14T10:00:00Z"),

@@ -35,20 +35,22 @@ class ListModelsRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., filter: _Optional[str] = ..., query: _Optional[str] = ..., order_by: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., field_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., show_missing: bool = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
-    __slots__ = ("request_id", "models", "next_page_token", "total_size", "position", "missing_size")
+    __slots__ = ("request_id", "models", "next_page_token", "total_size", "position", "missing_size", "first_look")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     TOTAL_SIZE_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     MISSING_SIZE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_LOOK_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     models: _containers.RepeatedCompositeFieldContainer[_model_pb2.Model]
     next_page_token: str
     total_size: int
     position: _resources_pb2.Position
     missing_size: int
-    def __init__(self, request_id: _Optional[str] = ..., models: _Optional[_Iterable[_Union[_model_pb2.Model, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ..., position: _Optional[_Union[_resources_pb2.Position, _Mapping]] = ..., missing_size: _Optional[int] = ...) -> None: ...
+    first_look: _model_pb2.FirstLook
+    def __init__(self, request_id: _Optional[str] = ..., models: _Optional[_Iterable[_Union[_model_pb2.Model, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ..., position: _Optional[_Union[_resources_pb2.Position, _Mapping]] = ..., missing_size: _Optional[int] = ..., first_look: _Optional[_Union[_model_pb2.FirstLook, _Mapping]] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
     __slots__ = ("request_id", "name", "field_mask", "details", "tensors")
@@ -338,20 +340,22 @@ class ListComponentsRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., type: _Optional[str] = ..., shared_only: bool = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListComponentsResponse(_message.Message):
-    __slots__ = ("request_id", "groups", "next_page_token", "total_size", "saved_bytes", "undigested")
+    __slots__ = ("request_id", "groups", "next_page_token", "total_size", "saved_bytes", "undigested", "first_look")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     TOTAL_SIZE_FIELD_NUMBER: _ClassVar[int]
     SAVED_BYTES_FIELD_NUMBER: _ClassVar[int]
     UNDIGESTED_FIELD_NUMBER: _ClassVar[int]
+    FIRST_LOOK_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     groups: _containers.RepeatedCompositeFieldContainer[ComponentGroup]
     next_page_token: str
     total_size: int
     saved_bytes: int
     undigested: int
-    def __init__(self, request_id: _Optional[str] = ..., groups: _Optional[_Iterable[_Union[ComponentGroup, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ..., saved_bytes: _Optional[int] = ..., undigested: _Optional[int] = ...) -> None: ...
+    first_look: _model_pb2.FirstLook
+    def __init__(self, request_id: _Optional[str] = ..., groups: _Optional[_Iterable[_Union[ComponentGroup, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ..., saved_bytes: _Optional[int] = ..., undigested: _Optional[int] = ..., first_look: _Optional[_Union[_model_pb2.FirstLook, _Mapping]] = ...) -> None: ...
 
 class ComponentGroup(_message.Message):
     __slots__ = ("component", "users", "saved_bytes")

@@ -123,45 +123,53 @@ class CompatibilityCheck(_message.Message):
     def __init__(self, category: _Optional[_Union[CompatibilityCheck.Category, str]] = ..., result: _Optional[_Union[CompatibilityCheck.Result, str]] = ..., message: _Optional[str] = ..., advice: _Optional[str] = ...) -> None: ...
 
 class ListVerdictsRequest(_message.Message):
-    __slots__ = ("request_id", "filter", "show_ok", "page_size", "page_token")
+    __slots__ = ("request_id", "filter", "show_ok", "page_size", "page_token", "show_missing")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     SHOW_OK_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SHOW_MISSING_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     filter: str
     show_ok: bool
     page_size: int
     page_token: str
-    def __init__(self, request_id: _Optional[str] = ..., filter: _Optional[str] = ..., show_ok: bool = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    show_missing: bool
+    def __init__(self, request_id: _Optional[str] = ..., filter: _Optional[str] = ..., show_ok: bool = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., show_missing: bool = ...) -> None: ...
 
 class ListVerdictsResponse(_message.Message):
-    __slots__ = ("request_id", "verdicts", "next_page_token", "total_size", "position")
+    __slots__ = ("request_id", "verdicts", "next_page_token", "total_size", "position", "first_look", "missing_size")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     VERDICTS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     TOTAL_SIZE_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
+    FIRST_LOOK_FIELD_NUMBER: _ClassVar[int]
+    MISSING_SIZE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     verdicts: _containers.RepeatedCompositeFieldContainer[ModelVerdict]
     next_page_token: str
     total_size: int
     position: _resources_pb2.Position
-    def __init__(self, request_id: _Optional[str] = ..., verdicts: _Optional[_Iterable[_Union[ModelVerdict, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ..., position: _Optional[_Union[_resources_pb2.Position, _Mapping]] = ...) -> None: ...
+    first_look: _model_pb2.FirstLook
+    missing_size: int
+    def __init__(self, request_id: _Optional[str] = ..., verdicts: _Optional[_Iterable[_Union[ModelVerdict, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ..., position: _Optional[_Union[_resources_pb2.Position, _Mapping]] = ..., first_look: _Optional[_Union[_model_pb2.FirstLook, _Mapping]] = ..., missing_size: _Optional[int] = ...) -> None: ...
 
 class ModelVerdict(_message.Message):
-    __slots__ = ("model", "display_name", "path", "verdict", "findings", "validate_time")
+    __slots__ = ("model", "display_name", "path", "verdict", "findings", "validate_time", "state")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
     VALIDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
     model: str
     display_name: str
     path: str
     verdict: _model_pb2.Verdict
     findings: _containers.RepeatedCompositeFieldContainer[_model_pb2.Finding]
     validate_time: _timestamp_pb2.Timestamp
-    def __init__(self, model: _Optional[str] = ..., display_name: _Optional[str] = ..., path: _Optional[str] = ..., verdict: _Optional[_Union[_model_pb2.Verdict, str]] = ..., findings: _Optional[_Iterable[_Union[_model_pb2.Finding, _Mapping]]] = ..., validate_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    state: _model_pb2.Model.State
+    def __init__(self, model: _Optional[str] = ..., display_name: _Optional[str] = ..., path: _Optional[str] = ..., verdict: _Optional[_Union[_model_pb2.Verdict, str]] = ..., findings: _Optional[_Iterable[_Union[_model_pb2.Finding, _Mapping]]] = ..., validate_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[_model_pb2.Model.State, str]] = ...) -> None: ...

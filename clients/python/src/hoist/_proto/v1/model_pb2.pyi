@@ -177,6 +177,12 @@ class ModelComponent(_message.Message):
     digest: str
     def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., base: _Optional[str] = ..., place: _Optional[str] = ..., prefix: _Optional[str] = ..., tensor_count: _Optional[int] = ..., parameter_count: _Optional[int] = ..., size_bytes: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
 
+class FirstLook(_message.Message):
+    __slots__ = ("models",)
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    models: int
+    def __init__(self, models: _Optional[int] = ...) -> None: ...
+
 class ModelNotes(_message.Message):
     __slots__ = ("display_name", "aliases", "tags", "description", "licence", "source", "notes", "type_override", "base_override", "config")
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]

@@ -25,55 +25,56 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
+from . import model_pb2 as hoist_dot_api_dot_v1_dot_model__pb2
 from . import operation_pb2 as hoist_dot_api_dot_v1_dot_operation__pb2
 from . import resources_pb2 as hoist_dot_api_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n hoist/api/v1/state_service.proto\x12\x0choist.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x17google/rpc/status.proto\x1a\x1choist/api/v1/operation.proto\x1a\x1choist/api/v1/resources.proto\"d\n\x10GetStatusRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12.\n\nfield_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"M\n\x11GetStatusResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x06status\x18\x02 \x01(\x0b\x32\x14.hoist.api.v1.Status\"\x98\x01\n\x06Status\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x08position\x18\x02 \x01(\x0b\x32\x16.hoist.api.v1.Position\x12(\n\x08resource\x18\x03 \x01(\x0b\x32\x16.hoist.api.v1.Resource\x12,\n\x07machine\x18\x04 \x01(\x0b\x32\x1b.hoist.api.v1.MachineStatus\"\xff\x01\n\rMachineStatus\x12)\n\x06uptime\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\nconditions\x18\x02 \x03(\x0b\x32\x17.hoist.api.v1.Condition\x12\x36\n\x10operation_counts\x18\x03 \x03(\x0b\x32\x1c.hoist.api.v1.OperationCount\x12\x15\n\rwatch_streams\x18\x04 \x01(\r\x12\x13\n\x0brequest_ids\x18\x05 \x01(\r\x12\x19\n\x11request_ids_limit\x18\x06 \x01(\r\x12\x17\n\x0foldest_revision\x18\x07 \x01(\x04\"L\n\x0eOperationCount\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.hoist.api.v1.OperationState\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"j\n\x15\x42\x61tchGetStatusRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12.\n\nfield_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"Y\n\x16\x42\x61tchGetStatusResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x07results\x18\x02 \x03(\x0b\x32\x1a.hoist.api.v1.StatusResult\"e\n\x0cStatusResult\x12&\n\x06status\x18\x01 \x01(\x0b\x32\x14.hoist.api.v1.StatusH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\xdb\x01\n\x0cWatchRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x16.hoist.api.v1.Position\x12)\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x19.hoist.api.v1.WatchFilter\x12\x30\n\rmark_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11progress_interval\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x7f\n\x0bWatchFilter\x12)\n\x05kinds\x18\x01 \x03(\x0e\x32\x1a.hoist.api.v1.ResourceKind\x12\r\n\x05names\x18\x02 \x03(\t\x12\x36\n\x10operation_states\x18\x03 \x03(\x0e\x32\x1c.hoist.api.v1.OperationState\"\xf8\x01\n\rWatchResponse\x12/\n\x08snapshot\x18\x01 \x01(\x0b\x32\x1b.hoist.api.v1.SnapshotChunkH\x00\x12\x31\n\x0csnapshot_end\x18\x02 \x01(\x0b\x32\x19.hoist.api.v1.SnapshotEndH\x00\x12$\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x13.hoist.api.v1.DeltaH\x00\x12\"\n\x04mark\x18\x04 \x01(\x0b\x32\x12.hoist.api.v1.MarkH\x00\x12\x30\n\x08progress\x18\x05 \x01(\x0b\x32\x1c.hoist.api.v1.ProgressSampleH\x00\x42\x07\n\x05\x65vent\":\n\rSnapshotChunk\x12)\n\tresources\x18\x01 \x03(\x0b\x32\x16.hoist.api.v1.Resource\"J\n\x0bSnapshotEnd\x12(\n\x08position\x18\x01 \x01(\x0b\x32\x16.hoist.api.v1.Position\x12\x11\n\tresources\x18\x02 \x01(\x04\"X\n\x05\x44\x65lta\x12(\n\x08position\x18\x01 \x01(\x0b\x32\x16.hoist.api.v1.Position\x12%\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\x14.hoist.api.v1.Change\"\xe6\x01\n\x06\x43hange\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.hoist.api.v1.Change.Kind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12(\n\x08resource\x18\x03 \x01(\x0b\x32\x16.hoist.api.v1.Resource\x12(\n\x04mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"Q\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_ADDED\x10\x01\x12\x11\n\rKIND_MODIFIED\x10\x02\x12\x10\n\x0cKIND_REMOVED\x10\x03\"0\n\x04Mark\x12(\n\x08position\x18\x01 \x01(\x0b\x32\x16.hoist.api.v1.Position\"E\n\x0eProgressSample\x12\x33\n\noperations\x18\x01 \x03(\x0b\x32\x1f.hoist.api.v1.OperationProgress\"K\n\x11OperationProgress\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x08progress\x18\x02 \x01(\x0b\x32\x16.hoist.api.v1.Progress2\xfd\x01\n\x0cStateService\x12L\n\tGetStatus\x12\x1e.hoist.api.v1.GetStatusRequest\x1a\x1f.hoist.api.v1.GetStatusResponse\x12[\n\x0e\x42\x61tchGetStatus\x12#.hoist.api.v1.BatchGetStatusRequest\x1a$.hoist.api.v1.BatchGetStatusResponse\x12\x42\n\x05Watch\x12\x1a.hoist.api.v1.WatchRequest\x1a\x1b.hoist.api.v1.WatchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n hoist/api/v1/state_service.proto\x12\x0choist.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x17google/rpc/status.proto\x1a\x18hoist/api/v1/model.proto\x1a\x1choist/api/v1/operation.proto\x1a\x1choist/api/v1/resources.proto\"d\n\x10GetStatusRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12.\n\nfield_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"M\n\x11GetStatusResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x06status\x18\x02 \x01(\x0b\x32\x14.hoist.api.v1.Status\"\x98\x01\n\x06Status\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x08position\x18\x02 \x01(\x0b\x32\x16.hoist.api.v1.Position\x12(\n\x08resource\x18\x03 \x01(\x0b\x32\x16.hoist.api.v1.Resource\x12,\n\x07machine\x18\x04 \x01(\x0b\x32\x1b.hoist.api.v1.MachineStatus\"\xac\x02\n\rMachineStatus\x12)\n\x06uptime\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\nconditions\x18\x02 \x03(\x0b\x32\x17.hoist.api.v1.Condition\x12\x36\n\x10operation_counts\x18\x03 \x03(\x0b\x32\x1c.hoist.api.v1.OperationCount\x12\x15\n\rwatch_streams\x18\x04 \x01(\r\x12\x13\n\x0brequest_ids\x18\x05 \x01(\r\x12\x19\n\x11request_ids_limit\x18\x06 \x01(\r\x12\x17\n\x0foldest_revision\x18\x07 \x01(\x04\x12+\n\nfirst_look\x18\x08 \x01(\x0b\x32\x17.hoist.api.v1.FirstLook\"L\n\x0eOperationCount\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.hoist.api.v1.OperationState\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"j\n\x15\x42\x61tchGetStatusRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12.\n\nfield_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"Y\n\x16\x42\x61tchGetStatusResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x07results\x18\x02 \x03(\x0b\x32\x1a.hoist.api.v1.StatusResult\"e\n\x0cStatusResult\x12&\n\x06status\x18\x01 \x01(\x0b\x32\x14.hoist.api.v1.StatusH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\xdb\x01\n\x0cWatchRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x16.hoist.api.v1.Position\x12)\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x19.hoist.api.v1.WatchFilter\x12\x30\n\rmark_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11progress_interval\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x7f\n\x0bWatchFilter\x12)\n\x05kinds\x18\x01 \x03(\x0e\x32\x1a.hoist.api.v1.ResourceKind\x12\r\n\x05names\x18\x02 \x03(\t\x12\x36\n\x10operation_states\x18\x03 \x03(\x0e\x32\x1c.hoist.api.v1.OperationState\"\xf8\x01\n\rWatchResponse\x12/\n\x08snapshot\x18\x01 \x01(\x0b\x32\x1b.hoist.api.v1.SnapshotChunkH\x00\x12\x31\n\x0csnapshot_end\x18\x02 \x01(\x0b\x32\x19.hoist.api.v1.SnapshotEndH\x00\x12$\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x13.hoist.api.v1.DeltaH\x00\x12\"\n\x04mark\x18\x04 \x01(\x0b\x32\x12.hoist.api.v1.MarkH\x00\x12\x30\n\x08progress\x18\x05 \x01(\x0b\x32\x1c.hoist.api.v1.ProgressSampleH\x00\x42\x07\n\x05\x65vent\":\n\rSnapshotChunk\x12)\n\tresources\x18\x01 \x03(\x0b\x32\x16.hoist.api.v1.Resource\"J\n\x0bSnapshotEnd\x12(\n\x08position\x18\x01 \x01(\x0b\x32\x16.hoist.api.v1.Position\x12\x11\n\tresources\x18\x02 \x01(\x04\"X\n\x05\x44\x65lta\x12(\n\x08position\x18\x01 \x01(\x0b\x32\x16.hoist.api.v1.Position\x12%\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\x14.hoist.api.v1.Change\"\xe6\x01\n\x06\x43hange\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.hoist.api.v1.Change.Kind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12(\n\x08resource\x18\x03 \x01(\x0b\x32\x16.hoist.api.v1.Resource\x12(\n\x04mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"Q\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_ADDED\x10\x01\x12\x11\n\rKIND_MODIFIED\x10\x02\x12\x10\n\x0cKIND_REMOVED\x10\x03\"0\n\x04Mark\x12(\n\x08position\x18\x01 \x01(\x0b\x32\x16.hoist.api.v1.Position\"E\n\x0eProgressSample\x12\x33\n\noperations\x18\x01 \x03(\x0b\x32\x1f.hoist.api.v1.OperationProgress\"K\n\x11OperationProgress\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x08progress\x18\x02 \x01(\x0b\x32\x16.hoist.api.v1.Progress2\xfd\x01\n\x0cStateService\x12L\n\tGetStatus\x12\x1e.hoist.api.v1.GetStatusRequest\x1a\x1f.hoist.api.v1.GetStatusResponse\x12[\n\x0e\x42\x61tchGetStatus\x12#.hoist.api.v1.BatchGetStatusRequest\x1a$.hoist.api.v1.BatchGetStatusResponse\x12\x42\n\x05Watch\x12\x1a.hoist.api.v1.WatchRequest\x1a\x1b.hoist.api.v1.WatchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hoist._proto.v1.state_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETSTATUSREQUEST']._serialized_start=201
-  _globals['_GETSTATUSREQUEST']._serialized_end=301
-  _globals['_GETSTATUSRESPONSE']._serialized_start=303
-  _globals['_GETSTATUSRESPONSE']._serialized_end=380
-  _globals['_STATUS']._serialized_start=383
-  _globals['_STATUS']._serialized_end=535
-  _globals['_MACHINESTATUS']._serialized_start=538
-  _globals['_MACHINESTATUS']._serialized_end=793
-  _globals['_OPERATIONCOUNT']._serialized_start=795
-  _globals['_OPERATIONCOUNT']._serialized_end=871
-  _globals['_BATCHGETSTATUSREQUEST']._serialized_start=873
-  _globals['_BATCHGETSTATUSREQUEST']._serialized_end=979
-  _globals['_BATCHGETSTATUSRESPONSE']._serialized_start=981
-  _globals['_BATCHGETSTATUSRESPONSE']._serialized_end=1070
-  _globals['_STATUSRESULT']._serialized_start=1072
-  _globals['_STATUSRESULT']._serialized_end=1173
-  _globals['_WATCHREQUEST']._serialized_start=1176
-  _globals['_WATCHREQUEST']._serialized_end=1395
-  _globals['_WATCHFILTER']._serialized_start=1397
-  _globals['_WATCHFILTER']._serialized_end=1524
-  _globals['_WATCHRESPONSE']._serialized_start=1527
-  _globals['_WATCHRESPONSE']._serialized_end=1775
-  _globals['_SNAPSHOTCHUNK']._serialized_start=1777
-  _globals['_SNAPSHOTCHUNK']._serialized_end=1835
-  _globals['_SNAPSHOTEND']._serialized_start=1837
-  _globals['_SNAPSHOTEND']._serialized_end=1911
-  _globals['_DELTA']._serialized_start=1913
-  _globals['_DELTA']._serialized_end=2001
-  _globals['_CHANGE']._serialized_start=2004
-  _globals['_CHANGE']._serialized_end=2234
-  _globals['_CHANGE_KIND']._serialized_start=2153
-  _globals['_CHANGE_KIND']._serialized_end=2234
-  _globals['_MARK']._serialized_start=2236
-  _globals['_MARK']._serialized_end=2284
-  _globals['_PROGRESSSAMPLE']._serialized_start=2286
-  _globals['_PROGRESSSAMPLE']._serialized_end=2355
-  _globals['_OPERATIONPROGRESS']._serialized_start=2357
-  _globals['_OPERATIONPROGRESS']._serialized_end=2432
-  _globals['_STATESERVICE']._serialized_start=2435
-  _globals['_STATESERVICE']._serialized_end=2688
+  _globals['_GETSTATUSREQUEST']._serialized_start=227
+  _globals['_GETSTATUSREQUEST']._serialized_end=327
+  _globals['_GETSTATUSRESPONSE']._serialized_start=329
+  _globals['_GETSTATUSRESPONSE']._serialized_end=406
+  _globals['_STATUS']._serialized_start=409
+  _globals['_STATUS']._serialized_end=561
+  _globals['_MACHINESTATUS']._serialized_start=564
+  _globals['_MACHINESTATUS']._serialized_end=864
+  _globals['_OPERATIONCOUNT']._serialized_start=866
+  _globals['_OPERATIONCOUNT']._serialized_end=942
+  _globals['_BATCHGETSTATUSREQUEST']._serialized_start=944
+  _globals['_BATCHGETSTATUSREQUEST']._serialized_end=1050
+  _globals['_BATCHGETSTATUSRESPONSE']._serialized_start=1052
+  _globals['_BATCHGETSTATUSRESPONSE']._serialized_end=1141
+  _globals['_STATUSRESULT']._serialized_start=1143
+  _globals['_STATUSRESULT']._serialized_end=1244
+  _globals['_WATCHREQUEST']._serialized_start=1247
+  _globals['_WATCHREQUEST']._serialized_end=1466
+  _globals['_WATCHFILTER']._serialized_start=1468
+  _globals['_WATCHFILTER']._serialized_end=1595
+  _globals['_WATCHRESPONSE']._serialized_start=1598
+  _globals['_WATCHRESPONSE']._serialized_end=1846
+  _globals['_SNAPSHOTCHUNK']._serialized_start=1848
+  _globals['_SNAPSHOTCHUNK']._serialized_end=1906
+  _globals['_SNAPSHOTEND']._serialized_start=1908
+  _globals['_SNAPSHOTEND']._serialized_end=1982
+  _globals['_DELTA']._serialized_start=1984
+  _globals['_DELTA']._serialized_end=2072
+  _globals['_CHANGE']._serialized_start=2075
+  _globals['_CHANGE']._serialized_end=2305
+  _globals['_CHANGE_KIND']._serialized_start=2224
+  _globals['_CHANGE_KIND']._serialized_end=2305
+  _globals['_MARK']._serialized_start=2307
+  _globals['_MARK']._serialized_end=2355
+  _globals['_PROGRESSSAMPLE']._serialized_start=2357
+  _globals['_PROGRESSSAMPLE']._serialized_end=2426
+  _globals['_OPERATIONPROGRESS']._serialized_start=2428
+  _globals['_OPERATIONPROGRESS']._serialized_end=2503
+  _globals['_STATESERVICE']._serialized_start=2506
+  _globals['_STATESERVICE']._serialized_end=2759
 # @@protoc_insertion_point(module_scope)

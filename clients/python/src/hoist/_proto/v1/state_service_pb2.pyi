@@ -3,6 +3,7 @@ import datetime
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.rpc import status_pb2 as _status_pb2
+from . import model_pb2 as _model_pb2
 from . import operation_pb2 as _operation_pb2
 from . import resources_pb2 as _resources_pb2
 from google.protobuf.internal import containers as _containers
@@ -45,7 +46,7 @@ class Status(_message.Message):
     def __init__(self, name: _Optional[str] = ..., position: _Optional[_Union[_resources_pb2.Position, _Mapping]] = ..., resource: _Optional[_Union[_resources_pb2.Resource, _Mapping]] = ..., machine: _Optional[_Union[MachineStatus, _Mapping]] = ...) -> None: ...
 
 class MachineStatus(_message.Message):
-    __slots__ = ("uptime", "conditions", "operation_counts", "watch_streams", "request_ids", "request_ids_limit", "oldest_revision")
+    __slots__ = ("uptime", "conditions", "operation_counts", "watch_streams", "request_ids", "request_ids_limit", "oldest_revision", "first_look")
     UPTIME_FIELD_NUMBER: _ClassVar[int]
     CONDITIONS_FIELD_NUMBER: _ClassVar[int]
     OPERATION_COUNTS_FIELD_NUMBER: _ClassVar[int]
@@ -53,6 +54,7 @@ class MachineStatus(_message.Message):
     REQUEST_IDS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_IDS_LIMIT_FIELD_NUMBER: _ClassVar[int]
     OLDEST_REVISION_FIELD_NUMBER: _ClassVar[int]
+    FIRST_LOOK_FIELD_NUMBER: _ClassVar[int]
     uptime: _duration_pb2.Duration
     conditions: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Condition]
     operation_counts: _containers.RepeatedCompositeFieldContainer[OperationCount]
@@ -60,7 +62,8 @@ class MachineStatus(_message.Message):
     request_ids: int
     request_ids_limit: int
     oldest_revision: int
-    def __init__(self, uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., conditions: _Optional[_Iterable[_Union[_resources_pb2.Condition, _Mapping]]] = ..., operation_counts: _Optional[_Iterable[_Union[OperationCount, _Mapping]]] = ..., watch_streams: _Optional[int] = ..., request_ids: _Optional[int] = ..., request_ids_limit: _Optional[int] = ..., oldest_revision: _Optional[int] = ...) -> None: ...
+    first_look: _model_pb2.FirstLook
+    def __init__(self, uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., conditions: _Optional[_Iterable[_Union[_resources_pb2.Condition, _Mapping]]] = ..., operation_counts: _Optional[_Iterable[_Union[OperationCount, _Mapping]]] = ..., watch_streams: _Optional[int] = ..., request_ids: _Optional[int] = ..., request_ids_limit: _Optional[int] = ..., oldest_revision: _Optional[int] = ..., first_look: _Optional[_Union[_model_pb2.FirstLook, _Mapping]] = ...) -> None: ...
 
 class OperationCount(_message.Message):
     __slots__ = ("state", "count")
