@@ -72,6 +72,21 @@ impl History {
         }
     }
 
+    /// Drops what is too old, also when nothing new comes: a server at rest keeps nothing for nobody.
+    pub(super) fn forget_old(&self, now: Duration) {
+        let is_any_old = self.ring.read().unwrap_or_else(PoisonError::into_inner).is_old(self, now);
+        if !is_any_old {
+            return;
+        }
+        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        while ring.is_old(self, now) {
+            ring.drop_oldest();
+        }
+        if ring.entries.capacity() / 4 > ring.entries.len() {
+            ring.entries.shrink_to_fit();
+        }
+    }
+
     /// Up to `most` deltas after `cursor`, in order.
     ///
     /// # Errors
@@ -152,6 +167,10 @@ mod tests {
         assert_eq!(after(&by_count, 12, 9), Ok(vec![13, 14, 15]));
         let by_age = history(100, 2, 5);
         assert_eq!(by_age.oldest(), Revision(12));
+        by_age.forget_old(Duration::from_millis(6));
+        assert_eq!(by_age.oldest(), Revision(13), "though nothing new came");
+        by_age.forget_old(Duration::from_secs(9));
+        assert_eq!((by_age.oldest(), after(&by_age, 15, 9)), (Revision(15), Ok(vec![])));
         let weight = delta(11).weight();
         let limits = HistoryLimits { events: 100, bytes: weight * 2, age: Duration::MAX };
         let by_bytes = History::new(limits, Revision(10));

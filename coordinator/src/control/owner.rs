@@ -175,6 +175,7 @@ impl Owner {
             self.export_ended(written);
         }
         if batch.iter().any(|command| matches!(command, Command::Tick)) {
+            self.history.forget_old(self.clock.monotonic());
             self.recover_storage();
             if self.exports.is_due(self.clock.monotonic()) {
                 self.begin_export();

@@ -18,6 +18,7 @@ mod echo;
 mod facts;
 mod fanout;
 mod figures;
+mod headers;
 mod load;
 mod process;
 mod python;
@@ -37,9 +38,9 @@ use crate::{Sandbox, Server};
 use report::{Report, Row, Verdict};
 
 /// Every group of rows, in the order in which they run.
-pub const GROUPS: [&str; 12] = [
+pub const GROUPS: [&str; 13] = [
     "unary", "batch", "delta", "fanout", "bare", "stalled", "commit", "restart", "snapshot", "catalog",
-    "export", "python",
+    "headers", "export", "python",
 ];
 
 /// What to measure, and where to write it.
@@ -112,6 +113,7 @@ async fn measure(group: &str, options: &Options) -> Result<Vec<Row>> {
         "restart" => restart::run(options).await,
         "snapshot" => snapshot::run(options).await,
         "catalog" => catalog::run(options).await,
+        "headers" => headers::run(options).await,
         "export" => catalog::export(options).await,
         "python" => python::run(options),
         other => bail!("no group {other}"),
