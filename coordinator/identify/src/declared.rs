@@ -109,7 +109,7 @@ pub(crate) fn sd2_prediction(metadata: &BTreeMap<String, String>) -> Option<Pred
 }
 
 /// GGUF's architectures that are no language models: name, base, type.
-const GGUF: [(&str, &str, ModelType); 24] = [
+const GGUF: [(&str, &str, ModelType); 25] = [
     ("flux", "flux.1", ModelType::Transformer),
     ("flux2", "flux.2", ModelType::Transformer),
     ("chroma", "chroma", ModelType::Transformer),
@@ -134,6 +134,8 @@ const GGUF: [(&str, &str, ModelType); 24] = [
     ("clip", "clip", ModelType::ImageEncoder),
     ("whisper", "whisper", ModelType::Asr),
     ("wavtokenizer-dec", "wavtokenizer", ModelType::Tts),
+    // Directions to add to a model's layers.
+    ("controlvector", "none", ModelType::Adapter),
 ];
 
 fn gguf(metadata: &BTreeMap<String, String>) -> Declared {
@@ -145,9 +147,13 @@ fn gguf(metadata: &BTreeMap<String, String>) -> Declared {
         .iter()
         .find(|(name, ..)| name == architecture)
         .map_or((architecture.as_str(), ModelType::Llm), |(_, base, kind)| (*base, *kind));
-    let adapter = metadata.get("general.type").is_some_and(|kind| kind == "adapter");
     declared.base = Some(BaseModel::from_text(base));
-    declared.kind = Some(if adapter { ModelType::Lora } else { kind });
+    declared.kind = Some(match metadata.get("general.type").map(String::as_str) {
+        Some("adapter") => ModelType::Lora,
+        // Statistics for a quantiser, a tokenizer alone: the architecture is that of the model they are for.
+        Some("imatrix" | "vocab") => ModelType::Other,
+        _ => kind,
+    });
     declared.binding = true;
     declared.says("metadata", "general.architecture", architecture);
     declared

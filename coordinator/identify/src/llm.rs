@@ -100,8 +100,8 @@ fn decoder(keys: Keys<'_>) -> Option<Found> {
         keys.has("lm_head") || keys.has("language_model.lm_head") || keys.has("transformer.output_layer");
     let kind = if headed { ModelType::Llm } else { ModelType::TextEncoder };
     let mut found = Found::new(kind, base, if headed { sure } else { sure.min(LIKELY) }).because(because);
-    if base == "llama" {
-        // Mistral and Gemma 1 have the very same names.
+    // Mistral and Gemma 1 have the very same names as Llama; and Gemma never has a head of its own.
+    if base == "llama" || !headed && base.starts_with("gemma") {
         found.confidence = THIN;
     }
     Some(found)
