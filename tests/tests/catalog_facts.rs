@@ -403,12 +403,11 @@ async fn a_file_that_is_there_is_never_missing_however_often_it_was_written_over
     for look in 0..2 {
         open.look().await.unwrap();
         for path in &paths[1..] {
-            assert_eq!(
-                known(&open, path).state(),
-                State::Available,
-                "look {look}: {:#?}",
-                open.watch.models()
-            );
+            // What was there before may be kept as missing for its notes; the file has a model all the same.
+            let is_there =
+                |model: &&v1::Model| Path::new(&model.path) == path && model.state() == State::Available;
+            let models = open.watch.models();
+            assert_eq!(models.iter().filter(|model| is_there(model)).count(), 1, "look {look}: {models:#?}");
         }
     }
 }
@@ -479,7 +478,8 @@ async fn notes_follow_files_that_change_places_while_looks_go_on() {
                 std::fs::rename(other, one).unwrap();
                 std::fs::rename(&aside, other).unwrap();
             }
-            std::thread::yield_now();
+            // Several in each look: one that is nothing but exchanges shows no file at any place for long.
+            std::thread::park_timeout(std::time::Duration::from_millis(2));
         }
     });
     for _ in 0..40 {
