@@ -212,6 +212,19 @@ pub(crate) fn find(keys: Keys<'_>) -> Option<Found> {
     Some(found)
 }
 
+/// The first mark, in their order, that a name has, and where. Nearly no name of nearly all models has any: that is found out
+/// where a mark may begin, at a dot or an underscore, instead of looking for each of them through the whole name.
+fn mark_in(name: &str) -> Option<(usize, &'static str, Role)> {
+    let begins = |(at, byte): (usize, u8)| {
+        let rest = name.get(at..).filter(|_| matches!(byte, b'.' | b'_'));
+        rest.is_some_and(|rest| MARKS.iter().any(|(mark, ..)| rest.starts_with(mark)))
+    };
+    if !name.bytes().enumerate().any(begins) {
+        return None;
+    }
+    MARKS.iter().find_map(|(mark, kind, role)| Some((name.find(mark)?, *kind, *role)))
+}
+
 impl Scan {
     /// Whether it names any part of a model that is known.
     fn is_placed(&self) -> bool {
@@ -231,9 +244,7 @@ impl Scan {
     }
 
     fn take(&mut self, name: &str, tensor: &Tensor) {
-        let Some((at, kind, role)) =
-            MARKS.iter().find_map(|(mark, kind, role)| Some((name.find(mark)?, *kind, *role)))
-        else {
+        let Some((at, kind, role)) = mark_in(name) else {
             self.neutral += usize::from(NEUTRAL.iter().any(|end| name.ends_with(end)));
             return;
         };
