@@ -204,25 +204,40 @@ pub(crate) fn find(keys: Keys<'_>) -> Option<Found> {
     if keys.has("img_in.lora_A") && keys.iter().any(|(name, _)| name.ends_with(".lora_B.bias")) {
         found.add_variant("control");
     }
-    let example =
-        keys.iter().find(|(name, _)| MARKS.iter().any(|(mark, of, _)| of == kind && name.contains(mark)));
+    let example = keys.iter().find(|(name, _)| mark_in(name).is_some_and(|(_, of, _)| of == *kind));
     if let Some((name, _)) = example {
         found.evidence.push(Evidence::new("key", name, format!("{count} tensors of a {kind} difference")));
     }
     Some(found)
 }
 
-/// The first mark, in their order, that a name has, and where. Nearly no name of nearly all models has any: that is found out
-/// where a mark may begin, at a dot or an underscore, instead of looking for each of them through the whole name.
+/// The first mark, in their order, that a name has, and where. A mark is a whole word: `.diff` is none in `.diffusion_model`.
+/// Asked of every name of every model, so compared only where one may begin.
 fn mark_in(name: &str) -> Option<(usize, &'static str, Role)> {
-    let begins = |(at, byte): (usize, u8)| {
-        let rest = name.get(at..).filter(|_| matches!(byte, b'.' | b'_'));
-        rest.is_some_and(|rest| MARKS.iter().any(|(mark, ..)| rest.starts_with(mark)))
+    let is_at = |rest: &str, mark: &str| {
+        let after = rest.strip_prefix(mark).map(|after| after.bytes().next());
+        let is_whole = |next: u8| mark.ends_with(['.', '_']) || !next.is_ascii_alphanumeric();
+        after.is_some_and(|next| next.is_none_or(is_whole))
     };
-    if !name.bytes().enumerate().any(begins) {
-        return None;
+    let begins = name.bytes().enumerate().filter(|(_, byte)| matches!(byte, b'.' | b'_'));
+    let marks = begins.filter_map(|(at, _)| {
+        let rest = name.get(at..).filter(|rest| may_begin(rest.as_bytes()))?;
+        Some((MARKS.iter().position(|(mark, ..)| is_at(rest, mark))?, at))
+    });
+    let (number, at) = marks.min()?;
+    MARKS.get(number).map(|(_, kind, role)| (at, *kind, *role))
+}
+
+/// Whether any mark begins as this does, which begins with a dot or an underscore.
+fn may_begin(rest: &[u8]) -> bool {
+    match rest {
+        [_, b'l', b'o', third, ..] => matches!(third, b'r' | b'k'),
+        [_, b'd', b'i', b'f', b'f', next, ..] => !next.is_ascii_alphanumeric(),
+        [_, b'a' | b'b', b'1' | b'2', third, ..] => *third == b'.',
+        [_, b'd', second, ..] => matches!(second, b'i' | b'o'),
+        [_, b'h', b'a', b'd', ..] | [_, b'o', b'f', b't', ..] | [_, b's', b'e', b't', ..] => true,
+        _ => false,
     }
-    MARKS.iter().find_map(|(mark, kind, role)| Some((name.find(mark)?, *kind, *role)))
 }
 
 impl Scan {
@@ -322,4 +337,46 @@ impl Scan {
 fn number(text: &str) -> Option<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text.get(..end)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mark_may_begin() {
+        for (mark, ..) in MARKS {
+            assert!(may_begin(mark.as_bytes()), "{mark}");
+        }
+    }
+
+    #[test]
+    fn a_mark_is_a_whole_word_and_the_first_of_the_list_counts() {
+        let kind = |name| mark_in(name).map(|(at, kind, _)| (at, kind));
+        for name in [
+            "model.diffusion_model.input_blocks.0.0.weight",
+            "a.b1.weights",
+            "x.lora_attention.weight",
+            "x.different",
+            "lora_unet_mid_block.alpha",
+            "",
+            "._",
+        ] {
+            assert_eq!(kind(name), None, "{name}");
+        }
+        for (name, expected) in [
+            ("lora_unet_mid.diff", (13, "diff")),
+            ("lora_unet_mid.diff_b", (13, "diff")),
+            ("x.lokr_w1_a", (1, "lokr")),
+            ("x.lokr_w1", (1, "lokr")),
+            ("blk.0.attn_q.weight.lora_a", (19, "gguf")),
+            ("x.oft_blocks", (1, "oft")),
+            ("x.lora_magnitude_vector.weight", (1, "dora")),
+            ("unet.attn_processor.to_q_lora.down.weight", (24, "diffusers")),
+            // By place the other one would be first.
+            ("x.diff.lora_A.weight", (6, "peft")),
+        ] {
+            assert_eq!(kind(name), Some(expected), "{name}");
+        }
+    }
 }
