@@ -182,42 +182,10 @@ fn groups(models: &Models, of_type: Option<ModelType>, shared_only: bool) -> Gro
 
 #[cfg(test)]
 mod tests {
-    use hoist_domain::{Bytes, Epoch, Machine, MachineState, ModelContent, Position, Revision, WallTime};
-    use hoist_planner::State;
+    use hoist_domain::ModelContent;
 
     use super::*;
-    use crate::catalog::test_models;
-
-    /// One component of so many bytes, whose bytes have been read if there is a digest.
-    fn model(name: &str, bytes: u64, digest: Option<u8>) -> Model {
-        let made = test_models::model(&format!("/m/{name}.safetensors"), "vae", "sdxl", bytes, &[]);
-        let mut content = ModelContent::clone(&made.content);
-        content.components = [ModelComponent {
-            name: "vae".into(),
-            component_type: ModelType::Vae,
-            base: "sdxl".parse().unwrap(),
-            place: "".into(),
-            prefix: "".into(),
-            tensors: 1,
-            parameters: bytes,
-            bytes: Bytes(bytes),
-            digest: digest.map(|digest| Digest([digest; 32])),
-        }]
-        .into();
-        Model { content: Arc::new(content), ..Model::clone(&made) }
-    }
-
-    fn state(models: &[Model]) -> State {
-        let machine = Machine {
-            state: MachineState::Serving,
-            version: String::new(),
-            process_id: 1,
-            started_at: WallTime(0),
-            measurements: Vec::new(),
-        };
-        let position = Position { epoch: Epoch(1), revision: Revision(1) };
-        State::restore(position, machine, [], [], models.iter().map(|model| (Revision(1), model.clone())))
-    }
+    use crate::catalog::test_models::{state_of, vae};
 
     fn names(page: &GroupPage) -> Vec<&str> {
         page.groups.iter().map(|group| group.users[0].0.name()).collect()
@@ -226,25 +194,28 @@ mod tests {
     #[test]
     fn a_next_page_shows_what_has_not_been_shown_though_groups_have_moved() {
         let mut models: Vec<Model> =
-            ["a", "b", "c", "d", "e", "f"].iter().map(|name| model(name, 10, None)).collect();
-        let first = components(state(&models).models(), None, false, 2, "").unwrap();
+            ["a", "b", "c", "d", "e", "f"].iter().map(|name| vae(name, 10, None)).collect();
+        let first = components(state_of(models.iter().cloned()).models(), None, false, 2, "").unwrap();
         assert_eq!((names(&first), first.total), (vec!["a", "b"], 6));
         let token = first.token_after(2);
 
         // Digests come in: e and f are equal, and go to the top of the list.
         for late in &mut models[4..] {
             let id = late.id;
-            *late = Model { id, ..model(&late.path_name.clone(), 10, Some(7)) };
+            *late = Model { id, ..vae(&late.path_name.clone(), 10, Some(7)) };
         }
-        let second = components(state(&models).models(), None, false, 2, &token).unwrap();
+        let second = components(state_of(models.iter().cloned()).models(), None, false, 2, &token).unwrap();
         assert_eq!(names(&second), ["c", "d"], "neither b again nor c left out");
         assert_eq!(second.token_after(2), "", "that was the last");
 
         // And the one that the page ended with goes up itself, or away.
-        models[1] = Model { id: models[1].id, ..model("b", 10, Some(7)) };
-        assert_eq!(names(&components(state(&models).models(), None, false, 9, &token).unwrap()), ["c", "d"]);
+        models[1] = Model { id: models[1].id, ..vae("b", 10, Some(7)) };
+        assert_eq!(
+            names(&components(state_of(models.iter().cloned()).models(), None, false, 9, &token).unwrap()),
+            ["c", "d"]
+        );
         let fewer = [models[0].clone(), models[2].clone(), models[3].clone()];
-        let by_number = components(state(&fewer).models(), None, false, 9, &token).unwrap();
+        let by_number = components(state_of(fewer.iter().cloned()).models(), None, false, 9, &token).unwrap();
         assert_eq!(names(&by_number), ["d"]);
     }
 
@@ -255,20 +226,20 @@ mod tests {
             Model { content: Arc::new(content), ..one }
         };
         let models = [
-            model("a", 10, Some(7)),
-            with(Verdict::Suspicious, model("odd", 10, Some(7))),
-            with(Verdict::Incomplete, model("cut", 10, Some(7))),
-            with(Verdict::Corrupt, model("unread", 10, None)),
+            vae("a", 10, Some(7)),
+            with(Verdict::Suspicious, vae("odd", 10, Some(7))),
+            with(Verdict::Incomplete, vae("cut", 10, Some(7))),
+            with(Verdict::Corrupt, vae("unread", 10, None)),
         ];
-        let page = components(state(&models).models(), None, false, 9, "").unwrap();
+        let page = components(state_of(models.iter().cloned()).models(), None, false, 9, "").unwrap();
         let users: Vec<&str> = page.groups.iter().flat_map(|it| &it.users).map(|(it, _)| it.name()).collect();
         assert_eq!((users, page.saved, page.undigested), (vec!["a", "odd"], 10, 0));
     }
 
     #[test]
     fn a_token_of_another_list_is_refused() {
-        let models = ["a", "b"].map(|name| model(name, 10, None));
-        let state = state(&models);
+        let models = ["a", "b"].map(|name| vae(name, 10, None));
+        let state = state_of(models.iter().cloned());
         let token = components(state.models(), None, false, 1, "").unwrap().token_after(1);
         for (of_type, shared_only, token) in [
             (Some(ModelType::Vae), false, token.as_str()),

@@ -192,31 +192,12 @@ async fn ended(catalog: &Catalog, id: OperationId) -> Option<OperationState> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::test_models;
-    use hoist_domain::{Bytes, ModelComponent, ModelType};
-
-    fn model(bytes: u64) -> Arc<Model> {
-        let made = test_models::model(&format!("/m/{bytes}.safetensors"), "vae", "sdxl", bytes, &[]);
-        let mut content = ModelContent::clone(&made.content);
-        content.components = [ModelComponent {
-            name: "vae".into(),
-            component_type: ModelType::Vae,
-            base: "sdxl".parse().unwrap(),
-            place: "".into(),
-            prefix: "".into(),
-            tensors: 1,
-            parameters: bytes,
-            bytes: Bytes(bytes),
-            digest: None,
-        }]
-        .into();
-        Arc::new(Model { content: Arc::new(content), ..Model::clone(&made) })
-    }
+    use crate::catalog::test_models::vae;
 
     #[test]
     fn a_large_model_is_read_on_its_own_and_nobody_waits_for_it() {
         let sizes = |models: &[u64]| -> Vec<Vec<u64>> {
-            let batches = in_batches(models.iter().map(|bytes| model(*bytes)).collect());
+            let batches = in_batches(models.iter().map(|bytes| Arc::new(vae("x", *bytes, None))).collect());
             batches.iter().map(|batch| batch.iter().map(|model| bytes_of(model)).collect()).collect()
         };
         assert_eq!(sizes(&[]), Vec::<Vec<u64>>::new());

@@ -150,24 +150,13 @@ fn ambiguous(name: &str, several: &[&Arc<Model>]) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use hoist_domain::{Epoch, Machine, MachineState, Position, Revision, WallTime};
     use hoist_planner::State;
 
     use super::*;
-    use crate::catalog::test_models::model;
+    use crate::catalog::test_models::{model, state_of};
 
     fn state(paths: impl IntoIterator<Item = String>) -> State {
-        let machine = Machine {
-            state: MachineState::Serving,
-            version: String::new(),
-            process_id: 1,
-            started_at: WallTime(0),
-            measurements: Vec::new(),
-        };
-        let position = Position { epoch: Epoch(1), revision: Revision(1) };
-        let models =
-            paths.into_iter().map(|path| (Revision(1), Model::clone(&model(&path, "lora", "sdxl", 1, &[]))));
-        State::restore(position, machine, [], [], models)
+        state_of(paths.into_iter().map(|path| Model::clone(&model(&path, "lora", "sdxl", 1, &[]))))
     }
 
     #[test]

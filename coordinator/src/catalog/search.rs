@@ -329,24 +329,10 @@ impl std::fmt::Display for Token {
 
 #[cfg(test)]
 mod tests {
-    use hoist_domain::{Epoch, Machine, MachineState, Position, Revision, WallTime};
     use hoist_planner::State;
 
     use super::*;
-    use crate::catalog::test_models::model;
-
-    fn state_of(models: impl IntoIterator<Item = Model>) -> State {
-        let machine = Machine {
-            state: MachineState::Serving,
-            version: String::new(),
-            process_id: 1,
-            started_at: WallTime(0),
-            measurements: Vec::new(),
-        };
-        let position = Position { epoch: Epoch(1), revision: Revision(1) };
-        let models = models.into_iter().map(|model| (Revision(1), model));
-        State::restore(position, machine, [], [], models)
-    }
+    use crate::catalog::test_models::{model, state_of};
 
     /// All that an order lists, page by page of so many.
     fn listed(state: &State, query: &Query, size: usize) -> Vec<String> {

@@ -1,12 +1,14 @@
-//! Models for tests of lists, filters and names.
+//! Models, and states that hold them, for tests of lists, filters, names and digests.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use hoist_domain::{
-    Bytes, FileIdentity, Model, ModelContent, ModelFile, ModelFormat, ModelId, ModelNotes, ModelPath,
-    ModelState, Verdict, WallTime,
+    Bytes, Digest, Epoch, FileIdentity, Machine, MachineState, Model, ModelComponent, ModelContent,
+    ModelFile, ModelFormat, ModelId, ModelNotes, ModelPath, ModelState, ModelType, Position, Revision,
+    Verdict, WallTime,
 };
+use hoist_planner::State;
 use uuid::Uuid;
 
 /// A single file in order, with tags.
@@ -46,4 +48,36 @@ pub(super) fn model(path: &str, model_type: &str, base: &str, bytes: u64, tags: 
         discovered_at: WallTime(0),
         read_at: WallTime(0),
     })
+}
+
+/// A file with one component, whose bytes have been read if there is a digest.
+pub(super) fn vae(name: &str, bytes: u64, digest: Option<u8>) -> Model {
+    let made = model(&format!("/m/{name}.safetensors"), "vae", "sdxl", bytes, &[]);
+    let mut content = ModelContent::clone(&made.content);
+    content.components = [ModelComponent {
+        name: "vae".into(),
+        component_type: ModelType::Vae,
+        base: "sdxl".parse().unwrap(),
+        place: "".into(),
+        prefix: "".into(),
+        tensors: 1,
+        parameters: bytes,
+        bytes: Bytes(bytes),
+        digest: digest.map(|digest| Digest([digest; 32])),
+    }]
+    .into();
+    Model { content: Arc::new(content), ..Model::clone(&made) }
+}
+
+/// A state of these models and nothing else.
+pub(super) fn state_of(models: impl IntoIterator<Item = Model>) -> State {
+    let machine = Machine {
+        state: MachineState::Serving,
+        version: String::new(),
+        process_id: 1,
+        started_at: WallTime(0),
+        measurements: Vec::new(),
+    };
+    let position = Position { epoch: Epoch(1), revision: Revision(1) };
+    State::restore(position, machine, [], [], models.into_iter().map(|model| (Revision(1), model)))
 }
