@@ -316,7 +316,7 @@ pub(crate) struct DoctorArgs {
     #[arg(long)]
     pub(crate) probe: bool,
 
-    /// With --probe: bytes to move for each kind, 16MiB to 16GiB
+    /// With --probe: bytes to move for each kind, 16MiB to 256GiB
     #[arg(long, value_name = "SIZE", default_value = "1GiB", requires = "probe")]
     pub(crate) bytes: Bytes,
 

@@ -50,7 +50,7 @@ const fn is_end(state: v1::OperationState) -> bool {
 
 /// Work that keeps processors busy for a second at least, and stops within milliseconds of being told to.
 fn busy_work() -> v1::ProbeMachineRequest {
-    probe(v1::MeasurementKind::MemoryCopy, 16 << 30)
+    probe(v1::MeasurementKind::MemoryCopy, 256 << 30)
 }
 
 async fn operation(at: &Channels, name: &str) -> Seen {

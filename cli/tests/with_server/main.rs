@@ -71,7 +71,7 @@ fn a_server_that_goes_away_while_an_operation_runs_says_where_to_find_it() {
     let mut server = Server::start();
     let endpoint = format!("unix://{}/run/hoist.sock", server.path().display());
     let probe = command()
-        .args(["doctor", "--probe", "--bytes", "16GiB", "--kind", "memory-copy", "--endpoint", &endpoint])
+        .args(["doctor", "--probe", "--bytes", "256GiB", "--kind", "memory-copy", "--endpoint", &endpoint])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();

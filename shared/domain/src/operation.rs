@@ -122,7 +122,7 @@ pub struct ProbeSpec {
 impl ProbeSpec {
     pub const MIN_BYTES: Bytes = Bytes::mib(16);
     pub const DEFAULT_BYTES: Bytes = Bytes::gib(1);
-    pub const MAX_BYTES: Bytes = Bytes::gib(16);
+    pub const MAX_BYTES: Bytes = Bytes::gib(256);
     pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(600);
 }
 

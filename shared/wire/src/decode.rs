@@ -181,7 +181,7 @@ mod tests {
         };
         assert_eq!(spec(&[], 0), spec(&[3, 1, 2, 1], 1 << 30));
         assert!(spec(&[], 1).is_err());
-        assert!(spec(&[], (16 << 30) + 1).is_err());
+        assert!(spec(&[], (256 << 30) + 1).is_err());
         assert!(spec(&[0], 0).is_err());
     }
 
@@ -191,7 +191,7 @@ mod tests {
             probe_spec(&v1::ProbeMachineRequest { bytes, ..Default::default() }).unwrap_err().to_string()
         };
         assert!(refused((16 << 20) - 1).ends_with("not 16777215 bytes"), "{}", refused((16 << 20) - 1));
-        assert!(refused((16 << 30) + 1).ends_with("not 17179869185 bytes"), "{}", refused((16 << 30) + 1));
+        assert!(refused((256 << 30) + 1).ends_with("not 274877906945 bytes"), "{}", refused((256 << 30) + 1));
     }
 
     #[test]
