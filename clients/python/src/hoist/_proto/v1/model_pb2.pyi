@@ -1,5 +1,6 @@
 import datetime
 
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -40,6 +41,15 @@ class FindingKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FINDING_KIND_PATH: _ClassVar[FindingKind]
     FINDING_KIND_FS: _ClassVar[FindingKind]
     FINDING_KIND_UNSUPPORTED: _ClassVar[FindingKind]
+
+class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRIORITY_UNSPECIFIED: _ClassVar[Priority]
+    PRIORITY_BACKGROUND: _ClassVar[Priority]
+    PRIORITY_LOW: _ClassVar[Priority]
+    PRIORITY_NORMAL: _ClassVar[Priority]
+    PRIORITY_HIGH: _ClassVar[Priority]
+    PRIORITY_CRITICAL: _ClassVar[Priority]
 VERDICT_UNSPECIFIED: Verdict
 VERDICT_OK: Verdict
 VERDICT_SUSPICIOUS: Verdict
@@ -62,6 +72,12 @@ FINDING_KIND_ZIP: FindingKind
 FINDING_KIND_PATH: FindingKind
 FINDING_KIND_FS: FindingKind
 FINDING_KIND_UNSUPPORTED: FindingKind
+PRIORITY_UNSPECIFIED: Priority
+PRIORITY_BACKGROUND: Priority
+PRIORITY_LOW: Priority
+PRIORITY_NORMAL: Priority
+PRIORITY_HIGH: Priority
+PRIORITY_CRITICAL: Priority
 
 class Model(_message.Message):
     __slots__ = ("name", "display_name", "path", "path_bytes", "state", "format", "type", "base", "variant", "candidates", "confidence", "prediction_type", "resolution", "title", "tensor_count", "parameter_count", "dtypes", "size_bytes", "components", "verdict", "findings", "notes", "etag", "discover_time", "modify_time", "read_time", "validate_time")
@@ -208,9 +224,17 @@ class ModelNotes(_message.Message):
     def __init__(self, display_name: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[str]] = ..., description: _Optional[str] = ..., licence: _Optional[str] = ..., source: _Optional[str] = ..., notes: _Optional[str] = ..., type_override: _Optional[str] = ..., base_override: _Optional[str] = ..., config: _Optional[_Union[ModelConfig, _Mapping]] = ...) -> None: ...
 
 class ModelConfig(_message.Message):
-    __slots__ = ("default_device", "trusted")
+    __slots__ = ("default_device", "trusted", "cache_priority", "cache_idle_ttl", "pinned", "pinned_components")
     DEFAULT_DEVICE_FIELD_NUMBER: _ClassVar[int]
     TRUSTED_FIELD_NUMBER: _ClassVar[int]
+    CACHE_PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    CACHE_IDLE_TTL_FIELD_NUMBER: _ClassVar[int]
+    PINNED_FIELD_NUMBER: _ClassVar[int]
+    PINNED_COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     default_device: str
     trusted: bool
-    def __init__(self, default_device: _Optional[str] = ..., trusted: bool = ...) -> None: ...
+    cache_priority: Priority
+    cache_idle_ttl: _duration_pb2.Duration
+    pinned: bool
+    pinned_components: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, default_device: _Optional[str] = ..., trusted: bool = ..., cache_priority: _Optional[_Union[Priority, str]] = ..., cache_idle_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., pinned: bool = ..., pinned_components: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -20,6 +20,8 @@ class ResourceKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RESOURCE_KIND_OPERATION: _ClassVar[ResourceKind]
     RESOURCE_KIND_CONDITION: _ClassVar[ResourceKind]
     RESOURCE_KIND_MODEL: _ClassVar[ResourceKind]
+    RESOURCE_KIND_SEGMENT: _ClassVar[ResourceKind]
+    RESOURCE_KIND_LEASE: _ClassVar[ResourceKind]
 
 class MeasurementKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -32,6 +34,8 @@ RESOURCE_KIND_MACHINE: ResourceKind
 RESOURCE_KIND_OPERATION: ResourceKind
 RESOURCE_KIND_CONDITION: ResourceKind
 RESOURCE_KIND_MODEL: ResourceKind
+RESOURCE_KIND_SEGMENT: ResourceKind
+RESOURCE_KIND_LEASE: ResourceKind
 MEASUREMENT_KIND_UNSPECIFIED: MeasurementKind
 MEASUREMENT_KIND_DISK_READ: MeasurementKind
 MEASUREMENT_KIND_TMPFS_WRITE: MeasurementKind
@@ -46,20 +50,108 @@ class Position(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class Resource(_message.Message):
-    __slots__ = ("name", "position", "machine", "operation", "condition", "model")
+    __slots__ = ("name", "position", "machine", "operation", "condition", "model", "segment", "lease")
     NAME_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     MACHINE_FIELD_NUMBER: _ClassVar[int]
     OPERATION_FIELD_NUMBER: _ClassVar[int]
     CONDITION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
     name: str
     position: Position
     machine: Machine
     operation: _operation_pb2.OperationMetadata
     condition: Condition
     model: _model_pb2.Model
-    def __init__(self, name: _Optional[str] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., machine: _Optional[_Union[Machine, _Mapping]] = ..., operation: _Optional[_Union[_operation_pb2.OperationMetadata, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., model: _Optional[_Union[_model_pb2.Model, _Mapping]] = ...) -> None: ...
+    segment: Segment
+    lease: Lease
+    def __init__(self, name: _Optional[str] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., machine: _Optional[_Union[Machine, _Mapping]] = ..., operation: _Optional[_Union[_operation_pb2.OperationMetadata, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., model: _Optional[_Union[_model_pb2.Model, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ...) -> None: ...
+
+class Segment(_message.Message):
+    __slots__ = ("name", "state", "size_bytes", "raw", "type", "priority", "models", "seal_time", "zombie", "eviction")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[Segment.State]
+        STATE_FILLING: _ClassVar[Segment.State]
+        STATE_SEALED: _ClassVar[Segment.State]
+        STATE_EVICTING: _ClassVar[Segment.State]
+    STATE_UNSPECIFIED: Segment.State
+    STATE_FILLING: Segment.State
+    STATE_SEALED: Segment.State
+    STATE_EVICTING: Segment.State
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    SEAL_TIME_FIELD_NUMBER: _ClassVar[int]
+    ZOMBIE_FIELD_NUMBER: _ClassVar[int]
+    EVICTION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    state: Segment.State
+    size_bytes: int
+    raw: bool
+    type: str
+    priority: _model_pb2.Priority
+    models: _containers.RepeatedScalarFieldContainer[str]
+    seal_time: _timestamp_pb2.Timestamp
+    zombie: bool
+    eviction: Eviction
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Segment.State, str]] = ..., size_bytes: _Optional[int] = ..., raw: bool = ..., type: _Optional[str] = ..., priority: _Optional[_Union[_model_pb2.Priority, str]] = ..., models: _Optional[_Iterable[str]] = ..., seal_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., zombie: bool = ..., eviction: _Optional[_Union[Eviction, _Mapping]] = ...) -> None: ...
+
+class Eviction(_message.Message):
+    __slots__ = ("reason", "beneficiary")
+    class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        REASON_UNSPECIFIED: _ClassVar[Eviction.Reason]
+        REASON_ASKED: _ClassVar[Eviction.Reason]
+        REASON_ROOM: _ClassVar[Eviction.Reason]
+        REASON_PRESSURE: _ClassVar[Eviction.Reason]
+        REASON_IDLE: _ClassVar[Eviction.Reason]
+    REASON_UNSPECIFIED: Eviction.Reason
+    REASON_ASKED: Eviction.Reason
+    REASON_ROOM: Eviction.Reason
+    REASON_PRESSURE: Eviction.Reason
+    REASON_IDLE: Eviction.Reason
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    BENEFICIARY_FIELD_NUMBER: _ClassVar[int]
+    reason: Eviction.Reason
+    beneficiary: str
+    def __init__(self, reason: _Optional[_Union[Eviction.Reason, str]] = ..., beneficiary: _Optional[str] = ...) -> None: ...
+
+class Lease(_message.Message):
+    __slots__ = ("name", "state", "model", "segments", "size_bytes", "holder", "principal", "grant_time", "process_id")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[Lease.State]
+        STATE_HELD: _ClassVar[Lease.State]
+        STATE_AWAITED: _ClassVar[Lease.State]
+    STATE_UNSPECIFIED: Lease.State
+    STATE_HELD: Lease.State
+    STATE_AWAITED: Lease.State
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    HOLDER_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    GRANT_TIME_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_ID_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    state: Lease.State
+    model: str
+    segments: _containers.RepeatedScalarFieldContainer[str]
+    size_bytes: int
+    holder: str
+    principal: str
+    grant_time: _timestamp_pb2.Timestamp
+    process_id: int
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Lease.State, str]] = ..., model: _Optional[str] = ..., segments: _Optional[_Iterable[str]] = ..., size_bytes: _Optional[int] = ..., holder: _Optional[str] = ..., principal: _Optional[str] = ..., grant_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., process_id: _Optional[int] = ...) -> None: ...
 
 class Machine(_message.Message):
     __slots__ = ("state", "version", "process_id", "start_time", "measurements")
