@@ -1,8 +1,11 @@
 //! Words of the cache: how much something matters, and how room is made.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::{Bytes, Digest, ModelId, Verdict};
 
 /// How much something matters beside others of its kind. What matters less gives way to what matters more, never the
 /// other way round.
@@ -75,6 +78,85 @@ pub enum Veto {
     Pinned,
     /// Some process has it open without a lease: evicting it would free nothing.
     Open,
-    /// The coordinator was restarted, and holders of leases may still come back for it.
-    Grace,
+}
+
+impl Veto {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Filling => "it is being filled",
+            Self::Leased => "it is leased",
+            Self::Pinned => "it is pinned",
+            Self::Open => "a process has it open without a lease",
+        }
+    }
+}
+
+/// How memory is used, where nothing more special is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CachePolicy {
+    /// What segments may take at most; unset: what the server was started with, or as much as the machine has.
+    pub budget: Option<Bytes>,
+    pub eviction: EvictionPolicy,
+    /// What nobody has used for so long goes first, and after this long also without need.
+    pub idle_ttl: Option<Duration>,
+    /// Of models that have none of their own.
+    pub priority: Priority,
+}
+
+/// A model to bring into RAM.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CacheSpec {
+    pub model: ModelId,
+    /// Names, sorted; empty: all.
+    pub components: Vec<Box<str>>,
+    pub priority: Priority,
+    /// Every byte is looked at before.
+    #[serde(default)]
+    pub validate: bool,
+    /// Verdicts that are no obstacle, sorted.
+    #[serde(default)]
+    pub allow: Vec<Verdict>,
+}
+
+impl CacheSpec {
+    pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(3600);
+    pub const MAX_COMPONENTS: usize = 64;
+}
+
+/// What was brought into RAM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheReport {
+    pub model: ModelId,
+    pub components: Vec<CachedComponent>,
+    /// From the model's files.
+    pub read: Bytes,
+    pub took: Duration,
+    /// What made room.
+    pub evicted: Vec<Digest>,
+    /// Components that cannot be in RAM, and why.
+    pub left_out: Vec<String>,
+}
+
+/// A component in RAM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CachedComponent {
+    pub name: Box<str>,
+    pub digest: Digest,
+    pub path: String,
+    pub prefix: Box<str>,
+    pub bytes: Bytes,
+    pub source: ComponentSource,
+}
+
+/// How a component came into RAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ComponentSource {
+    /// It was there.
+    Resident,
+    Read,
+    /// It was read, and found to be equal to what was there.
+    Shared,
 }

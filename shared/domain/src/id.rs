@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Error, ModelId, Reason};
+use crate::{Error, LeaseId, ModelId, Reason, SegmentName};
 
 /// An operation: `operations/{uuid}`. Version 7, so that ids sort by the time they were made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -132,16 +132,22 @@ pub enum ConditionKind {
     RootsPolled,
     /// Some paths below the roots cannot be read, or are passed over.
     PathsUnreadable,
+    /// There is no place for segments: nothing can be cached.
+    CacheUnavailable,
+    /// The machine has less memory than the cache uses, and what is used cannot be evicted.
+    MemoryTight,
 }
 
 impl ConditionKind {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::StoreReadonly,
         Self::StoreRebuilt,
         Self::TaskPanicked,
         Self::RootUnavailable,
         Self::RootsPolled,
         Self::PathsUnreadable,
+        Self::CacheUnavailable,
+        Self::MemoryTight,
     ];
 
     #[must_use]
@@ -153,6 +159,8 @@ impl ConditionKind {
             Self::RootUnavailable => "ROOT_UNAVAILABLE",
             Self::RootsPolled => "ROOTS_POLLED",
             Self::PathsUnreadable => "PATHS_UNREADABLE",
+            Self::CacheUnavailable => "CACHE_UNAVAILABLE",
+            Self::MemoryTight => "MEMORY_TIGHT",
         }
     }
 }
@@ -164,6 +172,8 @@ pub enum ResourceKind {
     Operation,
     Condition,
     Model,
+    Segment,
+    Lease,
 }
 
 /// The name of anything in the state.
@@ -173,6 +183,8 @@ pub enum ResourceName {
     Operation(OperationId),
     Condition(ConditionKind),
     Model(ModelId),
+    Segment(SegmentName),
+    Lease(LeaseId),
 }
 
 impl ResourceName {
@@ -183,6 +195,8 @@ impl ResourceName {
             Self::Operation(_) => ResourceKind::Operation,
             Self::Condition(_) => ResourceKind::Condition,
             Self::Model(_) => ResourceKind::Model,
+            Self::Segment(_) => ResourceKind::Segment,
+            Self::Lease(_) => ResourceKind::Lease,
         }
     }
 }
@@ -194,6 +208,8 @@ impl fmt::Display for ResourceName {
             Self::Operation(id) => write!(f, "operations/{id}"),
             Self::Condition(kind) => write!(f, "conditions/{}", kind.as_str()),
             Self::Model(id) => write!(f, "models/{id}"),
+            Self::Segment(name) => write!(f, "segments/{name}"),
+            Self::Lease(id) => write!(f, "leases/{id}"),
         }
     }
 }
@@ -209,7 +225,7 @@ impl FromStr for ResourceName {
             Error::new(
                 Reason::NameInvalid,
                 format!(
-                    "`{}` is not a resource name: use machine, operations/{{uuid}}, models/{{uuid}} (in lower case) or conditions/{{KIND}}",
+                    "`{}` is not a resource name: use machine, operations/{{uuid}}, models/{{uuid}}, leases/{{uuid}} (in lower case), segments/{{digest}} or conditions/{{KIND}}",
                     excerpt(text)
                 ),
             )
@@ -223,6 +239,8 @@ impl FromStr for ResourceName {
                 parse_uuid(id).map(|id| Self::Operation(OperationId(id))).ok_or_else(invalid)
             }
             Some(("models", id)) => parse_uuid(id).map(|id| Self::Model(ModelId(id))).ok_or_else(invalid),
+            Some(("leases", id)) => parse_uuid(id).map(|id| Self::Lease(LeaseId(id))).ok_or_else(invalid),
+            Some(("segments", name)) => SegmentName::parse(name).map(Self::Segment).ok_or_else(invalid),
             Some(("conditions", kind)) => ConditionKind::ALL
                 .into_iter()
                 .find(|known| known.as_str() == kind)
@@ -285,6 +303,8 @@ mod tests {
             ResourceName::Machine,
             ResourceName::Operation(id),
             ResourceName::Model(ModelId(Uuid::from_u128(8))),
+            ResourceName::Lease(LeaseId(Uuid::from_u128(9))),
+            ResourceName::Segment(SegmentName::Content(crate::Digest([9; 32]))),
             ResourceName::Condition(ConditionKind::StoreReadonly),
         ] {
             assert_eq!(name.to_string().parse::<ResourceName>().ok(), Some(name));

@@ -14,9 +14,12 @@ mod nearest;
 mod operation;
 mod quantity;
 mod reason;
+mod segment;
 mod time;
 
-pub use cache::{EvictionPolicy, Priority, Veto};
+pub use cache::{
+    CachePolicy, CacheReport, CacheSpec, CachedComponent, ComponentSource, EvictionPolicy, Priority, Veto,
+};
 pub use error::{Error, FieldViolation, Result};
 pub use filter::Filter;
 pub use id::{
@@ -24,8 +27,8 @@ pub use id::{
     Role, excerpt, plural,
 };
 pub use lifecycle::{
-    DeviceState, IllegalTransition, Lifecycle, MachineState, ModelState, OperationState, ReplicaState,
-    SegmentState, WorkerState,
+    DeviceState, IllegalTransition, LeaseState, Lifecycle, MachineState, ModelState, OperationState,
+    ReplicaState, SegmentState, WorkerState,
 };
 pub use machine::{Condition, Machine, Measurement, MeasurementKind, Severity};
 pub use model::{
@@ -40,3 +43,4 @@ pub use operation::{
 };
 pub use quantity::{Bytes, Epoch, Generation, ParseBytesError, Position, Revision, ServiceTime, WallTime};
 pub use reason::{ErrorKind, ErrorSeverity, Reason, Recovery};
+pub use segment::{Eviction, EvictionReason, Lease, LeaseId, Segment, SegmentName};

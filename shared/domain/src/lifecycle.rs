@@ -9,6 +9,7 @@
 //!            any -> Quarantined -> Connecting (released by an operator)
 //! Device     Open <-> Cordoned,  Open | Cordoned -> Draining -> Cordoned | Open,  any -> Lost -> Open
 //! Machine    Serving -> Draining*
+//! Lease      Held -> Ended*,  Awaited (after a restart) -> Held | Ended          (what ended is not kept)
 //! Model      Available <-> Missing                                  (a missing one is forgotten unless people wrote about it)
 //! ```
 //!
@@ -149,6 +150,21 @@ impl Lifecycle for SegmentState {
         (Self::Sealed, Self::Evicting),
         (Self::Evicting, Self::Gone),
     ];
+}
+
+/// A lease's life. What has ended is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum LeaseState {
+    /// Its stream is open.
+    Held,
+    /// The coordinator was restarted; its holder may come back, and its segments stay until then.
+    Awaited,
+}
+
+impl Lifecycle for LeaseState {
+    const SUBJECT: &'static str = "lease";
+    const TRANSITIONS: &'static [(Self, Self)] = &[(Self::Awaited, Self::Held)];
 }
 
 /// A worker's life, as the coordinator sees it.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bytes, DigestReport, DigestSpec, Error, Measurement, MeasurementKind, ModelPath, ModelType, OperationId,
-    OperationState, Principal, RequestId, ServiceTime, ValidateSpec, ValidationLevel, ValidationReport,
-    WallTime,
+    Bytes, CacheReport, CacheSpec, DigestReport, DigestSpec, Error, Measurement, MeasurementKind, ModelPath,
+    ModelType, OperationId, OperationState, Principal, RequestId, ServiceTime, ValidateSpec, ValidationLevel,
+    ValidationReport, WallTime,
 };
 
 /// One operation as it is kept: durable before it is acknowledged, and again when it ends.
@@ -43,6 +43,7 @@ pub enum Work {
     ScanModels(ScanSpec),
     DigestModels(DigestSpec),
     ValidateModel(ValidateSpec),
+    CacheModel(CacheSpec),
 }
 
 /// Work that shares something only so many can have at a time.
@@ -60,6 +61,8 @@ pub enum Lane {
     ValidateFull,
     /// Reads headers.
     ValidateQuick,
+    /// Fills memory; those that run share the disk by their priorities.
+    Cache,
 }
 
 impl Lane {
@@ -69,7 +72,7 @@ impl Lane {
         match self {
             Self::Probe | Self::Scan | Self::Digest | Self::DigestAsked => 1,
             Self::ValidateFull => 2,
-            Self::ValidateQuick => 8,
+            Self::ValidateQuick | Self::Cache => 8,
         }
     }
 }
@@ -82,6 +85,7 @@ impl Work {
             Self::ScanModels(_) => Lane::Scan,
             Self::DigestModels(spec) if spec.models.is_empty() => Lane::Digest,
             Self::DigestModels(_) => Lane::DigestAsked,
+            Self::CacheModel(_) => Lane::Cache,
             Self::ValidateModel(spec) => match spec.level {
                 ValidationLevel::Full => Lane::ValidateFull,
                 ValidationLevel::Header | ValidationLevel::Compatibility => Lane::ValidateQuick,
@@ -158,6 +162,7 @@ pub enum OperationOutput {
     ScanModels(ScanReport),
     DigestModels(DigestReport),
     ValidateModel(Box<ValidationReport>),
+    CacheModel(Box<CacheReport>),
 }
 
 /// What a scan came across.

@@ -171,6 +171,9 @@ reasons! {
         "unload something, or allow another strategy";
     /// The machine has too little RAM for the cache.
     RamExhausted = "RAM_EXHAUSTED", ResourceExhausted, Medium, Retry, "evict something or raise the budget";
+    /// There is no place in memory for segments.
+    CacheUnavailable = "CACHE_UNAVAILABLE", FailedPrecondition, High, Operator,
+        "start the server with a runtime directory on tmpfs";
     /// A model's files are damaged.
     CorruptedModel = "CORRUPTED_MODEL", DataLoss, Medium, Operator, "validate the model and recover it";
     /// A model cannot be used as asked.

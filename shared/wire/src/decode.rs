@@ -92,6 +92,8 @@ fn resource_kind(kind: v1::ResourceKind) -> Option<ResourceKind> {
         v1::ResourceKind::Operation => Some(ResourceKind::Operation),
         v1::ResourceKind::Condition => Some(ResourceKind::Condition),
         v1::ResourceKind::Model => Some(ResourceKind::Model),
+        v1::ResourceKind::Segment => Some(ResourceKind::Segment),
+        v1::ResourceKind::Lease => Some(ResourceKind::Lease),
     }
 }
 

@@ -49,6 +49,7 @@ pub const fn operation_kind(work: &Work) -> v1::OperationKind {
         Work::ScanModels(_) => v1::OperationKind::ScanModels,
         Work::DigestModels(_) => v1::OperationKind::DigestModels,
         Work::ValidateModel(_) => v1::OperationKind::ValidateModel,
+        Work::CacheModel(_) => v1::OperationKind::CacheModel,
     }
 }
 
@@ -167,6 +168,9 @@ pub fn operation(operation: &Operation, sample: Option<&Progress>) -> longrunnin
         }
         Outcome::Output(OperationOutput::ValidateModel(report)) => {
             Result::Response(any(&crate::examinations::validation_report(report)))
+        }
+        Outcome::Output(OperationOutput::CacheModel(report)) => {
+            Result::Response(any(&crate::cache::report(report)))
         }
         Outcome::Failed(error) | Outcome::Cancelled(error) => Result::Error(status::to_proto(error)),
     });

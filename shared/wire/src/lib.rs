@@ -3,6 +3,8 @@
 //! Generated types stop at the edge: handlers, sessions and clients use them, nothing behind those does. What the
 //! messages mean stands in `proto/`; the one place where an error becomes a gRPC status is [`status`].
 
+pub mod cache;
+pub mod config;
 pub mod decode;
 pub mod encode;
 pub mod examinations;

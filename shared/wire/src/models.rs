@@ -5,6 +5,7 @@ use hoist_domain::{
     Result, ScanReport, Verdict,
 };
 
+use crate::config::{config as config_of, edited_config};
 use crate::encode::{duration, timestamp};
 use crate::mask::Mask;
 use crate::v1;
@@ -77,10 +78,7 @@ pub fn notes(notes: &ModelNotes) -> v1::ModelNotes {
         notes: notes.notes.clone(),
         type_override: notes.model_type.map(|t| t.to_string()).unwrap_or_default(),
         base_override: notes.base.as_ref().map(ToString::to_string).unwrap_or_default(),
-        config: Some(v1::ModelConfig {
-            default_device: notes.config.default_device.clone(),
-            trusted: notes.config.trusted,
-        }),
+        config: Some(config_of(&notes.config)),
     }
 }
 
@@ -212,16 +210,7 @@ pub fn edited_notes(
         let said = Some(edit.base_override).filter(|said| !said.is_empty());
         notes.base = said.map(|said| said.parse()).transpose().map_err(|e: Error| at("base_override", &e))?;
     }
-    let before = &before.config;
-    let whole = wanted("config");
-    notes.config = ModelConfig {
-        default_device: if whole || wanted("config.default_device") {
-            device(config.default_device)?
-        } else {
-            before.default_device.clone()
-        },
-        trusted: if whole || wanted("config.trusted") { config.trusted } else { before.trusted },
-    };
+    notes.config = edited_config(&before.config, config, &wanted)?;
     Ok(notes)
 }
 
@@ -262,24 +251,6 @@ fn words(field: &str, mut words: Vec<String>, most: usize, most_bytes: usize) ->
         .collect()
 }
 
-/// `cuda:0`, also as `GPU_0` and `gpu:0`; `cpu:0`.
-fn device(said: String) -> Result<String> {
-    let lower = said.to_ascii_lowercase();
-    let (kind, number) = match lower.split_once([':', '_']) {
-        None if lower.is_empty() => return Ok(said),
-        Some((kind @ ("cuda" | "gpu" | "cpu"), number)) => (kind, number),
-        _ => ("", ""),
-    };
-    let kind = if kind == "gpu" { "cuda" } else { kind };
-    match number.parse::<u16>() {
-        Ok(number) if !kind.is_empty() => Ok(format!("{kind}:{number}")),
-        _ => Err(Error::invalid_field(
-            "notes.config.default_device",
-            format!("`{}` is not a device: use cuda:0, gpu:0 or cpu:0", hoist_domain::excerpt(&said)),
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,7 +264,7 @@ mod tests {
         let before = ModelNotes {
             tags: vec!["a".into()],
             licence: "mit".into(),
-            config: ModelConfig { default_device: "cuda:1".into(), trusted: false },
+            config: ModelConfig { default_device: "cuda:1".into(), ..Default::default() },
             ..ModelNotes::default()
         };
         let edit = v1::ModelNotes {
@@ -328,7 +299,7 @@ mod tests {
         assert_eq!(of(&|e| e.type_override = "LORA".into()), "notes.type_override");
         assert_eq!(of(&|e| e.base_override = "a b".into()), "notes.base_override");
         let device = |d: &str| {
-            let config = v1::ModelConfig { default_device: d.into(), trusted: false };
+            let config = v1::ModelConfig { default_device: d.into(), ..Default::default() };
             let edit = v1::ModelNotes { config: Some(config), ..Default::default() };
             edited_notes(&ModelNotes::default(), Some(&edit), None).map(|n| n.config.default_device).ok()
         };

@@ -9,13 +9,14 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    BaseModel, Bytes, Digest, Dtype, Finding, FindingKind, ModelFormat, ModelState, ModelType, Validation,
-    Verdict, WallTime,
+    BaseModel, Bytes, Digest, Dtype, Finding, FindingKind, ModelFormat, ModelState, ModelType, Priority,
+    Validation, Verdict, WallTime,
 };
 
 /// A model: `models/{uuid}`. Given when it is first seen; it stays through moves, renames and edits.
@@ -330,6 +331,24 @@ pub struct ModelConfig {
     pub default_device: String,
     /// Its owner vouches for the code in it.
     pub trusted: bool,
+    /// In RAM; unset: as the cache's policy says.
+    pub cache_priority: Option<Priority>,
+    /// As [`crate::CachePolicy::idle_ttl`].
+    pub cache_idle_ttl: Option<Duration>,
+    /// Once in RAM its components stay there.
+    pub is_pinned: bool,
+    /// Only these components do, sorted; empty: all.
+    pub pinned_components: Vec<String>,
+}
+
+impl ModelConfig {
+    /// Whether a component of this name is to stay in RAM.
+    #[must_use]
+    pub fn pins(&self, component: &str) -> bool {
+        self.is_pinned
+            && (self.pinned_components.is_empty()
+                || self.pinned_components.iter().any(|one| one == component))
+    }
 }
 
 /// A model in the catalog.
