@@ -4,6 +4,7 @@
 //! [`catalog`] (what is on disk), [`api`] (the gRPC edge), [`listener`] (what stands before it), [`server`] (how it begins and ends).
 
 pub mod api;
+pub mod cache;
 pub mod catalog;
 pub mod control;
 pub mod listener;

@@ -12,6 +12,7 @@ use hoist_runtime::config::{
 
 use hoist_catalog::Links;
 
+use crate::cache::CacheSettings;
 use crate::catalog::CatalogSettings;
 use crate::control::HistoryLimits;
 
@@ -35,6 +36,7 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     pub export_interval: Duration,
     pub catalog: CatalogSettings,
+    pub cache: CacheSettings,
 }
 
 /// Bounds on what strangers can make the listener hold. tonic's own defaults have none of them.
@@ -138,6 +140,7 @@ impl Settings {
                 "how often the store is copied to an export, if it changed",
             ),
             catalog: catalog(&mut r, &environment, home.as_deref()),
+            cache: cache(&mut r),
         };
         settings.check(&mut r);
         let warnings = r.warnings();
@@ -305,6 +308,28 @@ fn catalog(
         settings.rescan_interval >= Duration::from_secs(1),
         "must be at least 1s",
     );
+    settings
+}
+
+fn cache(r: &mut Reader) -> CacheSettings {
+    let settings = CacheSettings {
+        budget: r.read(
+            "ram_budget",
+            None::<Bytes>,
+            "memory for weights at most; unset: what the machine, its control groups and the tmpfs have to spare",
+        ),
+        reserve: r.read(
+            "cache.reserve",
+            None::<Bytes>,
+            "memory that is left to everybody else; unset: a sixteenth of the machine's, 256 MiB to 4 GiB",
+        ),
+        is_group_readable: r.read(
+            "cache.group_readable",
+            false,
+            "whether the group of the runtime directory may read weights",
+        ),
+    };
+    r.check("ram_budget", settings.budget.is_none_or(|budget| budget.0 > 0), "must be at least 1");
     settings
 }
 

@@ -243,7 +243,8 @@ pub fn delete(state: &State, id: OperationId) -> Result<Decision> {
 pub fn finish(state: &State, id: OperationId, outcome: Outcome, now: Moment) -> Decision {
     match state.operation(id) {
         Some(operation) if operation.state == OperationState::Running => {
-            let mut events = Vec::new();
+            // What it reserved and did not complete.
+            let mut events = crate::cache::abandoned(state, id);
             if let Outcome::Output(OperationOutput::ProbeMachine(measurements)) = &outcome {
                 events.extend(measurements.iter().cloned().map(Event::MeasurementTaken));
             }
@@ -285,6 +286,7 @@ pub fn expire(state: &State, now: Moment, limits: &Limits, budget: usize) -> Dec
         .filter(|operation| operation.state == OperationState::Pending && operation.deadline <= now.service)
         .map(|operation| ended(operation.id, Outcome::Failed(deadline_exceeded(operation)), now))
         .collect();
+    events.extend(crate::cache::expired(state, now));
     let old = |since: ServiceTime| now.service.since(since) >= limits.retention;
     let expired_operations =
         state.ended_oldest_first().take_while(|(ended, _)| old(*ended)).map(|(_, id)| *id).take(budget);

@@ -1,14 +1,17 @@
 //! What can happen to the state, in the past tense, and what a watcher is told of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hoist_domain::{
-    Condition, ConditionKind, ContentHash, Measurement, Model, ModelId, Operation, OperationId,
-    OperationState, Outcome, Position, RequestKey, ResourceName, ServiceTime, WallTime,
+    Bytes, CachePolicy, Condition, ConditionKind, ContentHash, Digest, Eviction, Lease, LeaseId, Measurement,
+    Model, ModelId, Operation, OperationId, OperationState, Outcome, Position, RequestKey, ResourceName,
+    Segment, SegmentName, ServiceTime, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::Record;
+use crate::cache::Wanted;
 
 /// One thing that happened. Events of one revision happened together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,17 +19,31 @@ pub enum Event {
     /// An operation exists now, PENDING.
     OperationAccepted(Arc<Operation>),
     /// Its executor is to start.
-    OperationStarted { id: OperationId, at: WallTime },
+    OperationStarted {
+        id: OperationId,
+        at: WallTime,
+    },
     /// Somebody wants a running operation to stop; it has not stopped yet.
-    OperationCancelRequested { id: OperationId },
+    OperationCancelRequested {
+        id: OperationId,
+    },
     /// It reached its one terminal state.
-    OperationEnded { id: OperationId, outcome: Outcome, at: WallTime, service: ServiceTime },
+    OperationEnded {
+        id: OperationId,
+        outcome: Outcome,
+        at: WallTime,
+        service: ServiceTime,
+    },
     /// A finished operation is no longer kept.
-    OperationForgotten { id: OperationId },
+    OperationForgotten {
+        id: OperationId,
+    },
     /// A request has its answer; repeats get the same.
     RequestRecorded(Arc<RequestRecord>),
     /// A request id means nothing any more.
-    RequestForgotten { key: RequestKey },
+    RequestForgotten {
+        key: RequestKey,
+    },
     /// A speed was measured; it replaces the last of its kind.
     MeasurementTaken(Measurement),
     /// A condition holds, or holds with other particulars.
@@ -36,7 +53,66 @@ pub enum Event {
     /// A model is in the catalog, as it is given here in full.
     ModelRecorded(Arc<Model>),
     /// A model is no longer in the catalog.
-    ModelForgotten { id: ModelId },
+    ModelForgotten {
+        id: ModelId,
+    },
+    /// A complete segment was found at the start.
+    SegmentAdopted(Arc<Segment>),
+    /// Room is taken for a segment that an operation fills.
+    SegmentReserved {
+        segment: Arc<Segment>,
+        by: OperationId,
+    },
+    /// Somebody relies on a segment from now on.
+    SegmentWanted {
+        name: SegmentName,
+        want: Wanted,
+    },
+    /// It was asked to be let go for this model; others keep it.
+    SegmentUnwanted {
+        name: SegmentName,
+        model: ModelId,
+    },
+    /// What was filled as `from` is complete, as this: perhaps one that was there.
+    SegmentSealed {
+        from: SegmentName,
+        segment: Arc<Segment>,
+        at: ServiceTime,
+    },
+    /// What was being filled is not any more.
+    SegmentAbandoned {
+        name: SegmentName,
+    },
+    /// It is withdrawn.
+    SegmentEvicting {
+        digest: Digest,
+        eviction: Eviction,
+        at: ServiceTime,
+    },
+    /// It has no name any more, and somebody still has it open.
+    SegmentLeft {
+        digest: Digest,
+        bytes: Bytes,
+    },
+    /// Bytes of it are free: what was left, or all.
+    SegmentFreed {
+        digest: Digest,
+        left: Option<Bytes>,
+    },
+    /// Bytes were read for segments.
+    SegmentsFilled {
+        read: Bytes,
+        took: Duration,
+    },
+    /// There was no room, and none could be made.
+    RoomRefused,
+    /// Somebody holds segments, or holds them again.
+    LeaseGranted(Arc<Lease>),
+    LeaseEnded {
+        id: LeaseId,
+    },
+    /// Memory is used by another rule from now on.
+    CachePolicyChanged(Arc<CachePolicy>),
     /// The coordinator ends soon.
     DrainBegan,
 }
@@ -55,8 +131,24 @@ impl Event {
             | Self::RequestForgotten { .. }
             | Self::MeasurementTaken(_)
             | Self::ModelRecorded(_)
-            | Self::ModelForgotten { .. } => true,
-            Self::ConditionRaised(_) | Self::ConditionCleared(_) | Self::DrainBegan => false,
+            | Self::ModelForgotten { .. }
+            | Self::LeaseGranted(_)
+            | Self::LeaseEnded { .. }
+            | Self::CachePolicyChanged(_) => true,
+            Self::ConditionRaised(_)
+            | Self::ConditionCleared(_)
+            | Self::SegmentAdopted(_)
+            | Self::SegmentReserved { .. }
+            | Self::SegmentWanted { .. }
+            | Self::SegmentUnwanted { .. }
+            | Self::SegmentSealed { .. }
+            | Self::SegmentAbandoned { .. }
+            | Self::SegmentEvicting { .. }
+            | Self::SegmentLeft { .. }
+            | Self::SegmentFreed { .. }
+            | Self::SegmentsFilled { .. }
+            | Self::RoomRefused
+            | Self::DrainBegan => false,
         }
     }
 }

@@ -22,6 +22,12 @@ pub struct Models {
     displaced: OrdMap<(ModelPath, ModelId), Arc<Model>>,
     /// By the file that stands for a model: a moved model is found by it. Hard links share one.
     by_file: OrdSet<(FileKey, ModelId)>,
+    /// Those that are to stay in RAM.
+    pinned: OrdSet<ModelId>,
+}
+
+fn is_pinned(model: &Model) -> bool {
+    model.notes.as_ref().is_some_and(|notes| notes.config.is_pinned)
 }
 
 fn file_key(model: &Model) -> Option<FileKey> {
@@ -91,6 +97,11 @@ impl Models {
             .filter_map(|(_, id)| self.get(*id))
     }
 
+    /// Those of which something is pinned.
+    pub fn pinned(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.pinned.iter().filter_map(|id| self.get(*id))
+    }
+
     /// In the order of their ids, from here on.
     pub(crate) fn stamped_from(&self, from: Bound<ModelId>) -> impl Iterator<Item = &Stamped<Model>> {
         self.by_id.range((from, Bound::Unbounded)).map(|(_, stamped)| stamped)
@@ -117,11 +128,15 @@ impl Models {
         if let Some(key) = file_key(&model) {
             self.by_file.insert((key, model.id));
         }
+        if is_pinned(&model) {
+            self.pinned.insert(model.id);
+        }
         self.by_id.insert(model.id, Stamped { position, value: model });
     }
 
     pub(crate) fn remove(&mut self, id: ModelId) {
         if let Some(stamped) = self.by_id.remove(&id) {
+            self.pinned.remove(&id);
             let path = &stamped.value.path;
             if stamped.value.state == ModelState::Displaced {
                 self.displaced.remove(&(path.clone(), id));

@@ -9,11 +9,13 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use hoist_domain::{
-    Condition, ConditionKind, Lifecycle, Machine, MachineState, Model, Operation, OperationId,
-    OperationState, Position, RequestKey, ResourceName, Revision, ServiceTime,
+    CachePolicy, Condition, ConditionKind, Lease, Lifecycle, Machine, MachineState, Model, Operation,
+    OperationId, OperationState, Position, RequestKey, ResourceKind, ResourceName, Revision, Segment,
+    SegmentName, ServiceTime,
 };
 use imbl::{OrdMap, OrdSet};
 
+use crate::cache::{Cache, Holder};
 use crate::{Answer, Change, Delta, Event, Models, RequestRecord};
 
 /// A resource with the position of its last change.
@@ -30,6 +32,8 @@ pub enum Resource {
     Operation(Arc<Operation>),
     Condition(Arc<Condition>),
     Model(Arc<Model>),
+    Segment(Arc<Segment>),
+    Lease(Arc<Lease>),
 }
 
 impl Record {
@@ -40,6 +44,8 @@ impl Record {
             Resource::Operation(operation) => ResourceName::Operation(operation.id),
             Resource::Condition(condition) => ResourceName::Condition(condition.kind),
             Resource::Model(model) => ResourceName::Model(model.id),
+            Resource::Segment(segment) => ResourceName::Segment(segment.name),
+            Resource::Lease(lease) => ResourceName::Lease(lease.id),
         }
     }
 
@@ -48,7 +54,11 @@ impl Record {
     pub fn operation_state(&self) -> Option<OperationState> {
         match &self.resource {
             Resource::Operation(operation) => Some(operation.state),
-            Resource::Machine(_) | Resource::Condition(_) | Resource::Model(_) => None,
+            Resource::Machine(_)
+            | Resource::Condition(_)
+            | Resource::Model(_)
+            | Resource::Segment(_)
+            | Resource::Lease(_) => None,
         }
     }
 }
@@ -106,6 +116,7 @@ pub struct State {
     operations: OrdMap<OperationId, Stamped<Operation>>,
     conditions: OrdMap<ConditionKind, Stamped<Condition>>,
     models: Models,
+    cache: Cache,
     requests: OrdMap<RequestKey, Arc<RequestRecord>>,
     // Indexes: derived from the above, so that no decision has to walk it.
     active: OrdSet<OperationId>,
@@ -131,6 +142,7 @@ impl State {
             operations: OrdMap::new(),
             conditions: OrdMap::new(),
             models: Models::default(),
+            cache: Cache::default(),
             requests: OrdMap::new(),
             active: OrdSet::new(),
             ended: OrdSet::new(),
@@ -150,6 +162,31 @@ impl State {
             state.models.add(Position { epoch: position.epoch, revision }, Arc::new(model));
         }
         state
+    }
+
+    /// The same with what a store knows of the use of RAM. What is there is found out later: until then leases hold
+    /// nothing, and they are awaited until `until`.
+    #[must_use]
+    pub fn with_cache(
+        mut self,
+        policy: Option<(Revision, CachePolicy)>,
+        leases: impl IntoIterator<Item = (Revision, Lease)>,
+        until: ServiceTime,
+    ) -> Self {
+        if let Some((revision, policy)) = policy {
+            self.cache.restore_policy(revision, policy);
+        }
+        for (revision, lease) in leases {
+            let position = Position { epoch: self.position.epoch, revision };
+            self.cache.grant(position, &Arc::new(lease));
+            self.cache.await_leases(until);
+        }
+        self
+    }
+
+    #[must_use]
+    pub const fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     #[must_use]
@@ -250,6 +287,10 @@ impl State {
                 self.conditions.get(&kind).map(|s| s.record(Resource::Condition))
             }
             ResourceName::Model(id) => self.models.stamped(id).map(|s| s.record(Resource::Model)),
+            ResourceName::Segment(name) => {
+                self.cache.stamped_segment(name).map(|s| s.record(Resource::Segment))
+            }
+            ResourceName::Lease(id) => self.cache.stamped_lease(id).map(|s| s.record(Resource::Lease)),
         }
     }
 
@@ -263,26 +304,43 @@ impl State {
     pub fn records_after(&self, after: Option<ResourceName>) -> impl Iterator<Item = Record> + use<'_> {
         let machine = after.is_none().then(|| self.machine.record(Resource::Machine));
         // What of a kind comes after the name: everything, what follows one of its own, or nothing.
-        let (operations, conditions, models) = match after {
-            None | Some(ResourceName::Machine) => (Some(Unbounded), Some(Unbounded), Some(Unbounded)),
-            Some(ResourceName::Operation(id)) => (Some(Excluded(id)), Some(Unbounded), Some(Unbounded)),
-            Some(ResourceName::Condition(kind)) => (None, Some(Excluded(kind)), Some(Unbounded)),
-            Some(ResourceName::Model(id)) => (None, None, Some(Excluded(id))),
-        };
+        let rank = after.map(|name| name.kind());
+        let is_behind = |kind: ResourceKind| rank.is_none_or(|rank| rank < kind);
+        let mut operations = is_behind(ResourceKind::Operation).then_some(Unbounded);
+        let mut conditions = is_behind(ResourceKind::Condition).then_some(Unbounded);
+        let mut models = is_behind(ResourceKind::Model).then_some(Unbounded);
+        let mut segments = is_behind(ResourceKind::Segment).then_some(Unbounded);
+        let mut leases = is_behind(ResourceKind::Lease).then_some(Unbounded);
+        match after {
+            None | Some(ResourceName::Machine) => {}
+            Some(ResourceName::Operation(id)) => operations = Some(Excluded(id)),
+            Some(ResourceName::Condition(kind)) => conditions = Some(Excluded(kind)),
+            Some(ResourceName::Model(id)) => models = Some(Excluded(id)),
+            Some(ResourceName::Segment(name)) => segments = Some(Excluded(name)),
+            Some(ResourceName::Lease(id)) => leases = Some(Excluded(id)),
+        }
         let operations = operations.map(|from| self.operations.range((from, Unbounded)));
         let conditions = conditions.map(|from| self.conditions.range((from, Unbounded)));
         let models = models.map(|from| self.models.stamped_from(from));
+        let segments = segments.map(|from| self.cache.segments_from(from));
+        let leases = leases.map(|from| self.cache.leases_from(from));
         machine
             .into_iter()
             .chain(operations.into_iter().flatten().map(|(_, s)| s.record(Resource::Operation)))
             .chain(conditions.into_iter().flatten().map(|(_, s)| s.record(Resource::Condition)))
             .chain(models.into_iter().flatten().map(|s| s.record(Resource::Model)))
+            .chain(segments.into_iter().flatten().map(|s| s.record(Resource::Segment)))
+            .chain(leases.into_iter().flatten().map(|s| s.record(Resource::Lease)))
     }
 
     /// How many resources there are.
     #[must_use]
     pub fn record_count(&self) -> usize {
-        1 + self.conditions.len() + self.operations.len() + self.models.len()
+        1 + self.conditions.len()
+            + self.operations.len()
+            + self.models.len()
+            + self.cache.segment_count()
+            + self.cache.lease_count()
     }
 
     /// With the position at which each last changed.
@@ -308,26 +366,32 @@ impl State {
         let mut changes: Vec<Change> = Vec::with_capacity(events.len());
         let mut places: HashMap<ResourceName, usize> = HashMap::with_capacity(events.len());
         for event in events {
-            let Some(name) = subject(event) else {
-                self.apply_to_requests(event);
-                continue;
-            };
-            let before = self.record(name);
+            let names = subjects(event);
+            let before = names.map(|name| name.and_then(|name| self.record(name)));
             self.apply_to_resource(event);
-            let after = self.record(name);
-            let place = *places.entry(name).or_insert(changes.len());
-            match changes.get_mut(place) {
-                Some(change) => change.after = after,
-                None => changes.push(Change { name, before, after }),
+            self.apply_to_others(event);
+            for (name, before) in names.into_iter().zip(before) {
+                let Some(name) = name else { continue };
+                let after = self.record(name);
+                let place = *places.entry(name).or_insert(changes.len());
+                match changes.get_mut(place) {
+                    Some(change) => change.after = after,
+                    None => changes.push(Change { name, before, after }),
+                }
             }
         }
-        // Made and unmade within one revision, or nothing but a request: watchers see nothing.
-        changes.retain(|change| change.before.is_some() || change.after.is_some());
+        // Made and unmade within one revision, used but not changed, or nothing but a request: watchers see nothing.
+        changes.retain(|change| change.before != change.after);
         Some(Delta { position: self.position, changes })
     }
 
-    fn apply_to_requests(&mut self, event: &Event) {
+    /// What no watcher sees.
+    fn apply_to_others(&mut self, event: &Event) {
         match event {
+            Event::SegmentsFilled { read, took } => self.cache.count_fill(*read, *took),
+            Event::RoomRefused => self.cache.count_refusal(),
+            Event::CachePolicyChanged(policy) => self.cache.change_policy(self.position, policy),
+            Event::OperationEnded { id, .. } => self.cache.release(Holder::Operation(*id)),
             Event::RequestRecorded(request) => self.insert_request(Arc::clone(request)),
             Event::RequestForgotten { key } => self.remove_request(key),
             _ => {}
@@ -376,7 +440,24 @@ impl State {
             Event::DrainBegan => self.edit_machine(|machine| {
                 machine.state = legal(machine.state.to(MachineState::Draining));
             }),
-            Event::RequestRecorded(_) | Event::RequestForgotten { .. } => {}
+            Event::SegmentAdopted(segment) => self.cache.adopt(self.position, segment),
+            Event::SegmentReserved { segment, by } => self.cache.reserve(self.position, segment, *by),
+            Event::SegmentWanted { name, want } => self.cache.want(self.position, *name, want),
+            Event::SegmentUnwanted { name, model } => self.cache.unwant(self.position, *name, *model),
+            Event::SegmentSealed { from, segment, at } => self.cache.seal(self.position, *from, segment, *at),
+            Event::SegmentAbandoned { name } => self.cache.abandon(*name),
+            Event::SegmentEvicting { digest, eviction, at } => {
+                self.cache.evict(self.position, *digest, *eviction, *at);
+            }
+            Event::SegmentLeft { digest, bytes } => self.cache.leave(self.position, *digest, *bytes),
+            Event::SegmentFreed { digest, left } => self.cache.free(*digest, *left),
+            Event::LeaseGranted(lease) => self.cache.grant(self.position, lease),
+            Event::LeaseEnded { id } => self.cache.end_lease(*id),
+            Event::SegmentsFilled { .. }
+            | Event::RoomRefused
+            | Event::CachePolicyChanged(_)
+            | Event::RequestRecorded(_)
+            | Event::RequestForgotten { .. } => {}
         }
     }
 
@@ -450,25 +531,47 @@ impl State {
     }
 }
 
-/// The resource that an event is about. Requests are not resources.
-fn subject(event: &Event) -> Option<ResourceName> {
+/// The resources that an event is about: two where one becomes another. Requests are not resources.
+fn subjects(event: &Event) -> [Option<ResourceName>; 2] {
+    let one = |name| [Some(name), None];
     match event {
-        Event::OperationAccepted(operation) => Some(ResourceName::Operation(operation.id)),
+        Event::OperationAccepted(operation) => one(ResourceName::Operation(operation.id)),
         Event::OperationStarted { id, .. }
         | Event::OperationCancelRequested { id }
         | Event::OperationEnded { id, .. }
-        | Event::OperationForgotten { id } => Some(ResourceName::Operation(*id)),
-        Event::ModelRecorded(model) => Some(ResourceName::Model(model.id)),
-        Event::ModelForgotten { id } => Some(ResourceName::Model(*id)),
-        Event::MeasurementTaken(_) | Event::DrainBegan => Some(ResourceName::Machine),
-        Event::ConditionRaised(condition) => Some(ResourceName::Condition(condition.kind)),
-        Event::ConditionCleared(kind) => Some(ResourceName::Condition(*kind)),
-        Event::RequestRecorded(_) | Event::RequestForgotten { .. } => None,
+        | Event::OperationForgotten { id } => one(ResourceName::Operation(*id)),
+        Event::ModelRecorded(model) => one(ResourceName::Model(model.id)),
+        Event::ModelForgotten { id } => one(ResourceName::Model(*id)),
+        Event::MeasurementTaken(_) | Event::DrainBegan => one(ResourceName::Machine),
+        Event::ConditionRaised(condition) => one(ResourceName::Condition(condition.kind)),
+        Event::ConditionCleared(kind) => one(ResourceName::Condition(*kind)),
+        Event::SegmentAdopted(segment) | Event::SegmentReserved { segment, .. } => {
+            one(ResourceName::Segment(segment.name))
+        }
+        Event::SegmentWanted { name, .. }
+        | Event::SegmentUnwanted { name, .. }
+        | Event::SegmentAbandoned { name } => one(ResourceName::Segment(*name)),
+        Event::SegmentSealed { from, segment, .. } if *from == segment.name => {
+            one(ResourceName::Segment(*from))
+        }
+        Event::SegmentSealed { from, segment, .. } => {
+            [Some(ResourceName::Segment(*from)), Some(ResourceName::Segment(segment.name))]
+        }
+        Event::SegmentEvicting { digest, .. }
+        | Event::SegmentLeft { digest, .. }
+        | Event::SegmentFreed { digest, .. } => one(ResourceName::Segment(SegmentName::Content(*digest))),
+        Event::LeaseGranted(lease) => one(ResourceName::Lease(lease.id)),
+        Event::LeaseEnded { id } => one(ResourceName::Lease(*id)),
+        Event::SegmentsFilled { .. }
+        | Event::RoomRefused
+        | Event::CachePolicyChanged(_)
+        | Event::RequestRecorded(_)
+        | Event::RequestForgotten { .. } => [None, None],
     }
 }
 
 /// See [`State::apply`] on why this stops the process.
-fn legal<S: std::fmt::Debug>(step: Result<S, hoist_domain::IllegalTransition>) -> S {
+pub(crate) fn legal<S: std::fmt::Debug>(step: Result<S, hoist_domain::IllegalTransition>) -> S {
     match step {
         Ok(state) => state,
         Err(illegal) => {

@@ -27,6 +27,11 @@ pub(super) struct Bounds {
 impl Bounds {
     pub(super) const NONE: Self = Self { patience: None, one_message: false };
 
+    /// A stream of messages, the first of which is here in time.
+    pub(super) const fn begun_within(patience: Duration) -> Self {
+        Self { patience: Some(patience), one_message: false }
+    }
+
     /// One message, here in time.
     pub(super) const fn message_within(patience: Duration) -> Self {
         Self { patience: Some(patience), one_message: true }
@@ -96,7 +101,10 @@ impl Body for Arrival {
                 if fits || !bounds.one_message { Ok(frame) } else { Err(more_than_one()) }
             }));
         }
-        let Some(patience) = self.bounds.patience else { return Poll::Pending };
+        // A stream has begun with its first message; what is one message has to end as well.
+        let has_begun = !self.bounds.one_message && self.message.left == Some(0);
+        let patience = self.bounds.patience.filter(|_| !has_begun);
+        let Some(patience) = patience else { return Poll::Pending };
         let until = self.until.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
         until.as_mut().poll(context).map(|()| {
             let message = format!("the request did not arrive within {patience:?}; send it again");

@@ -17,6 +17,8 @@ const REQUEST_ID_HEADER: &str = "hoist-request-id";
 pub(super) struct Caller {
     pub(super) principal: Principal,
     pub(super) method: Arc<str>,
+    /// Where the kernel says.
+    pub(super) process: Option<u32>,
 }
 
 /// One call: its caller, its id, its message.

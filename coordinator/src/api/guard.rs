@@ -58,6 +58,7 @@ impl Guard {
         calls: &Arc<Calls>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
         let open = calls.open();
+        let process = calls.process();
         let no_grpc = not_grpc(&request);
         let admitted = self.admit(&principal, request.uri().path());
         let guard = self.clone();
@@ -71,9 +72,10 @@ impl Guard {
             };
             let mut deadline = deadline(request.headers()).map(Deadline::begin);
             let span = debug_span!("call", method, %principal);
-            request.extensions_mut().insert(Caller { principal, method: method.into() });
+            request.extensions_mut().insert(Caller { principal, method: method.into(), process });
             let bounds = match lane {
                 Lane::Call | Lane::Wait | Lane::Stream => Bounds::message_within(guard.limits.first_request),
+                Lane::Lease => Bounds::begun_within(guard.limits.first_request),
                 // Reflection takes requests for as long as its caller has any.
                 Lane::Vital => Bounds::NONE,
             };
@@ -94,7 +96,7 @@ impl Guard {
                 Ok(Ok(response)) => explained(response),
                 Err(panic) => return Ok(net.catch(panic.as_ref())),
             };
-            let is_stream = matches!(lane, Lane::Stream | Lane::Vital);
+            let is_stream = matches!(lane, Lane::Stream | Lane::Lease | Lane::Vital);
             if !is_stream {
                 open.answered();
             }
@@ -125,7 +127,7 @@ impl Guard {
                     .with("limit", limit)
                     .retry_after(Duration::from_millis(100))
             })?),
-            Lane::Wait | Lane::Stream | Lane::Vital => None,
+            Lane::Wait | Lane::Stream | Lane::Lease | Lane::Vital => None,
         };
         Ok(Admitted { method, lane: policy.lane, place })
     }

@@ -8,10 +8,12 @@ mod all_models;
 mod answer;
 mod arrival;
 mod base_words;
+mod cache;
 mod call;
 mod catalog;
 mod guard;
 mod integrity;
+mod leases;
 mod malformed;
 mod model_details;
 mod open_call;
@@ -30,14 +32,17 @@ use hoist_runtime::config::Entry;
 use hoist_runtime::{Clock, Shutdown, Tasks};
 use hoist_wire::server::longrunning::operations_server::OperationsServer;
 use hoist_wire::server::v1::admin_service_server::AdminServiceServer;
+use hoist_wire::server::v1::cache_service_server::CacheServiceServer;
 use hoist_wire::server::v1::catalog_service_server::CatalogServiceServer;
 use hoist_wire::server::v1::integrity_service_server::IntegrityServiceServer;
+use hoist_wire::server::v1::lease_service_server::LeaseServiceServer;
 use hoist_wire::server::v1::state_service_server::StateServiceServer;
 use tokio::sync::{Semaphore, watch};
 use tonic::service::{LayerExt, Routes};
 use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
 
+use crate::cache::Cache;
 use crate::catalog::Catalog;
 use crate::control::Control;
 use crate::operations::{ProgressBoard, Waiters};
@@ -57,6 +62,9 @@ pub struct Parts {
     pub board: ProgressBoard,
     pub waiters: Waiters,
     pub catalog: Catalog,
+    pub cache: Cache,
+    /// Ends what lasts.
+    pub draining: Shutdown,
     pub tasks: Tasks,
     pub clock: Clock,
     /// Monotonic time of the start.
@@ -99,6 +107,8 @@ impl Api {
             .add_service(AdminServiceServer::new(self.clone()))
             .add_service(CatalogServiceServer::new(self.clone()))
             .add_service(IntegrityServiceServer::new(self.clone()))
+            .add_service(CacheServiceServer::new(self.clone()))
+            .add_service(LeaseServiceServer::new(self.clone()))
             .add_service(OperationsServer::new(self.clone()))
             .add_service(health)
             .add_service(reflect().build_v1()?)

@@ -13,6 +13,8 @@ use hoist_runtime::Clock;
 #[derive(Debug)]
 pub struct Calls {
     clock: Clock,
+    /// The peer's, where the kernel says.
+    process: Option<u32>,
     state: Mutex<State>,
 }
 
@@ -29,10 +31,14 @@ struct State {
 
 impl Calls {
     #[must_use]
-    pub fn new(clock: Clock) -> Arc<Self> {
+    pub fn new(clock: Clock, process: Option<u32>) -> Arc<Self> {
         let idle_since = clock.monotonic();
         let state = State { begun: 0, open: 0, idle_since, unsent: BTreeMap::new() };
-        Arc::new(Self { clock, state: Mutex::new(state) })
+        Arc::new(Self { clock, process, state: Mutex::new(state) })
+    }
+
+    pub(super) const fn process(&self) -> Option<u32> {
+        self.process
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -99,7 +105,7 @@ mod tests {
     #[test]
     fn a_connection_is_idle_since_its_last_call_ended() {
         let (clock, hands) = Clock::manual();
-        let calls = Calls::new(clock);
+        let calls = Calls::new(clock, None);
         let begun = calls.idle_since();
         assert!(begun.is_some() && !calls.have_begun());
         let (first, second) = (calls.open(), calls.open());

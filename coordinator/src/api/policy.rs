@@ -19,6 +19,8 @@ pub(super) enum Lane {
     Wait,
     /// Watches; their own bound is in the watcher.
     Stream,
+    /// Leases: open as long as somebody relies on them; their own bound is the planner's.
+    Lease,
     /// Never refused: supervisors and operators look here when everything else is full.
     Vital,
 }
@@ -44,6 +46,16 @@ const TABLE: &[(&str, Policy)] = &[
     ("/hoist.api.v1.CatalogService/ListComponents", policy(Role::Viewer, Lane::Call)),
     ("/hoist.api.v1.IntegrityService/ValidateModel", policy(Role::Operator, Lane::Wait)),
     ("/hoist.api.v1.IntegrityService/ListVerdicts", policy(Role::Viewer, Lane::Call)),
+    ("/hoist.api.v1.CacheService/CacheModel", policy(Role::Operator, Lane::Wait)),
+    ("/hoist.api.v1.CacheService/EvictModel", policy(Role::Operator, Lane::Call)),
+    ("/hoist.api.v1.CacheService/GetCache", policy(Role::Viewer, Lane::Call)),
+    ("/hoist.api.v1.CacheService/ListSegments", policy(Role::Viewer, Lane::Call)),
+    ("/hoist.api.v1.CacheService/PinModel", policy(Role::Operator, Lane::Call)),
+    ("/hoist.api.v1.CacheService/UnpinModel", policy(Role::Operator, Lane::Call)),
+    ("/hoist.api.v1.CacheService/UpdateCachePolicy", policy(Role::Operator, Lane::Call)),
+    ("/hoist.api.v1.LeaseService/Acquire", policy(Role::Operator, Lane::Lease)),
+    ("/hoist.api.v1.LeaseService/ListLeases", policy(Role::Viewer, Lane::Call)),
+    ("/hoist.api.v1.LeaseService/RevokeLease", policy(Role::Operator, Lane::Call)),
     ("/google.longrunning.Operations/ListOperations", policy(Role::Viewer, Lane::Call)),
     ("/google.longrunning.Operations/GetOperation", policy(Role::Viewer, Lane::Call)),
     ("/google.longrunning.Operations/DeleteOperation", policy(Role::Operator, Lane::Call)),

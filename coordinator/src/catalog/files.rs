@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use hoist_catalog::{Details, Roots};
+use hoist_catalog::{Details, Roots, Unit};
 use hoist_domain::{Error, Model, ModelFormat, ModelPath, ModelState, Reason, Result};
 use hoist_planner::Models;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -85,6 +85,22 @@ impl Catalog {
             }
             Error::new(Reason::SourceUnreadable, format!("the files of {name} cannot be read: {error}"))
         })
+    }
+
+    /// Everything that is needed to read a model's bytes: its roots, its files, its headers.
+    ///
+    /// # Errors
+    /// As [`Self::details`], without a bound in time.
+    pub async fn to_stage(
+        &self,
+        model: &Arc<Model>,
+        stop: &CancellationToken,
+    ) -> Result<(Arc<Roots>, Unit, Details)> {
+        let details = self.read_details(model, stop).await?;
+        let (roots, wanted) = (self.open_roots().await, Arc::clone(model));
+        let within = Arc::clone(&roots);
+        let unit = self.apart("unit", stop, move |_| known::unit_of(&within, &wanted)).await?;
+        Ok((roots, unit, details))
     }
 
     /// Removes a model's files from the disk: nothing but what the catalog says is its own, and only below roots. Of a

@@ -3,11 +3,13 @@
 //! Called by the owner, which commits the draft or drops it. Nothing here writes, publishes or sends before it is told
 //! to; a command has exactly one [`Answer`].
 
-use hoist_domain::{Error, OperationId, Outcome, Result};
+use hoist_domain::{Bytes, Digest, Error, LeaseId, OperationId, Outcome, Result};
+use hoist_planner::cache::{Evicted, Reserved, Shortage};
 use hoist_planner::{Answer as Repeated, CatalogChanges, Decision, Delta, Limits, Moment, State, Submitted};
 use hoist_store::Write;
 use tokio::sync::oneshot;
 
+use super::cache::{self, CacheCommand};
 use super::{Command, Edit, NotesChange, rows};
 
 /// What expiry may forget in one commit.
@@ -19,6 +21,9 @@ pub(super) enum Answer {
     Fresh(oneshot::Sender<Result<bool>>, Result<bool>),
     Unit(oneshot::Sender<Result<()>>, Result<()>),
     Observed(oneshot::Sender<Result<CatalogChanges>>, Result<CatalogChanges>),
+    Reserved(oneshot::Sender<Result<Reserved>>, Result<Reserved>),
+    Evicted(oneshot::Sender<Result<Vec<Evicted>>>, Result<Vec<Evicted>>),
+    Shrunk(oneshot::Sender<Option<Shortage>>, Option<Shortage>),
     Drained(oneshot::Sender<()>),
     Nobody,
 }
@@ -31,6 +36,9 @@ impl Answer {
             Self::Fresh(reply, answer) => drop(reply.send(answer)),
             Self::Unit(reply, answer) => drop(reply.send(answer)),
             Self::Observed(reply, answer) => drop(reply.send(answer)),
+            Self::Reserved(reply, answer) => drop(reply.send(answer)),
+            Self::Evicted(reply, answer) => drop(reply.send(answer)),
+            Self::Shrunk(reply, answer) => drop(reply.send(answer)),
             Self::Drained(reply) => drop(reply.send(())),
             Self::Nobody => {}
         }
@@ -43,6 +51,8 @@ impl Answer {
             Self::Fresh(reply, _) => Self::Fresh(reply, Err(error)),
             Self::Unit(reply, _) => Self::Unit(reply, Err(error)),
             Self::Observed(reply, _) => Self::Observed(reply, Err(error)),
+            Self::Reserved(reply, _) => Self::Reserved(reply, Err(error)),
+            Self::Evicted(reply, _) => Self::Evicted(reply, Err(error)),
             other => other,
         }
     }
@@ -53,13 +63,34 @@ pub(super) struct Decided {
     pub(super) answer: Answer,
     pub(super) events: Decision,
     /// Set for reports, which must survive a failed commit.
-    pub(super) report: Option<(OperationId, Outcome)>,
+    pub(super) report: Option<Report>,
+    /// It means nothing but for the state that it was decided on.
+    pub(super) is_bound: bool,
+}
+
+/// What was reported, to be decided again.
+pub(super) enum Report {
+    Finish(OperationId, Outcome),
+    Out(Digest, Option<Bytes>),
+    Freed(Digest, Bytes),
+    LeaseEnded(LeaseId),
+}
+
+impl From<Report> for Command {
+    fn from(report: Report) -> Self {
+        match report {
+            Report::Finish(id, outcome) => Self::Finish { id, outcome },
+            Report::Out(digest, left) => Self::Cache(CacheCommand::Out { digest, left }),
+            Report::Freed(digest, left) => Self::Cache(CacheCommand::Freed { digest, left }),
+            Report::LeaseEnded(id) => Self::Cache(CacheCommand::EndLease { id }),
+        }
+    }
 }
 
 impl Decided {
     /// What follows from no command.
     pub(super) fn events(events: Decision) -> Self {
-        Self { answer: Answer::Nobody, events, report: None }
+        Self { answer: Answer::Nobody, events, report: None, is_bound: false }
     }
 }
 
@@ -114,7 +145,7 @@ pub(super) fn decide(state: &State, command: Command, now: Moment, limits: &Limi
         }
         Command::Finish { id, outcome } => {
             let events = hoist_planner::finish(state, id, outcome.clone(), now);
-            (Answer::Nobody, events, Some((id, outcome)))
+            (Answer::Nobody, events, Some(Report::Finish(id, outcome)))
         }
         Command::Observe { observations, reply } => {
             let (events, changes) = hoist_planner::observe(state, &observations, now.wall);
@@ -125,6 +156,7 @@ pub(super) fn decide(state: &State, command: Command, now: Moment, limits: &Limi
                 examinations.into_iter().flat_map(|one| hoist_planner::examined(state, one)).collect();
             (Answer::Unit(reply, Ok(())), events, None)
         }
+        Command::Cache(command) => return cache::decide(state, command, now, limits),
         Command::Edit(edit) => {
             let Edit { key, content, model, etag, change, reply } = *edit;
             let decided = hoist_planner::record(state, &key, content, Repeated::Model(model), now, limits)
@@ -153,5 +185,5 @@ pub(super) fn decide(state: &State, command: Command, now: Moment, limits: &Limi
         Command::Tick => (Answer::Nobody, hoist_planner::expire(state, now, limits, EXPIRY_BUDGET), None),
         Command::Exported | Command::Stop => (Answer::Nobody, Vec::new(), None),
     };
-    Decided { answer, events, report }
+    Decided { answer, events, report, is_bound: false }
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use hoist_domain::{OperationState, Position, ResourceName};
 use hoist_planner::{Change, Delta, Record, Resource};
-use hoist_wire::{encode, mask, models, v1};
+use hoist_wire::{cache, encode, mask, models, v1};
 use prost::Message;
 
 // Field numbers of hoist.api.v1.Delta.
@@ -145,6 +145,8 @@ pub fn resource(record: &Record) -> v1::Resource {
         Resource::Operation(operation) => Value::Operation(encode::operation_metadata(operation)),
         Resource::Condition(condition) => Value::Condition(encode::condition(condition)),
         Resource::Model(model) => Value::Model(models::model(model)),
+        Resource::Segment(segment) => Value::Segment(cache::segment(segment)),
+        Resource::Lease(lease) => Value::Lease(cache::lease(lease)),
     };
     v1::Resource {
         name: record.name().to_string(),
@@ -160,6 +162,8 @@ const fn value_field(record: &Record) -> (u32, &'static str, &'static str) {
         Resource::Operation(_) => (4, "operation", "hoist.api.v1.OperationMetadata"),
         Resource::Condition(_) => (5, "condition", "hoist.api.v1.Condition"),
         Resource::Model(_) => (6, "model", "hoist.api.v1.Model"),
+        Resource::Segment(_) => (7, "segment", "hoist.api.v1.Segment"),
+        Resource::Lease(_) => (8, "lease", "hoist.api.v1.Lease"),
     }
 }
 
@@ -169,6 +173,8 @@ fn value_bytes(record: &Record) -> Vec<u8> {
         Resource::Operation(operation) => encode::operation_metadata(operation).encode_to_vec(),
         Resource::Condition(condition) => encode::condition(condition).encode_to_vec(),
         Resource::Model(model) => models::model(model).encode_to_vec(),
+        Resource::Segment(segment) => cache::segment(segment).encode_to_vec(),
+        Resource::Lease(lease) => cache::lease(lease).encode_to_vec(),
     }
 }
 

@@ -10,6 +10,7 @@
 //! durable in one commit, and only then publishes, answers and starts work. Handlers read the published [`View`]
 //! and never wait for the owner to read. What is in this module: the handle that everybody else holds.
 
+mod cache;
 mod decide;
 mod encoded;
 mod export;
@@ -23,11 +24,13 @@ use std::time::Duration;
 
 use hoist_domain::{
     Condition, ConditionKind, ContentHash, Error, ModelId, ModelNotes, Observation, OperationId, Outcome,
-    Principal, Reason, RequestKey, Result,
+    Principal, Reason, RequestKey, Result, ServiceTime,
 };
 use hoist_planner::{CatalogChanges, Examination, State, Submission};
+use hoist_runtime::Clock;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use cache::{CacheCommand, PolicyChange};
 pub use encoded::{EncodedDelta, assemble, change_added, change_removed, resource};
 pub use export::{Export, write_exports};
 pub use history::{Behind, History, HistoryLimits};
@@ -83,6 +86,7 @@ pub enum Command {
     },
     /// An edit of what people say about a model.
     Edit(Box<Edit>),
+    Cache(CacheCommand),
     Raise(Condition),
     Clear(ConditionKind),
     /// Take no new work from here on.
@@ -126,9 +130,31 @@ pub struct Control {
     commands: mpsc::Sender<Command>,
     view: watch::Receiver<Arc<View>>,
     history: Arc<History>,
+    age: Age,
+}
+
+/// How old the service is, by the clock of this process.
+#[derive(Clone, Debug)]
+pub(crate) struct Age {
+    pub(crate) clock: Clock,
+    pub(crate) at_start: ServiceTime,
+    /// The clock's reading then.
+    pub(crate) started: Duration,
+}
+
+impl Age {
+    pub(crate) fn now(&self) -> ServiceTime {
+        self.at_start.after(self.clock.monotonic().saturating_sub(self.started))
+    }
 }
 
 impl Control {
+    /// How old the service is.
+    #[must_use]
+    pub fn service_time(&self) -> ServiceTime {
+        self.age.now()
+    }
+
     /// The newest published state.
     #[must_use]
     pub fn view(&self) -> Arc<View> {
@@ -300,7 +326,8 @@ fn gone() -> Error {
 pub(crate) fn channel(
     view: watch::Receiver<Arc<View>>,
     history: Arc<History>,
+    age: Age,
 ) -> (Control, mpsc::Receiver<Command>) {
     let (commands, received) = mpsc::channel(QUEUE);
-    (Control { commands, view, history }, received)
+    (Control { commands, view, history, age }, received)
 }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hoist_domain::{Condition, ConditionKind, Operation, OperationId, Result, ServiceTime};
+use hoist_domain::{Condition, ConditionKind, Digest, LeaseId, Operation, OperationId, Result, ServiceTime};
 use hoist_planner::{Decision, Delta, Event, Limits, Moment, State};
 use hoist_runtime::Clock;
 use hoist_store::{Batch, Store, Write};
@@ -17,7 +17,7 @@ use tracing::info;
 use super::decide::{Answer, Decided, Draft, decide};
 use super::export::{Export, Exports, Written};
 use super::storage::{Readonly, Storage};
-use super::{Command, Control, EncodedDelta, History, HistoryLimits, View, channel};
+use super::{Age, Command, Control, EncodedDelta, History, HistoryLimits, View, channel};
 
 /// Commands that share a commit. More adds latency to the first without a gain: at this size the fsync no longer
 /// dominates.
@@ -34,6 +34,10 @@ pub enum Effect {
     Cancel(OperationId),
     /// Its end is published.
     Ended(OperationId),
+    /// Take its name away, and say what becomes of its bytes.
+    Evict(Digest),
+    /// It is held no longer.
+    LeaseEnded(LeaseId),
     /// Write it where nobody waits, and say so: the next one comes after that.
     Export(Box<Export>),
     /// Nothing is started after this; tell who asked, once everything before it has begun.
@@ -75,8 +79,7 @@ pub struct Owner {
     /// Executors' reports that could not be made durable yet; kept until they can.
     owed: VecDeque<Command>,
     clock: Clock,
-    /// Service time at clock reading zero: service time = age at start + monotonic − reading at start.
-    started: (ServiceTime, Duration),
+    age: Age,
     limits: Limits,
     exports: Exports,
     /// See [`Parts`].
@@ -89,9 +92,10 @@ impl Owner {
     pub fn new(parts: Parts) -> (Self, Control, mpsc::UnboundedReceiver<Effect>) {
         let history = Arc::new(History::new(parts.history, parts.state.position().revision));
         let (view, viewed) = watch::channel(Arc::new(View { state: parts.state.clone() }));
-        let (control, commands) = channel(viewed, Arc::clone(&history));
-        let (effects, effected) = mpsc::unbounded_channel();
         let now = parts.clock.monotonic();
+        let age = Age { clock: parts.clock.clone(), at_start: parts.service_time, started: now };
+        let (control, commands) = channel(viewed, Arc::clone(&history), age.clone());
+        let (effects, effected) = mpsc::unbounded_channel();
         let revision = parts.state.position().revision;
         let owner = Self {
             storage: Storage::new(parts.store, revision),
@@ -101,7 +105,7 @@ impl Owner {
             history,
             effects,
             owed: VecDeque::new(),
-            started: (parts.service_time, now),
+            age,
             clock: parts.clock,
             limits: parts.limits,
             exports: Exports::new(parts.export_interval, now),
@@ -163,9 +167,7 @@ impl Owner {
     }
 
     fn now(&self) -> Moment {
-        let (age, reading) = self.started;
-        let service = age.after(self.clock.monotonic().saturating_sub(reading));
-        Moment { wall: self.clock.wall(), service }
+        Moment { wall: self.clock.wall(), service: self.age.now() }
     }
 
     /// Decides a batch against a draft and carries it out.
@@ -193,8 +195,15 @@ impl Owner {
         draft.add(Decided::events(hoist_planner::schedule(&draft.state, now)));
         if let Some(failed) = self.commit(draft) {
             self.announce_readonly(now);
-            for decided in failed {
-                self.refuse(decided);
+            for mut decided in failed {
+                // What it was decided on is gone: reports are judged again, requests are to be made again.
+                match (decided.is_bound, decided.report.take()) {
+                    (true, None) => {
+                        decided.answer.refuse(Readonly::error(self.storage.readonly())).send();
+                    }
+                    (true, Some(report)) => self.serve_readonly(vec![report.into()], now),
+                    (false, report) => self.refuse(Decided { report, ..decided }),
+                }
             }
         }
     }
@@ -262,6 +271,8 @@ impl Owner {
                 }
                 Event::OperationCancelRequested { id } => Some(Effect::Cancel(*id)),
                 Event::OperationEnded { id, .. } => Some(Effect::Ended(*id)),
+                Event::SegmentEvicting { digest, .. } => Some(Effect::Evict(*digest)),
+                Event::LeaseEnded { id } => Some(Effect::LeaseEnded(*id)),
                 _ => None,
             };
             if let Some(effect) = effect {
@@ -286,8 +297,10 @@ impl Owner {
 
     /// What becomes of a decision when nothing can be written.
     fn refuse(&mut self, mut decided: Decided) {
-        if let Some((id, outcome)) = decided.report {
-            self.owed.push_back(Command::Finish { id, outcome });
+        // What is true of this process alone needs no disk.
+        let is_durable = decided.events.iter().any(Event::is_durable);
+        if let Some(report) = decided.report.take().filter(|_| is_durable) {
+            self.owed.push_back(report.into());
             return;
         }
         if matches!(decided.answer, Answer::Drained(_)) {

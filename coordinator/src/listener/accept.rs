@@ -63,7 +63,8 @@ impl Listener {
                 continue;
             };
             let principal = Principal::Uid(credentials.uid());
-            self.start(LenientAuthority::new(stream), principal, (place, None), Via::Unix);
+            let process = credentials.pid().and_then(|id| u32::try_from(id).ok());
+            self.start(LenientAuthority::new(stream), (principal, process), (place, None), Via::Unix);
         }
         name.remove();
         drop(hold);
@@ -94,7 +95,7 @@ impl Listener {
                 debug!(%error, "connection closed: it ended before it began");
                 continue;
             }
-            self.start(stream, Principal::Loopback, places, Via::Tcp);
+            self.start(stream, (Principal::Loopback, None), places, Via::Tcp);
         }
     }
 
@@ -114,7 +115,8 @@ impl Listener {
         tokio::time::timeout(MAKING_ROOM, Arc::clone(places).acquire_owned()).await.ok()?.ok()
     }
 
-    fn start<S>(&self, stream: S, principal: Principal, places: Places, via: Via)
+    /// `peer` is who it is, and its process where the kernel says.
+    fn start<S>(&self, stream: S, peer: (Principal, Option<u32>), places: Places, via: Via)
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
@@ -123,7 +125,8 @@ impl Listener {
             timeout: self.limits.keepalive_timeout,
         });
         let (listener, hold) = (self.clone(), self.open.hold("connection"));
-        let peer = Peer::new(via, Calls::new(self.clock.clone()));
+        let (principal, process) = peer;
+        let peer = Peer::new(via, Calls::new(self.clock.clone(), process));
         let entry = self.connections.enter(peer.clone());
         self.tasks.spawn("connection", OnError::Log, async move {
             let Listener { guard, limits, closing, .. } = &listener;

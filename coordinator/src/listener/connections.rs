@@ -115,7 +115,7 @@ mod tests {
             .into_iter()
             .map(|via| {
                 hands.advance(Duration::from_secs(1));
-                let peer = Peer::new(via, Calls::new(clock.clone()));
+                let peer = Peer::new(via, Calls::new(clock.clone(), None));
                 (peer.clone(), connections.enter(peer))
             })
             .collect();
@@ -134,8 +134,8 @@ mod tests {
     fn an_idle_connection_is_retired_on_tcp_alone() {
         let (clock, hands) = Clock::manual();
         let connections = Arc::new(Connections::default());
-        let unix = Peer::new(Via::Unix, Calls::new(clock.clone()));
-        let tcp = Peer::new(Via::Tcp, Calls::new(clock.clone()));
+        let unix = Peer::new(Via::Unix, Calls::new(clock.clone(), None));
+        let tcp = Peer::new(Via::Tcp, Calls::new(clock.clone(), None));
         let _entries = [connections.enter(unix.clone()), connections.enter(tcp.clone())];
         let tick = || connections.tick(clock.monotonic(), Duration::from_secs(9), Duration::from_secs(1));
         hands.advance(Duration::from_secs(8));

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use super::probe::{self, Stopped};
 use super::{ProgressBoard, ProgressCell, Waiters};
+use crate::cache::Cache;
 use crate::catalog::Catalog;
 use crate::control::{Control, Effect, Export};
 
@@ -47,6 +48,7 @@ pub struct Runner {
     pub gate: Gate,
     pub directories: Directories,
     pub catalog: Catalog,
+    pub cache: Cache,
     running: Arc<DashMap<OperationId, Arc<Stop>>>,
 }
 
@@ -83,6 +85,7 @@ impl Runner {
         gate: Gate,
         directories: Directories,
         catalog: Catalog,
+        cache: Cache,
     ) -> Self {
         Self {
             control,
@@ -93,6 +96,7 @@ impl Runner {
             gate,
             directories,
             catalog,
+            cache,
             running: Arc::default(),
         }
     }
@@ -112,6 +116,8 @@ impl Runner {
                     }
                 }
                 Effect::Ended(id) => self.waiters.forget(id),
+                Effect::Evict(digest) => self.cache.evict(digest),
+                Effect::LeaseEnded(id) => self.cache.lease_ended(id),
                 Effect::Drained(reply) => drop(reply.send(())),
                 // Their thread is gone only because it has panicked, which ends the server.
                 Effect::Export(export) => drop(exports.send(export)),
@@ -213,6 +219,10 @@ impl Runner {
                     self.catalog.pause_digests(true);
                 }
                 digested.map(OperationOutput::DigestModels)
+            }
+            Work::CacheModel(spec) => {
+                let cached = self.cache.cache(spec, operation.id, cell, token).await;
+                cached.map(|report| OperationOutput::CacheModel(Box::new(report)))
             }
             Work::ValidateModel(spec) => {
                 let validated = self.catalog.validate(spec, cell, token).await;

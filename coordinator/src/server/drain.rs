@@ -12,6 +12,7 @@ use tonic_health::server::HealthReporter;
 use tracing::warn;
 
 use crate::api::StopRequest;
+use crate::cache::Cache;
 use crate::control::Control;
 use crate::operations::Runner;
 
@@ -24,6 +25,7 @@ pub(super) struct Serving {
     pub(super) control: Control,
     pub(super) owner: ThreadHandle,
     pub(super) runner: Runner,
+    pub(super) cache: Cache,
     /// Held by running operations.
     pub(super) operations: Gate,
     /// Held by open connections.
@@ -52,6 +54,7 @@ impl Serving {
         // Ends the watches of it, which have said NOT_SERVING and have no other end.
         self.health.clear_service_status("").await;
         self.closing.trigger("the server has stopped");
+        self.cache.close();
         // Their ends are committed, and their waiters answered, before connections are given up.
         wait("connections", &self.connections).await;
         self.control.stop().await;

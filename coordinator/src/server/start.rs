@@ -20,6 +20,7 @@ use super::rebuilt::rebuilt;
 use super::ticks::tick;
 use super::{Process, Ready, ServeError};
 use crate::api::{Api, Guard, Parts as ApiParts, StopRequest};
+use crate::cache::{Cache, keep, withdraw};
 use crate::catalog::Catalog;
 use crate::control::{Control, Effect, Owner, Parts, Restored, restore, write_exports};
 use crate::listener::{Listener, bind, prepare_directory};
@@ -58,6 +59,16 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
     let owner = spawn_thread(process, "control", move || owner.run())?;
     let catalog =
         Catalog::new(settings.catalog, control.clone(), process.tasks.clone(), process.clock.clone());
+    let (cache, evictions) = Cache::new(
+        settings.cache,
+        &runtime_dir,
+        control.clone(),
+        catalog.clone(),
+        process.tasks.clone(),
+        process.clock.clone(),
+    );
+    let withdrawing = cache.clone();
+    spawn_thread(process, "evict", move || withdraw(&withdrawing, &evictions))?;
     let operations = Gate::new();
     let runner = Runner::new(
         control.clone(),
@@ -66,8 +77,10 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
         operations.clone(),
         Directories { state: state_dir, runtime: runtime_dir },
         catalog.clone(),
+        cache.clone(),
     );
     process.tasks.spawn("runner", OnError::Shutdown, runner.clone().run(effects, exports));
+    cache.adopt().await.map_err(ServeError::Recover)?;
     let draining = Shutdown::new();
     let watcher = Watcher::new(
         control.clone(),
@@ -83,6 +96,8 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
         board: runner.board.clone(),
         waiters: runner.waiters.clone(),
         catalog: catalog.clone(),
+        cache: cache.clone(),
+        draining: draining.clone(),
         tasks: process.tasks.clone(),
         clock: process.clock.clone(),
         started,
@@ -106,6 +121,7 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
     let ticker = tick(control.clone(), watcher, listener.clone(), process.clone());
     process.tasks.spawn("ticker", OnError::Shutdown, ticker);
     let following = crate::catalog::follow(catalog.clone(), process.clock.clone(), draining.clone());
+    process.tasks.spawn("cache", OnError::Shutdown, keep(cache.clone(), draining.clone()));
     process.tasks.spawn("catalog", OnError::Shutdown, following);
     process.tasks.spawn(
         "digests",
@@ -128,6 +144,7 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
         health,
         control,
         owner,
+        cache,
         runner,
         operations,
         connections,

@@ -48,8 +48,8 @@ pub use fault::{Call, CommitError, ExportError, Fault, OpenError};
 /// brought up when it is opened: a table that is newer than the store begins empty ([`Table::since`]). Changing a
 /// frame or the export needs a number and a migration of its own.
 ///
-/// 1: operations, requests, measurements. 2: models.
-pub const SCHEMA_VERSION: u32 = 2;
+/// 1: operations, requests, measurements. 2: models. 3: leases, policies.
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// The oldest layout that can be brought up.
 pub(crate) const OLDEST_SCHEMA: u32 = 1;
@@ -61,10 +61,13 @@ pub enum Table {
     Requests,
     Measurements,
     Models,
+    Leases,
+    Policies,
 }
 
 impl Table {
-    pub const ALL: [Self; 4] = [Self::Operations, Self::Requests, Self::Measurements, Self::Models];
+    pub const ALL: [Self; 6] =
+        [Self::Operations, Self::Requests, Self::Measurements, Self::Models, Self::Leases, Self::Policies];
 
     /// The layout that brought this table.
     #[must_use]
@@ -72,6 +75,7 @@ impl Table {
         match self {
             Self::Operations | Self::Requests | Self::Measurements => 1,
             Self::Models => 2,
+            Self::Leases | Self::Policies => 3,
         }
     }
 
@@ -88,6 +92,8 @@ impl Table {
             Self::Requests => "requests",
             Self::Measurements => "measurements",
             Self::Models => "models",
+            Self::Leases => "leases",
+            Self::Policies => "policies",
         }
     }
 }

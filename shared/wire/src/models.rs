@@ -1,8 +1,8 @@
 //! Models and scans, from the domain to messages and back.
 
 use hoist_domain::{
-    Error, Finding, FindingKind, Model, ModelComponent, ModelConfig, ModelNotes, ModelState, ResourceName,
-    Result, ScanReport, Verdict,
+    Error, Finding, FindingKind, Model, ModelComponent, ModelNotes, ModelState, ResourceName, Result,
+    ScanReport, Verdict,
 };
 
 use crate::config::{config as config_of, edited_config};
@@ -254,6 +254,7 @@ fn words(field: &str, mut words: Vec<String>, most: usize, most_bytes: usize) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hoist_domain::ModelConfig;
 
     fn mask(paths: &[&str]) -> prost_types::FieldMask {
         prost_types::FieldMask { paths: paths.iter().map(ToString::to_string).collect() }

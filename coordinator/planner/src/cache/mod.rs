@@ -1,11 +1,22 @@
-//! What stays in RAM: how much there is to have, what was used when, and what goes when room is needed.
+//! What stays in RAM: what is there and who holds it, how much there is to have, what was used when, and what goes when
+//! room is needed.
 //!
 //! Time is counted in uses: a clock that stands still while nothing happens forgets nothing over a weekend.
 
 mod budget;
+mod leasing;
+mod leaving;
+mod reserving;
+mod resident;
 mod usage;
 mod victims;
 
 pub use budget::{Budget, BudgetLimit, GroupFacts, MemoryFacts, budget};
+pub use leasing::{LEASE_GRACE, LeaseAsk, MOST_LEASES, end, expired, grant, resume, without_segments};
+pub use leaving::{Evicted, EvictionAsk, evict, shrink};
+pub use reserving::{
+    Facts, Reservation, Reserved, Sealing, Want, abandoned, candidates, pinned, reserve, sealed,
+};
+pub use resident::{Cache, CacheStatistics, Holder, Totals, Wanted};
 pub use usage::{Usage, Use};
 pub use victims::{Candidate, Shortage, Vetoed, victims};

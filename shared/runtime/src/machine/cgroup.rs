@@ -30,6 +30,8 @@ pub struct CgroupMemory {
     pub limit: Option<Bytes>,
     /// What its processes use, page cache and tmpfs included; `None` if the group does not say.
     pub usage: Option<Bytes>,
+    /// Of that: pages of files on disks, which the kernel gives up for others. Pages of a tmpfs are none.
+    pub reclaimable: Option<Bytes>,
 }
 
 impl CgroupMemory {
@@ -107,7 +109,23 @@ fn read_group(version: CgroupVersion, path: PathBuf) -> Result<Option<CgroupMemo
         return Ok(None);
     }
     let limit = limit.filter(|limit| *limit < NO_LIMIT).map(Bytes);
-    Ok(Some(CgroupMemory { version, path, limit, usage: usage.map(Bytes) }))
+    let reclaimable = reclaimable(version, &path);
+    Ok(Some(CgroupMemory { version, path, limit, usage: usage.map(Bytes), reclaimable }))
+}
+
+/// The lists of file pages; unset where the group does not say.
+fn reclaimable(version: CgroupVersion, path: &Path) -> Option<Bytes> {
+    let names = match version {
+        CgroupVersion::V1 => ["total_inactive_file ", "total_active_file "],
+        CgroupVersion::V2 => ["inactive_file ", "active_file "],
+    };
+    let text = read_text(&path.join("memory.stat")).ok()?;
+    let mut sum = 0_u64;
+    for name in names {
+        let value: u64 = text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()?;
+        sum = sum.checked_add(value)?;
+    }
+    Some(Bytes(sum))
 }
 
 /// `max` is the largest number; `None` if there is no such file.
@@ -166,6 +184,22 @@ mod tests {
         );
         let groups = cgroup_memory(tree.root()).unwrap();
         assert_eq!([groups[0].headroom(), groups[1].headroom()], [None, Some(Bytes(60))]);
+    }
+
+    #[test]
+    fn pages_of_files_are_told_apart_from_those_of_a_tmpfs() {
+        let with = |stat: &str| {
+            let tree = Tree::new(&[
+                ("/proc/self/cgroup", "0::/\n"),
+                ("/proc/self/mountinfo", V2_MOUNT),
+                ("/sys/fs/cgroup/memory.max", "100"),
+                ("/sys/fs/cgroup/memory.stat", stat),
+            ]);
+            cgroup_memory(tree.root()).unwrap()[0].reclaimable
+        };
+        assert_eq!(with("file 60\nshmem 50\ninactive_file 7\nactive_file 3\n"), Some(Bytes(10)));
+        assert_eq!(with("file 60\ninactive_file 7\n"), None);
+        assert_eq!(with(""), None);
     }
 
     #[test]

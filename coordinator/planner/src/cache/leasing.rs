@@ -1,0 +1,121 @@
+//! Leases: granted, taken up again after a restart, ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hoist_domain::{
+    Bytes, Digest, Error, Lease, LeaseId, LeaseState, ModelId, Principal, Priority, Reason, ResourceName,
+    Result, SegmentName,
+};
+
+use super::resident::{Holder, Wanted};
+use crate::{Decision, Event, Moment, State};
+
+/// How long holders may take to come back after a restart. Clients ask again within a second.
+pub const LEASE_GRACE: Duration = Duration::from_secs(30);
+
+/// Leases at a time. Each is a stream, and some hundred bytes.
+pub const MOST_LEASES: usize = 16_384;
+
+/// What somebody wants to hold. All of it is in RAM, or was a moment ago.
+#[derive(Clone, Debug)]
+pub struct LeaseAsk {
+    pub id: LeaseId,
+    pub model: ModelId,
+    pub priority: Priority,
+    /// In the model's order.
+    pub components: Vec<(Box<str>, Digest)>,
+    pub holder: String,
+    pub principal: Principal,
+    pub process: Option<u32>,
+    /// It is one more use, and not a part of one that was counted.
+    pub is_use: bool,
+}
+
+/// Judges a lease. None: something of it is not in RAM (any more).
+///
+/// # Errors
+/// DRAINING; RESOURCE_EXHAUSTED when there are too many.
+pub fn grant(state: &State, ask: &LeaseAsk, now: Moment) -> Result<Option<Decision>> {
+    if state.is_draining() {
+        let error = Error::new(Reason::Draining, "the server is stopping; try again later");
+        return Err(error.retry_after(Duration::from_secs(5)));
+    }
+    let cache = state.cache();
+    if cache.lease_count() >= MOST_LEASES {
+        let message = format!("{MOST_LEASES} leases are held, which is the limit; release some");
+        return Err(Error::new(Reason::Overloaded, message).retry_after(Duration::from_secs(1)));
+    }
+    let mut lease = Lease {
+        id: ask.id,
+        state: LeaseState::Held,
+        model: ask.model,
+        components: ask.components.clone(),
+        bytes: Bytes(0),
+        holder: ask.holder.clone(),
+        principal: ask.principal.clone(),
+        process: ask.process,
+        granted_at: now.wall,
+    };
+    let mut events = Vec::new();
+    for digest in lease.segments() {
+        let Some(segment) = cache.sealed(digest) else { return Ok(None) };
+        lease.bytes.0 = lease.bytes.0.saturating_add(segment.bytes.0);
+        let want = Wanted {
+            by: Holder::Lease(ask.id),
+            model: ask.model,
+            priority: ask.priority,
+            is_use: ask.is_use,
+            at: now.service,
+        };
+        events.push(Event::SegmentWanted { name: SegmentName::Content(digest), want });
+    }
+    events.push(Event::LeaseGranted(Arc::new(lease)));
+    Ok(Some(events))
+}
+
+/// Takes up a lease again after a restart.
+///
+/// # Errors
+/// RESOURCE_NOT_FOUND when it has ended; PERMISSION_DENIED when it was another's; IN_USE when somebody holds it.
+pub fn resume(state: &State, id: LeaseId, principal: &Principal, process: Option<u32>) -> Result<Decision> {
+    let name = ResourceName::Lease(id);
+    let known = state.cache().lease(id).ok_or_else(|| {
+        Error::new(Reason::ResourceNotFound, format!("{name} has ended; acquire a new one"))
+            .with("name", name)
+    })?;
+    if known.principal != *principal {
+        return Err(Error::new(Reason::PermissionDenied, format!("{name} is another's")).with("name", name));
+    }
+    if known.state == LeaseState::Held {
+        let message = format!("{name} is held by an open stream");
+        return Err(Error::new(Reason::InUse, message).with("name", name));
+    }
+    let lease = Lease { state: LeaseState::Held, process, ..Lease::clone(known) };
+    Ok(vec![Event::LeaseGranted(Arc::new(lease))])
+}
+
+/// Its holder, or somebody else, has ended it.
+#[must_use]
+pub fn end(state: &State, id: LeaseId) -> Decision {
+    state.cache().lease(id).map(|_| Event::LeaseEnded { id }).into_iter().collect()
+}
+
+/// After a start: which leases cannot be taken up again, because what they held is not there.
+#[must_use]
+pub fn without_segments(state: &State) -> Decision {
+    let cache = state.cache();
+    let is_lost = |lease: &&Arc<Lease>| lease.segments().iter().any(|digest| cache.sealed(*digest).is_none());
+    cache.leases().filter(is_lost).map(|lease| Event::LeaseEnded { id: lease.id }).collect()
+}
+
+/// Leases whose holders did not come back in time.
+#[must_use]
+pub fn expired(state: &State, now: Moment) -> Decision {
+    let cache = state.cache();
+    if cache.awaited_until().is_none_or(|until| now.service < until) {
+        return Vec::new();
+    }
+    let awaited = cache.leases().filter(|lease| lease.state == LeaseState::Awaited);
+    awaited.map(|lease| Event::LeaseEnded { id: lease.id }).collect()
+}

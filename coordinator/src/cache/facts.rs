@@ -1,0 +1,87 @@
+//! What the machine has to spare for segments, as the planner wants to know it.
+
+use std::path::Path;
+
+use hoist_domain::Bytes;
+use hoist_planner::cache::{Budget, BudgetLimit, Facts, GroupFacts, MemoryFacts, budget};
+use hoist_runtime::machine;
+use tracing::warn;
+
+use super::Cache;
+
+/// Of the machine's memory, left to everybody else where nothing is configured: a sixteenth, within these bounds.
+const LEAST_RESERVE: Bytes = Bytes::mib(256);
+const MOST_RESERVE: Bytes = Bytes::gib(4);
+
+impl Cache {
+    /// What segments may take now.
+    #[must_use]
+    pub fn budget(&self) -> Budget {
+        let policy = self.0.control.view().state.cache().policy().budget;
+        let configured = policy.or(self.0.settings.budget);
+        let Ok(shelf) = &self.0.shelf else {
+            return Budget { bytes: Bytes(0), limit: BudgetLimit::Tmpfs };
+        };
+        let root = Path::new("/");
+        let groups = machine::cgroup_memory(root).unwrap_or_else(|error| {
+            warn!(%error, "the memory limits of control groups are not known");
+            Vec::new()
+        });
+        let groups = groups.into_iter().filter_map(|group| {
+            Some(GroupFacts {
+                name: group.path.display().to_string(),
+                limit: group.limit?,
+                used: group.usage?,
+                reclaimable: group.reclaimable.unwrap_or_default(),
+            })
+        });
+        let groups: Vec<GroupFacts> = groups.collect();
+        let held = Bytes(shelf.held().0.saturating_add(self.filling_bytes()));
+        let (available, total) = match machine::memory(root) {
+            Ok(memory) => (memory.available, memory.total),
+            Err(error) => {
+                // Then only what is configured and what the tmpfs takes are known.
+                warn!(%error, "the machine's free memory is not known");
+                (Bytes(u64::MAX / 2), Bytes(0))
+            }
+        };
+        let usual = Bytes((total.0 / 16).clamp(LEAST_RESERVE.0, MOST_RESERVE.0));
+        budget(&MemoryFacts {
+            configured,
+            reserve: self.0.settings.reserve.unwrap_or(usual),
+            available,
+            groups,
+            tmpfs_free: shelf.free().ok().flatten(),
+            held,
+        })
+    }
+
+    /// What sets the budget, in a word.
+    #[must_use]
+    pub fn limit_name(&self, limit: &BudgetLimit) -> String {
+        match limit {
+            BudgetLimit::Configured if self.0.control.view().state.cache().policy().budget.is_some() => {
+                "policy".to_owned()
+            }
+            BudgetLimit::Configured => "configured".to_owned(),
+            BudgetLimit::Machine => "machine".to_owned(),
+            BudgetLimit::Group(name) => name.clone(),
+            BudgetLimit::Tmpfs => "tmpfs".to_owned(),
+        }
+    }
+
+    /// Everything that decides about room. Asks the kernel about each segment: milliseconds for a thousand.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        let budget = self.budget();
+        let open = self.0.shelf.as_ref().map(super::Shelf::open).unwrap_or_default();
+        Facts { budget: budget.bytes, limit: self.limit_name(&budget.limit), open }
+    }
+
+    /// What the directory's files take, in the kernel's own count.
+    #[must_use]
+    pub fn held(&self) -> Bytes {
+        let shelved = self.0.shelf.as_ref().map(super::Shelf::held).unwrap_or_default();
+        Bytes(shelved.0.saturating_add(self.filling_bytes()))
+    }
+}

@@ -1,0 +1,290 @@
+//! One filling: from reserved names to sealed segments, all of them or none.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hoist_catalog::{Details, Roots, Unit};
+use hoist_domain::{Bytes, Digest, Error, Model, ModelId, Reason, ResourceName, Result};
+use hoist_planner::Examination;
+use hoist_planner::cache::Sealing;
+use hoist_segment::SealError;
+use hoist_staging::{Failure, Filled, Job, Outcome, Plan, Recipe, open};
+use rustix::io::Errno;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::Cache;
+use super::shelf::{Placed, Shelf};
+use crate::operations::ProgressCell;
+
+/// From the wish to stop to giving up the wait for reads in flight. A healthy disk answers within milliseconds.
+const MOMENT: Duration = Duration::from_millis(500);
+
+/// How often memory is looked at while it is being filled.
+const RECHECK: Duration = Duration::from_millis(250);
+
+/// What one filling has written so far: no segment counts it yet. Taken off the count when it ends, however it does.
+#[derive(Debug)]
+struct Written {
+    own: AtomicU64,
+    all: Arc<AtomicU64>,
+}
+
+impl Written {
+    fn add(&self, bytes: u64) {
+        self.own.fetch_add(bytes, Ordering::Relaxed);
+        self.all.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.own.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+/// What is filled, and out of what.
+#[derive(Clone, Debug)]
+pub(super) struct Work {
+    pub(super) model: Arc<Model>,
+    pub(super) roots: Arc<Roots>,
+    pub(super) unit: Arc<Unit>,
+    pub(super) details: Arc<Details>,
+}
+
+impl Cache {
+    pub(super) fn filling_bytes(&self) -> u64 {
+        self.0.filling.load(Ordering::Relaxed)
+    }
+
+    /// Reads what these recipes need, and seals what they make. The digests that are known of them must come out.
+    pub(super) async fn fill(
+        &self,
+        work: &Work,
+        recipes: Vec<(Recipe, Option<Digest>)>,
+        weight: u32,
+        cell: &Arc<ProgressCell>,
+        stop: &CancellationToken,
+    ) -> Result<Vec<Placed>> {
+        let shelf = self.shelf()?.clone();
+        let (recipes, expected): (Vec<Recipe>, Vec<Option<Digest>>) = recipes.into_iter().unzip();
+        let recipes = Arc::new(recipes);
+        let written = Arc::new(Written { own: AtomicU64::new(0), all: Arc::clone(&self.0.filling) });
+        let (prepared, on, making) = (Arc::clone(&recipes), work.clone(), shelf.clone());
+        let (count, cell) = (Arc::clone(&written), Arc::clone(cell));
+        let prepare = move || {
+            prepare(&prepared, &on, &making, move |bytes| {
+                count.add(bytes);
+                cell.add(bytes);
+            })
+        };
+        let prepared = self.0.tasks.run_blocking("prepare", prepare).await;
+        let (job, of_target) = prepared.map_err(|panicked| internal(&panicked.to_string()))??;
+        let filled = self.run(job, weight, stop).await.map_err(|failure| refused(&work.model, failure))?;
+        let Filled { targets, hashes } = filled;
+        let digests: Vec<Digest> = recipes
+            .iter()
+            .enumerate()
+            .map(|(number, recipe)| {
+                let own = of_target.iter().zip(&hashes).filter(|(of, _)| **of == number);
+                recipe.digest(&own.map(|(_, hash)| *hash).collect::<Vec<_>>())
+            })
+            .collect();
+        for ((found, expected), recipe) in digests.iter().zip(&expected).zip(recipes.iter()) {
+            if expected.is_some_and(|expected| expected != *found) {
+                return Err(other_bytes(&work.model, recipe));
+            }
+        }
+        let sealing = (shelf, Arc::clone(&recipes));
+        let seal = move || {
+            let (shelf, recipes) = sealing;
+            let mut placed: Vec<Placed> = Vec::with_capacity(digests.len());
+            for ((target, digest), recipe) in targets.into_iter().zip(digests).zip(recipes.iter()) {
+                match shelf.seal(target, digest, recipe.target()) {
+                    Ok(one) => placed.push(one),
+                    Err(error) => {
+                        withdraw(&shelf, &placed);
+                        return Err(error);
+                    }
+                }
+            }
+            Ok(placed)
+        };
+        let sealed = self.0.tasks.run_blocking("seal", seal).await;
+        drop(written);
+        let sealed = sealed.map_err(|panicked| internal(&panicked.to_string()))?;
+        sealed.map_err(|error: SealError| internal(&format!("a segment could not be sealed: {error}")))
+    }
+
+    /// Lets the pool read, and stops it when that is wished or memory runs out.
+    async fn run(&self, job: Job, weight: u32, stop: &CancellationToken) -> Outcome {
+        let (tell, mut told) = oneshot::channel();
+        let ticket = self.0.pool.run(job, weight, move |outcome| drop(tell.send(outcome)));
+        let mut checks = tokio::time::interval(RECHECK);
+        checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut is_short = false;
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut told => return conclude(outcome, is_short),
+                () = stop.cancelled() => break,
+                _ = checks.tick() => {
+                    if self.is_out_of_memory().await {
+                        is_short = true;
+                        break;
+                    }
+                }
+            }
+        }
+        ticket.stop();
+        if let Ok(outcome) = tokio::time::timeout(MOMENT, &mut told).await {
+            return conclude(outcome, is_short);
+        }
+        ticket.abandon();
+        conclude(told.await, is_short)
+    }
+
+    /// Whether there is less room than was reserved, and none can be made.
+    async fn is_out_of_memory(&self) -> bool {
+        let cache = self.clone();
+        let Ok(budget) = self.0.tasks.run_blocking("budget", move || cache.budget()).await else {
+            return false;
+        };
+        let over = |cache: &Self| cache.0.control.view().state.cache().totals().used() > budget.bytes;
+        if !over(self) {
+            return false;
+        }
+        let cache = self.clone();
+        let Ok(facts) = self.0.tasks.run_blocking("facts", move || cache.facts()).await else { return false };
+        matches!(self.0.control.shrink(facts).await, Ok(Some(_)))
+    }
+
+    /// Tells the owner what came of it: first what the model is made of, so that whoever waits finds it by that.
+    pub(super) async fn tell(
+        &self,
+        work: &Work,
+        operation: hoist_domain::OperationId,
+        filled: &[(usize, hoist_domain::SegmentName, Placed)],
+        read: Bytes,
+        took: Duration,
+    ) -> Result<()> {
+        let digests = filled.iter().map(|(component, _, placed)| (*component, placed.digest)).collect();
+        let of = Arc::new(work.details.content.clone());
+        let examined = Examination { id: work.model.id, of, digests, validation: None };
+        // Not kept: whoever waits reads it again. That is no reason to fail.
+        if let Err(error) = self.0.control.examined(vec![examined]).await {
+            debug!(%error, "digests that were found on the way are not kept");
+        }
+        let sealings = filled.iter().map(|(_, from, placed)| Sealing {
+            from: *from,
+            digest: placed.digest,
+            bytes: placed.bytes,
+        });
+        let told = self.0.control.sealed(operation, sealings.collect(), read, took).await;
+        if told.is_err() {
+            let shelf = self.shelf()?.clone();
+            let placed: Vec<Placed> = filled.iter().map(|(.., placed)| *placed).collect();
+            let _ = self.0.tasks.run_blocking("withdraw", move || withdraw(&shelf, &placed)).await;
+        }
+        told
+    }
+}
+
+/// What was sealed and is not to be.
+fn withdraw(shelf: &Shelf, placed: &[Placed]) {
+    for one in placed.iter().filter(|one| one.is_new) {
+        // What cannot be removed is found again at the next start.
+        let _ = shelf.take_away(one.digest);
+    }
+}
+
+/// The job, and which target each of its items is for.
+fn prepare(
+    recipes: &[Recipe],
+    work: &Work,
+    shelf: &Shelf,
+    count: impl Fn(u64) + Send + Sync + 'static,
+) -> Result<(Job, Vec<usize>)> {
+    let (sources, items) = open(recipes, &work.roots, &work.unit)
+        .map_err(|(path, error)| unreadable(&work.model, path, &error))?;
+    let targets = recipes.iter().map(|recipe| shelf.begin(recipe.target()));
+    let targets = targets.collect::<std::io::Result<Vec<_>>>();
+    let targets = targets.map_err(|error| refused(&work.model, Failure::Target(error)))?;
+    let of_target = items.iter().map(|item| item.target).collect();
+    Ok((Job::new(Plan::of(items), sources, targets, count), of_target))
+}
+
+fn conclude(outcome: Result<Outcome, oneshot::error::RecvError>, is_short: bool) -> Outcome {
+    match outcome {
+        Ok(Err(Failure::Stopped)) if is_short => {
+            Err(Failure::Target(std::io::Error::from(std::io::ErrorKind::OutOfMemory)))
+        }
+        Ok(outcome) => outcome,
+        Err(_) => Err(Failure::Defect),
+    }
+}
+
+fn internal(what: &str) -> Error {
+    Error::new(Reason::Internal, format!("{what}; report it with the server's log"))
+}
+
+fn of_model(error: Error, model: ModelId) -> Error {
+    error.with("model", ResourceName::Model(model))
+}
+
+fn unreadable(model: &Model, path: PathBuf, error: &std::io::Error) -> Error {
+    let (name, path) = (model.name(), path.display());
+    let stale = error.raw_os_error() == Some(Errno::STALE.raw_os_error());
+    let error = if stale || error.kind() == std::io::ErrorKind::NotFound {
+        let message = format!("{path} of {name} is not the file that was looked at; scan, and try again");
+        Error::new(Reason::SourceChanged, message)
+    } else {
+        Error::new(Reason::SourceUnreadable, format!("{path} of {name} cannot be read: {error}"))
+    };
+    of_model(error, model.id)
+}
+
+/// Why nothing was cached.
+fn refused(model: &Model, failure: Failure) -> Error {
+    use std::io::ErrorKind;
+    let name = model.name();
+    let error = match failure {
+        Failure::Stopped => Error::new(Reason::OperationCancelled, "the operation was stopped"),
+        Failure::Changed(path) => Error::new(
+            Reason::SourceChanged,
+            format!("{} of {name} was written to while it was read; nothing of it is cached", path.display()),
+        ),
+        Failure::Truncated(path) => Error::new(
+            Reason::SourceTruncated,
+            format!("{} of {name} ends before its header says; fetch it again", path.display()),
+        ),
+        Failure::Source(path, error) => return unreadable(model, path, &error),
+        Failure::Unresponsive(paths) => {
+            let first = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
+            let message = format!("the storage of {first} does not answer: reads were left behind; check it");
+            Error::new(Reason::SourceUnresponsive, message)
+        }
+        Failure::Target(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::OutOfMemory) => {
+            let message = format!(
+                "memory ran out while {name} was being filled: others took what was free; evict something and try again"
+            );
+            Error::new(Reason::RamExhausted, message)
+        }
+        Failure::Target(error) => internal(&format!("a segment of {name} could not be written: {error}")),
+        Failure::Defect => internal(&format!("filling {name} ended by a defect of Hoist")),
+    };
+    of_model(error, model.id)
+}
+
+fn other_bytes(model: &Model, recipe: &Recipe) -> Error {
+    let component = model.content.components.get(recipe.component).map_or("?", |component| &component.name);
+    let message = format!(
+        "the bytes of {} ({component}) are not those that were read before, though its files were not written to: \
+         `hoist validate --full` it",
+        model.name()
+    );
+    of_model(Error::new(Reason::CorruptedModel, message), model.id)
+}

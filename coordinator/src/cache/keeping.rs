@@ -1,0 +1,134 @@
+//! What goes on by itself: names are taken away as the owner says, what nobody has open any more is told, and room is given
+//! back when the machine needs it.
+
+use std::convert::Infallible;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use hoist_domain::{Bytes, Condition, ConditionKind, Digest, Severity};
+use hoist_planner::cache::Facts;
+use hoist_runtime::Shutdown;
+use tracing::{error, info};
+
+use super::Cache;
+
+/// How often the machine is looked at.
+const PACE: Duration = Duration::from_secs(1);
+
+/// Over the budget, this part of it is freed beyond what is needed: memory that is just enough is too little a second later.
+const SLACK_DIVISOR: u64 = 32;
+
+/// Takes names away, one after the other: on a thread of its own, since freeing some gigabytes takes a while.
+pub fn withdraw(cache: &Cache, evictions: &Receiver<Digest>) {
+    let Ok(shelf) = cache.0.shelf.clone() else { return };
+    // Ends with the last handle that sends.
+    while let Ok(digest) = evictions.recv() {
+        match shelf.take_away(digest) {
+            Ok(left) => {
+                if let Some(left) = left {
+                    info!(%digest, bytes = %left, "evicted, and still open in some process");
+                }
+                cache.0.control.out_blocking(digest, left);
+            }
+            Err(cause) => {
+                error!(%digest, error = %cause, "a segment cannot be removed: it counts as in use");
+                cache.0.control.out_blocking(digest, Some(Bytes(0)));
+            }
+        }
+    }
+}
+
+/// Keeps the cache within what the machine has to spare, until the server drains.
+///
+/// # Errors
+/// Never.
+pub async fn keep(cache: Cache, draining: Shutdown) -> Result<(), Infallible> {
+    let mut ticks = tokio::time::interval(PACE);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut is_tight = false;
+    loop {
+        tokio::select! {
+            () = draining.triggered() => return Ok(()),
+            _ = ticks.tick() => {}
+        }
+        cache.0.pool.tend();
+        is_tight = cache.look_at_memory(is_tight).await;
+    }
+}
+
+impl Cache {
+    /// One look. Whether what is used is more than there is, and cannot be evicted.
+    async fn look_at_memory(&self, was_tight: bool) -> bool {
+        let Ok(shelf) = self.0.shelf.clone() else { return false };
+        if shelf.has_zombies() {
+            let cache = self.clone();
+            let bury = move || {
+                for (digest, bytes) in shelf.bury() {
+                    cache.0.control.freed_blocking(digest, bytes);
+                }
+            };
+            let _ = self.0.tasks.run_blocking("bury", bury).await;
+        }
+        let view = self.0.control.view();
+        let state = &view.state;
+        if state.cache().segment_count() == 0 {
+            return self.tell_of_memory(was_tight, None).await;
+        }
+        let cache = self.clone();
+        let Ok(budget) = self.0.tasks.run_blocking("budget", move || cache.budget()).await else {
+            return was_tight;
+        };
+        let used = state.cache().totals().used();
+        let may_expire = state.cache().policy().idle_ttl.is_some()
+            || state.cache().segments().flat_map(|segment| &segment.wanted_by).any(|model| {
+                let notes = state.models().get(*model).and_then(|model| model.notes.as_ref());
+                notes.is_some_and(|notes| notes.config.cache_idle_ttl.is_some())
+            });
+        let is_over = used > budget.bytes;
+        if !is_over && !may_expire {
+            return self.tell_of_memory(was_tight, None).await;
+        }
+        let cache = self.clone();
+        let Ok(facts) = self.0.tasks.run_blocking("facts", move || cache.facts()).await else {
+            return was_tight;
+        };
+        let slack = if is_over { facts.budget.0 / SLACK_DIVISOR } else { 0 };
+        let target = Bytes(facts.budget.0.saturating_sub(slack));
+        let over = used.0.saturating_sub(facts.budget.0);
+        let limit = facts.limit.clone();
+        let shortage = self.0.control.shrink(Facts { budget: target, ..facts }).await;
+        let is_short = matches!(shortage, Ok(Some(_))) && is_over;
+        let message = is_short.then(|| {
+            format!("segments take {} more than there is for them ({limit}), and are in use", Bytes(over))
+        });
+        self.tell_of_memory(was_tight, message).await
+    }
+
+    async fn tell_of_memory(&self, was_tight: bool, message: Option<String>) -> bool {
+        match message {
+            None if was_tight => {
+                self.0.control.clear(ConditionKind::MemoryTight).await;
+                false
+            }
+            None => false,
+            Some(message) => {
+                // Said once: how much it is changes all the time.
+                if !was_tight {
+                    self.0
+                        .control
+                        .raise(Condition {
+                            kind: ConditionKind::MemoryTight,
+                            severity: Severity::Warning,
+                            message,
+                            advice: "release leases, unpin models, or give the machine more memory"
+                                .to_owned(),
+                            since: self.0.clock.wall(),
+                            details: Vec::new(),
+                        })
+                        .await;
+                }
+                true
+            }
+        }
+    }
+}

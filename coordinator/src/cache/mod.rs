@@ -1,0 +1,232 @@
+//! The cache: keeps what the state says about RAM true to what is there.
+//!
+//! ```text
+//!  CacheModel ─► executor: recipes ─► reserve (owner) ─► victims gone ─► staging pool ─► seal ─► sealed (owner)
+//!  owner ─Evict─► keeper thread: name away ─► out (owner); what is still open is looked at every second ─► freed
+//!  pace: budget, idle time, stuck reads, each second
+//! ```
+//!
+//! The owner decides what is evicted and for whom; nothing here does. The files themselves are on the shelf, which alone
+//! holds their descriptors. A coordinator that ends leaves them where they are: the next one takes them over.
+
+mod caching;
+mod facts;
+mod filling;
+mod keeping;
+mod shelf;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, mpsc};
+
+use dashmap::DashMap;
+use hoist_domain::{
+    Bytes, Condition, ConditionKind, Digest, Error, LeaseId, Reason, Result, Segment, SegmentName,
+    SegmentState, Severity,
+};
+use hoist_runtime::{Clock, Tasks};
+use hoist_segment::{Access, Directory};
+use hoist_staging::{Pool, PoolSettings};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use crate::catalog::Catalog;
+use crate::control::Control;
+
+pub use keeping::{keep, withdraw};
+pub use shelf::Shelf;
+
+/// Where segments are, and how much of the memory they may take.
+#[derive(Clone, Debug)]
+pub struct CacheSettings {
+    /// Unset: as much as the machine has to spare.
+    pub budget: Option<Bytes>,
+    /// Left to everybody else; unset: a part of the machine's memory.
+    pub reserve: Option<Bytes>,
+    /// Whether the directory's group may read segments.
+    pub is_group_readable: bool,
+}
+
+/// The handle to the cache. Cloning is a reference count.
+#[derive(Clone, Debug)]
+pub struct Cache(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    settings: CacheSettings,
+    shelf: std::result::Result<Shelf, String>,
+    pool: Pool,
+    control: Control,
+    catalog: Catalog,
+    tasks: Tasks,
+    clock: Clock,
+    /// Bytes that are being written, over all fillings.
+    filling: Arc<AtomicU64>,
+    /// To the thread that takes names away.
+    evictions: mpsc::Sender<Digest>,
+    /// Streams that hold leases, to be told of their end.
+    streams: DashMap<LeaseId, oneshot::Sender<String>>,
+    /// Why leases are about to be revoked.
+    revoked: DashMap<LeaseId, String>,
+}
+
+impl Cache {
+    /// Opens the directory of segments; without one the cache is there and refuses. The receiver is for
+    /// [`withdraw`].
+    #[must_use]
+    pub fn new(
+        settings: CacheSettings,
+        runtime_dir: &Path,
+        control: Control,
+        catalog: Catalog,
+        tasks: Tasks,
+        clock: Clock,
+    ) -> (Self, mpsc::Receiver<Digest>) {
+        let access = if settings.is_group_readable { Access::Group } else { Access::Owner };
+        let directory = Directory::open(&runtime_dir.join("segments"), access);
+        let shelf = directory.map(Shelf::new).map_err(|error| explained(&error));
+        let (evictions, evicted) = mpsc::channel();
+        let pool = Pool::new(PoolSettings::default(), tasks.clone(), clock.clone());
+        let cache = Self(Arc::new(Shared {
+            settings,
+            shelf,
+            pool,
+            control,
+            catalog,
+            tasks,
+            clock,
+            filling: Arc::default(),
+            evictions,
+            streams: DashMap::new(),
+            revoked: DashMap::new(),
+        }));
+        (cache, evicted)
+    }
+
+    /// Takes over what an earlier coordinator left, and tells the owner. Nothing of it is read.
+    ///
+    /// # Errors
+    /// STORE_READONLY, DRAINING.
+    pub async fn adopt(&self) -> Result<()> {
+        let shelf = match &self.0.shelf {
+            Ok(shelf) => shelf.clone(),
+            Err(why) => {
+                warn!("nothing can be cached: {why}");
+                self.0.control.raise(self.unavailable(why)).await;
+                return self.0.control.adopt(Vec::new()).await;
+            }
+        };
+        let adopted = self.0.tasks.run_blocking("adopt", move || shelf.adopt()).await;
+        let (found, leftovers) = match adopted {
+            Ok(Ok(adopted)) => adopted,
+            Ok(Err(error)) => {
+                warn!(%error, "the directory of segments cannot be listed");
+                return self.0.control.adopt(Vec::new()).await;
+            }
+            Err(panicked) => return Err(Error::new(Reason::Internal, panicked.to_string())),
+        };
+        for leftover in leftovers {
+            info!(name = leftover.name, removed = leftover.removed, "{}", leftover.what);
+        }
+        let view = self.0.control.view();
+        let mut types = std::collections::HashMap::new();
+        if !found.is_empty() {
+            for component in view.state.models().iter().flat_map(|model| &model.content.components) {
+                if let Some(digest) = component.digest {
+                    types.entry(digest).or_insert(component.component_type);
+                }
+            }
+        }
+        let bytes: u64 = found.iter().map(|(_, bytes, _)| bytes.0).sum();
+        if !found.is_empty() {
+            info!(segments = found.len(), bytes = %Bytes(bytes), "segments of the last coordinator are taken over");
+        }
+        let segments = found.into_iter().map(|(digest, bytes, is_raw)| Segment {
+            name: SegmentName::Content(digest),
+            state: SegmentState::Sealed,
+            bytes,
+            is_raw,
+            component_type: types.get(&digest).copied(),
+            priority: view.state.cache().policy().priority,
+            wanted_by: std::collections::BTreeSet::new(),
+            sealed_at: None,
+            is_zombie: false,
+            eviction: None,
+        });
+        self.0.control.adopt(segments.collect()).await
+    }
+
+    /// Where segments are.
+    ///
+    /// # Errors
+    /// CACHE_UNAVAILABLE.
+    pub fn shelf(&self) -> Result<&Shelf> {
+        self.0.shelf.as_ref().map_err(|why| {
+            Error::new(
+                Reason::CacheUnavailable,
+                format!(
+                    "nothing can be cached: {why}; start the server with --runtime-dir on a tmpfs of its user"
+                ),
+            )
+        })
+    }
+
+    #[must_use]
+    pub fn directory(&self) -> Option<PathBuf> {
+        self.0.shelf.as_ref().ok().map(|shelf| shelf.path().to_owned())
+    }
+
+    fn unavailable(&self, why: &str) -> Condition {
+        Condition {
+            kind: ConditionKind::CacheUnavailable,
+            severity: Severity::Warning,
+            message: format!("nothing can be cached: {why}"),
+            advice: "start the server with --runtime-dir on a tmpfs that belongs to its user".to_owned(),
+            since: self.0.clock.wall(),
+            details: Vec::new(),
+        }
+    }
+
+    /// Takes a segment's name away, soon. Called by the runner as the owner says.
+    pub fn evict(&self, digest: Digest) {
+        // Its thread is gone only because the server ends.
+        let _ = self.0.evictions.send(digest);
+    }
+
+    /// Whoever holds this lease wants to know of its end; with why, if somebody revoked it.
+    pub fn hear_of(&self, id: LeaseId) -> oneshot::Receiver<String> {
+        let (tell, told) = oneshot::channel();
+        self.0.streams.insert(id, tell);
+        told
+    }
+
+    /// Says why a lease will be revoked.
+    pub fn say_why(&self, id: LeaseId, reason: String) {
+        self.0.revoked.insert(id, reason);
+    }
+
+    /// Nobody revokes it after all.
+    pub fn unsay(&self, id: LeaseId) {
+        self.0.revoked.remove(&id);
+    }
+
+    /// A lease has ended.
+    pub fn lease_ended(&self, id: LeaseId) {
+        let reason = self.0.revoked.remove(&id).map(|(_, reason)| reason).unwrap_or_default();
+        if let Some((_, tell)) = self.0.streams.remove(&id) {
+            let _ = tell.send(reason);
+        }
+    }
+
+    /// Ends the threads that read.
+    pub fn close(&self) {
+        self.0.pool.close();
+    }
+}
+
+fn explained(error: &hoist_segment::DirectoryError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

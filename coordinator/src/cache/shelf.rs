@@ -1,0 +1,199 @@
+//! The files of segments: one descriptor for each, here and nowhere else in this process.
+//!
+//! A second one would look like somebody else's, and nothing could ever be said to be unused.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use hoist_domain::{Bytes, Digest};
+use hoist_segment::{Directory, Evicted, Filling, Layout, Leftover, SealError, Sealed, Segment};
+use hoist_staging::Target;
+
+/// The shelf. Cloning is a reference count.
+#[derive(Clone, Debug)]
+pub struct Shelf(Arc<Inside>);
+
+#[derive(Debug)]
+struct Inside {
+    directory: Directory,
+    files: Mutex<Files>,
+}
+
+#[derive(Debug, Default)]
+struct Files {
+    complete: HashMap<Digest, Kept>,
+    /// Without names, and open somewhere; with what was told of their size.
+    zombies: Vec<(Evicted, Bytes)>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    segment: Segment,
+    layout: OnceLock<Arc<Layout>>,
+}
+
+/// Digest, bytes, whether files as they are.
+type Found = (Digest, Bytes, bool);
+
+/// A segment as it was sealed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placed {
+    pub(super) digest: Digest,
+    pub(super) bytes: Bytes,
+    /// It was not there before.
+    pub(super) is_new: bool,
+}
+
+impl Shelf {
+    pub(super) fn new(directory: Directory) -> Self {
+        Self(Arc::new(Inside { directory, files: Mutex::default() }))
+    }
+
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.0.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.0.directory.path()
+    }
+
+    /// What the tmpfs still takes.
+    pub(super) fn free(&self) -> io::Result<Option<Bytes>> {
+        self.0.directory.free()
+    }
+
+    pub(super) fn adopt(&self) -> io::Result<(Vec<Found>, Vec<Leftover>)> {
+        let adopted = self.0.directory.adopt()?;
+        let mut files = self.files();
+        let mut found = Vec::with_capacity(adopted.segments.len());
+        for segment in adopted.segments {
+            found.push((segment.digest(), segment.held_bytes()?, segment.is_raw()));
+            files.complete.insert(segment.digest(), Kept { segment, layout: OnceLock::new() });
+        }
+        Ok((found, adopted.leftovers))
+    }
+
+    /// Begins a segment.
+    pub(super) fn begin(&self, target: &Target) -> io::Result<Filling> {
+        match target {
+            Target::Tensors(layout) => self.0.directory.create(layout),
+            Target::Files(files) => self.0.directory.create_raw(files),
+        }
+    }
+
+    /// Gives it its name, and keeps it; or lets it go, if there is one like it.
+    pub(super) fn seal(
+        &self,
+        filling: Filling,
+        digest: Digest,
+        target: &Target,
+    ) -> Result<Placed, SealError> {
+        let sealed = filling.seal(digest)?;
+        let mut files = self.files();
+        match sealed {
+            Sealed::New(segment) => {
+                let bytes = segment.held_bytes()?;
+                let layout = OnceLock::new();
+                if let Target::Tensors(known) = target {
+                    let _ = layout.set(Arc::new(known.clone()));
+                }
+                files.complete.insert(digest, Kept { segment, layout });
+                Ok(Placed { digest, bytes, is_new: true })
+            }
+            Sealed::Duplicate(_) => {
+                let bytes =
+                    files.complete.get(&digest).map_or(Ok(Bytes(0)), |kept| kept.segment.held_bytes())?;
+                Ok(Placed { digest, bytes, is_new: false })
+            }
+        }
+    }
+
+    /// Takes a segment's name away. What of its bytes is still open somewhere; none if nothing is.
+    pub(super) fn take_away(&self, digest: Digest) -> io::Result<Option<Bytes>> {
+        let Some(kept) = self.files().complete.remove(&digest) else { return Ok(None) };
+        let evicted = match kept.segment.evict() {
+            Ok(evicted) => evicted,
+            // Somebody else has removed the file: it has no name either way.
+            Err((segment, error)) if error.kind() == io::ErrorKind::NotFound => {
+                drop(segment);
+                return Ok(None);
+            }
+            Err((segment, error)) => {
+                self.files().complete.insert(digest, Kept { segment, layout: kept.layout });
+                return Err(error);
+            }
+        };
+        // Where the kernel does not tell, nothing may be said to be free.
+        if evicted.is_open_elsewhere().unwrap_or(true) {
+            let left = evicted.held_bytes()?;
+            self.files().zombies.push((evicted, left));
+            return Ok(Some(left));
+        }
+        Ok(None)
+    }
+
+    /// Lets go of what nobody has open any more.
+    pub(super) fn bury(&self) -> Vec<(Digest, Bytes)> {
+        let mut gone = Vec::new();
+        self.files().zombies.retain(|(evicted, bytes)| {
+            let is_open = evicted.is_open_elsewhere().unwrap_or(true);
+            if !is_open {
+                gone.push((evicted.digest(), *bytes));
+            }
+            is_open
+        });
+        gone
+    }
+
+    pub(super) fn has_zombies(&self) -> bool {
+        !self.files().zombies.is_empty()
+    }
+
+    /// Segments that anybody has open.
+    pub(super) fn open(&self) -> BTreeSet<Digest> {
+        let files = self.files();
+        let open = files.complete.iter().filter(|(_, kept)| kept.segment.is_open_elsewhere().unwrap_or(true));
+        open.map(|(digest, _)| *digest).collect()
+    }
+
+    /// What all of it takes of the memory, in the kernel's own count.
+    pub(super) fn held(&self) -> Bytes {
+        let files = self.files();
+        let complete = files.complete.values().filter_map(|kept| kept.segment.held_bytes().ok());
+        let zombies = files.zombies.iter().filter_map(|(evicted, _)| evicted.held_bytes().ok());
+        Bytes(complete.chain(zombies).map(|bytes| bytes.0).fold(0, u64::saturating_add))
+    }
+
+    /// The file or the folder of a segment.
+    #[must_use]
+    pub fn path_of(&self, digest: Digest) -> Option<PathBuf> {
+        self.files().complete.get(&digest).map(|kept| kept.segment.path())
+    }
+
+    /// Where a segment's tensors are; none for files as they are, or none that is there.
+    ///
+    /// # Errors
+    /// The file system's; InvalidData when the file is not what was sealed.
+    pub fn layout(&self, digest: Digest) -> io::Result<Option<Arc<Layout>>> {
+        let files = self.files();
+        let Some(kept) = files.complete.get(&digest) else { return Ok(None) };
+        if let Some(layout) = kept.layout.get() {
+            return Ok(Some(Arc::clone(layout)));
+        }
+        let Some(layout) = kept.segment.layout()? else { return Ok(None) };
+        Ok(Some(Arc::clone(kept.layout.get_or_init(|| Arc::new(layout)))))
+    }
+
+    /// The files of a segment that holds them as they are, by name.
+    #[must_use]
+    pub fn file_names(&self, digest: Digest) -> Vec<String> {
+        let files = self.files();
+        let Some(kept) = files.complete.get(&digest).filter(|kept| kept.segment.is_raw()) else {
+            return Vec::new();
+        };
+        kept.segment.files().iter().map(|file| file.name().to_owned()).collect()
+    }
+}

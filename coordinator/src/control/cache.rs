@@ -1,0 +1,309 @@
+//! What the cache asks of the owner, and what the planner makes of it.
+
+use std::time::Duration;
+
+use hoist_domain::{
+    Bytes, CachePolicy, ContentHash, Digest, LeaseId, OperationId, Principal, RequestKey, Result, Segment,
+};
+use hoist_planner::cache::{
+    Evicted, EvictionAsk, Facts, LeaseAsk, Reservation, Reserved, Sealing, Shortage, evict, grant, reserve,
+    resume, sealed, shrink, without_segments,
+};
+use hoist_planner::{Answer as Repeated, Decision, Event, Limits, Moment, State, is_known, record};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+use super::decide::{Answer, Decided, Report};
+use super::{Command, Control, gone};
+
+/// Something about what is in RAM.
+#[derive(Debug)]
+pub enum CacheCommand {
+    /// What was found complete at the start.
+    Adopt {
+        segments: Vec<Segment>,
+        reply: oneshot::Sender<Result<()>>,
+    },
+    Reserve {
+        ask: Box<Reservation>,
+        reply: oneshot::Sender<Result<Reserved>>,
+    },
+    /// What an operation has filled has its names.
+    Sealed {
+        operation: OperationId,
+        sealings: Vec<Sealing>,
+        read: Bytes,
+        took: Duration,
+        reply: oneshot::Sender<Result<()>>,
+    },
+    Evict {
+        /// Unset: only to be told.
+        request: Option<(RequestKey, ContentHash)>,
+        ask: EvictionAsk,
+        reply: oneshot::Sender<Result<Vec<Evicted>>>,
+    },
+    /// A segment has lost its name; so many bytes of it are still open somewhere, or none.
+    Out {
+        digest: Digest,
+        left: Option<Bytes>,
+    },
+    /// What was open of it is not any more.
+    Freed {
+        digest: Digest,
+        left: Bytes,
+    },
+    /// What has to go by these facts.
+    Shrink {
+        facts: Box<Facts>,
+        reply: oneshot::Sender<Option<Shortage>>,
+    },
+    Grant {
+        ask: Box<LeaseAsk>,
+        reply: oneshot::Sender<Result<bool>>,
+    },
+    Resume {
+        id: LeaseId,
+        by: Principal,
+        process: Option<u32>,
+        reply: oneshot::Sender<Result<()>>,
+    },
+    /// Its holder is gone.
+    EndLease {
+        id: LeaseId,
+    },
+    Revoke {
+        key: RequestKey,
+        content: ContentHash,
+        id: LeaseId,
+        reply: oneshot::Sender<Result<()>>,
+    },
+    SetPolicy {
+        key: RequestKey,
+        content: ContentHash,
+        change: PolicyChange,
+        reply: oneshot::Sender<Result<()>>,
+    },
+}
+
+type EditPolicy = dyn FnOnce(&CachePolicy) -> Result<CachePolicy> + Send;
+
+/// A change of the policy, judged against the one that is there when its turn comes.
+pub struct PolicyChange(pub Box<EditPolicy>);
+
+impl std::fmt::Debug for PolicyChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PolicyChange")
+    }
+}
+
+/// Asks the planner what a command means.
+pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: &Limits) -> Decided {
+    let unit = |reply, result: Result<Decision>| match result {
+        Ok(events) => (Answer::Unit(reply, Ok(())), events),
+        Err(error) => (Answer::Unit(reply, Err(error)), Vec::new()),
+    };
+    let mut report = None;
+    let (answer, events) = match command {
+        CacheCommand::Adopt { segments, reply } => {
+            let adopted = segments.into_iter().map(|segment| Event::SegmentAdopted(Arc::new(segment)));
+            let mut events: Decision = adopted.collect();
+            let mut after = state.clone();
+            after.apply(&events);
+            events.extend(without_segments(&after));
+            (Answer::Unit(reply, Ok(())), events)
+        }
+        CacheCommand::Reserve { ask, reply } => match reserve(state, &ask, now) {
+            Ok((events, reserved)) => (Answer::Reserved(reply, Ok(reserved)), events),
+            Err(error) => (Answer::Reserved(reply, Err(error)), vec![Event::RoomRefused]),
+        },
+        CacheCommand::Sealed { operation, sealings, read, took, reply } => {
+            let mut events = sealed(state, operation, &sealings, now);
+            events.push(Event::SegmentsFilled { read, took });
+            (Answer::Unit(reply, Ok(())), events)
+        }
+        CacheCommand::Evict { request, ask, reply } => {
+            let is_done = request.as_ref().is_none_or(|(key, _)| is_known(state, key));
+            let (events, told) = evict(state, &ask, now);
+            let recorded = request.map_or(Ok(Vec::new()), |(key, content)| {
+                record(state, &key, content, Repeated::Done, now, limits)
+            });
+            match recorded {
+                Ok(_) if is_done => (Answer::Evicted(reply, Ok(told)), Vec::new()),
+                Ok(recorded) => (Answer::Evicted(reply, Ok(told)), [recorded, events].concat()),
+                Err(error) => (Answer::Evicted(reply, Err(error)), Vec::new()),
+            }
+        }
+        CacheCommand::Out { digest, left } => {
+            report = Some(Report::Out(digest, left));
+            let event = match left {
+                Some(bytes) => Event::SegmentLeft { digest, bytes },
+                None => Event::SegmentFreed { digest, left: None },
+            };
+            (Answer::Nobody, vec![event])
+        }
+        CacheCommand::Freed { digest, left } => {
+            report = Some(Report::Freed(digest, left));
+            (Answer::Nobody, vec![Event::SegmentFreed { digest, left: Some(left) }])
+        }
+        CacheCommand::Shrink { facts, reply } => match shrink(state, &facts, now) {
+            Ok(events) => (Answer::Shrunk(reply, None), events),
+            Err((events, shortage)) => (Answer::Shrunk(reply, Some(shortage)), events),
+        },
+        CacheCommand::Grant { ask, reply } => match grant(state, &ask, now) {
+            Ok(None) => (Answer::Fresh(reply, Ok(false)), Vec::new()),
+            Ok(Some(events)) => (Answer::Fresh(reply, Ok(true)), events),
+            Err(error) => (Answer::Fresh(reply, Err(error)), Vec::new()),
+        },
+        CacheCommand::Resume { id, by, process, reply } => unit(reply, resume(state, id, &by, process)),
+        CacheCommand::EndLease { id } => {
+            report = Some(Report::LeaseEnded(id));
+            (Answer::Nobody, hoist_planner::cache::end(state, id))
+        }
+        CacheCommand::Revoke { key, content, id, reply } => {
+            let recorded = record(state, &key, content, Repeated::Done, now, limits);
+            let events = recorded.and_then(|mut recorded| {
+                if recorded.is_empty() {
+                    return Ok(recorded);
+                }
+                let ended = hoist_planner::cache::end(state, id);
+                if ended.is_empty() {
+                    return Err(lease_not_found(id));
+                }
+                recorded.extend(ended);
+                Ok(recorded)
+            });
+            unit(reply, events)
+        }
+        CacheCommand::SetPolicy { key, content, change, reply } => {
+            let recorded = record(state, &key, content, Repeated::Done, now, limits);
+            let events = recorded.and_then(|mut recorded| {
+                if !recorded.is_empty() {
+                    let policy = (change.0)(state.cache().policy())?;
+                    if policy != *state.cache().policy() {
+                        recorded.push(Event::CachePolicyChanged(Arc::new(policy)));
+                    }
+                }
+                Ok(recorded)
+            });
+            unit(reply, events)
+        }
+    };
+    Decided { answer, events, report, is_bound: true }
+}
+
+fn lease_not_found(id: LeaseId) -> hoist_domain::Error {
+    let name = hoist_domain::ResourceName::Lease(id);
+    let message = format!("{name} is not held, or not any more; `hoist leases` lists what is");
+    hoist_domain::Error::new(hoist_domain::Reason::ResourceNotFound, message).with("name", name)
+}
+
+/// For the cache. Calls wait for room in the queue: what they tell or ask for cannot be done without.
+impl Control {
+    async fn ask_surely<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> CacheCommand) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Cache(command(reply))).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
+    }
+
+    /// Tells what was found complete at the start.
+    ///
+    /// # Errors
+    /// STORE_READONLY, DRAINING.
+    pub async fn adopt(&self, segments: Vec<Segment>) -> Result<()> {
+        self.ask_surely(|reply| CacheCommand::Adopt { segments, reply }).await?
+    }
+
+    /// Asks for room.
+    ///
+    /// # Errors
+    /// As the planner refuses, or STORE_READONLY, DRAINING.
+    pub async fn reserve(&self, ask: Reservation) -> Result<Reserved> {
+        self.ask_surely(|reply| CacheCommand::Reserve { ask: Box::new(ask), reply }).await?
+    }
+
+    /// Tells that everything that an operation has reserved has its names.
+    ///
+    /// # Errors
+    /// STORE_READONLY, DRAINING: then nobody knows of it.
+    pub async fn sealed(
+        &self,
+        operation: OperationId,
+        sealings: Vec<Sealing>,
+        read: Bytes,
+        took: Duration,
+    ) -> Result<()> {
+        self.ask_surely(|reply| CacheCommand::Sealed { operation, sealings, read, took, reply }).await?
+    }
+
+    /// Takes segments out of RAM, or tells what would become of them.
+    ///
+    /// # Errors
+    /// As the planner refuses, or STORE_READONLY, DRAINING.
+    pub async fn evict(
+        &self,
+        request: Option<(RequestKey, ContentHash)>,
+        ask: EvictionAsk,
+    ) -> Result<Vec<Evicted>> {
+        self.ask_surely(|reply| CacheCommand::Evict { request, ask, reply }).await?
+    }
+
+    /// Tells that a segment has lost its name, and what of it is still open.
+    pub fn out_blocking(&self, digest: Digest, left: Option<Bytes>) {
+        let _ = self.commands.blocking_send(Command::Cache(CacheCommand::Out { digest, left }));
+    }
+
+    /// Tells that what was left of a segment is free.
+    pub fn freed_blocking(&self, digest: Digest, left: Bytes) {
+        let _ = self.commands.blocking_send(Command::Cache(CacheCommand::Freed { digest, left }));
+    }
+
+    /// Lets go what has to by these facts; what stands against it, if that is not enough.
+    ///
+    /// # Errors
+    /// DRAINING.
+    pub async fn shrink(&self, facts: Facts) -> Result<Option<Shortage>> {
+        self.ask_surely(|reply| CacheCommand::Shrink { facts: Box::new(facts), reply }).await
+    }
+
+    /// Grants a lease; `false` when something of it is not in RAM (any more).
+    ///
+    /// # Errors
+    /// As the planner refuses, or STORE_READONLY, DRAINING.
+    pub async fn grant(&self, ask: LeaseAsk) -> Result<bool> {
+        self.ask_surely(|reply| CacheCommand::Grant { ask: Box::new(ask), reply }).await?
+    }
+
+    /// Takes up a lease again.
+    ///
+    /// # Errors
+    /// As the planner refuses, or STORE_READONLY, DRAINING.
+    pub async fn resume(&self, id: LeaseId, by: Principal, process: Option<u32>) -> Result<()> {
+        self.ask_surely(|reply| CacheCommand::Resume { id, by, process, reply }).await?
+    }
+
+    /// Tells that a lease's holder is gone.
+    pub async fn end_lease(&self, id: LeaseId) {
+        let _ = self.commands.send(Command::Cache(CacheCommand::EndLease { id })).await;
+    }
+
+    /// Ends somebody's lease.
+    ///
+    /// # Errors
+    /// RESOURCE_NOT_FOUND, or STORE_READONLY, DRAINING.
+    pub async fn revoke(&self, key: RequestKey, content: ContentHash, id: LeaseId) -> Result<()> {
+        self.ask_surely(|reply| CacheCommand::Revoke { key, content, id, reply }).await?
+    }
+
+    /// Changes the policy.
+    ///
+    /// # Errors
+    /// What the change says; STORE_READONLY, DRAINING.
+    pub async fn set_policy(
+        &self,
+        key: RequestKey,
+        content: ContentHash,
+        change: PolicyChange,
+    ) -> Result<()> {
+        self.ask_surely(|reply| CacheCommand::SetPolicy { key, content, change, reply }).await?
+    }
+}
