@@ -143,6 +143,22 @@ fn merge(known: &mut v1::Resource, part: &v1::Resource, paths: &[String]) -> Res
                 _ => bail!("path {path} never changes"),
             },
             (Some(Value::Model(known)), Some(Value::Model(part))) => merge_model(known, part, path)?,
+            (Some(Value::Segment(known)), Some(Value::Segment(part))) => match path.as_str() {
+                "segment.state" => known.state = part.state,
+                "segment.size_bytes" => known.size_bytes = part.size_bytes,
+                "segment.type" => known.r#type.clone_from(&part.r#type),
+                "segment.priority" => known.priority = part.priority,
+                "segment.models" => known.models.clone_from(&part.models),
+                "segment.seal_time" => known.seal_time = part.seal_time,
+                "segment.zombie" => known.zombie = part.zombie,
+                "segment.eviction" => known.eviction.clone_from(&part.eviction),
+                _ => bail!("path {path} never changes"),
+            },
+            (Some(Value::Lease(known)), Some(Value::Lease(part))) => match path.as_str() {
+                "lease.state" => known.state = part.state,
+                "lease.process_id" => known.process_id = part.process_id,
+                _ => bail!("path {path} never changes"),
+            },
             _ => bail!("MODIFIED {} carries another kind of resource", known.name),
         }
     }

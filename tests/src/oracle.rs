@@ -36,6 +36,12 @@ pub fn resources(state: &State) -> Resources {
                 Resource::Model(model) => {
                     (format!("models/{}", model.id), Value::Model(hoist_wire::models::model(model)))
                 }
+                Resource::Segment(segment) => {
+                    (format!("segments/{}", segment.name), Value::Segment(hoist_wire::cache::segment(segment)))
+                }
+                Resource::Lease(lease) => {
+                    (format!("leases/{}", lease.id), Value::Lease(hoist_wire::cache::lease(lease)))
+                }
             };
             let position = Some(encode::position(record.position));
             (name.clone(), v1::Resource { name, position, value: Some(value) })
@@ -51,6 +57,8 @@ pub fn passes(filter: &v1::WatchFilter, resource: &v1::Resource) -> bool {
         Some(Value::Operation(operation)) => (v1::ResourceKind::Operation, Some(operation.state)),
         Some(Value::Condition(_)) => (v1::ResourceKind::Condition, None),
         Some(Value::Model(_)) => (v1::ResourceKind::Model, None),
+        Some(Value::Segment(_)) => (v1::ResourceKind::Segment, None),
+        Some(Value::Lease(_)) => (v1::ResourceKind::Lease, None),
         None => return false,
     };
     (filter.kinds.is_empty() || filter.kinds.contains(&kind.into()))

@@ -141,7 +141,11 @@ async fn live(library: &Library, open: &mut Open) {
         description: "words".to_owned(),
         aliases: vec!["the style".to_owned()],
         tags: vec!["a".to_owned(), "b".to_owned()],
-        config: Some(v1::ModelConfig { default_device: "cuda:1".to_owned(), trusted: true }),
+        config: Some(v1::ModelConfig {
+            default_device: "cuda:1".to_owned(),
+            trusted: true,
+            ..Default::default()
+        }),
         ..Default::default()
     };
     open.note("style", notes).await.unwrap();

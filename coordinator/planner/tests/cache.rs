@@ -10,7 +10,7 @@ use proptest::prelude::*;
 fn any_candidates() -> impl Strategy<Value = Vec<Candidate<usize>>> {
     let veto = prop_oneof![
         4 => Just(None),
-        1 => prop::sample::select(vec![Veto::Filling, Veto::Leased, Veto::Pinned, Veto::Open, Veto::Grace]).prop_map(Some),
+        1 => prop::sample::select(vec![Veto::Filling, Veto::Leased, Veto::Pinned, Veto::Open]).prop_map(Some),
     ];
     let used = (1_u64..100, prop::option::of(1_u64..50), 1_u64..9).prop_map(|(last, gap, count)| Use {
         last,

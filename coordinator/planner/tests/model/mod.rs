@@ -516,6 +516,8 @@ pub(crate) fn fingerprint(state: &State) -> String {
             Resource::Operation(operation) => format!("{} {operation:?}", record.position),
             Resource::Condition(condition) => format!("{} {condition:?}", record.position),
             Resource::Model(model) => format!("{} {model:?}", record.position),
+            Resource::Segment(segment) => format!("{} {segment:?}", record.position),
+            Resource::Lease(lease) => format!("{} {lease:?}", record.position),
         })
         .collect();
     let requests: Vec<_> = state.requests().collect();
