@@ -7,18 +7,25 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hoist_domain::{Bytes, Epoch, Position, Revision};
+use hoist_domain::Bytes;
 use hoist_wire::v1;
 
+mod cache;
 mod examples;
 mod models;
 mod parse;
+mod state;
 
+pub(crate) use cache::{
+    Allow, Budget, CacheArgs, EvictArgs, HoldArgs, IdleTtl, LeasesArgs, LeasesVerb, PathArgs, PinArgs,
+    PolicyArgs, PolicyPriority, Priority, RevokeArgs, SegmentsArgs, UnpinArgs,
+};
 pub(crate) use models::{
     ComponentsArgs, DigestArgs, DupesArgs, EditArgs, Field, Level, LsArgs, RmArgs, ScanArgs, ShowArgs,
     TagArgs, ValidateArgs, VerdictsArgs,
 };
 pub(crate) use parse::{parse, what_is_wrong};
+pub(crate) use state::{OpsArgs, OpsIdArgs, OpsListArgs, OpsVerb, StatusArgs, WatchArgs};
 
 /// Serves model weights to every process of this machine.
 #[derive(Debug, Parser)]
@@ -110,6 +117,40 @@ pub(crate) enum Verb {
     /// Take models out of the catalog, and with --files off the disk
     #[command(after_help = examples::RM)]
     Rm(RmArgs),
+    /// Bring models into RAM; without a name, show the cache
+    ///
+    /// What is there already is not read, and what turns out to be equal to something there is kept once. Ctrl-C gives it up, unless
+    /// somebody else wants it too.
+    #[command(after_help = examples::CACHE)]
+    Cache(CacheArgs),
+    /// Take models out of RAM
+    #[command(after_help = examples::EVICT)]
+    Evict(EvictArgs),
+    /// Keep a model in RAM once it is there: nothing evicts it
+    #[command(after_help = examples::PIN)]
+    Pin(PinArgs),
+    /// Undo `hoist pin`
+    #[command(after_help = examples::UNPIN)]
+    Unpin(UnpinArgs),
+    /// List what is in RAM, largest first, and who uses it
+    #[command(after_help = examples::SEGMENTS)]
+    Segments(SegmentsArgs),
+    /// Show how memory is used, or change it: of the whole cache, or of one model
+    #[command(after_help = examples::CACHE_POLICY)]
+    CachePolicy(PolicyArgs),
+    /// Tell where models' files in RAM are, for any program that reads safetensors
+    ///
+    /// What is not in RAM is cached first.
+    #[command(after_help = examples::PATH)]
+    Path(PathArgs),
+    /// Hold models in RAM while a command runs
+    ///
+    /// The command finds each component's file in HOIST_PATH_COMPONENT, and its exit code is that of this one.
+    #[command(after_help = examples::HOLD)]
+    Hold(HoldArgs),
+    /// List the leases, or revoke one
+    #[command(after_help = examples::LEASES, args_conflicts_with_subcommands = true)]
+    Leases(LeasesArgs),
     /// Show the machine, or what is known about the named things
     #[command(after_help = examples::STATUS)]
     Status(StatusArgs),
@@ -185,132 +226,6 @@ pub(crate) struct ConfigArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct StatusArgs {
-    /// `machine`, `operations/ID`, `conditions/KIND`, the unique start or end of an operation's id, or a model, named
-    /// as for `hoist show` [default: machine]
-    #[arg(value_name = "NAME")]
-    pub(crate) names: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct WatchArgs {
-    /// Only things of this kind; may be repeated
-    #[arg(long = "kind", value_name = "KIND", value_enum, ignore_case = true)]
-    pub(crate) kinds: Vec<Kind>,
-
-    /// Only the thing with this name, written as for `hoist status`; may be repeated
-    #[arg(long = "name", value_name = "NAME")]
-    pub(crate) names: Vec<String>,
-
-    /// Only operations in this state (other kinds pass); may be repeated
-    #[arg(long = "state", value_name = "STATE", value_enum, ignore_case = true)]
-    pub(crate) states: Vec<State>,
-
-    /// Go on after this position, for instance 3.1042, in place of starting with a snapshot
-    #[arg(long, value_name = "EPOCH.REVISION", value_parser = position)]
-    pub(crate) from: Option<Position>,
-
-    /// Also show how far running operations are, this often [without a value: 500ms]
-    #[arg(long, value_name = "EVERY", value_parser = duration, num_args = 0..=1, default_missing_value = "500ms")]
-    pub(crate) progress: Option<Duration>,
-
-    /// Print the snapshot and end
-    #[arg(long, conflicts_with_all = ["from", "progress"])]
-    pub(crate) once: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Kind {
-    Machine,
-    Operation,
-    Condition,
-    Model,
-}
-
-impl From<Kind> for v1::ResourceKind {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Machine => Self::Machine,
-            Kind::Operation => Self::Operation,
-            Kind::Condition => Self::Condition,
-            Kind::Model => Self::Model,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum State {
-    Pending,
-    Running,
-    Succeeded,
-    Failed,
-    Cancelled,
-}
-
-impl From<State> for v1::OperationState {
-    fn from(state: State) -> Self {
-        match state {
-            State::Pending => Self::Pending,
-            State::Running => Self::Running,
-            State::Succeeded => Self::Succeeded,
-            State::Failed => Self::Failed,
-            State::Cancelled => Self::Cancelled,
-        }
-    }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct OpsArgs {
-    #[command(subcommand)]
-    pub(crate) verb: Option<OpsVerb>,
-    #[command(flatten)]
-    pub(crate) list: OpsListArgs,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum OpsVerb {
-    /// List operations, the newest first (also without `list`)
-    #[command(after_help = examples::OPS)]
-    List(OpsListArgs),
-    /// Show one operation, with its result
-    #[command(visible_alias = "get", after_help = examples::OPS_SHOW)]
-    Show(OpsIdArgs),
-    /// Wait until an operation ends; the exit code says how
-    ///
-    /// Here --timeout says how long to wait for the end: exit code 6 when it passes. Without it, for ever.
-    #[command(after_help = examples::OPS_WAIT)]
-    Wait(OpsIdArgs),
-    /// Ask an operation to stop
-    #[command(after_help = examples::OPS_CANCEL)]
-    Cancel(OpsIdArgs),
-    /// Forget a finished operation
-    #[command(visible_alias = "forget", after_help = examples::OPS_DELETE)]
-    Delete(OpsIdArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct OpsListArgs {
-    /// Terms joined by AND: `state = running`, `kind = scan_models`, `done = true`, in either case
-    #[arg(long, value_name = "FILTER", default_value = "", hide_default_value = true)]
-    pub(crate) filter: String,
-
-    /// The most to show
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) limit: u32,
-
-    /// Also what the server does by itself, as reading digests while the machine is idle
-    #[arg(long)]
-    pub(crate) all: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct OpsIdArgs {
-    /// The operation: its id, `operations/ID`, or the unique start or end of its id
-    #[arg(value_name = "ID")]
-    pub(crate) id: String,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
     /// Measure disk, tmpfs and memory speed through the server, in place of the checks
     #[arg(long)]
@@ -370,25 +285,4 @@ pub(crate) struct CompletionsArgs {
 
 fn duration(text: &str) -> Result<Duration, String> {
     hoist_runtime::config::parse_duration(text).map_err(|error| error.to_string())
-}
-
-fn position(text: &str) -> Result<Position, String> {
-    text.split_once('.')
-        .and_then(|(epoch, revision)| {
-            Some(Position { epoch: Epoch(epoch.parse().ok()?), revision: Revision(revision.parse().ok()?) })
-        })
-        .ok_or_else(|| "write epoch and revision, for instance 3.1042".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_position_is_epoch_and_revision() {
-        assert_eq!(position("3.1042").unwrap(), Position { epoch: Epoch(3), revision: Revision(1042) });
-        for text in ["", "3", "3.", ".4", "3.4.5", "-1.2", "a.b"] {
-            assert!(position(text).is_err(), "{text}");
-        }
-    }
 }

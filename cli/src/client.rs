@@ -14,8 +14,10 @@ use std::time::Duration;
 use hoist_runtime::config;
 use hoist_wire::longrunning::operations_client::OperationsClient;
 use hoist_wire::v1::admin_service_client::AdminServiceClient;
+use hoist_wire::v1::cache_service_client::CacheServiceClient;
 use hoist_wire::v1::catalog_service_client::CatalogServiceClient;
 use hoist_wire::v1::integrity_service_client::IntegrityServiceClient;
+use hoist_wire::v1::lease_service_client::LeaseServiceClient;
 use hoist_wire::v1::state_service_client::StateServiceClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -162,6 +164,14 @@ impl Client {
 
     pub(crate) fn integrity(&self) -> IntegrityServiceClient<Channel> {
         IntegrityServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    pub(crate) fn cache(&self) -> CacheServiceClient<Channel> {
+        CacheServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    pub(crate) fn leases(&self) -> LeaseServiceClient<Channel> {
+        LeaseServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     pub(crate) fn operations(&self) -> OperationsClient<Channel> {

@@ -198,7 +198,7 @@ impl Error {
 
 /// A message about a field of a request, with the flag that sets the field in its place.
 fn in_flags(message: String) -> String {
-    const FLAGS: [(&str, &str); 23] = [
+    const FLAGS: [(&str, &str); 32] = [
         ("filter.names", "--name"),
         ("filter.kinds", "--kind"),
         ("filter.operation_states", "--state"),
@@ -222,6 +222,15 @@ fn in_flags(message: String) -> String {
         ("notes.type_override", "--type"),
         ("notes.base_override", "--base"),
         ("notes.config.default_device", "--device"),
+        ("components", "COMPONENT"),
+        ("priority", "--priority"),
+        ("allow", "--allow"),
+        ("holder", "--holder"),
+        ("reason", "--reason"),
+        ("policy.budget_bytes", "--budget"),
+        ("policy.eviction", "--eviction"),
+        ("policy.idle_ttl", "--idle-ttl"),
+        ("policy.priority", "--priority"),
     ];
     let Some((path, rest)) = message.split_once(": ") else { return message };
     let field = path.split('[').next().unwrap_or(path);
@@ -284,6 +293,8 @@ mod tests {
         assert_eq!(wrong("filter.names[0]"), "--name: is wrong");
         assert_eq!(wrong("filter"), "--filter: is wrong");
         assert_eq!(wrong("page_token"), "page_token: is wrong");
+        assert_eq!(wrong("components[1]"), "COMPONENT: is wrong");
+        assert_eq!(wrong("policy.idle_ttl"), "--idle-ttl: is wrong");
         assert_eq!(in_flags("notes.base_override: any_base takes it".into()), "--base: --any-base takes it");
     }
 

@@ -9,24 +9,41 @@ use tonic::Code;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Exit {
     /// What was asked for is done.
-    Done = 0,
+    Done,
     /// It was tried and did not work, or a check found a fault.
-    Failed = 1,
+    Failed,
     /// The command line, or a value in it, can never be right.
-    Usage = 2,
+    Usage,
     /// The named thing does not exist.
-    NotFound = 3,
+    NotFound,
     /// The server said no: state, quota, in use, permission.
-    Refused = 4,
+    Refused,
     /// No server answers, or it is stopping.
-    Unreachable = 5,
+    Unreachable,
     /// It took longer than allowed.
-    TimedOut = 6,
+    TimedOut,
+    /// As the command that was run did.
+    Of(u8),
+}
+
+impl Exit {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::Refused => 4,
+            Self::Unreachable => 5,
+            Self::TimedOut => 6,
+            Self::Of(code) => code,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.code())
     }
 }
 
@@ -44,6 +61,10 @@ pub(crate) fn exit_for(code: Code, reason: &str) -> Exit {
     // Their codes speak of the server or of a precondition, but it is the work that failed.
     if of_work.iter().any(|known| known.as_str() == reason) {
         return Exit::Failed;
+    }
+    // Lost data is a failure, but here nothing was tried: the server will not touch a model that is damaged.
+    if reason == Reason::CorruptedModel.as_str() {
+        return Exit::Refused;
     }
     match code {
         Code::Ok => Exit::Done,
@@ -103,7 +124,6 @@ mod tests {
                 "OPERATION_CANCELLED",
                 "PROBE_FAILED",
                 "INTERNAL",
-                "CORRUPTED_MODEL",
                 "WORKER_LOST",
                 "SOURCE_CHANGED",
                 "SOURCE_TRUNCATED",
@@ -111,9 +131,35 @@ mod tests {
                 "SOURCE_UNRESPONSIVE",
             ]
         );
-        for refused in ["STORE_READONLY", "IN_USE", "PERMISSION_DENIED", "OVERLOADED", "OPERATION_NOT_DONE"] {
+        for refused in [
+            "STORE_READONLY",
+            "IN_USE",
+            "PERMISSION_DENIED",
+            "OVERLOADED",
+            "OPERATION_NOT_DONE",
+            "RAM_EXHAUSTED",
+            "CACHE_UNAVAILABLE",
+            "CORRUPTED_MODEL",
+            "INCOMPATIBLE_MODEL",
+        ] {
             assert!(with(Exit::Refused).contains(&refused), "{refused}");
         }
+    }
+
+    #[test]
+    fn the_numbers_are_those_that_scripts_know() {
+        let codes = [
+            Exit::Done,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::NotFound,
+            Exit::Refused,
+            Exit::Unreachable,
+            Exit::TimedOut,
+            Exit::Of(42),
+        ];
+        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 5, 6, 42]);
+        assert!(codes.is_sorted(), "the worst of several is the greatest");
     }
 
     #[test]

@@ -8,6 +8,7 @@ First steps:
   hoist ls                   what it found
   hoist show NAME            one of them: what it is, and why
   hoist verdicts             what is wrong with which
+  hoist cache NAME           into RAM, for every process of this machine
   hoist ls --help            filters, and examples; every command has some
 
 Exit codes:
@@ -131,6 +132,95 @@ Examples:
   hoist rm old_lora --files
   hoist rm old_lora older_lora --files --yes";
 
+pub(super) const CACHE: &str = "\
+Several models are asked for at once and share the disk by their priorities. HOW says what each component took: `resident` was \
+there, `read` came from the disk, `shared` came from the disk and was equal to something that was there. Whatever the number of \
+names, with --json they are an array; one that failed has an `error`. The exit code is the worst.
+
+Without a name the cache as a whole is shown, as by `hoist cache-policy`: how large it is, how full and how good.
+
+Examples:
+  hoist cache sd_xl_base
+  hoist cache sd_xl_base --component vae --component unet
+  hoist cache sd_xl_base:vae style_lora --priority high
+  hoist cache half_downloaded --allow incomplete
+  hoist ops wait \"$(hoist cache sd_xl_base --no-wait)\"
+  hoist cache sd_xl_base --json | jq -r '.[].components[].path'
+  hoist cache --json | jq .statistics.hit_rate";
+
+pub(super) const EVICT: &str = "\
+What another cached model shares, what is pinned and what is leased stays: the table says which and why. Exit code 4 when \
+something that was named stays and nothing went. `hoist leases` and `hoist segments` say who holds it.
+
+Examples:
+  hoist evict sd_xl_base
+  hoist evict sd_xl_base:vae --dry-run
+  hoist evict --all
+  hoist evict --all --dry-run --json | jq .freed_bytes";
+
+pub(super) const PIN: &str = "\
+Pinning reads nothing: what is not in RAM yet stays once it is cached. It outlasts restarts of the server, as far as the memory \
+does.
+
+Examples:
+  hoist pin sd_xl_base && hoist cache sd_xl_base
+  hoist pin sd_xl_base --component vae";
+
+pub(super) const UNPIN: &str = "Example:\n  hoist unpin sd_xl_base";
+
+pub(super) const SEGMENTS: &str = "\
+A segment is one component in RAM, whichever models have it. The start of its digest names it: `hoist status segments/DIGEST`.
+
+Examples:
+  hoist segments
+  hoist segments sd_xl_base
+  hoist segments --json | jq '[.[] | select(.leases == 0) | .bytes] | add'";
+
+pub(super) const CACHE_POLICY: &str = "\
+Changes outlast restarts and hold at once: a smaller budget evicts what is over it. Of a model only --idle-ttl and --priority can \
+be set; `default` gives it the cache's again.
+
+Examples:
+  hoist cache-policy
+  hoist cache-policy --budget 40GiB --idle-ttl 1h
+  hoist cache-policy --budget auto --eviction lru
+  hoist cache-policy sd_xl_base --priority high
+  hoist cache-policy sd_xl_base --idle-ttl default
+  hoist cache-policy --json | jq .budget_bytes";
+
+pub(super) const PATH: &str = "\
+A row per component: its name, its file, and what its keys began with in the model's own files and begin with no more. On a \
+terminal it is a table; elsewhere there is no header, and tabs stand between the columns. What was kept as it is has a folder for its \
+path. Nothing holds the files once this ends: `hoist pin` keeps them, `hoist hold` does while a command runs.
+
+Examples:
+  hoist path sd_xl_base
+  hoist path sd_xl_base:vae | cut -f2
+  hoist path sd_xl_base:vae style_lora --json | jq -r '.[].path'";
+
+pub(super) const HOLD: &str = "\
+For each component of the models HOIST_PATH_COMPONENT is the path of its file, with the component in capitals: HOIST_PATH_VAE, \
+HOIST_PATH_TEXT_ENCODER_2. Where two models have a component of one name, say which is meant: NAME:COMPONENT. A server that is \
+started anew is asked for the same lease again.
+
+Examples:
+  hoist hold sd_xl_base:vae -- sh -c 'python decode.py --vae \"$HOIST_PATH_VAE\"'
+  hoist hold sd_xl_base style_lora -- ./render.sh
+  hoist hold sd_xl_base -- sleep 1d";
+
+pub(super) const LEASES: &str = "\
+`awaited` leases were held when the server was started anew; they end soon unless their holders come back.
+
+Examples:
+  hoist leases
+  hoist leases --json | jq '.[].holder'
+  hoist leases revoke 9f3a61c0 --reason 'the memory is needed'";
+
+pub(super) const LEASES_REVOKE: &str = "\
+Examples:
+  hoist leases revoke 9f3a61c0
+  hoist leases revoke 9f3a61c0 --reason 'the memory is needed'";
+
 pub(super) const STATUS: &str = "\
 With --json: one object, or for several names an array in the order of the names.
 
@@ -138,6 +228,7 @@ Examples:
   hoist status
   hoist status 9f3a61c0 conditions/STORE_REBUILT
   hoist status sd_xl_base
+  hoist status segments/31e35c80fc48 leases/9f3a61c0
   hoist status --json | jq .machine.uptime_seconds";
 
 pub(super) const WATCH: &str = "\
@@ -151,6 +242,7 @@ after the one with 0.
 Examples:
   hoist watch --kind operation --progress
   hoist watch --kind model
+  hoist watch --kind segment --kind lease
   hoist watch --state running --state failed --json
   hoist watch --once --json | jq '.resources[].name'";
 

@@ -336,7 +336,7 @@ pub(crate) struct RmArgs {
 }
 
 /// What a model is called. A path need not be text: as it is shown it is found, too.
-fn name() -> impl TypedValueParser<Value = String> {
+pub(super) fn name() -> impl TypedValueParser<Value = String> {
     OsStringValueParser::new().map(|name| name.to_string_lossy().into_owned())
 }
 

@@ -9,7 +9,7 @@ use prost_types::{Any, Duration, Timestamp};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
-use crate::output::{error_value, results, text};
+use crate::output::{cache, error_value, results, text};
 
 pub(crate) fn time(time: Option<&Timestamp>) -> Value {
     time.map(text::rfc3339).into()
@@ -104,7 +104,7 @@ pub(crate) fn operation(operation: &Operation) -> Value {
     value
 }
 
-/// A resource: `{"name", "position", "machine" | "operation" | "condition" | "model"}`.
+/// A resource: `{"name", "position", "machine" | "operation" | "condition" | "model" | "segment" | "lease"}`.
 pub(crate) fn resource(resource: &v1::Resource) -> Value {
     use v1::resource::Value as Kind;
     let mut value = json!({ "name": resource.name, "position": position(resource.position.as_ref()) });
@@ -113,6 +113,8 @@ pub(crate) fn resource(resource: &v1::Resource) -> Value {
         Some(Kind::Operation(it)) => set(&mut value, "operation", operation_metadata(it)),
         Some(Kind::Condition(it)) => set(&mut value, "condition", condition(it)),
         Some(Kind::Model(it)) => set(&mut value, "model", super::model::value(it)),
+        Some(Kind::Segment(it)) => set(&mut value, "segment", cache::segment(it)),
+        Some(Kind::Lease(it)) => set(&mut value, "lease", cache::lease(it)),
         // A kind that this client is too old to know: its name still says that it exists.
         None => {}
     }
@@ -127,9 +129,11 @@ pub(crate) fn changed(resource: &Value, paths: &[String]) -> Value {
             None => {
                 kept.insert(path.clone(), resource.get(path).cloned().unwrap_or_default());
             }
-            Some((kind @ "model", field)) => {
-                // Scripts read a model under other words than those of the contract.
-                for key in super::model::keys_of(field) {
+            Some((kind @ ("model" | "segment" | "lease"), field)) => {
+                // Scripts read these under other words than those of the contract.
+                for key in
+                    if kind == "model" { super::model::keys_of(field) } else { vec![cache::key_of(field)] }
+                {
                     let value = resource.get(kind).and_then(|it| it.get(key)).cloned().unwrap_or_default();
                     if let Value::Object(part) = kept.entry(kind).or_insert_with(|| json!({})) {
                         part.insert(key.to_owned(), value);
@@ -190,6 +194,7 @@ pub(crate) enum Response {
     ScanModels(Box<v1::ScanModelsResponse>),
     DigestModels(v1::DigestModelsResponse),
     ValidateModel(Box<v1::ValidateModelResponse>),
+    CacheModel(v1::CacheModelResponse),
     /// Of a type that this client is too old to know.
     Unknown(String),
 }
@@ -205,6 +210,8 @@ impl Response {
             any.to_msg().map(Self::DigestModels)
         } else if url == v1::ValidateModelResponse::type_url() {
             any.to_msg().map(|validation| Self::ValidateModel(Box::new(validation)))
+        } else if url == v1::CacheModelResponse::type_url() {
+            any.to_msg().map(Self::CacheModel)
         } else {
             Ok(Self::Unknown(url.to_owned()))
         };
@@ -217,6 +224,7 @@ impl Response {
             Self::ScanModels(scan) => results::scan_value(scan),
             Self::DigestModels(digests) => results::digest_value(digests),
             Self::ValidateModel(validation) => results::validation_value(validation),
+            Self::CacheModel(cached) => cache::report(cached),
             Self::Unknown(type_url) => json!({ "type_url": type_url }),
         }
     }
@@ -285,6 +293,24 @@ mod tests {
         assert_eq!(
             changed(&whole, &paths),
             json!({ "model": { "name": "base", "bytes": 7, "verdict": "corrupt", "verdict_kind": null } })
+        );
+    }
+
+    #[test]
+    fn a_change_of_a_segment_has_the_keys_of_a_segment() {
+        let whole = resource(&v1::Resource {
+            name: "segments/ab".into(),
+            position: None,
+            value: Some(v1::resource::Value::Segment(v1::Segment {
+                size_bytes: 7,
+                state: v1::segment::State::Sealed.into(),
+                ..Default::default()
+            })),
+        });
+        let paths = ["segment.size_bytes", "segment.state", "segment.eviction"].map(str::to_owned);
+        assert_eq!(
+            changed(&whole, &paths),
+            json!({ "segment": { "bytes": 7, "state": "sealed", "eviction": null } })
         );
     }
 

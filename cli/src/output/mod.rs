@@ -1,6 +1,7 @@
 //! Everything that is printed. Stdout carries the answer and nothing else; what is said about it goes to stderr.
 
 pub(crate) mod apart;
+pub(crate) mod cache;
 pub(crate) mod details;
 pub(crate) mod json;
 pub(crate) mod model;
@@ -8,6 +9,7 @@ pub(crate) mod progress;
 pub(crate) mod results;
 pub(crate) mod table;
 pub(crate) mod text;
+pub(crate) mod usage;
 
 use std::io::{IsTerminal as _, Write as _};
 

@@ -6,7 +6,7 @@ use hoist_wire::v1;
 use serde_json::{Map, Value, json};
 
 use crate::error::Result;
-use crate::output::json::time;
+use crate::output::json::{seconds, time};
 use crate::output::table::{Table, Toned};
 use crate::output::{Out, Tone, text};
 
@@ -62,7 +62,14 @@ fn notes(notes: &v1::ModelNotes) -> Value {
         "notes": notes.notes,
         "type_override": notes.type_override,
         "base_override": notes.base_override,
-        "config": { "default_device": config.default_device, "trusted": config.trusted },
+        "config": {
+            "default_device": config.default_device,
+            "trusted": config.trusted,
+            "cache_priority": (config.cache_priority != 0).then(|| text::priority(config.cache_priority)),
+            "cache_idle_ttl_seconds": seconds(config.cache_idle_ttl.as_ref()),
+            "pinned": config.pinned,
+            "pinned_components": config.pinned_components,
+        },
     })
 }
 
@@ -210,10 +217,28 @@ fn print_notes(out: Out, notes: &v1::ModelNotes) -> Result<()> {
     if config.trusted {
         out.row("trusted", "yes: somebody vouches for the code in it")?;
     }
+    out.row("in RAM", &in_ram(&config))?;
     // Prose of several lines stands under its label.
     let indented = |prose: &str| prose.trim_end().replace('\n', &format!("\n{:12}", ""));
     out.row("description", &indented(&notes.description))?;
     out.row("notes", &indented(&notes.notes))
+}
+
+/// What somebody has said of how it is kept in RAM. Empty: nothing.
+pub(crate) fn in_ram(config: &v1::ModelConfig) -> String {
+    let mut parts = Vec::new();
+    match config.pinned_components.as_slice() {
+        _ if !config.pinned => {}
+        [] => parts.push("pinned".to_owned()),
+        some => parts.push(format!("{} pinned", text::one_line(&some.join(", ")))),
+    }
+    if config.cache_priority != 0 {
+        parts.push(format!("priority {}", text::priority(config.cache_priority)));
+    }
+    if let Some(ttl) = &config.cache_idle_ttl {
+        parts.push(format!("may go when idle for {}", text::span(text::wire_span(ttl))));
+    }
+    parts.join(", ")
 }
 
 /// What is wrong, each with where it is and what to do.
@@ -331,6 +356,17 @@ mod tests {
         model.candidates = vec!["sdxl".into(), "pony".into()];
         model.variant = "inpaint".into();
         assert_eq!(base(&model), "sdxl? inpaint");
+    }
+
+    #[test]
+    fn what_is_said_of_its_place_in_ram_is_one_line() {
+        let mut config = v1::ModelConfig { pinned: true, ..Default::default() };
+        assert_eq!(in_ram(&config), "pinned");
+        config.pinned_components = vec!["unet".into(), "vae".into()];
+        config.cache_priority = v1::Priority::High.into();
+        config.cache_idle_ttl = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+        assert_eq!(in_ram(&config), "unet, vae pinned, priority high, may go when idle for 1 min");
+        assert_eq!(in_ram(&v1::ModelConfig::default()), "");
     }
 
     #[test]

@@ -1,43 +1,87 @@
-//! How far an operation is: a bar on a terminal, and the same in words for a line of text.
+//! How far an operation is: a bar on a terminal, one below the other for several, and the same in words for a line of text.
 
 use std::io::IsTerminal as _;
 
 use hoist_domain::Bytes;
 use hoist_wire::v1;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::output::{Out, text};
 
+/// Characters of a label: the bar beside it must have room.
+const LABEL_CHARS: usize = 24;
+
+/// Several bars below one another, or nothing where one bar would be nothing.
+#[derive(Debug)]
+pub(crate) struct Bars(Option<MultiProgress>);
+
+impl Bars {
+    pub(crate) fn new(out: Out) -> Self {
+        Self(is_watched(out).then(MultiProgress::new))
+    }
+
+    /// A bar among these. It appears when there is something to show: what waits for its turn takes no line.
+    pub(crate) fn bar(&self, label: &str) -> Bar {
+        Bar {
+            shown: self.0.as_ref().map(|bars| bars.add(styled())),
+            label: Some(text::shortened(&text::one_line(label), LABEL_CHARS)),
+        }
+    }
+}
+
 /// A bar on stderr, or nothing where stderr is no terminal or `--json` asks for silence.
 #[derive(Debug)]
-pub(crate) struct Bar(Option<ProgressBar>);
+pub(crate) struct Bar {
+    shown: Option<ProgressBar>,
+    /// What it is about, where there are others.
+    label: Option<String>,
+}
+
+fn is_watched(out: Out) -> bool {
+    !out.json && std::io::stderr().is_terminal()
+}
+
+fn styled() -> ProgressBar {
+    let bar = ProgressBar::new(1);
+    // The template is fixed; a bar in the default style is better than none should it ever be wrong.
+    if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {percent:>3} %  {msg}") {
+        bar.set_style(style.progress_chars("━╸ "));
+    }
+    bar
+}
 
 impl Bar {
     pub(crate) fn new(out: Out) -> Self {
-        if out.json || !std::io::stderr().is_terminal() {
-            return Self(None);
-        }
-        let bar = ProgressBar::new(1);
-        // The template is fixed; a bar in the default style is better than none should it ever be wrong.
-        if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {percent:>3} %  {msg}") {
-            bar.set_style(style.progress_chars("━╸ "));
-        }
-        Self(Some(bar))
+        Self { shown: is_watched(out).then(styled), label: None }
+    }
+
+    /// A bar that nobody sees.
+    pub(crate) const fn none() -> Self {
+        Self { shown: None, label: None }
     }
 
     /// Whether anybody sees it.
     pub(crate) const fn is_shown(&self) -> bool {
-        self.0.is_some()
+        self.shown.is_some()
     }
 
     pub(crate) fn update(&self, operation: &v1::OperationMetadata) {
-        let Some(bar) = &self.0 else { return };
-        let Some(progress) = &operation.progress else {
-            bar.set_prefix(text::operation_state(operation.state));
-            bar.tick();
-            return;
-        };
-        bar.set_prefix(text::plain(&progress.phase));
+        match (&self.shown, &operation.progress) {
+            (_, Some(progress)) => self.show(progress),
+            (Some(bar), None) if self.label.is_none() => {
+                bar.set_prefix(text::operation_state(operation.state));
+                bar.tick();
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn show(&self, progress: &v1::Progress) {
+        let Some(bar) = &self.shown else { return };
+        let phase = text::plain(&progress.phase);
+        bar.set_prefix(
+            self.label.as_ref().map_or_else(|| phase.clone(), |label| format!("{label}: {phase}")),
+        );
         let (done, total) = done_of_total(progress);
         // While the total is not known the bar stands at nothing: of a length of 0 it would show all.
         bar.set_length(total.max(1));
@@ -49,7 +93,7 @@ impl Bar {
 impl Drop for Bar {
     /// A bar that stays would stand between the command and its answer.
     fn drop(&mut self) {
-        if let Some(bar) = &self.0 {
+        if let Some(bar) = &self.shown {
             bar.finish_and_clear();
         }
     }

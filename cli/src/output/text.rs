@@ -164,6 +164,12 @@ enum_names! {
     validation_level = v1::ValidationLevel, "VALIDATION_LEVEL_";
     check_category = v1::compatibility_check::Category, "CATEGORY_";
     check_result = v1::compatibility_check::Result, "RESULT_";
+    segment_state = v1::segment::State, "STATE_";
+    eviction_reason = v1::eviction::Reason, "REASON_";
+    eviction_policy = v1::EvictionPolicy, "EVICTION_POLICY_";
+    lease_state = v1::lease::State, "STATE_";
+    cached_source = v1::cached_component::Source, "SOURCE_";
+    priority = v1::Priority, "PRIORITY_";
 }
 
 #[cfg(test)]
@@ -230,6 +236,10 @@ mod tests {
         assert_eq!(measurement_kind(1), "disk_read");
         assert_eq!(origin(3), "environment");
         assert_eq!(machine_state(1), "serving");
+        assert_eq!(
+            (eviction_policy(2), priority(5), cached_source(3)),
+            ("lru".into(), "critical".into(), "shared".into())
+        );
     }
 
     #[test]

@@ -144,7 +144,11 @@ fn edited(args: &EditArgs) -> Result<(v1::ModelNotes, Vec<String>)> {
         notes: text(&args.notes),
         type_override: text(&args.model_type),
         base_override: text(&args.base),
-        config: Some(v1::ModelConfig { default_device: text(&args.device), trusted: args.trusted }),
+        config: Some(v1::ModelConfig {
+            default_device: text(&args.device),
+            trusted: args.trusted,
+            ..Default::default()
+        }),
     };
     let fields = [
         (Field::Name, "display_name", args.name.is_some()),

@@ -65,8 +65,7 @@ pub(crate) async fn to_the_end(
 }
 
 /// Shows how far an operation is, until it has ended or cannot be read; whoever waits for it learns why.
-pub(crate) async fn show_progress(session: &Session, client: &Client, name: &str) {
-    let bar = Bar::new(session.out);
+pub(crate) async fn show_progress(client: &Client, name: &str, bar: &Bar) {
     if !bar.is_shown() {
         return;
     }

@@ -13,6 +13,7 @@ use tonic::{Response, Status};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::output::json::Operation;
+use crate::output::progress::Bar;
 use crate::verbs::{Session, follow};
 
 /// How long the server gets to stop what it is doing once nobody wants it any more.
@@ -33,6 +34,24 @@ pub(crate) async fn to_the_end<F>(
 where
     F: Future<Output = std::result::Result<Response<longrunning::Operation>, Status>>,
 {
+    shown(session, client, request_id, longest, &Bar::new(session.out), ask).await
+}
+
+/// The same with a bar among others: several of these may go on at once.
+///
+/// # Errors
+/// As for one.
+pub(crate) async fn shown<F>(
+    session: &Session,
+    client: &Client,
+    request_id: &str,
+    longest: Duration,
+    bar: &Bar,
+    ask: impl Fn(prost_types::Duration) -> F,
+) -> Result<Operation>
+where
+    F: Future<Output = std::result::Result<Response<longrunning::Operation>, Status>>,
+{
     let at_once = ask(encode::duration(Duration::ZERO));
     let accepted = Operation::read(&client.call(Some(request_id), at_once).await?)?;
     if accepted.done {
@@ -41,7 +60,7 @@ where
     let name = accepted.metadata.name;
     let held = client.call_within(longest, Some(request_id), ask(encode::duration(longest)));
     let shown = async {
-        follow::show_progress(session, client, &name).await;
+        follow::show_progress(client, &name, bar).await;
         std::future::pending::<()>().await;
     };
     // Leaving drops the held call, and with it our claim.

@@ -1,23 +1,31 @@
 //! The verbs, one file each, and what they share: how to print, where the server is, and the time.
 
+mod cache;
 mod completions;
 mod components;
 mod config;
 mod doctor;
 mod edit;
+mod evict;
 mod follow;
 mod hold;
+mod lease;
+mod leases;
 mod list;
 mod names;
 mod ops;
+mod path;
+mod policy;
 mod probe;
 mod remove;
 mod scan;
+mod segments;
 mod serve;
 mod show;
 mod shutdown;
 mod status;
 mod validate;
+mod wanted;
 mod watch;
 
 use std::time::Duration;
@@ -87,6 +95,15 @@ fn client_verb(session: &Session, verb: Verb) -> Result<Exit> {
             Verb::Tag(args) => Box::pin(edit::tag(session, &args)).await,
             Verb::Edit(args) => Box::pin(edit::edit(session, &args)).await,
             Verb::Rm(args) => Box::pin(remove::run(session, &args)).await,
+            Verb::Cache(args) => Box::pin(cache::run(session, &args)).await,
+            Verb::Evict(args) => Box::pin(evict::evict(session, &args)).await,
+            Verb::Pin(args) => Box::pin(evict::pin(session, &args)).await,
+            Verb::Unpin(args) => Box::pin(evict::unpin(session, &args)).await,
+            Verb::Segments(args) => Box::pin(segments::run(session, &args)).await,
+            Verb::CachePolicy(args) => Box::pin(policy::run(session, &args)).await,
+            Verb::Path(args) => Box::pin(path::run(session, &args)).await,
+            Verb::Hold(args) => Box::pin(lease::run(session, &args)).await,
+            Verb::Leases(args) => Box::pin(leases::run(session, args)).await,
             Verb::Status(args) => Box::pin(status::run(session, &args)).await,
             Verb::Watch(args) => Box::pin(watch::run(session, &args)).await,
             Verb::Ops(args) => Box::pin(ops::run(session, args)).await,

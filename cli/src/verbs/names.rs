@@ -1,12 +1,12 @@
 //! What people write for the name of a thing, and the name that it stands for.
 //!
-//! A part of an operation's id and what a model is called need the server: everything else is a name already, and
+//! A part of an id or a digest and what a model is called need the server: everything else is a name already, and
 //! whether the thing exists is for the server to say.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use hoist_domain::ConditionKind;
+use hoist_domain::{ConditionKind, ResourceName};
 use hoist_wire::longrunning::ListOperationsRequest;
 use hoist_wire::v1;
 use prost_types::FieldMask;
@@ -15,6 +15,7 @@ use crate::client::{Client, request_id};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::output::json::Operation;
+use crate::verbs::{leases, segments};
 
 /// The most operations in one answer; the server's own bound.
 pub(crate) const PAGE: i32 = 1_000;
@@ -30,6 +31,10 @@ enum Written {
     /// The start or the end of an operation's id. The start is its time, so for most it is the end that tells. If no
     /// operation fits, it may still be what a model is called.
     Part(String),
+    /// The start of a segment's digest.
+    Segment(String),
+    /// The start or the end of a lease's id.
+    Lease(String),
     /// What a model is called: which one, only the server knows.
     Model(String),
 }
@@ -50,6 +55,20 @@ impl Written {
             }
             return Ok(Self::Name(format!("conditions/{kind}")));
         }
+        for (collection, partly) in
+            [("segments/", Self::Segment as fn(String) -> Self), ("leases/", Self::Lease)]
+        {
+            let Some(id) = text.strip_prefix(collection).map(str::to_ascii_lowercase) else { continue };
+            let name = format!("{collection}{id}");
+            return match name.parse::<ResourceName>() {
+                Ok(_) => Ok(Self::Name(name)),
+                Err(_) if is_hex(&id) => Ok(partly(id)),
+                Err(_) => Err(Error::usage(
+                    format!("`{text}` is not a name"),
+                    Some("write segments/DIGEST or leases/ID, whole or in part"),
+                )),
+            };
+        }
         let written = text.strip_prefix("operations/");
         let id = written.unwrap_or(text).to_ascii_lowercase();
         if written.is_none() && !text.is_empty() && !is_part(&id) {
@@ -59,8 +78,8 @@ impl Written {
             return Err(Error::usage(
                 format!("`{text}` is not a name"),
                 Some(
-                    "write machine, operations/ID, conditions/KIND, the start or end of an operation's id, or a model's \
-                     name",
+                    "write machine, operations/ID, conditions/KIND, segments/DIGEST, leases/ID, the start or end of an \
+                     operation's id, or a model's name",
                 ),
             ));
         }
@@ -70,7 +89,11 @@ impl Written {
 
 /// Whether this can be an operation's id or a piece of one.
 fn is_part(id: &str) -> bool {
-    !id.is_empty() && id.len() <= UUID_CHARS && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
+    id.len() <= UUID_CHARS && is_hex(id)
+}
+
+fn is_hex(id: &str) -> bool {
+    !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
 }
 
 /// The names for what was written; one that stands for nothing does not fail the others.
@@ -86,7 +109,9 @@ pub(crate) async fn resolve_each(client: &Client, written: &[String]) -> Result<
         resolved.push(match it {
             Ok(Written::Name(name)) => Ok(name),
             Ok(Written::Model(name)) => resolve_model(client, &name).await,
-            Ok(Written::Part(part)) => match the_one(&part, known.iter().map(Operation::id)) {
+            Ok(Written::Segment(start)) => the_segment(client, &start).await,
+            Ok(Written::Lease(part)) => the_lease(client, &part).await,
+            Ok(Written::Part(part)) => match OPERATIONS.the_one(&part, known.iter().map(Operation::id)) {
                 // `cafe` is hexadecimal, and what somebody calls a model.
                 Err(error) if error.exit() == Exit::NotFound => match resolve_model(client, &part).await {
                     Err(other) if other.exit() == Exit::NotFound => Err(error),
@@ -150,29 +175,78 @@ pub(crate) async fn resolve_operation(client: &Client, written: &str) -> Result<
         Written::Name(name) if name.starts_with("operations/") => return Ok(name),
         Written::Part(part) => {
             let known = list(client, "", None, |_| true).await?.operations;
-            return the_one(&part, known.iter().map(Operation::id));
+            return OPERATIONS.the_one(&part, known.iter().map(Operation::id));
         }
-        Written::Name(_) | Written::Model(_) => {}
+        Written::Name(_) | Written::Segment(_) | Written::Lease(_) | Written::Model(_) => {}
     }
     Err(Error::usage(format!("`{written}` is not an operation"), Some("`hoist ops` lists them")))
 }
 
-fn the_one<'a>(part: &str, ids: impl Iterator<Item = &'a str>) -> Result<String> {
-    let mut found: Vec<&str> = ids.filter(|id| id.starts_with(part) || id.ends_with(part)).collect();
-    match found.as_slice() {
-        [] => Err(Error::not_found(
-            format!("no operation's id begins or ends with `{part}`"),
-            "`hoist ops` lists them",
-        )),
-        [one] => Ok(format!("operations/{one}")),
-        many => {
-            let count = many.len();
-            found.truncate(CANDIDATES);
-            let more = if count > CANDIDATES { ", ..." } else { "" };
-            Err(Error::usage(
-                format!("`{part}` is part of the ids of {count} operations: {}{more}", found.join(", ")),
-                Some("write more of the id"),
-            ))
+/// The name of the one lease that is meant.
+pub(crate) async fn resolve_lease(client: &Client, written: &str) -> Result<String> {
+    let id = written.strip_prefix("leases/").unwrap_or(written);
+    match Written::read(&format!("leases/{id}")) {
+        Ok(Written::Name(name)) => Ok(name),
+        Ok(Written::Lease(part)) => the_lease(client, &part).await,
+        _ => Err(Error::usage(format!("`{written}` is not a lease"), Some("`hoist leases` lists them"))),
+    }
+}
+
+async fn the_lease(client: &Client, part: &str) -> Result<String> {
+    let known = leases::read(client).await?;
+    LEASES.the_one(part, known.iter().map(leases::id_of))
+}
+
+async fn the_segment(client: &Client, start: &str) -> Result<String> {
+    let known = segments::pages(client, "").await?.segments;
+    let names = known.iter().filter_map(|it| it.segment.as_ref()).map(|it| it.name.as_str());
+    SEGMENTS.the_one(start, names.filter_map(|name| name.strip_prefix("segments/")))
+}
+
+/// What a part of an id is looked for among.
+struct Among {
+    /// With the slash.
+    collection: &'static str,
+    /// What it is a part of, of one and of several.
+    ids: [&'static str; 2],
+    listed_by: &'static str,
+}
+
+const OPERATIONS: Among = Among {
+    collection: "operations/",
+    ids: ["operation's id", "ids of {} operations"],
+    listed_by: "`hoist ops` lists them",
+};
+
+const LEASES: Among = Among {
+    collection: "leases/",
+    ids: ["lease's id", "ids of {} leases"],
+    listed_by: "`hoist leases` lists them",
+};
+
+const SEGMENTS: Among = Among {
+    collection: "segments/",
+    ids: ["segment's digest", "digests of {} segments"],
+    listed_by: "`hoist segments` lists them",
+};
+
+impl Among {
+    fn the_one<'a>(&self, part: &str, ids: impl Iterator<Item = &'a str>) -> Result<String> {
+        let [one_id, many_ids] = self.ids;
+        let mut found: Vec<&str> = ids.filter(|id| id.starts_with(part) || id.ends_with(part)).collect();
+        match found.as_slice() {
+            [] => Err(Error::not_found(format!("no {one_id} begins or ends with `{part}`"), self.listed_by)),
+            [one] => Ok(format!("{}{one}", self.collection)),
+            many => {
+                let count = many.len();
+                found.truncate(CANDIDATES);
+                let more = if count > CANDIDATES { ", ..." } else { "" };
+                let many_ids = many_ids.replace("{}", &count.to_string());
+                Err(Error::usage(
+                    format!("`{part}` is part of the {many_ids}: {}{more}", found.join(", ")),
+                    Some("write more of it"),
+                ))
+            }
         }
     }
 }
@@ -250,8 +324,14 @@ mod tests {
         assert_eq!(name("conditions/store_readonly"), Ok(Written::Name("conditions/STORE_READONLY".into())));
         assert_eq!(name(&ID.to_uppercase()), Ok(Written::Name(format!("operations/{ID}"))));
         assert_eq!(name("operations/0198C2"), Ok(Written::Part("0198c2".into())));
+        let digest = "ab".repeat(32);
+        assert_eq!(name(&format!("segments/{digest}")), Ok(Written::Name(format!("segments/{digest}"))));
+        assert_eq!(name(&format!("segments/{ID}.3")), Ok(Written::Name(format!("segments/{ID}.3"))));
+        assert_eq!(name("segments/ABAB"), Ok(Written::Segment("abab".into())));
+        assert_eq!(name(&format!("leases/{ID}")), Ok(Written::Name(format!("leases/{ID}"))));
+        assert_eq!(name("leases/000a"), Ok(Written::Lease("000a".into())));
         assert!(Written::read("conditions/nope").unwrap_err().message().contains("STORE_READONLY"));
-        for text in ["", "operations/", "operations/zebra", "conditions/NOPE"] {
+        for text in ["", "operations/", "operations/zebra", "conditions/NOPE", "segments/", "leases/zebra"] {
             assert_eq!(name(text), Err(Exit::Usage), "{text}");
         }
         for text in ["models/x", "zebra", "sd_xl_base", "0198c2f4-0000-7000-8000-00000000000abc", "/m/a.gguf"]
@@ -277,13 +357,19 @@ mod tests {
     #[test]
     fn a_start_must_mean_exactly_one() {
         let other = "0198c2f4-0000-7000-8000-00000000000b";
-        let one = |start: &str| the_one(start, [ID, other].into_iter());
+        let one = |start: &str| OPERATIONS.the_one(start, [ID, other].into_iter());
         assert_eq!(one("0198c2f4-0000-7000-8000-00000000000a").unwrap(), format!("operations/{ID}"));
         assert_eq!(one("00b").unwrap(), format!("operations/{other}"));
         let ambiguous = one("0198").unwrap_err();
         assert!(ambiguous.message().contains(ID) && ambiguous.message().contains(other));
         assert_eq!(ambiguous.exit(), Exit::Usage);
         assert_eq!(one("ff").unwrap_err().exit(), Exit::NotFound);
+        let digests = ["ab".repeat(32), "ac".repeat(32)];
+        let segment = |start: &str| SEGMENTS.the_one(start, digests.iter().map(String::as_str));
+        assert_eq!(segment("ac").unwrap(), format!("segments/{}", digests[1]));
+        assert!(
+            segment("a").unwrap_err().message().starts_with("`a` is part of the digests of 2 segments: ")
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::output::json::{self, Operation, Response};
 use crate::output::table::{self, Table, Toned, state_tone};
-use crate::output::{Out, Tone, progress, results, text};
+use crate::output::{Out, Tone, cache, progress, results, text};
 use crate::verbs::{Session, follow, names};
 
 /// Who asked for what the server does by itself, as for reading digests.
@@ -193,6 +193,11 @@ fn print_response(out: Out, operation: &Operation) -> Result<()> {
         Some(Response::ValidateModel(validation)) => {
             out.line("")?;
             results::print_validation(out, &validation.model, validation)
+        }
+        Some(Response::CacheModel(cached)) => {
+            out.line("")?;
+            cache::print_reports(out, &[("", cached)])?;
+            out.line(cache::summary(&[cached], None))
         }
         Some(Response::Unknown(type_url)) => {
             out.note(format_args!("its result is a {type_url}, which this hoist is too old to show"));

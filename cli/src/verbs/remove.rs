@@ -164,6 +164,8 @@ fn written(model: &v1::Model) -> Vec<&'static str> {
         ("base", !notes.base_override.is_empty()),
         ("device", !config.default_device.is_empty()),
         ("trust", config.trusted),
+        ("pin", config.pinned),
+        ("cache policy", config.cache_priority != 0 || config.cache_idle_ttl.is_some()),
     ];
     fields.iter().filter(|(_, is_written)| *is_written).map(|(word, _)| *word).collect()
 }

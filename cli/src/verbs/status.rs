@@ -8,7 +8,7 @@ use crate::args::StatusArgs;
 use crate::client::{Client, request_id};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::output::{Out, Tone, error_value, json, results, table, text};
+use crate::output::{Out, Tone, cache, error_value, json, results, table, text};
 use crate::verbs::{Session, names, ops};
 
 pub(crate) async fn run(session: &Session, args: &StatusArgs) -> Result<Exit> {
@@ -78,7 +78,8 @@ async fn many(session: &Session, client: &Client, written: &[String]) -> Result<
     Ok(exit)
 }
 
-async fn batch(client: &Client, names: Vec<String>) -> Result<Vec<Result<v1::Status>>> {
+/// What is known about each of these, in their order.
+pub(crate) async fn batch(client: &Client, names: Vec<String>) -> Result<Vec<Result<v1::Status>>> {
     use v1::status_result::Result::{Error as Missing, Status as Found};
     if names.is_empty() {
         return Ok(Vec::new());
@@ -101,6 +102,8 @@ fn print(out: Out, status: &v1::Status) -> Result<()> {
         Some(Kind::Operation(operation)) => ops::print_metadata(out, operation),
         Some(Kind::Condition(condition)) => print_condition(out, condition),
         Some(Kind::Model(model)) => crate::output::model::print(out, model),
+        Some(Kind::Segment(segment)) => cache::print_segment(out, segment),
+        Some(Kind::Lease(lease)) => cache::print_lease(out, lease),
         None => out.line(format_args!(
             "{}: of a kind that this hoist is too old to show",
             text::plain(&status.name)

@@ -105,9 +105,38 @@ fn notes(old: &Value, new: &Value, model: &Fields) -> Vec<String> {
                     (true, false) => parts.push("its code is not trusted any more".to_owned()),
                     _ => {}
                 }
+                parts.extend(cache_config(&of, &old, new));
             }
             _ if text.is_empty() => parts.push(format!("{key} cleared")),
             _ => parts.push(format!("{key} \"{}\"", shown(&text))),
+        }
+    }
+    parts
+}
+
+/// What people have said of how it is kept in RAM.
+fn cache_config(of: &dyn Fn(&Value, &str) -> Value, old: &Value, new: &Value) -> Vec<String> {
+    let mut parts = Vec::new();
+    let pinned = |config: &Value| {
+        let components = words_of(&of(config, "pinned_components")).join(", ");
+        match (of(config, "pinned") == true, components.is_empty()) {
+            (false, _) => String::new(),
+            (true, true) => "pinned in RAM".to_owned(),
+            (true, false) => format!("{components} pinned in RAM"),
+        }
+    };
+    match (pinned(old), pinned(new)) {
+        (before, after) if before == after => {}
+        (_, after) if after.is_empty() => parts.push("not pinned any more".to_owned()),
+        (_, after) => parts.push(after),
+    }
+    for (key, what, unit) in
+        [("cache_priority", "cache priority", ""), ("cache_idle_ttl_seconds", "idle time in RAM", " s")]
+    {
+        let (before, after) = (word(&of(old, key)), word(&of(new, key)));
+        if before != after {
+            let shown = |text: &str| if text.is_empty() { String::new() } else { format!("{text}{unit}") };
+            parts.push(from_to(what, &shown(&before), &shown(&after)));
         }
     }
     parts
@@ -196,6 +225,13 @@ mod tests {
             (
                 json!({ "config": { "default_device": "cuda:0", "trusted": true } }),
                 &["device cuda:0", "its code is trusted"],
+            ),
+            (
+                json!({ "config": {
+                    "default_device": "", "trusted": false, "pinned": true, "pinned_components": ["vae"],
+                    "cache_priority": "high", "cache_idle_ttl_seconds": 60.0,
+                } }),
+                &["vae pinned in RAM", "cache priority high", "idle time in RAM 60.0 s"],
             ),
             (json!({ "display_name": "x" }), &[]),
         ] {

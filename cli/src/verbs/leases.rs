@@ -1,0 +1,114 @@
+//! `hoist leases`: who relies on what is in RAM, and the end of that.
+
+use std::collections::{BTreeSet, HashMap};
+
+use hoist_domain::Bytes;
+use hoist_wire::v1;
+use hoist_wire::v1::resource::Value as Kind;
+use serde_json::{Value, json};
+
+use crate::args::{LeasesArgs, LeasesVerb, RevokeArgs};
+use crate::client::{Client, request_id};
+use crate::error::Result;
+use crate::exit::Exit;
+use crate::output::cache::{lease, lease_tone};
+use crate::output::json::set;
+use crate::output::results::plural;
+use crate::output::table::{Table, Toned};
+use crate::output::text;
+use crate::verbs::{Session, names, status};
+
+/// The most names in one question; the server's own bound.
+const NAMES: usize = 1_000;
+
+pub(crate) async fn run(session: &Session, args: LeasesArgs) -> Result<Exit> {
+    match args.verb {
+        None | Some(LeasesVerb::List) => list(session).await,
+        Some(LeasesVerb::Revoke(args)) => revoke(session, &args).await,
+    }
+}
+
+/// All leases, oldest first.
+pub(crate) async fn read(client: &Client) -> Result<Vec<v1::Lease>> {
+    let request = v1::ListLeasesRequest { request_id: request_id() };
+    let id = request.request_id.clone();
+    Ok(client.call(Some(&id), client.leases().list_leases(request)).await?.leases)
+}
+
+/// The id without the collection.
+pub(crate) fn id_of(it: &v1::Lease) -> &str {
+    it.name.strip_prefix("leases/").unwrap_or(&it.name)
+}
+
+/// What people call these models; one that is gone is not among them.
+async fn called(client: &Client, leases: &[v1::Lease]) -> Result<HashMap<String, String>> {
+    let models: Vec<String> =
+        leases.iter().map(|it| it.model.clone()).collect::<BTreeSet<_>>().into_iter().collect();
+    let mut called = HashMap::new();
+    for some in models.chunks(NAMES) {
+        let statuses = status::batch(client, some.to_vec()).await?;
+        for status in statuses.into_iter().flatten() {
+            if let Some(Kind::Model(model)) = status.resource.and_then(|it| it.value) {
+                called.insert(model.name, model.display_name);
+            }
+        }
+    }
+    Ok(called)
+}
+
+async fn list(session: &Session) -> Result<Exit> {
+    let client = session.connect().await?;
+    let leases = read(&client).await?;
+    let called = called(&client, &leases).await?;
+    let out = session.out;
+    if out.json {
+        let rows = leases.iter().map(|it| {
+            let mut value = lease(it);
+            set(&mut value, "model_name", called.get(&it.model).cloned().into());
+            value
+        });
+        out.value(&rows.collect::<Value>())?;
+        return Ok(Exit::Done);
+    }
+    if leases.is_empty() {
+        out.note("no leases");
+        return Ok(Exit::Done);
+    }
+    let now = session.clock.wall();
+    let header = ["ID", "MODEL", "SIZE", "SEGMENTS", "STATE", "AGE", "CALLER", "PROCESS", "HOLDER"];
+    let mut table = Table::new(header).spare(&[6, 3, 7]);
+    let ids: Vec<&str> = leases.iter().map(id_of).collect();
+    for (it, id) in leases.iter().zip(names::short(&ids)) {
+        let age = it.grant_time.as_ref().map(|time| text::span(text::age(time, now)));
+        let process = if it.process_id > 0 { it.process_id.to_string() } else { "-".to_owned() };
+        table.row([
+            id.into(),
+            text::one_line(called.get(&it.model).unwrap_or(&it.model)).into(),
+            Bytes(it.size_bytes).to_string().into(),
+            it.segments.len().to_string().into(),
+            Toned(lease_tone(it.state), text::lease_state(it.state)),
+            age.unwrap_or_default().into(),
+            text::one_line(&it.principal).into(),
+            process.into(),
+            text::one_line(&it.holder).into(),
+        ]);
+    }
+    table.print(out)?;
+    out.note(plural(u64::try_from(leases.len()).unwrap_or(u64::MAX), "lease"));
+    Ok(Exit::Done)
+}
+
+async fn revoke(session: &Session, args: &RevokeArgs) -> Result<Exit> {
+    let client = session.connect().await?;
+    let name = names::resolve_lease(&client, &args.lease).await?;
+    let request =
+        v1::RevokeLeaseRequest { request_id: request_id(), name: name.clone(), reason: args.reason.clone() };
+    let id = request.request_id.clone();
+    client.call(Some(&id), client.leases().revoke_lease(request)).await?;
+    if session.out.json {
+        session.out.value(&json!({ "name": name, "revoked": true }))?;
+    } else {
+        session.out.line(format_args!("{name} is revoked"))?;
+    }
+    Ok(Exit::Done)
+}
