@@ -156,6 +156,7 @@ fn flags(args: &ServeArgs) -> Vec<FlagValue> {
         ("state_dir", "--state-dir", path(&args.state_dir)),
         ("runtime_dir", "--runtime-dir", path(&args.runtime_dir)),
         ("socket", "--socket", path(&args.socket)),
+        ("ram_budget", "--ram-budget", args.ram_budget.clone()),
         ("listen", "--listen", args.listen.clone()),
         ("log.format", "--log-format", args.log_format.clone()),
         ("log.filter", "--log-filter", args.log_filter.clone()),
