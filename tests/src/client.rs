@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use hoist_wire::longrunning::operations_client::OperationsClient;
 use hoist_wire::v1::admin_service_client::AdminServiceClient;
+use hoist_wire::v1::cache_service_client::CacheServiceClient;
 use hoist_wire::v1::catalog_service_client::CatalogServiceClient;
 use hoist_wire::v1::integrity_service_client::IntegrityServiceClient;
+use hoist_wire::v1::lease_service_client::LeaseServiceClient;
 use hoist_wire::v1::state_service_client::StateServiceClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -31,6 +33,16 @@ impl Channels {
     #[must_use]
     pub fn catalog(&self) -> CatalogServiceClient<Channel> {
         CatalogServiceClient::new(self.channel.clone())
+    }
+
+    #[must_use]
+    pub fn cache(&self) -> CacheServiceClient<Channel> {
+        CacheServiceClient::new(self.channel.clone())
+    }
+
+    #[must_use]
+    pub fn leases(&self) -> LeaseServiceClient<Channel> {
+        LeaseServiceClient::new(self.channel.clone())
     }
 
     #[must_use]

@@ -2,6 +2,7 @@
 //! talk to it. Nothing here imitates a part of Hoist.
 
 pub mod bench;
+pub mod caching;
 mod client;
 pub mod inject;
 pub mod ledger;

@@ -36,9 +36,10 @@ pub fn resources(state: &State) -> Resources {
                 Resource::Model(model) => {
                     (format!("models/{}", model.id), Value::Model(hoist_wire::models::model(model)))
                 }
-                Resource::Segment(segment) => {
-                    (format!("segments/{}", segment.name), Value::Segment(hoist_wire::cache::segment(segment)))
-                }
+                Resource::Segment(segment) => (
+                    format!("segments/{}", segment.name),
+                    Value::Segment(hoist_wire::cache::segment(segment)),
+                ),
                 Resource::Lease(lease) => {
                     (format!("leases/{}", lease.id), Value::Lease(hoist_wire::cache::lease(lease)))
                 }

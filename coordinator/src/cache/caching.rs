@@ -12,7 +12,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hoist_domain::{
     Bytes, CacheReport, CacheSpec, CachedComponent, ComponentSource, Digest, Error, Model, ModelState,
@@ -20,7 +19,7 @@ use hoist_domain::{
     Verdict,
 };
 use hoist_planner::State;
-use hoist_planner::cache::{Reservation, Reserved, Want};
+use hoist_planner::cache::{Facts, Reservation, Reserved, Want};
 use hoist_staging::Recipe;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +36,17 @@ struct Wanted {
     /// Its content, once it is known.
     digest: Option<Digest>,
     source: ComponentSource,
+}
+
+/// One run of the executor.
+struct Caching<'a> {
+    cache: &'a Cache,
+    spec: &'a CacheSpec,
+    operation: OperationId,
+    cell: &'a Arc<ProgressCell>,
+    stop: &'a CancellationToken,
+    work: Work,
+    wanted: Vec<Wanted>,
 }
 
 impl Cache {
@@ -63,44 +73,11 @@ impl Cache {
         let (roots, unit, details) = self.0.catalog.to_stage(&model, stop).await?;
         let work = Work { model, roots, unit: Arc::new(unit), details: Arc::new(details) };
         may_be_cached(&work, spec)?;
-        let (mut wanted, left_out) = self.recipes(&work, spec).await?;
-        let mut report = CacheReport {
-            model: spec.model,
-            components: Vec::new(),
-            read: Bytes(0),
-            took: Duration::ZERO,
-            evicted: Vec::new(),
-            left_out,
-        };
-        cell.set_total(0);
-        for _ in 0..MOST_ROUNDS {
-            let reserved = self.reserve(&work, spec, operation, &wanted).await?;
-            report.evicted.extend(&reserved.victims);
-            if !reserved.fill.is_empty() {
-                cell.set_phase("making room");
-                self.are_gone(&reserved.victims, stop).await?;
-                if self.victims_stayed(&reserved.victims) {
-                    // Somebody opened one in the last moment: what it keeps has to come from elsewhere.
-                    self.make_more_room(&work, spec, operation).await?;
-                }
-                cell.set_phase("filling");
-                let read =
-                    self.fill_reserved(&work, spec, operation, &mut wanted, &reserved, cell, stop).await?;
-                report.read.0 = report.read.0.saturating_add(read.0);
-            }
-            if reserved.awaited.is_empty() {
-                if reserved.fill.is_empty() {
-                    report.took = self.0.clock.monotonic().saturating_sub(began);
-                    report.components = self.placed(&work.model, &wanted)?;
-                    return Ok(report);
-                }
-                continue;
-            }
-            cell.set_phase("waiting for another that reads the same");
-            self.have_moved(&wanted, &work.model, &reserved.awaited, stop).await?;
-            self.learn(&work.model, &mut wanted);
-        }
-        Err(Error::new(Reason::Internal, "caching does not come to an end; report it with the server's log"))
+        let mut caching = Caching { cache: self, spec, operation, cell, stop, work, wanted: Vec::new() };
+        let left_out = caching.recipes().await?;
+        let (read, evicted) = caching.run().await?;
+        let took = self.0.clock.monotonic().saturating_sub(began);
+        Ok(CacheReport { model: spec.model, components: caching.placed()?, read, took, evicted, left_out })
     }
 
     async fn validate(
@@ -126,31 +103,36 @@ impl Cache {
         Ok(())
     }
 
+    async fn facts_apart(&self) -> Result<Facts> {
+        let cache = self.clone();
+        let facts = self.0.tasks.run_blocking("facts", move || cache.facts()).await;
+        facts.map_err(|panicked| Error::new(Reason::Internal, panicked.to_string()))
+    }
+}
+
+impl Caching<'_> {
     /// How the wanted components are made, and which of them cannot be.
-    async fn recipes(&self, work: &Work, spec: &CacheSpec) -> Result<(Vec<Wanted>, Vec<String>)> {
-        let components = &work.details.content.components;
+    async fn recipes(&mut self) -> Result<Vec<String>> {
+        let (model, spec) = (&self.work.model, self.spec);
+        let components = &self.work.details.content.components;
         for asked in &spec.components {
             if !components.iter().any(|component| component.name == *asked) {
                 let known: Vec<&str> = components.iter().map(|component| &*component.name).collect();
-                let message = format!(
-                    "{} has no component `{}`; it has: {}",
-                    work.model.name(),
-                    hoist_domain::excerpt(asked),
-                    known.join(", ")
-                );
+                let shown = hoist_domain::excerpt(asked);
+                let message =
+                    format!("{} has no component `{shown}`; it has: {}", model.name(), known.join(", "));
                 return Err(Error::invalid_field("components", message));
             }
         }
         let is_wanted =
             |name: &str| spec.components.is_empty() || spec.components.iter().any(|one| **one == *name);
-        let numbers: Vec<usize> = (0..components.len())
-            .filter(|at| components.get(*at).is_some_and(|one| is_wanted(&one.name)))
-            .collect();
-        let details = Arc::clone(&work.details);
+        let numbered = components.iter().enumerate().filter(|(_, component)| is_wanted(&component.name));
+        let numbers: Vec<usize> = numbered.map(|(number, _)| number).collect();
+        let details = Arc::clone(&self.work.details);
         let make = move || -> Vec<_> {
             numbers.into_iter().map(|number| (number, Recipe::of(&details, number))).collect()
         };
-        let made = self.0.tasks.run_blocking("recipes", make).await;
+        let made = self.cache.0.tasks.run_blocking("recipes", make).await;
         let made = made.map_err(|panicked| Error::new(Reason::Internal, panicked.to_string()))?;
         let (mut wanted, mut left_out) = (Vec::new(), Vec::new());
         for (number, recipe) in made {
@@ -163,71 +145,79 @@ impl Cache {
         if wanted.is_empty() || (!spec.components.is_empty() && !left_out.is_empty()) {
             let why =
                 if left_out.is_empty() { "it has no components".to_owned() } else { left_out.join("; ") };
-            let message = format!("{} cannot be in RAM: {why}", work.model.name());
+            let message = format!("{} cannot be in RAM: {why}", model.name());
             let error = Error::new(Reason::IncompatibleModel, message);
             return Err(error.with("model", ResourceName::Model(spec.model)));
         }
-        if work.model.content.vouches_for(&work.details.content) {
-            known_digests(&work.model, &mut wanted, &work.details.content.components);
+        if model.content.vouches_for(&self.work.details.content) {
+            known_digests(model, &mut wanted, components);
         }
-        Ok((wanted, left_out))
+        self.wanted = wanted;
+        Ok(left_out)
     }
 
-    async fn reserve(
-        &self,
-        work: &Work,
-        spec: &CacheSpec,
-        operation: OperationId,
-        wanted: &[Wanted],
-    ) -> Result<Reserved> {
-        let wants = wanted.iter().map(|one| want(&work.model, one)).collect();
-        let facts = self.facts_apart().await?;
-        let ask = Reservation { operation, model: spec.model, priority: spec.priority, wants, facts };
-        self.0.control.reserve(ask).await
+    /// Rounds until everything is there. Bytes that were read, and what made room.
+    async fn run(&mut self) -> Result<(Bytes, Vec<Digest>)> {
+        let (mut read, mut evicted) = (0_u64, Vec::new());
+        for _ in 0..MOST_ROUNDS {
+            let reserved = self.reserve(true).await?;
+            evicted.extend(&reserved.victims);
+            if !reserved.fill.is_empty() {
+                self.cell.set_phase("making room");
+                self.are_gone(&reserved.victims).await?;
+                if self.is_any_left(&reserved.victims) {
+                    // Somebody opened one in the last moment: what it keeps has to come from elsewhere.
+                    let more = self.reserve(false).await?;
+                    self.are_gone(&more.victims).await?;
+                    evicted.extend(&more.victims);
+                }
+                self.cell.set_phase("filling");
+                read = read.saturating_add(self.fill(&reserved).await?.0);
+            }
+            match (reserved.fill.is_empty(), reserved.awaited.is_empty()) {
+                (true, true) => return Ok((Bytes(read), evicted)),
+                (_, true) => {}
+                (_, false) => {
+                    self.cell.set_phase("waiting for another that reads the same");
+                    self.have_moved(&reserved.awaited).await?;
+                    self.learn();
+                }
+            }
+        }
+        Err(Error::new(Reason::Internal, "caching does not come to an end; report it with the server's log"))
     }
 
-    /// After a victim turned out to be in use: room for what is reserved already, or the end.
-    async fn make_more_room(&self, work: &Work, spec: &CacheSpec, operation: OperationId) -> Result<()> {
-        let facts = self.facts_apart().await?;
+    /// Asks for everything; or only whether what is reserved still has its room.
+    async fn reserve(&self, with_wants: bool) -> Result<Reserved> {
+        let model = &self.work.model;
+        let wants = if with_wants {
+            self.wanted.iter().map(|one| want(&self.work, one)).collect()
+        } else {
+            Vec::new()
+        };
+        let facts = self.cache.facts_apart().await?;
         let ask = Reservation {
-            operation,
-            model: work.model.id,
-            priority: spec.priority,
-            wants: Vec::new(),
+            operation: self.operation,
+            model: model.id,
+            priority: self.spec.priority,
+            wants,
             facts,
         };
-        let more = self.0.control.reserve(ask).await?;
-        self.are_gone(&more.victims, &CancellationToken::new()).await
+        self.cache.0.control.reserve(ask).await
     }
 
-    async fn facts_apart(&self) -> Result<hoist_planner::cache::Facts> {
-        let cache = self.clone();
-        let facts = self.0.tasks.run_blocking("facts", move || cache.facts()).await;
-        facts.map_err(|panicked| Error::new(Reason::Internal, panicked.to_string()))
-    }
-
-    async fn fill_reserved(
-        &self,
-        work: &Work,
-        spec: &CacheSpec,
-        operation: OperationId,
-        wanted: &mut [Wanted],
-        reserved: &Reserved,
-        cell: &Arc<ProgressCell>,
-        stop: &CancellationToken,
-    ) -> Result<Bytes> {
-        let began = self.0.clock.monotonic();
-        let recipes: Vec<(Recipe, Option<Digest>)> = reserved
-            .fill
-            .iter()
-            .filter_map(|(place, _)| wanted.get(*place))
-            .map(|one| (one.recipe.clone(), one.digest))
-            .collect();
+    /// Reads what was reserved, and tells the owner. Bytes that were read.
+    async fn fill(&mut self, reserved: &Reserved) -> Result<Bytes> {
+        let began = self.cache.0.clock.monotonic();
+        let wanted = reserved.fill.iter().filter_map(|(place, _)| self.wanted.get(*place));
+        let recipes: Vec<(Recipe, Option<Digest>)> =
+            wanted.map(|one| (one.recipe.clone(), one.digest)).collect();
         let read = recipes.iter().map(|(recipe, _)| recipe.read_bytes().0).fold(0, u64::saturating_add);
-        cell.set_total(cell.done().saturating_add(read));
+        self.cell.set_total(self.cell.done().saturating_add(read));
         let components: Vec<usize> = recipes.iter().map(|(recipe, _)| recipe.component).collect();
-        let placed = self.fill(work, recipes, spec.priority.weight(), cell, stop).await?;
-        let took = self.0.clock.monotonic().saturating_sub(began);
+        let weight = self.spec.priority.weight();
+        let placed = self.cache.fill(&self.work, recipes, weight, self.cell, self.stop).await?;
+        let took = self.cache.0.clock.monotonic().saturating_sub(began);
         let names = reserved.fill.iter().map(|(_, name)| *name);
         let filled: Vec<_> = components
             .into_iter()
@@ -235,9 +225,9 @@ impl Cache {
             .zip(&placed)
             .map(|((at, name), one)| (at, name, *one))
             .collect();
-        self.tell(work, operation, &filled, Bytes(read), took).await?;
+        self.cache.tell(&self.work, self.operation, &filled, Bytes(read), took).await?;
         for ((place, _), placed) in reserved.fill.iter().zip(placed) {
-            if let Some(one) = wanted.get_mut(*place) {
+            if let Some(one) = self.wanted.get_mut(*place) {
                 one.digest = Some(placed.digest);
                 one.source = if placed.is_new { ComponentSource::Read } else { ComponentSource::Shared };
             }
@@ -246,42 +236,36 @@ impl Cache {
     }
 
     /// Waits until the bytes of victims are free, or known to stay.
-    async fn are_gone(&self, victims: &[Digest], stop: &CancellationToken) -> Result<()> {
+    async fn are_gone(&self, victims: &[Digest]) -> Result<()> {
         let is_going = |state: &State| {
-            let segments =
+            let mut segments =
                 victims.iter().filter_map(|digest| state.cache().segment(SegmentName::Content(*digest)));
-            segments.into_iter().any(|one| one.state == SegmentState::Evicting && !one.is_zombie)
+            segments.any(|one| one.state == SegmentState::Evicting && !one.is_zombie)
         };
-        self.until(|state| !is_going(state), stop).await
+        self.until(|state| !is_going(state)).await
     }
 
-    fn victims_stayed(&self, victims: &[Digest]) -> bool {
-        let view = self.0.control.view();
+    fn is_any_left(&self, victims: &[Digest]) -> bool {
+        let view = self.cache.0.control.view();
         let mut left =
             victims.iter().filter_map(|digest| view.state.cache().segment(SegmentName::Content(*digest)));
         left.any(|one| one.is_zombie)
     }
 
     /// Waits until something of what is awaited is there, or on nobody's way any more.
-    async fn have_moved(
-        &self,
-        wanted: &[Wanted],
-        model: &Model,
-        awaited: &[usize],
-        stop: &CancellationToken,
-    ) -> Result<()> {
-        let names: Vec<SegmentName> =
-            awaited.iter().filter_map(|place| wanted.get(*place)).map(|one| want(model, one).name).collect();
+    async fn have_moved(&self, awaited: &[usize]) -> Result<()> {
+        let names = awaited.iter().filter_map(|place| self.wanted.get(*place));
+        let names: Vec<SegmentName> = names.map(|one| want(&self.work, one).name).collect();
         let is_on_its_way = |state: &State, name: &SegmentName| {
             let segment = state.cache().segment(*name);
             segment.is_some_and(|one| one.state != SegmentState::Sealed && !one.is_zombie)
         };
-        self.until(|state| !names.iter().all(|name| is_on_its_way(state, name)), stop).await
+        self.until(|state| !names.iter().all(|name| is_on_its_way(state, name))).await
     }
 
     /// Waits until something is true of the state.
-    async fn until(&self, is_so: impl Fn(&State) -> bool, stop: &CancellationToken) -> Result<()> {
-        let mut changes = self.0.control.changes();
+    async fn until(&self, is_so: impl Fn(&State) -> bool) -> Result<()> {
+        let mut changes = self.cache.0.control.changes();
         loop {
             if is_so(&Arc::clone(&changes.borrow_and_update()).state) {
                 return Ok(());
@@ -290,7 +274,7 @@ impl Cache {
                 changed = changes.changed() => {
                     changed.map_err(|_| Error::new(Reason::Draining, "the server is stopping"))?;
                 }
-                () = stop.cancelled() => {
+                () = self.stop.cancelled() => {
                     return Err(Error::new(Reason::OperationCancelled, "the operation was stopped"));
                 }
             }
@@ -298,41 +282,41 @@ impl Cache {
     }
 
     /// What others have found out meanwhile about the content of what is still unknown.
-    fn learn(&self, model: &Model, wanted: &mut [Wanted]) {
-        let view = self.0.control.view();
+    fn learn(&mut self) {
+        let view = self.cache.0.control.view();
+        let model = &self.work.model;
         if let Some(now) = view.state.models().get(model.id)
             && now.content.vouches_for(&model.content)
         {
-            known_digests(now, wanted, &model.content.components);
+            known_digests(now, &mut self.wanted, &model.content.components);
         }
     }
 
     /// Where everything is.
-    fn placed(&self, model: &Model, wanted: &[Wanted]) -> Result<Vec<CachedComponent>> {
-        let (shelf, view) = (self.shelf()?, self.0.control.view());
+    fn placed(&self) -> Result<Vec<CachedComponent>> {
+        let (shelf, view) = (self.cache.shelf()?, self.cache.0.control.view());
         let lost = || Error::new(Reason::Internal, "a segment is not where it was put; report this");
-        let mut components = Vec::with_capacity(wanted.len());
-        for one in wanted {
+        let place = |one: &Wanted| {
             let digest = one.digest.ok_or_else(lost)?;
-            let known = model.content.components.get(one.recipe.component).ok_or_else(lost)?;
-            components.push(CachedComponent {
+            let known = self.work.details.content.components.get(one.recipe.component).ok_or_else(lost)?;
+            Ok(CachedComponent {
                 name: known.name.clone(),
                 digest,
                 path: shelf.path_of(digest).ok_or_else(lost)?.display().to_string(),
                 prefix: known.prefix.clone(),
                 bytes: view.state.cache().sealed(digest).map(|segment| segment.bytes).ok_or_else(lost)?,
                 source: one.source,
-            });
-        }
-        Ok(components)
+            })
+        };
+        self.wanted.iter().map(place).collect()
     }
 }
 
-fn want(model: &Model, wanted: &Wanted) -> Want {
+fn want(work: &Work, wanted: &Wanted) -> Want {
     let number = wanted.recipe.component;
     let source =
-        SegmentName::Source { model: model.id, component: u32::try_from(number).unwrap_or(u32::MAX) };
-    let component = model.content.components.get(number);
+        SegmentName::Source { model: work.model.id, component: u32::try_from(number).unwrap_or(u32::MAX) };
+    let component = work.details.content.components.get(number);
     Want {
         name: wanted.digest.map_or(source, SegmentName::Content),
         source,

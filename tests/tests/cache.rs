@@ -1,0 +1,268 @@
+//! The cache of a real server: what is in RAM is what is on disk, once, counted to the byte, and out again as asked.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "the lint spares only functions marked as tests, not what they share"
+)]
+
+use std::collections::BTreeMap;
+
+use hoist_tests::caching::{
+    acquire, acquire_as, cache, cache_as, counts_are_true, evict, leases, on_tmpfs, segments, status, tensors,
+};
+use hoist_tests::library::{Library, Open, reason};
+use hoist_tests::{making, process, request_id};
+use hoist_wire::v1;
+use hoist_wire::v1::cached_component::Source;
+
+/// A pipeline of two parts: a VAE that all have, and a body of its own.
+fn pipeline(library: &Library, name: &str, own: f32) {
+    let index = r#"{"_class_name": "StableDiffusionPipeline", "vae": ["diffusers", "AutoencoderKL"],
+        "unet": ["diffusers", "UNet2DConditionModel"]}"#;
+    library.write(&format!("{name}/model_index.json"), index.as_bytes()).unwrap();
+    let write = |part: &str, class: &str, tensor: &str, value: f32| {
+        let config = format!(r#"{{"_class_name": "{class}"}}"#);
+        library.write(&format!("{name}/{part}/config.json"), config.as_bytes()).unwrap();
+        let weights = making::safetensors(&[(tensor, vec![value; 8_192])], &[]);
+        library.write(&weights_of(name, part), &weights).unwrap();
+    };
+    write("vae", "AutoencoderKL", "decoder.conv_in.weight", 7.0);
+    write("unet", "UNet2DConditionModel", "conv_in.weight", own);
+}
+
+fn weights_of(name: &str, part: &str) -> String {
+    format!("{name}/{part}/diffusion_pytorch_model.safetensors")
+}
+
+fn sources(report: &v1::CacheModelResponse) -> BTreeMap<&str, Source> {
+    report.components.iter().map(|one| (one.component.as_str(), one.source())).collect()
+}
+
+async fn digested(open: &Open) {
+    let request = v1::DigestModelsRequest { wait_for: hoist_tests::library::waiting(), ..Default::default() };
+    open.at.catalog().digest_models(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_component_that_models_share_is_in_ram_once_whether_its_content_is_known_or_not() {
+    for is_known in [true, false] {
+        let library = Library::new().unwrap();
+        for name in ["one", "two", "three"] {
+            pipeline(&library, name, f32::from(name.as_bytes()[1]));
+        }
+        let open = library.open().await.unwrap();
+        if is_known {
+            digested(&open).await;
+        }
+        let mut files = std::collections::BTreeSet::new();
+        let mut first_source = Vec::new();
+        for name in ["one", "two", "three"] {
+            let report = cache(&open.at, name, &[]).await.unwrap();
+            assert_eq!(report.components.len(), 2, "{report:?}");
+            assert_eq!(report.left_out, Vec::<String>::new());
+            first_source.push(sources(&report)["vae"]);
+            for one in &report.components {
+                files.insert(one.path.clone());
+                // Every tensor, by the reference reader, with the name that it has in the file but for the prefix.
+                let original = tensors(&library.path(&weights_of(name, &one.component))).unwrap();
+                for (tensor, value) in tensors(one.path.as_ref()).unwrap() {
+                    assert_eq!(original[&format!("{}{tensor}", one.prefix)], value, "{tensor}");
+                }
+            }
+        }
+        let later = if is_known { Source::Resident } else { Source::Shared };
+        assert_eq!(first_source, [Source::Read, later, later], "{is_known}");
+        assert_eq!(files.len(), 4, "one VAE and three bodies");
+        counts_are_true(&open.at, library.sandbox.runtime_dir()).await.unwrap();
+        let said = status(&open.at).await.unwrap().statistics.unwrap();
+        assert!(said.saved_bytes >= 2 * 4 * 8_192, "{said:?}");
+        assert_eq!(said.fills, 4);
+
+        // Again: nothing is read.
+        let before = process::read_bytes(open.server.process_id()).unwrap();
+        let again = cache(&open.at, "two", &[]).await.unwrap();
+        assert!(sources(&again).values().all(|source| *source == Source::Resident) && again.read_bytes == 0);
+        // Headers, which say whether the files are what they were; less than one tensor.
+        let read = process::read_bytes(open.server.process_id()).unwrap() - before;
+        assert!(read < 4 * 8_192, "{read}");
+    }
+}
+
+#[tokio::test]
+async fn what_others_have_cached_stays_when_one_is_evicted_and_goes_with_the_last() {
+    let library = Library::new().unwrap();
+    pipeline(&library, "one", 1.0);
+    pipeline(&library, "two", 2.0);
+    let mut open = library.open().await.unwrap();
+    for name in ["one", "two"] {
+        cache(&open.at, name, &[]).await.unwrap();
+    }
+    let request = v1::EvictModelRequest { name: "one".to_owned(), dry_run: true, ..Default::default() };
+    let told = open.at.cache().evict_model(request).await.unwrap().into_inner();
+    assert_eq!(segments(&open.at).await.unwrap().len(), 3, "a dry run is dry");
+    let done = evict(&open.at, "one").await.unwrap();
+    assert_eq!(done.segments, told.segments, "and tells the truth");
+    let kept: Vec<&str> =
+        done.segments.iter().map(|one| one.kept_because.as_str()).filter(|why| !why.is_empty()).collect();
+    assert_eq!(kept, ["two shares it, and is cached"]);
+    let gone = evict(&open.at, "two").await.unwrap();
+    assert!(gone.segments.iter().all(|one| one.evicted), "{gone:?}");
+    open.watch.catch_up(&open.at).await.unwrap();
+    open.watch
+        .until("an empty cache", |mirror| !mirror.resources.keys().any(|name| name.starts_with("segments/")))
+        .await
+        .unwrap();
+    counts_are_true(&open.at, library.sandbox.runtime_dir()).await.unwrap();
+    assert_eq!(status(&open.at).await.unwrap().used_bytes, 0);
+}
+
+#[tokio::test]
+async fn without_room_it_is_refused_before_the_first_byte_and_with_what_would_help() {
+    let mut library = Library::new().unwrap();
+    library.sandbox.flags.extend(["--ram-budget".to_owned(), "3MiB".to_owned()]);
+    library.write("large.safetensors", &making::large(4)).unwrap();
+    library.write("one.safetensors", &making::large(2)).unwrap();
+    let other = making::safetensors(&[("other", vec![3.0; 500_000])], &[]);
+    library.write("two.safetensors", &other).unwrap();
+    let open = library.open().await.unwrap();
+    let refused = cache(&open.at, "large", &[]).await.unwrap_err();
+    assert_eq!(reason(&refused), "RAM_EXHAUSTED", "{refused:?}");
+    assert!(refused.message().contains("larger than the budget"), "{}", refused.message());
+    let refused = acquire(&open.at, "large", &[]).await.unwrap_err();
+    assert_eq!(reason(&refused), "RAM_EXHAUSTED");
+    assert_eq!(on_tmpfs(&library.sandbox.runtime_dir().join("segments")).unwrap().1.len(), 0);
+
+    // One makes room for the other; not if it is pinned, leased, or matters more.
+    cache(&open.at, "one", &[]).await.unwrap();
+    let report = cache(&open.at, "two", &[]).await.unwrap();
+    assert_eq!(report.evicted.len(), 1, "{report:?}");
+    let held = acquire(&open.at, "two", &[]).await.unwrap();
+    let refused = cache(&open.at, "one", &[]).await.unwrap_err();
+    assert!(refused.message().contains("leased"), "{}", refused.message());
+    held.release(&open.at).await.unwrap();
+    let pin = v1::PinModelRequest { name: "two".to_owned(), ..Default::default() };
+    let pinned = open.at.cache().pin_model(pin).await.unwrap().into_inner();
+    assert_eq!((pinned.resident.len(), pinned.absent.len()), (1, 0));
+    let refused = cache(&open.at, "one", &[]).await.unwrap_err();
+    assert!(refused.message().contains("pinned"), "{}", refused.message());
+    assert!(evict(&open.at, "two").await.unwrap().segments[0].kept_because.contains("pinned"));
+    let unpin = v1::UnpinModelRequest { name: "two".to_owned(), ..Default::default() };
+    assert!(open.at.cache().unpin_model(unpin).await.unwrap().into_inner().was_pinned);
+    let high = v1::CacheModelRequest {
+        name: "two".to_owned(),
+        priority: v1::Priority::High.into(),
+        ..Default::default()
+    };
+    cache_as(&open.at, high).await.unwrap();
+    let refused = cache(&open.at, "one", &[]).await.unwrap_err();
+    assert!(refused.message().contains("matters more"), "{}", refused.message());
+    let critical = v1::CacheModelRequest {
+        name: "one".to_owned(),
+        priority: v1::Priority::Critical.into(),
+        ..Default::default()
+    };
+    assert_eq!(cache_as(&open.at, critical).await.unwrap().evicted.len(), 1);
+    counts_are_true(&open.at, library.sandbox.runtime_dir()).await.unwrap();
+    assert_eq!(status(&open.at).await.unwrap().statistics.unwrap().refusals, 5);
+}
+
+#[tokio::test]
+async fn what_is_evicted_while_somebody_maps_it_stays_theirs_and_counts_until_they_let_go() {
+    let library = Library::new().unwrap();
+    pipeline(&library, "one", 1.0);
+    let mut open = library.open().await.unwrap();
+    let held = acquire(&open.at, "one", &["vae"]).await.unwrap();
+    let path = held.path("vae");
+    let before = tensors(&path).unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    let refused = evict(&open.at, "one").await.unwrap();
+    assert_eq!(refused.segments[0].kept_because, "it is leased");
+    let name = held.name().to_owned();
+    let request = v1::RevokeLeaseRequest { name, reason: "maintenance".to_owned(), ..Default::default() };
+    open.at.leases().revoke_lease(request).await.unwrap();
+    let mut answers = held.answers;
+    let told = answers.message().await.unwrap().unwrap().event.unwrap();
+    let v1::acquire_response::Event::Revoked(revoked) = told else { panic!("{told:?}") };
+    assert_eq!(revoked.reason, "maintenance");
+    assert!(answers.message().await.unwrap().is_none(), "nothing follows");
+    assert_eq!(leases(&open.at).await.unwrap(), []);
+
+    // Open, without a lease: evicting it would free nothing.
+    assert!(evict(&open.at, "one").await.unwrap().segments[0].kept_because.contains("open"));
+    let bytes = status(&open.at).await.unwrap().used_bytes;
+    // Taken away under its reader by somebody with a hand on the directory: the reader goes on, the server finds out.
+    assert_eq!(tensors(&path).unwrap(), before);
+    drop(file);
+    assert!(evict(&open.at, "one").await.unwrap().segments[0].evicted);
+    assert!(bytes > 0);
+    open.watch
+        .until("an empty cache", |mirror| !mirror.resources.keys().any(|name| name.starts_with("segments/")))
+        .await
+        .unwrap();
+    counts_are_true(&open.at, library.sandbox.runtime_dir()).await.unwrap();
+}
+
+#[tokio::test]
+async fn every_format_arrives_as_the_reference_reader_knows_it() {
+    let library = Library::new().unwrap();
+    library.write("tensors.safetensors", &making::lora()).unwrap();
+    library.write("pickle.ckpt", &making::checkpoint()).unwrap();
+    for (name, bytes) in making::sharded() {
+        library.write(&format!("llm/{name}"), &bytes).unwrap();
+    }
+    let open = library.open().await.unwrap();
+    for (name, count) in [("tensors", 0), ("pickle", 1), ("llm", 0)] {
+        let report = cache(&open.at, name, &[]).await.unwrap();
+        let found: usize =
+            report.components.iter().map(|one| tensors(one.path.as_ref()).unwrap().len()).sum();
+        assert!(found > 0 && (count == 0 || found == count), "{name}: {report:?}");
+        let model = open.list().await.unwrap().into_iter().find(|model| model.name == report.model).unwrap();
+        assert_eq!(found as u64, model.tensor_count, "{name}");
+        // What was read tells the catalog, too.
+        assert!(model.components.iter().all(|one| !one.digest.is_empty()), "{model:?}");
+    }
+    counts_are_true(&open.at, library.sandbox.runtime_dir()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_model_is_told_and_what_is_wrong_with_a_request() {
+    let library = Library::new().unwrap();
+    library.write("short.safetensors", &making::lora()[..500]).unwrap();
+    library.write("hostile.ckpt", &making::hostile_checkpoint(&library.path("canary"))).unwrap();
+    pipeline(&library, "one", 1.0);
+    let open = library.open().await.unwrap();
+    let refused = |name: &str, components: &[&str]| {
+        let (at, name) = (open.at.clone(), name.to_owned());
+        let components: Vec<String> = components.iter().map(ToString::to_string).collect();
+        async move {
+            let components: Vec<&str> = components.iter().map(String::as_str).collect();
+            reason(&cache(&at, &name, &components).await.unwrap_err())
+        }
+    };
+    assert_eq!(refused("short", &[]).await, "CORRUPTED_MODEL");
+    assert_eq!(refused("hostile", &[]).await, "INCOMPATIBLE_MODEL");
+    assert_eq!(refused("nobody", &[]).await, "RESOURCE_NOT_FOUND");
+    assert_eq!(refused("one", &["lungs"]).await, "FIELD_INVALID");
+    assert_eq!(refused("one", &[""]).await, "FIELD_INVALID");
+    for (request, said) in [
+        (v1::AcquireRequest::default(), "NAME_INVALID"),
+        (v1::AcquireRequest { lease: "leases/x".to_owned(), ..Default::default() }, "NAME_INVALID"),
+        (v1::AcquireRequest { lease: "machine".to_owned(), ..Default::default() }, "NAME_INVALID"),
+        (
+            v1::AcquireRequest { lease: format!("leases/{}", request_id()), ..Default::default() },
+            "RESOURCE_NOT_FOUND",
+        ),
+        (
+            v1::AcquireRequest { name: "one".to_owned(), holder: "x".repeat(257), ..Default::default() },
+            "FIELD_INVALID",
+        ),
+        (
+            v1::AcquireRequest { name: "one".to_owned(), request_id: "me".to_owned(), ..Default::default() },
+            "REQUEST_ID_INVALID",
+        ),
+    ] {
+        assert_eq!(reason(&acquire_as(&open.at, request.clone()).await.unwrap_err()), said, "{request:?}");
+    }
+    assert_eq!(status(&open.at).await.unwrap().used_bytes, 0);
+    assert!(!library.path("canary").exists());
+}
