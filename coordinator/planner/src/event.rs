@@ -73,6 +73,11 @@ pub enum Event {
         name: SegmentName,
         model: ModelId,
     },
+    /// What fills as `from` was read, and is this.
+    SegmentIdentified {
+        from: SegmentName,
+        digest: Digest,
+    },
     /// What was filled as `from` is complete, as this: perhaps one that was there.
     SegmentSealed {
         from: SegmentName,
@@ -141,6 +146,7 @@ impl Event {
             | Self::SegmentReserved { .. }
             | Self::SegmentWanted { .. }
             | Self::SegmentUnwanted { .. }
+            | Self::SegmentIdentified { .. }
             | Self::SegmentSealed { .. }
             | Self::SegmentAbandoned { .. }
             | Self::SegmentEvicting { .. }

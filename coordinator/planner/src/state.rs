@@ -444,6 +444,7 @@ impl State {
             Event::SegmentReserved { segment, by } => self.cache.reserve(self.position, segment, *by),
             Event::SegmentWanted { name, want } => self.cache.want(self.position, *name, want),
             Event::SegmentUnwanted { name, model } => self.cache.unwant(self.position, *name, *model),
+            Event::SegmentIdentified { from, digest } => self.cache.identify(self.position, *from, *digest),
             Event::SegmentSealed { from, segment, at } => self.cache.seal(self.position, *from, segment, *at),
             Event::SegmentAbandoned { name } => self.cache.abandon(*name),
             Event::SegmentEvicting { digest, eviction, at } => {
@@ -551,6 +552,9 @@ fn subjects(event: &Event) -> [Option<ResourceName>; 2] {
         Event::SegmentWanted { name, .. }
         | Event::SegmentUnwanted { name, .. }
         | Event::SegmentAbandoned { name } => one(ResourceName::Segment(*name)),
+        Event::SegmentIdentified { from, digest } => {
+            [Some(ResourceName::Segment(*from)), Some(ResourceName::Segment(SegmentName::Content(*digest)))]
+        }
         Event::SegmentSealed { from, segment, .. } if *from == segment.name => {
             one(ResourceName::Segment(*from))
         }

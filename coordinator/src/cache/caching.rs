@@ -24,7 +24,7 @@ use hoist_staging::Recipe;
 use tokio_util::sync::CancellationToken;
 
 use super::Cache;
-use super::filling::Work;
+use super::filling::{Order, Run, Work};
 use crate::operations::ProgressCell;
 
 /// Rounds until somebody is told that it does not come to an end. Each has to wait for others to change something.
@@ -101,6 +101,33 @@ impl Cache {
             return Err(error.with("model", ResourceName::Model(spec.model)));
         }
         Ok(())
+    }
+
+    /// Waits until one of these is complete, or on nobody's way in or out any more.
+    pub(super) async fn have_moved(&self, names: &[SegmentName], stop: &CancellationToken) -> Result<()> {
+        let is_on_its_way = |state: &State, name: &SegmentName| {
+            let segment = state.cache().segment(*name);
+            segment.is_some_and(|one| one.state != SegmentState::Sealed && !one.is_zombie)
+        };
+        self.until(|state| !names.iter().all(|name| is_on_its_way(state, name)), stop).await
+    }
+
+    /// Waits until something is true of the state.
+    async fn until(&self, is_so: impl Fn(&State) -> bool, stop: &CancellationToken) -> Result<()> {
+        let mut changes = self.0.control.changes();
+        loop {
+            if is_so(&Arc::clone(&changes.borrow_and_update()).state) {
+                return Ok(());
+            }
+            tokio::select! {
+                changed = changes.changed() => {
+                    changed.map_err(|_| Error::new(Reason::Draining, "the server is stopping"))?;
+                }
+                () = stop.cancelled() => {
+                    return Err(Error::new(Reason::OperationCancelled, "the operation was stopped"));
+                }
+            }
+        }
     }
 
     async fn facts_apart(&self) -> Result<Facts> {
@@ -206,26 +233,18 @@ impl Caching<'_> {
         self.cache.0.control.reserve(ask).await
     }
 
-    /// Reads what was reserved, and tells the owner. Bytes that were read.
+    /// Reads what was reserved. Bytes that were read.
     async fn fill(&mut self, reserved: &Reserved) -> Result<Bytes> {
-        let began = self.cache.0.clock.monotonic();
-        let wanted = reserved.fill.iter().filter_map(|(place, _)| self.wanted.get(*place));
-        let recipes: Vec<(Recipe, Option<Digest>)> =
-            wanted.map(|one| (one.recipe.clone(), one.digest)).collect();
-        let read = recipes.iter().map(|(recipe, _)| recipe.read_bytes().0).fold(0, u64::saturating_add);
+        let order = |(place, name): &(usize, SegmentName)| {
+            let one = self.wanted.get(*place)?;
+            Some(Order { recipe: one.recipe.clone(), name: *name, digest: one.digest })
+        };
+        let orders: Vec<Order> = reserved.fill.iter().filter_map(order).collect();
+        let read = orders.iter().map(|order| order.recipe.read_bytes().0).fold(0, u64::saturating_add);
         self.cell.set_total(self.cell.done().saturating_add(read));
-        let components: Vec<usize> = recipes.iter().map(|(recipe, _)| recipe.component).collect();
         let weight = self.spec.priority.weight();
-        let placed = self.cache.fill(&self.work, recipes, weight, self.cell, self.stop).await?;
-        let took = self.cache.0.clock.monotonic().saturating_sub(began);
-        let names = reserved.fill.iter().map(|(_, name)| *name);
-        let filled: Vec<_> = components
-            .into_iter()
-            .zip(names)
-            .zip(&placed)
-            .map(|((at, name), one)| (at, name, *one))
-            .collect();
-        self.cache.tell(&self.work, self.operation, &filled, Bytes(read), took).await?;
+        let on = Run { operation: self.operation, weight, cell: self.cell, stop: self.stop };
+        let placed = self.cache.fill(&self.work, orders, &on).await?;
         for ((place, _), placed) in reserved.fill.iter().zip(placed) {
             if let Some(one) = self.wanted.get_mut(*place) {
                 one.digest = Some(placed.digest);
@@ -242,7 +261,7 @@ impl Caching<'_> {
                 victims.iter().filter_map(|digest| state.cache().segment(SegmentName::Content(*digest)));
             segments.any(|one| one.state == SegmentState::Evicting && !one.is_zombie)
         };
-        self.until(|state| !is_going(state)).await
+        self.cache.until(|state| !is_going(state), self.stop).await
     }
 
     fn is_any_left(&self, victims: &[Digest]) -> bool {
@@ -256,29 +275,7 @@ impl Caching<'_> {
     async fn have_moved(&self, awaited: &[usize]) -> Result<()> {
         let names = awaited.iter().filter_map(|place| self.wanted.get(*place));
         let names: Vec<SegmentName> = names.map(|one| want(&self.work, one).name).collect();
-        let is_on_its_way = |state: &State, name: &SegmentName| {
-            let segment = state.cache().segment(*name);
-            segment.is_some_and(|one| one.state != SegmentState::Sealed && !one.is_zombie)
-        };
-        self.until(|state| !names.iter().all(|name| is_on_its_way(state, name))).await
-    }
-
-    /// Waits until something is true of the state.
-    async fn until(&self, is_so: impl Fn(&State) -> bool) -> Result<()> {
-        let mut changes = self.cache.0.control.changes();
-        loop {
-            if is_so(&Arc::clone(&changes.borrow_and_update()).state) {
-                return Ok(());
-            }
-            tokio::select! {
-                changed = changes.changed() => {
-                    changed.map_err(|_| Error::new(Reason::Draining, "the server is stopping"))?;
-                }
-                () = self.stop.cancelled() => {
-                    return Err(Error::new(Reason::OperationCancelled, "the operation was stopped"));
-                }
-            }
-        }
+        self.cache.have_moved(&names, self.stop).await
     }
 
     /// What others have found out meanwhile about the content of what is still unknown.

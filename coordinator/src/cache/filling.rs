@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hoist_catalog::{Details, Roots, Unit};
-use hoist_domain::{Bytes, Digest, Error, Model, ModelId, Reason, ResourceName, Result};
+use hoist_domain::{
+    Bytes, Digest, Error, Model, ModelId, OperationId, Reason, ResourceName, Result, SegmentName,
+};
 use hoist_planner::Examination;
-use hoist_planner::cache::Sealing;
-use hoist_segment::SealError;
-use hoist_staging::{Failure, Filled, Job, Outcome, Plan, Recipe, open};
+use hoist_planner::cache::{Identity, Sealing};
+use hoist_segment::{Filling, SealError};
+use hoist_staging::{Failure, Filled, Job, Outcome, Plan, Recipe, Target, open};
 use rustix::io::Errno;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -55,68 +57,138 @@ pub(super) struct Work {
     pub(super) details: Arc<Details>,
 }
 
+/// One component to be filled.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) recipe: Recipe,
+    /// As it was reserved.
+    pub(super) name: SegmentName,
+    /// Its content, where that is known.
+    pub(super) digest: Option<Digest>,
+}
+
+/// Everything of one component is in memory.
+struct Ready {
+    /// Among the orders.
+    place: usize,
+    /// As it was reserved.
+    name: SegmentName,
+    filling: Filling,
+    digest: Digest,
+    target: Target,
+}
+
+/// For whom, how fast, and until when.
+pub(super) struct Run<'a> {
+    pub(super) operation: OperationId,
+    pub(super) weight: u32,
+    pub(super) cell: &'a Arc<ProgressCell>,
+    pub(super) stop: &'a CancellationToken,
+}
+
 impl Cache {
     pub(super) fn filling_bytes(&self) -> u64 {
         self.0.filling.load(Ordering::Relaxed)
     }
 
-    /// Reads what these recipes need, and seals what they make. The digests that are known of them must come out.
-    pub(super) async fn fill(
-        &self,
-        work: &Work,
-        recipes: Vec<(Recipe, Option<Digest>)>,
-        weight: u32,
-        cell: &Arc<ProgressCell>,
-        stop: &CancellationToken,
-    ) -> Result<Vec<Placed>> {
+    /// Reads what these orders need; nothing gets its name unless all of it was read as it was described. The digests that
+    /// are known must come out. What became of each, in their order.
+    pub(super) async fn fill(&self, work: &Work, orders: Vec<Order>, on: &Run<'_>) -> Result<Vec<Placed>> {
+        let began = self.0.clock.monotonic();
         let shelf = self.shelf()?.clone();
-        let (recipes, expected): (Vec<Recipe>, Vec<Option<Digest>>) = recipes.into_iter().unzip();
-        let recipes = Arc::new(recipes);
+        let orders = Arc::new(orders);
         let written = Arc::new(Written { own: AtomicU64::new(0), all: Arc::clone(&self.0.filling) });
-        let (prepared, on, making) = (Arc::clone(&recipes), work.clone(), shelf.clone());
-        let (count, cell) = (Arc::clone(&written), Arc::clone(cell));
+        let (prepared, from, making) = (Arc::clone(&orders), work.clone(), shelf.clone());
+        let (count, cell) = (Arc::clone(&written), Arc::clone(on.cell));
         let prepare = move || {
-            prepare(&prepared, &on, &making, move |bytes| {
+            prepare(&prepared, &from, &making, move |bytes| {
                 count.add(bytes);
                 cell.add(bytes);
             })
         };
         let prepared = self.0.tasks.run_blocking("prepare", prepare).await;
         let (job, of_target) = prepared.map_err(|panicked| internal(&panicked.to_string()))??;
-        let filled = self.run(job, weight, stop).await.map_err(|failure| refused(&work.model, failure))?;
+        let filled =
+            self.run(job, on.weight, on.stop).await.map_err(|failure| refused(&work.model, failure))?;
         let Filled { targets, hashes } = filled;
-        let digests: Vec<Digest> = recipes
+        let digests: Vec<Digest> = orders
             .iter()
             .enumerate()
-            .map(|(number, recipe)| {
+            .map(|(number, order)| {
                 let own = of_target.iter().zip(&hashes).filter(|(of, _)| **of == number);
-                recipe.digest(&own.map(|(_, hash)| *hash).collect::<Vec<_>>())
+                order.recipe.digest(&own.map(|(_, hash)| *hash).collect::<Vec<_>>())
             })
             .collect();
-        for ((found, expected), recipe) in digests.iter().zip(&expected).zip(recipes.iter()) {
-            if expected.is_some_and(|expected| expected != *found) {
-                return Err(other_bytes(&work.model, recipe));
+        for (found, order) in digests.iter().zip(orders.iter()) {
+            if order.digest.is_some_and(|expected| expected != *found) {
+                return Err(other_bytes(&work.model, &order.recipe));
             }
         }
-        let sealing = (shelf, Arc::clone(&recipes));
-        let seal = move || {
-            let (shelf, recipes) = sealing;
-            let mut placed: Vec<Placed> = Vec::with_capacity(digests.len());
-            for ((target, digest), recipe) in targets.into_iter().zip(digests).zip(recipes.iter()) {
-                match shelf.seal(target, digest, recipe.target()) {
-                    Ok(one) => placed.push(one),
-                    Err(error) => {
-                        withdraw(&shelf, &placed);
-                        return Err(error);
-                    }
+        self.tell_digests(work, &orders, &digests).await;
+        let read = orders.iter().map(|order| order.recipe.read_bytes().0).fold(0, u64::saturating_add);
+        self.0.control.filled(Bytes(read), self.0.clock.monotonic().saturating_sub(began)).await;
+        let ready = orders.iter().zip(targets).zip(digests).enumerate();
+        let ready = ready.map(|(place, ((order, filling), digest))| Ready {
+            place,
+            name: order.name,
+            filling,
+            digest,
+            target: order.recipe.target().clone(),
+        });
+        self.name(ready.collect(), on).await
+    }
+
+    /// Gives each its name, unless there is one like it. Whoever has to wait for another keeps nobody waiting meanwhile: what
+    /// can be named is named first.
+    async fn name(&self, mut ready: Vec<Ready>, on: &Run<'_>) -> Result<Vec<Placed>> {
+        let shelf = self.shelf()?;
+        let mut placed: Vec<(usize, Placed)> = Vec::with_capacity(ready.len());
+        while !ready.is_empty() {
+            let found = ready.iter().map(|one| (one.name, one.digest)).collect();
+            let identities = self.0.control.identify(on.operation, found).await?;
+            let (mut new, mut awaited) = (Vec::new(), Vec::new());
+            for (one, identity) in ready.into_iter().zip(identities) {
+                match identity {
+                    Identity::New => new.push(one),
+                    Identity::Equal => placed
+                        .push((one.place, Placed { digest: one.digest, bytes: Bytes(0), is_new: false })),
+                    Identity::Awaited => awaited.push(one),
                 }
             }
-            Ok(placed)
-        };
-        let sealed = self.0.tasks.run_blocking("seal", seal).await;
-        drop(written);
-        let sealed = sealed.map_err(|panicked| internal(&panicked.to_string()))?;
-        sealed.map_err(|error: SealError| internal(&format!("a segment could not be sealed: {error}")))
+            let shelved = shelf.clone();
+            let sealed = self.0.tasks.run_blocking("seal", move || seal(&shelved, new)).await;
+            let sealed = sealed.map_err(|panicked| internal(&panicked.to_string()))?;
+            let sealed =
+                sealed.map_err(|error| internal(&format!("a segment could not be sealed: {error}")))?;
+            let name = |one: &Placed| SegmentName::Content(one.digest);
+            let sealings = sealed.iter().map(|(_, one)| Sealing { name: name(one), bytes: one.bytes });
+            if let Err(error) = self.0.control.sealed(on.operation, sealings.collect()).await {
+                let shelved = shelf.clone();
+                let _ = self.0.tasks.run_blocking("withdraw", move || withdraw(&shelved, &sealed)).await;
+                return Err(error);
+            }
+            placed.extend(sealed);
+            if !awaited.is_empty() {
+                let names: Vec<SegmentName> =
+                    awaited.iter().map(|one| SegmentName::Content(one.digest)).collect();
+                self.have_moved(&names, on.stop).await?;
+            }
+            ready = awaited;
+        }
+        placed.sort_by_key(|(place, _)| *place);
+        Ok(placed.into_iter().map(|(_, one)| one).collect())
+    }
+
+    /// What the catalog learns on the way; whoever waits for the same finds it by that.
+    async fn tell_digests(&self, work: &Work, orders: &[Order], digests: &[Digest]) {
+        let digests =
+            orders.iter().zip(digests).map(|(order, digest)| (order.recipe.component, *digest)).collect();
+        let of = Arc::new(work.details.content.clone());
+        let examined = Examination { id: work.model.id, of, digests, validation: None };
+        // Not kept, whoever waits reads it again. That is no reason to fail.
+        if let Err(error) = self.0.control.examined(vec![examined]).await {
+            debug!(%error, "digests that were found on the way are not kept");
+        }
     }
 
     /// Lets the pool read, and stops it when that is wished or memory runs out.
@@ -161,41 +233,26 @@ impl Cache {
         let Ok(facts) = self.0.tasks.run_blocking("facts", move || cache.facts()).await else { return false };
         matches!(self.0.control.shrink(facts).await, Ok(Some(_)))
     }
+}
 
-    /// Tells the owner what came of it: first what the model is made of, so that whoever waits finds it by that.
-    pub(super) async fn tell(
-        &self,
-        work: &Work,
-        operation: hoist_domain::OperationId,
-        filled: &[(usize, hoist_domain::SegmentName, Placed)],
-        read: Bytes,
-        took: Duration,
-    ) -> Result<()> {
-        let digests = filled.iter().map(|(component, _, placed)| (*component, placed.digest)).collect();
-        let of = Arc::new(work.details.content.clone());
-        let examined = Examination { id: work.model.id, of, digests, validation: None };
-        // Not kept: whoever waits reads it again. That is no reason to fail.
-        if let Err(error) = self.0.control.examined(vec![examined]).await {
-            debug!(%error, "digests that were found on the way are not kept");
+/// Gives names to what is new. All of it, or none.
+fn seal(shelf: &Shelf, new: Vec<Ready>) -> std::result::Result<Vec<(usize, Placed)>, SealError> {
+    let mut placed: Vec<(usize, Placed)> = Vec::with_capacity(new.len());
+    for Ready { place, filling, digest, target, .. } in new {
+        match shelf.seal(filling, digest, &target) {
+            Ok(one) => placed.push((place, one)),
+            Err(error) => {
+                withdraw(shelf, &placed);
+                return Err(error);
+            }
         }
-        let sealings = filled.iter().map(|(_, from, placed)| Sealing {
-            from: *from,
-            digest: placed.digest,
-            bytes: placed.bytes,
-        });
-        let told = self.0.control.sealed(operation, sealings.collect(), read, took).await;
-        if told.is_err() {
-            let shelf = self.shelf()?.clone();
-            let placed: Vec<Placed> = filled.iter().map(|(.., placed)| *placed).collect();
-            let _ = self.0.tasks.run_blocking("withdraw", move || withdraw(&shelf, &placed)).await;
-        }
-        told
     }
+    Ok(placed)
 }
 
 /// What was sealed and is not to be.
-fn withdraw(shelf: &Shelf, placed: &[Placed]) {
-    for one in placed.iter().filter(|one| one.is_new) {
+fn withdraw(shelf: &Shelf, placed: &[(usize, Placed)]) {
+    for (_, one) in placed.iter().filter(|(_, one)| one.is_new) {
         // What cannot be removed is found again at the next start.
         let _ = shelf.take_away(one.digest);
     }
@@ -203,12 +260,13 @@ fn withdraw(shelf: &Shelf, placed: &[Placed]) {
 
 /// The job, and which target each of its items is for.
 fn prepare(
-    recipes: &[Recipe],
+    orders: &[Order],
     work: &Work,
     shelf: &Shelf,
     count: impl Fn(u64) + Send + Sync + 'static,
 ) -> Result<(Job, Vec<usize>)> {
-    let (sources, items) = open(recipes, &work.roots, &work.unit)
+    let recipes: Vec<Recipe> = orders.iter().map(|order| order.recipe.clone()).collect();
+    let (sources, items) = open(&recipes, &work.roots, &work.unit)
         .map_err(|(path, error)| unreadable(&work.model, path, &error))?;
     let targets = recipes.iter().map(|recipe| shelf.begin(recipe.target()));
     let targets = targets.collect::<std::io::Result<Vec<_>>>();

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use hoist_domain::{
     Bytes, CachePolicy, ContentHash, Digest, LeaseId, OperationId, Principal, RequestKey, Result, Segment,
+    SegmentName,
 };
 use hoist_planner::cache::{
-    Evicted, EvictionAsk, Facts, LeaseAsk, Reservation, Reserved, Sealing, Shortage, evict, grant, reserve,
-    resume, sealed, shrink, without_segments,
+    Evicted, EvictionAsk, Facts, Identity, LeaseAsk, Reservation, Reserved, Sealing, Shortage, evict, grant,
+    identify, reserve, resume, sealed, shrink, without_segments,
 };
 use hoist_planner::{Answer as Repeated, Decision, Event, Limits, Moment, State, is_known, record};
 use std::sync::Arc;
@@ -28,12 +29,21 @@ pub enum CacheCommand {
         ask: Box<Reservation>,
         reply: oneshot::Sender<Result<Reserved>>,
     },
+    /// What an operation has read turned out to be this.
+    Identify {
+        operation: OperationId,
+        found: Vec<(SegmentName, Digest)>,
+        reply: oneshot::Sender<Option<Vec<Identity>>>,
+    },
+    /// So many bytes were read in so long.
+    Filled {
+        read: Bytes,
+        took: Duration,
+    },
     /// What an operation has filled has its names.
     Sealed {
         operation: OperationId,
         sealings: Vec<Sealing>,
-        read: Bytes,
-        took: Duration,
         reply: oneshot::Sender<Result<()>>,
     },
     Evict {
@@ -116,10 +126,13 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
             Ok((events, reserved)) => (Answer::Reserved(reply, Ok(reserved)), events),
             Err(error) => (Answer::Reserved(reply, Err(error)), vec![Event::RoomRefused]),
         },
-        CacheCommand::Sealed { operation, sealings, read, took, reply } => {
-            let mut events = sealed(state, operation, &sealings, now);
-            events.push(Event::SegmentsFilled { read, took });
-            (Answer::Unit(reply, Ok(())), events)
+        CacheCommand::Identify { operation, found, reply } => {
+            let (events, identities) = identify(state, operation, &found, now);
+            (Answer::Identified(reply, Some(identities)), events)
+        }
+        CacheCommand::Filled { read, took } => (Answer::Nobody, vec![Event::SegmentsFilled { read, took }]),
+        CacheCommand::Sealed { operation, sealings, reply } => {
+            (Answer::Unit(reply, Ok(())), sealed(state, operation, &sealings, now))
         }
         CacheCommand::Evict { request, ask, reply } => {
             let is_done = request.as_ref().is_none_or(|(key, _)| is_known(state, key));
@@ -221,18 +234,30 @@ impl Control {
         self.ask_surely(|reply| CacheCommand::Reserve { ask: Box::new(ask), reply }).await?
     }
 
+    /// Tells what an operation has read, before any of it gets its name.
+    ///
+    /// # Errors
+    /// STORE_READONLY, DRAINING.
+    pub async fn identify(
+        &self,
+        operation: OperationId,
+        found: Vec<(SegmentName, Digest)>,
+    ) -> Result<Vec<Identity>> {
+        let identities = self.ask_surely(|reply| CacheCommand::Identify { operation, found, reply }).await?;
+        identities.ok_or_else(|| super::storage::Readonly::error(None))
+    }
+
     /// Tells that everything that an operation has reserved has its names.
     ///
     /// # Errors
     /// STORE_READONLY, DRAINING: then nobody knows of it.
-    pub async fn sealed(
-        &self,
-        operation: OperationId,
-        sealings: Vec<Sealing>,
-        read: Bytes,
-        took: Duration,
-    ) -> Result<()> {
-        self.ask_surely(|reply| CacheCommand::Sealed { operation, sealings, read, took, reply }).await?
+    pub async fn sealed(&self, operation: OperationId, sealings: Vec<Sealing>) -> Result<()> {
+        self.ask_surely(|reply| CacheCommand::Sealed { operation, sealings, reply }).await?
+    }
+
+    /// Tells how fast bytes were read.
+    pub async fn filled(&self, read: Bytes, took: Duration) {
+        let _ = self.commands.send(Command::Cache(CacheCommand::Filled { read, took })).await;
     }
 
     /// Takes segments out of RAM, or tells what would become of them.

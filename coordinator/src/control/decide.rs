@@ -4,7 +4,7 @@
 //! to; a command has exactly one [`Answer`].
 
 use hoist_domain::{Bytes, Digest, Error, LeaseId, OperationId, Outcome, Result};
-use hoist_planner::cache::{Evicted, Reserved, Shortage};
+use hoist_planner::cache::{Evicted, Identity, Reserved, Shortage};
 use hoist_planner::{Answer as Repeated, CatalogChanges, Decision, Delta, Limits, Moment, State, Submitted};
 use hoist_store::Write;
 use tokio::sync::oneshot;
@@ -23,6 +23,8 @@ pub(super) enum Answer {
     Observed(oneshot::Sender<Result<CatalogChanges>>, Result<CatalogChanges>),
     Reserved(oneshot::Sender<Result<Reserved>>, Result<Reserved>),
     Evicted(oneshot::Sender<Result<Vec<Evicted>>>, Result<Vec<Evicted>>),
+    /// None: it was not committed.
+    Identified(oneshot::Sender<Option<Vec<Identity>>>, Option<Vec<Identity>>),
     Shrunk(oneshot::Sender<Option<Shortage>>, Option<Shortage>),
     Drained(oneshot::Sender<()>),
     Nobody,
@@ -38,6 +40,7 @@ impl Answer {
             Self::Observed(reply, answer) => drop(reply.send(answer)),
             Self::Reserved(reply, answer) => drop(reply.send(answer)),
             Self::Evicted(reply, answer) => drop(reply.send(answer)),
+            Self::Identified(reply, answer) => drop(reply.send(answer)),
             Self::Shrunk(reply, answer) => drop(reply.send(answer)),
             Self::Drained(reply) => drop(reply.send(())),
             Self::Nobody => {}
@@ -53,6 +56,7 @@ impl Answer {
             Self::Observed(reply, _) => Self::Observed(reply, Err(error)),
             Self::Reserved(reply, _) => Self::Reserved(reply, Err(error)),
             Self::Evicted(reply, _) => Self::Evicted(reply, Err(error)),
+            Self::Identified(reply, _) => Self::Identified(reply, None),
             other => other,
         }
     }

@@ -117,6 +117,7 @@ pub(super) fn write(event: &Event, state: &State) -> Option<Write> {
         | Event::SegmentReserved { .. }
         | Event::SegmentWanted { .. }
         | Event::SegmentUnwanted { .. }
+        | Event::SegmentIdentified { .. }
         | Event::SegmentSealed { .. }
         | Event::SegmentAbandoned { .. }
         | Event::SegmentEvicting { .. }

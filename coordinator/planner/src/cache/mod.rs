@@ -15,7 +15,8 @@ pub use budget::{Budget, BudgetLimit, GroupFacts, MemoryFacts, budget};
 pub use leasing::{LEASE_GRACE, LeaseAsk, MOST_LEASES, end, expired, grant, resume, without_segments};
 pub use leaving::{Evicted, EvictionAsk, evict, shrink};
 pub use reserving::{
-    Facts, Reservation, Reserved, Sealing, Want, abandoned, candidates, pinned, reserve, sealed,
+    Facts, Identity, Reservation, Reserved, Sealing, Want, abandoned, candidates, identify, pinned, reserve,
+    sealed,
 };
 pub use resident::{Cache, CacheStatistics, Holder, Totals, Wanted};
 pub use usage::{Usage, Use};

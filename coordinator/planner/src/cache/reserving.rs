@@ -3,7 +3,7 @@
 //! Properties, kept by the tests: after a reservation what counts is not more than the budget; nothing held, pinned, open or
 //! more important is evicted; refused, nothing has changed; asked again, it asks for nothing that it has.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hoist_domain::{
@@ -281,11 +281,74 @@ fn disk_speed(state: &State) -> u64 {
     measured.next().map(|one| one.bytes_per_second).filter(|speed| *speed > 0).unwrap_or(USUAL_DISK)
 }
 
+/// What something that was read turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// Nothing like it is in RAM: it gets its name.
+    New,
+    /// It is in RAM, and held: what was read is not needed.
+    Equal,
+    /// Another fills the same, or it is just being withdrawn: to be asked again.
+    Awaited,
+}
+
+/// Judges what an operation has read, before any of it gets its name: a name is given to one at a time.
+#[must_use]
+pub fn identify(
+    state: &State,
+    id: OperationId,
+    found: &[(SegmentName, Digest)],
+    now: Moment,
+) -> (Decision, Vec<Identity>) {
+    let cache = state.cache();
+    let (mut events, mut own) = (Vec::new(), BTreeSet::new());
+    let mut identities = Vec::with_capacity(found.len());
+    for (from, digest) in found {
+        let name = SegmentName::Content(*digest);
+        let known = cache.segment(name);
+        let identity = match known.map(|known| known.state) {
+            // It went by this name all along.
+            _ if *from == name => Identity::New,
+            Some(SegmentState::Filling) if cache.filler(name) == Some(id) => Identity::Equal,
+            Some(SegmentState::Sealed) => Identity::Equal,
+            Some(SegmentState::Evicting) if known.is_some_and(|known| known.is_zombie) => Identity::New,
+            Some(_) => Identity::Awaited,
+            None => Identity::New,
+        };
+        let identity =
+            if identity == Identity::New && !own.insert(name) { Identity::Equal } else { identity };
+        let filled = cache.segment(*from).filter(|_| *from != name && cache.filler(*from) == Some(id));
+        match (identity, filled) {
+            (Identity::New, Some(_)) => {
+                events.push(Event::SegmentIdentified { from: *from, digest: *digest });
+            }
+            (Identity::Equal, Some(filled)) => match cache.sealed(*digest) {
+                Some(equal) => {
+                    let segment = Arc::new(joined(equal, filled));
+                    events.push(Event::SegmentSealed { from: *from, segment, at: now.service });
+                }
+                // Of two that this operation has read, one is enough.
+                None => events.push(Event::SegmentAbandoned { name: *from }),
+            },
+            _ => {}
+        }
+        identities.push(identity);
+    }
+    (events, identities)
+}
+
+/// One segment, wanted for what both were wanted for.
+fn joined(equal: &Segment, filled: &Segment) -> Segment {
+    let mut segment = equal.clone();
+    segment.wanted_by.extend(filled.wanted_by.iter().copied());
+    segment.priority = segment.priority.max(filled.priority);
+    segment
+}
+
 /// What was filled, as it is when it is complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealing {
-    pub from: SegmentName,
-    pub digest: Digest,
+    pub name: SegmentName,
     /// What it takes of the memory.
     pub bytes: Bytes,
 }
@@ -294,27 +357,16 @@ pub struct Sealing {
 #[must_use]
 pub fn sealed(state: &State, id: OperationId, sealings: &[Sealing], now: Moment) -> Decision {
     let cache = state.cache();
-    // Two of one operation may turn out to be equal.
-    let mut made: BTreeMap<Digest, Arc<Segment>> = BTreeMap::new();
     let mut events = Vec::new();
-    for Sealing { from, digest, bytes } in sealings {
-        let Some(filled) = cache.segment(*from).filter(|_| cache.filler(*from) == Some(id)) else { continue };
-        let equal = made.get(digest).or_else(|| cache.sealed(*digest));
-        let mut segment = equal.map_or_else(
-            || Segment {
-                name: SegmentName::Content(*digest),
-                state: SegmentState::Sealed,
-                bytes: *bytes,
-                sealed_at: Some(now.wall),
-                ..Segment::clone(filled)
-            },
-            |equal| Segment::clone(equal),
-        );
-        segment.wanted_by.extend(filled.wanted_by.iter().copied());
-        segment.priority = segment.priority.max(filled.priority);
-        let segment = Arc::new(segment);
-        made.insert(*digest, Arc::clone(&segment));
-        events.push(Event::SegmentSealed { from: *from, segment, at: now.service });
+    for Sealing { name, bytes } in sealings {
+        let Some(filled) = cache.segment(*name).filter(|_| cache.filler(*name) == Some(id)) else { continue };
+        let segment = Arc::new(Segment {
+            state: SegmentState::Sealed,
+            bytes: *bytes,
+            sealed_at: Some(now.wall),
+            ..Segment::clone(filled)
+        });
+        events.push(Event::SegmentSealed { from: *name, segment, at: now.service });
     }
     events
 }

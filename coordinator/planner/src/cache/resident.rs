@@ -1,8 +1,8 @@
 //! What the state says about RAM: segments, who holds them, and what all of that adds up to.
 //!
 //! ```text
-//!   reserved ─► FILLING ─► SEALED ─► EVICTING ─► gone*
-//!                  └─► gone* (abandoned)  └─► zombie: somebody has it open ─► gone*
+//!   reserved ─► FILLING, by its source ─► by its content ─► SEALED ─► EVICTING ─► gone*
+//!                  └────────────┴─► gone* (abandoned)                     └─► zombie: somebody has it open ─► gone*
 //! ```
 //!
 //! Changed by `State::apply` alone. Accounting is by addition and subtraction at each change, never by walking; a test
@@ -320,6 +320,32 @@ impl Cache {
         self.used_at.insert(name, at);
     }
 
+    /// What fills as `from` is this.
+    pub(crate) fn identify(&mut self, position: Position, from: SegmentName, digest: Digest) {
+        let name = SegmentName::Content(digest);
+        let taken = self.take(from);
+        assert!(taken.is_some(), "segment {from} does not exist");
+        if let Some(taken) = taken {
+            assert!(self.segment(name).is_none_or(|known| known.is_zombie), "segment {name} exists twice");
+            self.put(position, Arc::new(Segment { name, ..Segment::clone(&taken) }));
+        }
+        if let Some(filler) = self.fillers.remove(&from) {
+            self.fillers.insert(name, filler);
+        }
+        self.rename(from, name);
+    }
+
+    /// Whoever relied on the one relies on the other.
+    fn rename(&mut self, from: SegmentName, to: SegmentName) {
+        let holders: Vec<Holder> = self.holders(from).collect();
+        for holder in holders {
+            self.let_go(from, holder);
+            self.hold(to, holder);
+        }
+        self.usage.rename(&from, to);
+        self.used_at.remove(&from);
+    }
+
     /// What was filled as `from` is complete, as `segment`, which may be what it turned out to be equal to.
     pub(crate) fn seal(
         &mut self,
@@ -341,13 +367,7 @@ impl Cache {
             self.statistics.fills += 1;
         }
         if from != segment.name {
-            let holders: Vec<Holder> = self.holders(from).collect();
-            for holder in holders {
-                self.let_go(from, holder);
-                self.hold(segment.name, holder);
-            }
-            self.usage.rename(&from, segment.name);
-            self.used_at.remove(&from);
+            self.rename(from, segment.name);
         }
         self.touch(segment.name, at);
         self.put(position, Arc::clone(segment));

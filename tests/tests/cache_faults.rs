@@ -1,0 +1,301 @@
+//! What can go wrong while weights are read into RAM: files that change, end early or are swapped; holders that die; requests
+//! that race. Nothing torn is ever served, nothing in use is ever evicted, and every byte is accounted for at the end.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "the lint spares only functions marked as tests, not what they share"
+)]
+
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use hoist_tests::caching::{acquire, cache, cache_as, counts_are_true, evict, leases, status, tensors};
+use hoist_tests::library::{Library, PATIENCE, reason};
+use hoist_tests::{Random, connect, making, process, soak};
+use hoist_wire::v1;
+use tonic::Code;
+
+/// A file of one tensor whose every element is the same.
+fn uniform(value: f32, mebibytes: usize) -> Vec<u8> {
+    making::safetensors(&[("weight", vec![value; mebibytes << 18])], &[])
+}
+
+/// The one value of a segment's tensor.
+fn value(path: &Path) -> f32 {
+    let read = tensors(path).unwrap();
+    let (_, (_, _, bytes)) = read.iter().next().unwrap();
+    let first: [u8; 4] = bytes.first_chunk().copied().unwrap();
+    assert!(bytes.as_chunks::<4>().0.iter().all(|chunk| *chunk == first), "{} is torn", path.display());
+    f32::from_le_bytes(first)
+}
+
+/// M1, M2: a file that is overwritten in place again and again is cached whole or not at all.
+#[tokio::test]
+async fn a_file_that_is_written_to_while_it_is_read_caches_nothing() {
+    let library = Library::new().unwrap();
+    let path = library.write("one.safetensors", &uniform(1.0, 16)).unwrap();
+    let open = library.open().await.unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (told, until) = (path.clone(), Arc::clone(&stop));
+    let writer = std::thread::spawn(move || {
+        let data = std::fs::metadata(&told).unwrap().len() - (16 << 20);
+        let mut file = std::fs::OpenOptions::new().write(true).open(&told).unwrap();
+        let mut value = 2.0_f32;
+        while !until.load(Ordering::Relaxed) {
+            let block: Vec<u8> = value.to_le_bytes().repeat(1 << 18);
+            for at in 0..16 {
+                file.seek(SeekFrom::Start(data + (at << 20))).unwrap();
+                file.write_all(&block).unwrap();
+            }
+            value += 1.0;
+        }
+        value
+    });
+    let (mut whole, mut refused) = (0, 0);
+    for _ in 0..soak::rounds(30) {
+        match cache(&open.at, "one", &[]).await {
+            Ok(report) => {
+                for one in &report.components {
+                    value(Path::new(&one.path));
+                }
+                whole += 1;
+            }
+            Err(status) => {
+                assert_eq!(reason(&status), "SOURCE_CHANGED", "{status:?}");
+                refused += 1;
+            }
+        }
+        evict(&open.at, "").await.unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    assert!(refused > 0, "{whole} were whole: nothing was tested");
+    let report = cache(&open.at, "one", &[]).await.unwrap();
+    assert!(value(Path::new(&report.components.first().unwrap().path)) >= 2.0);
+    counts_are_true(&open.at, library.sandbox.runtime_dir()).await.unwrap();
+}
+
+/// M1: replaced by a rename, the one or the other is cached, whole.
+#[tokio::test]
+async fn a_file_that_is_replaced_while_it_is_read_is_cached_as_one_of_both() {
+    let library = Library::new().unwrap();
+    let path = library.write("one.safetensors", &uniform(1.0, 8)).unwrap();
+    let mut open = library.open().await.unwrap();
+    for round in 0..soak::rounds(20) {
+        let next =
+            library.write("next.tmp", &uniform(f32::from(u16::try_from(round).unwrap()) + 2.0, 8)).unwrap();
+        let at = open.at.clone();
+        let caching = tokio::spawn(async move { cache(&at, "one", &[]).await });
+        tokio::task::yield_now().await;
+        std::fs::rename(&next, &path).unwrap();
+        match caching.await.unwrap() {
+            Ok(report) => {
+                let found = value(Path::new(&report.components.first().unwrap().path));
+                let round = f32::from(u16::try_from(round).unwrap());
+                assert!((round + 1.0..=round + 2.0).contains(&found), "{found} in round {round}");
+            }
+            Err(status) => assert_eq!(reason(&status), "SOURCE_CHANGED", "{status:?}"),
+        }
+        evict(&open.at, "").await.unwrap();
+        open.look().await.unwrap();
+    }
+    counts_are_true(&open.at, library.sandbox.runtime_dir()).await.unwrap();
+}
+
+/// M3: cut off after it was looked at.
+#[tokio::test]
+async fn a_file_that_was_cut_off_since_it_was_looked_at_is_refused() {
+    let library = Library::new().unwrap();
+    let path = library.write("one.safetensors", &uniform(1.0, 8)).unwrap();
+    let open = library.open().await.unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(4 << 20).unwrap();
+    let refused = cache(&open.at, "one", &[]).await.unwrap_err();
+    assert!(["CORRUPTED_MODEL", "SOURCE_CHANGED"].contains(&reason(&refused).as_str()), "{refused:?}");
+    assert_eq!(status(&open.at).await.unwrap().used_bytes, 0);
+}
+
+/// What was known of a file that somebody touched is not believed: its bytes are.
+#[tokio::test]
+async fn a_file_that_was_given_its_old_time_back_is_read_as_what_it_is() {
+    let library = Library::new().unwrap();
+    let path = library.write("one.safetensors", &uniform(1.0, 1)).unwrap();
+    let open = library.open().await.unwrap();
+    cache(&open.at, "one", &[]).await.unwrap();
+    evict(&open.at, "one").await.unwrap();
+    // Written to, and given its old time back: no stat but the ctime tells.
+    let script = [
+        "import os,sys",
+        "s=os.stat(sys.argv[1])",
+        "f=open(sys.argv[1],'r+b')",
+        "f.seek(-5,2); b=f.read(1); f.seek(-5,2); f.write(bytes([b[0]^1])); f.close()",
+        "os.utime(sys.argv[1],ns=(s.st_atime_ns,s.st_mtime_ns))",
+    ];
+    let script = script.join("\n");
+    assert!(Command::new("python3").args(["-c", &script]).arg(&path).status().unwrap().success());
+    let report = cache(&open.at, "one", &[]).await.unwrap();
+    let changed = report.components.first().unwrap();
+    assert!(tensors(Path::new(&changed.path)).unwrap().iter().any(|(_, (_, _, bytes))| {
+        bytes.as_chunks::<4>().0.iter().any(|chunk| *chunk != 1.0_f32.to_le_bytes())
+    }));
+}
+
+/// X1: a client that dies lets go at once.
+#[tokio::test]
+async fn a_client_that_is_killed_lets_go_at_once() {
+    let library = Library::new().unwrap();
+    library.write("one.safetensors", &uniform(1.0, 1)).unwrap();
+    let mut open = library.open().await.unwrap();
+    let binary = hoist_tests::binary();
+    let mut client = Command::new(binary)
+        .args(["--endpoint", &format!("unix://{}", library.sandbox.socket().display()), "hold", "one", "--"])
+        .args(["sh", "-c", "echo held; exec sleep 600"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = [0; 4];
+    client.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"held");
+    assert_eq!(leases(&open.at).await.unwrap().len(), 1);
+    assert_eq!(leases(&open.at).await.unwrap().first().unwrap().process_id, client.id());
+    client.kill().unwrap();
+    client.wait().unwrap();
+    open.watch
+        .until("the end of the lease", |mirror| {
+            !mirror.resources.keys().any(|name| name.starts_with("leases/"))
+        })
+        .await
+        .unwrap();
+    assert!(evict(&open.at, "one").await.unwrap().segments.iter().all(|one| one.evicted));
+    // What it ran is not the server's to end.
+    let _ = Command::new("pkill").args(["-f", "^sleep 600$"]).status();
+}
+
+/// Cancelled while it fills, an operation leaves nothing; a caller who goes away cancels what nobody else wants.
+#[tokio::test]
+async fn what_is_cancelled_leaves_nothing_behind() {
+    let library = Library::new().unwrap();
+    for number in 0..4_u8 {
+        library.write(&format!("m{number}.safetensors"), &uniform(f32::from(number), 32)).unwrap();
+    }
+    let open = library.open().await.unwrap();
+    let mut random = Random::new(7);
+    let mut cancelled = 0;
+    for round in 0..soak::rounds(24) {
+        let name = format!("m{}", round % 4);
+        let at = open.at.clone();
+        let acquiring = tokio::spawn(async move { acquire(&at, &name, &[]).await.map(drop) });
+        tokio::time::sleep(std::time::Duration::from_millis(random.below(40))).await;
+        cancelled += u32::from(!acquiring.is_finished());
+        acquiring.abort();
+        let _ = acquiring.await;
+    }
+    let settled = async {
+        loop {
+            let said = status(&open.at).await.unwrap();
+            if said.filling_bytes == 0 && said.leases == 0 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, settled).await.unwrap();
+    assert!(cancelled > 0, "nothing was cut short");
+    counts_are_true(&open.at, library.sandbox.runtime_dir()).await.unwrap();
+}
+
+/// Many threads, few models, little room: what is leased is right and stays, and the books are true at the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_crowd_that_caches_opens_and_evicts_finds_every_leased_byte_right() {
+    const MODELS: u8 = 8;
+    let mut library = Library::new().unwrap();
+    library.sandbox.flags.extend(["--ram-budget".to_owned(), "9MiB".to_owned()]);
+    for number in 0..MODELS {
+        // Two of each content: equal ones are one.
+        let content = f32::from(number / 2);
+        library.write(&format!("m{number}.safetensors"), &uniform(content, 2)).unwrap();
+    }
+    let open = library.open().await.unwrap();
+    let before = process::open_files(open.server.process_id()).unwrap();
+    let (held, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let mut crowd = tokio::task::JoinSet::new();
+    for member in 0..32_u64 {
+        let (socket, held, refused) = (library.sandbox.socket(), Arc::clone(&held), Arc::clone(&refused));
+        crowd.spawn(async move {
+            let at = connect(&socket).await.unwrap();
+            let mut random = Random::new(member);
+            for _ in 0..soak::rounds(24) {
+                let number = u8::try_from(random.below(u64::from(MODELS))).unwrap();
+                let name = format!("m{number}");
+                let outcome = match random.below(4) {
+                    0 => cache(&at, &name, &[]).await.map(drop),
+                    1 => evict(&at, if random.percent(50) { &name } else { "" }).await.map(drop),
+                    _ => match acquire(&at, &name, &[]).await {
+                        Ok(lease) => {
+                            let component =
+                                lease.granted.components.first().unwrap().component.clone().unwrap();
+                            assert!(
+                                (value(Path::new(&component.path)) - f32::from(number / 2)).abs()
+                                    < f32::EPSILON
+                            );
+                            held.fetch_add(1, Ordering::Relaxed);
+                            Ok(())
+                        }
+                        Err(status) => Err(status),
+                    },
+                };
+                if let Err(status) = outcome {
+                    assert_eq!(reason(&status), "RAM_EXHAUSTED", "{status:?}");
+                    refused.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+    }
+    crowd.join_all().await;
+    let settled = async {
+        while status(&open.at).await.unwrap().leases > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, settled).await.unwrap();
+    evict(&open.at, "").await.unwrap();
+    let empty = async {
+        while status(&open.at).await.unwrap().used_bytes > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, empty).await.unwrap();
+    counts_are_true(&open.at, library.sandbox.runtime_dir()).await.unwrap();
+    println!("{} held, {} refused", held.load(Ordering::Relaxed), refused.load(Ordering::Relaxed));
+    assert!(held.load(Ordering::Relaxed) > 50);
+    let after = process::open_files(open.server.process_id()).unwrap();
+    assert!(after <= before + 4, "{before} files were open, {after} are");
+}
+
+/// An operation that is asked for twice is one; with a deadline that is too short it fails and leaves nothing.
+#[tokio::test]
+async fn equal_requests_are_one_and_a_deadline_ends_it() {
+    let library = Library::new().unwrap();
+    library.write("one.safetensors", &uniform(1.0, 64)).unwrap();
+    let open = library.open().await.unwrap();
+    let both = tokio::join!(cache(&open.at, "one", &[]), cache(&open.at, "one", &[]));
+    let (one, other) = (both.0.unwrap(), both.1.unwrap());
+    assert_eq!(one.components.first().unwrap().path, other.components.first().unwrap().path);
+    let said = status(&open.at).await.unwrap().statistics.unwrap();
+    assert_eq!((said.fills, said.misses), (1, 1), "{said:?}");
+    evict(&open.at, "one").await.unwrap();
+    let hasty = v1::CacheModelRequest {
+        name: "one".to_owned(),
+        deadline: Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 }),
+        validation_level: v1::ValidationLevel::Full.into(),
+        ..Default::default()
+    };
+    // It may be quick enough; if not, it says so and leaves nothing.
+    if let Err(status) = cache_as(&open.at, hasty).await {
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+    }
+    counts_are_true(&open.at, library.sandbox.runtime_dir()).await.unwrap();
+}
