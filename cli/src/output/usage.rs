@@ -89,7 +89,7 @@ fn percent(part: u64, whole: u64) -> String {
 }
 
 /// The words for what sets the budget.
-fn limit_words(limit: &str) -> String {
+pub(crate) fn limit_words(limit: &str) -> String {
     match limit {
         "policy" => "as `hoist cache-policy` says".to_owned(),
         "configured" => "as the server was started with".to_owned(),
