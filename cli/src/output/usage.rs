@@ -132,7 +132,7 @@ pub(crate) fn print(out: Out, it: &v1::GetCacheResponse) -> Result<()> {
         .map(|(bytes, what)| format!("{} {what}", Bytes(*bytes)))
         .collect();
     out.row("used", &if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") })?;
-    out.row("kernel", &format!("says {}", Bytes(it.held_bytes)))?;
+    out.row("held", &format!("{} by the kernel's count", Bytes(it.held_bytes)))?;
     out.row("segments", &format!("{}, {}", it.segments, plural(it.leases, "lease")))?;
     if let Some(statistics) = &it.statistics {
         print_statistics(out, statistics)?;
