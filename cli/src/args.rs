@@ -190,10 +190,6 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) runtime_dir: Option<PathBuf>,
 
-    /// Memory for weights at most: 16GiB [default: what the machine has to spare]
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) ram_budget: Option<String>,
-
     /// Path of the Unix socket [default: hoist.sock in the runtime directory]
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
