@@ -186,13 +186,9 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
 
-    /// Where the socket is, and later the weights in RAM; on tmpfs [default: /dev/shm/hoist-UID]
+    /// Where the socket and the weights in RAM are; on tmpfs [default: /dev/shm/hoist-UID]
     #[arg(long, value_name = "DIR")]
     pub(crate) runtime_dir: Option<PathBuf>,
-
-    /// Memory for weights at most: 16GiB [default: what the machine has to spare]
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) ram_budget: Option<String>,
 
     /// Path of the Unix socket [default: hoist.sock in the runtime directory]
     #[arg(long, value_name = "PATH")]
@@ -201,6 +197,11 @@ pub(crate) struct ServeArgs {
     /// Also serve gRPC over TCP on this loopback host:port; port 0 takes any
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<String>,
+
+    /// Memory for weights at most, for instance 40GiB; `hoist cache-policy --budget` changes it while the server runs
+    /// [default: what the machine, its control groups and the tmpfs have to spare]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) ram_budget: Option<Bytes>,
 
     /// Settings file in TOML [default: HOIST_CONFIG, else ~/.config/hoist/hoist.toml if there is one]
     #[arg(long, value_name = "FILE")]

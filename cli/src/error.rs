@@ -179,6 +179,16 @@ impl Error {
         }
     }
 
+    /// Ctrl-C, or a server that has gone: of several things that were asked for, nobody waits for the others any more.
+    pub(crate) fn is_ours(&self) -> bool {
+        match self {
+            Self::Told(told) => {
+                told.exit == Exit::Unreachable || told.code == Code::Cancelled && told.reason.is_empty()
+            }
+            Self::Stdout(_) => true,
+        }
+    }
+
     /// What went wrong, in one line.
     pub(crate) fn message(&self) -> String {
         match self {
@@ -296,6 +306,13 @@ mod tests {
         assert_eq!(wrong("components[1]"), "COMPONENT: is wrong");
         assert_eq!(wrong("policy.idle_ttl"), "--idle-ttl: is wrong");
         assert_eq!(in_flags("notes.base_override: any_base takes it".into()), "--base: --any-base takes it");
+    }
+
+    #[test]
+    fn what_happens_to_one_thing_does_not_end_the_others() {
+        assert!(Error::interrupted("interrupted").is_ours());
+        assert!(Error::unreachable("gone", "start one").is_ours());
+        assert!(!Error::refused("no room").is_ours());
     }
 
     #[test]

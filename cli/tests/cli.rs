@@ -63,6 +63,21 @@ fn a_wrong_command_line_is_exit_2() {
         &["rm"],
         &["roots", "x"],
         &["watch", "--state", "done"],
+        &["cache", "--priority", "high"],
+        &["cache", "x", "--priority", "urgent"],
+        &["cache", "x", "--allow", "malicious"],
+        &["cache", "x", "--wait", "--no-wait"],
+        &["evict"],
+        &["evict", "x", "--all"],
+        &["pin"],
+        &["cache-policy", "--budget", "lots"],
+        &["cache-policy", "x", "--budget", "1GiB"],
+        &["cache-policy", "x", "--idle-ttl", "never"],
+        &["path"],
+        &["hold", "x"],
+        &["hold", "--", "true"],
+        &["leases", "revoke"],
+        &["serve", "--ram-budget", "lots"],
         &["ops", "show"],
         &["ops", "fly"],
         &["ops", "--limit", "0"],
@@ -106,6 +121,20 @@ fn nobody_answering_is_exit_5_with_a_hint() {
         &["tag", "x", "a"],
         &["edit", "x", "--name", "y"],
         &["rm", "x"],
+        &["cache"],
+        &["cache", "x"],
+        &["cache", "x", "--no-wait"],
+        &["evict", "x"],
+        &["evict", "--all"],
+        &["pin", "x"],
+        &["unpin", "x"],
+        &["segments"],
+        &["cache-policy"],
+        &["cache-policy", "--budget", "auto"],
+        &["path", "x:vae"],
+        &["hold", "x", "--endpoint", &endpoint, "--", "true"],
+        &["leases"],
+        &["leases", "revoke", "0198"],
         &["ops", "show", "0198"],
         &["ops", "wait", "0198", "--timeout", "1s"],
         &["ops", "cancel", "0198"],
@@ -114,7 +143,10 @@ fn nobody_answering_is_exit_5_with_a_hint() {
         &["doctor", "--probe"],
         &["shutdown"],
     ] {
-        let output = hoist(&[verb, &["--endpoint", &endpoint]].concat());
+        // What follows `--` is somebody else's.
+        let is_named = verb.contains(&"--");
+        let named: &[&str] = if is_named { &[] } else { &["--endpoint", &endpoint] };
+        let output = hoist(&[verb, named].concat());
         let said = stderr(&output);
         assert_eq!(output.status.code(), Some(5), "{verb:?}: {said}");
         assert!(output.stdout.is_empty(), "{verb:?}");
@@ -203,6 +235,10 @@ fn the_meaning_of_every_setting_is_shown_without_a_server() {
     // As it is, neither quoted twice nor a number in a string.
     assert!(value("state_dir").as_str().unwrap().starts_with('/'));
     assert_eq!(value("limits.request_ids"), 100_000);
+    let output = hoist(&["config", "--offline", "--json", "--ram-budget", "1.5GiB"]);
+    let settings: Vec<Value> = serde_json::from_str(&stdout(&output)).unwrap();
+    let budget = settings.iter().find(|it| it["key"] == "ram_budget").unwrap();
+    assert_eq!((&budget["origin"], &budget["value"]), (&"flag".into(), &"1536MiB".into()));
 }
 
 #[test]
@@ -290,8 +326,21 @@ fn the_help_of_every_verb_shows_its_flags_and_an_example() {
         (&["config"], &[]),
         (&["doctor"], &["--probe", "--bytes", "--kind", "--state-dir", "--runtime-dir"]),
         (&["shutdown"], &["--grace", "--no-wait"]),
+        (
+            &["cache"],
+            &["[NAME]...", "--component", "--priority", "--validate", "--allow", "--wait", "--no-wait"],
+        ),
+        (&["evict"], &["[NAME]...", "--component", "--all", "--dry-run"]),
+        (&["pin"], &["<NAME>", "--component"]),
+        (&["unpin"], &["<NAME>"]),
+        (&["segments"], &["[NAME]"]),
+        (&["cache-policy"], &["[NAME]", "--budget", "--eviction", "--idle-ttl", "--priority"]),
+        (&["path"], &["<NAME[:COMPONENT]>..."]),
+        (&["hold"], &["<NAME[:COMPONENT]>...", "<COMMAND>...", "--holder"]),
+        (&["leases"], &["list", "revoke"]),
+        (&["leases", "revoke"], &["<LEASE>", "--reason"]),
         (&["completions"], &["<SHELL>"]),
-        (&["serve"], &["--state-dir", "HOIST_LIMITS_REQUEST_IDS"]),
+        (&["serve"], &["--state-dir", "--ram-budget", "HOIST_LIMITS_REQUEST_IDS"]),
     ] {
         let output = hoist(&[verb, &["--help"]].concat());
         assert_eq!(output.status.code(), Some(0), "{verb:?}");

@@ -12,8 +12,17 @@ use super::Cli;
 /// What every client verb takes. Whatever talks to no server takes none of it.
 const COMMON: [&str; 4] = ["endpoint", "json", "timeout", "color"];
 /// The flags that `hoist config` shares with `hoist serve`.
-const OF_SERVE: [&str; 8] =
-    ["state_dir", "runtime_dir", "socket", "listen", "config", "log_format", "log_filter", "no_workers"];
+const OF_SERVE: [&str; 9] = [
+    "state_dir",
+    "runtime_dir",
+    "socket",
+    "listen",
+    "ram_budget",
+    "config",
+    "log_format",
+    "log_filter",
+    "no_workers",
+];
 
 /// Reads a command line, the program's name first.
 pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {

@@ -1,5 +1,6 @@
 //! What is in RAM: segments, leases, and what came of caching a model; as JSON, and in words.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hoist_domain::Bytes;
@@ -160,7 +161,9 @@ pub(crate) fn summary(reports: &[&v1::CacheModelResponse], together: Option<Dura
     let components = || reports.iter().flat_map(|report| &report.components);
     let count = |some: usize| u64::try_from(some).unwrap_or(u64::MAX);
     let from = |source: Source| count(components().filter(|it| it.source == i32::from(source)).count());
-    let bytes = components().fold(0_u64, |sum, it| sum.saturating_add(it.size_bytes));
+    // What several models share is there once.
+    let segments: BTreeMap<&str, u64> = components().map(|it| (it.segment.as_str(), it.size_bytes)).collect();
+    let bytes = segments.values().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
     let read = reports.iter().fold(0_u64, |sum, report| sum.saturating_add(report.read_bytes));
     let evicted = reports.iter().fold(0, |sum, report| sum + report.evicted.len());
     let took = together.or_else(|| match reports {
@@ -276,27 +279,34 @@ mod tests {
     use super::*;
     use v1::cached_component::Source;
 
-    fn cached(source: Source, size_bytes: u64) -> v1::CachedComponent {
-        v1::CachedComponent { source: source.into(), size_bytes, ..Default::default() }
+    fn cached(segment: &str, source: Source, size_bytes: u64) -> v1::CachedComponent {
+        v1::CachedComponent {
+            segment: segment.into(),
+            source: source.into(),
+            size_bytes,
+            ..Default::default()
+        }
     }
 
     #[test]
     fn a_summary_says_what_was_read_and_how_fast() {
         let mut one = v1::CacheModelResponse {
-            components: vec![cached(Source::Read, 1 << 30), cached(Source::Shared, 1 << 30)],
+            components: vec![cached("a", Source::Read, 1 << 30), cached("b", Source::Shared, 1 << 30)],
             read_bytes: 2 << 30,
             took: Some(prost_types::Duration { seconds: 2, nanos: 0 }),
             ..Default::default()
         };
         assert_eq!(summary(&[&one], None), "2 components, 2.0 GiB: 2.0 GiB read in 2 s, 1.1 GB/s, 1 shared");
         one.evicted = vec!["segments/ab".into()];
-        one.components.push(cached(Source::Resident, 1 << 30));
+        one.components.push(cached("c", Source::Resident, 1 << 30));
         assert_eq!(
             summary(&[&one, &one], Some(Duration::from_secs(1))),
-            "2 models, 6 components, 6.0 GiB: 4.0 GiB read in 1 s, 4.3 GB/s, 2 shared, 2 there already; 2 segments made room"
+            "2 models, 6 components, 3.0 GiB: 4.0 GiB read in 1 s, 4.3 GB/s, 2 shared, 2 there already; 2 segments made room"
         );
-        let there =
-            v1::CacheModelResponse { components: vec![cached(Source::Resident, 4096)], ..Default::default() };
+        let there = v1::CacheModelResponse {
+            components: vec![cached("a", Source::Resident, 4096)],
+            ..Default::default()
+        };
         assert_eq!(summary(&[&there], None), "1 component, 4.0 KiB: nothing had to be read");
     }
 

@@ -89,7 +89,7 @@ fn percent(part: u64, whole: u64) -> String {
 }
 
 /// The words for what sets the budget.
-fn limit_words(limit: &str) -> String {
+pub(crate) fn limit_words(limit: &str) -> String {
     match limit {
         "policy" => "as `hoist cache-policy` says".to_owned(),
         "configured" => "as the server was started with".to_owned(),
@@ -132,7 +132,7 @@ pub(crate) fn print(out: Out, it: &v1::GetCacheResponse) -> Result<()> {
         .map(|(bytes, what)| format!("{} {what}", Bytes(*bytes)))
         .collect();
     out.row("used", &if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") })?;
-    out.row("kernel", &format!("says {}", Bytes(it.held_bytes)))?;
+    out.row("held", &format!("{} by the kernel's count", Bytes(it.held_bytes)))?;
     out.row("segments", &format!("{}, {}", it.segments, plural(it.leases, "lease")))?;
     if let Some(statistics) = &it.statistics {
         print_statistics(out, statistics)?;

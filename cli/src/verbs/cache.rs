@@ -5,7 +5,6 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use hoist_wire::v1;
 use serde_json::{Value, json};
-use tonic::Code;
 
 use crate::args::{Allow, CacheArgs, Priority};
 use crate::client::{Client, request_id};
@@ -48,7 +47,7 @@ pub(crate) async fn run(session: &Session, args: &CacheArgs) -> Result<Exit> {
     let mut wanted = Vec::with_capacity(args.names.len());
     for name in &args.names {
         match wanted::resolve(&client, name, &args.components).await {
-            Err(error) if is_ours(&error) => return Err(error),
+            Err(error) if error.is_ours() => return Err(error),
             known => wanted.push(known),
         }
     }
@@ -83,7 +82,7 @@ pub(crate) async fn all(
         let each = some.into_iter().map(|it| one(session, client, it, how, &bars, is_alone));
         for answer in join_all(each).await {
             match answer {
-                Err(error) if is_ours(&error) => return Err(error),
+                Err(error) if error.is_ours() => return Err(error),
                 answer => answers.push(answer),
             }
         }
@@ -133,16 +132,6 @@ fn request(wanted: &Wanted, how: &How, is_awaited: bool) -> v1::CacheModelReques
     }
 }
 
-/// Ctrl-C, or a server that has gone: there is nothing to tell of the others.
-pub(crate) fn is_ours(error: &Error) -> bool {
-    match error {
-        Error::Told(told) => {
-            told.exit == Exit::Unreachable || told.code == Code::Cancelled && told.reason.is_empty()
-        }
-        Error::Stdout(_) => true,
-    }
-}
-
 /// Prints the operations that go on without us: their names alone, for a script to wait for.
 async fn start(
     session: &Session,
@@ -156,7 +145,7 @@ async fn start(
         match started(client, wanted, how).await {
             Ok(operation) if out.json => values.push(json::operation(&operation)),
             Ok(operation) => out.line(&operation.metadata.name)?,
-            Err(error) if is_ours(&error) => return Err(error),
+            Err(error) if error.is_ours() => return Err(error),
             Err(error) => {
                 out.report(&error);
                 exit = exit.max(error.exit());
@@ -234,12 +223,5 @@ mod tests {
         assert_eq!(asked.allow, [i32::from(v1::Verdict::Corrupt)]);
         let plain = request(&wanted, &How::default(), true);
         assert_eq!((plain.priority, plain.validation_level, plain.allow), (0, 0, vec![]));
-    }
-
-    #[test]
-    fn what_happens_to_one_model_does_not_end_the_others() {
-        assert!(is_ours(&Error::interrupted("interrupted")));
-        assert!(is_ours(&Error::unreachable("gone", "start one")));
-        assert!(!is_ours(&Error::refused("no room")));
     }
 }

@@ -14,7 +14,6 @@ use crate::output::cache::short_segment;
 use crate::output::results::plural;
 use crate::output::table::{Table, Toned};
 use crate::output::{Out, Tone, error_value, text};
-use crate::verbs::cache::is_ours;
 use crate::verbs::{Session, segments, show, wanted};
 
 /// One model after the other. The exit code is the worst; what was named and stays is a refusal when nothing went.
@@ -44,7 +43,7 @@ pub(crate) async fn evict(session: &Session, args: &EvictArgs) -> Result<Exit> {
                     print(out, &answer, &users, &model.display_name)?;
                 }
             }
-            Err(error) if is_ours(&error) || args.names.len() == 1 => return Err(error),
+            Err(error) if error.is_ours() || args.names.len() == 1 => return Err(error),
             Err(error) => {
                 out.report(&error);
                 exit = exit.max(error.exit());

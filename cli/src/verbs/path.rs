@@ -9,7 +9,7 @@ use crate::exit::Exit;
 use crate::output::json::set;
 use crate::output::table::{Table, Toned};
 use crate::output::{Tone, cache as shown, error_value, text};
-use crate::verbs::cache::{self, Cached, How, is_ours};
+use crate::verbs::cache::{self, Cached, How};
 use crate::verbs::{Session, wanted};
 
 /// What is not in RAM is cached first; of what is, nothing is read. The exit code is the worst.
@@ -18,7 +18,7 @@ pub(crate) async fn run(session: &Session, args: &PathArgs) -> Result<Exit> {
     let mut wanted = Vec::with_capacity(args.names.len());
     for name in &args.names {
         match wanted::resolve(&client, name, &[]).await {
-            Err(error) if is_ours(&error) => return Err(error),
+            Err(error) if error.is_ours() => return Err(error),
             known => wanted.push(known),
         }
     }

@@ -156,8 +156,9 @@ fn flags(args: &ServeArgs) -> Vec<FlagValue> {
         ("state_dir", "--state-dir", path(&args.state_dir)),
         ("runtime_dir", "--runtime-dir", path(&args.runtime_dir)),
         ("socket", "--socket", path(&args.socket)),
-        ("ram_budget", "--ram-budget", args.ram_budget.clone()),
         ("listen", "--listen", args.listen.clone()),
+        // To the byte: in words it would be rounded.
+        ("ram_budget", "--ram-budget", args.ram_budget.map(|budget| budget.0.to_string())),
         ("log.format", "--log-format", args.log_format.clone()),
         ("log.filter", "--log-filter", args.log_filter.clone()),
     ]

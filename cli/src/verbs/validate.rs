@@ -43,7 +43,7 @@ pub(crate) async fn validate(session: &Session, args: &ValidateArgs) -> Result<E
                 exit_for(&found, args.strict)
             }
             // Nobody waits for the others any more.
-            Err(error) if is_ours(&error) || args.names.len() == 1 => return Err(error),
+            Err(error) if error.is_ours() || args.names.len() == 1 => return Err(error),
             Err(error) => {
                 out.report(&error);
                 values.push(json!({ "name": written, "error": error_value(&error) }));
@@ -76,16 +76,6 @@ fn refuse_what_changes_nothing(args: &ValidateArgs) -> Result<()> {
         return Err(Error::usage("--sha256 is of one file", Some("validate one model at a time with it")));
     }
     Ok(())
-}
-
-/// Ctrl-C, or a server that has gone.
-fn is_ours(error: &Error) -> bool {
-    match error {
-        Error::Told(told) => {
-            told.exit == Exit::Unreachable || told.code == tonic::Code::Cancelled && told.reason.is_empty()
-        }
-        Error::Stdout(_) => true,
-    }
 }
 
 async fn one(

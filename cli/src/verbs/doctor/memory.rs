@@ -117,6 +117,7 @@ mod tests {
             path: "/sys/fs/cgroup/a".into(),
             limit: limit.map(Bytes::gib),
             usage: usage.map(Bytes::gib),
+            reclaimable: None,
         }
     }
 

@@ -3,16 +3,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hoist_domain::Bytes;
 use hoist_wire::v1;
 
 use super::{Check, Verdict};
 use crate::client::{Client, request_id};
 use crate::error::{Error, Result};
-use crate::output::text;
-use crate::verbs::{Session, status};
+use crate::output::{text, usage};
+use crate::verbs::{Session, policy, status};
 
 /// A server that is there answers at once; a doctor must not hang on one that is ill.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Less than this holds no model worth sharing.
+const LITTLE: Bytes = Bytes::gib(1);
 
 /// What was learnt from the server, if there is one.
 #[derive(Debug)]
@@ -25,8 +29,9 @@ pub(super) struct Looked {
 pub(super) async fn look(session: &Session) -> Looked {
     let mut looked = Looked { checks: Vec::new(), state_dir: None, runtime_dir: None };
     match Box::pin(ask(session)).await {
-        Ok((status, config)) => {
+        Ok((status, config, cache)) => {
             looked.checks = from_status(session, &status);
+            looked.checks.push(from_cache(&cache));
             looked.state_dir = path_setting(&config, "state_dir");
             looked.runtime_dir = path_setting(&config, "runtime_dir");
         }
@@ -41,13 +46,29 @@ pub(super) async fn look(session: &Session) -> Looked {
     looked
 }
 
-async fn ask(session: &Session) -> Result<(v1::Status, Vec<v1::ConfigEntry>)> {
+async fn ask(session: &Session) -> Result<(v1::Status, Vec<v1::ConfigEntry>, v1::GetCacheResponse)> {
     let client = Client::connect(&session.endpoint, session.timeout.unwrap_or(PATIENCE)).await?;
     let status = status::machine(&client).await?;
     let request = v1::GetConfigRequest { request_id: request_id() };
     let id = request.request_id.clone();
     let config = client.call(Some(&id), client.admin().get_config(request)).await?;
-    Ok((status, config.entries))
+    Ok((status, config.entries, policy::read(&client).await?))
+}
+
+/// How much room there is for weights. That there is none at all is a condition of the server's, which says why.
+fn from_cache(cache: &v1::GetCacheResponse) -> Check {
+    const NAME: &str = "cache";
+    if cache.directory.is_empty() {
+        return Check::warn(NAME, "there is no place for weights in RAM", "see the server's conditions");
+    }
+    let (used, budget) = (Bytes(cache.used_bytes), Bytes(cache.budget_bytes));
+    let limit = usage::limit_words(&cache.budget_limit);
+    let found = format!("{used} of {budget} used ({limit}), in {}", cache.directory);
+    if budget < LITTLE {
+        let advice = "give it more: `hoist cache-policy --budget`, more memory, or a larger tmpfs";
+        return Check::warn(NAME, found, advice);
+    }
+    Check::ok(NAME, found)
 }
 
 fn from_status(session: &Session, status: &v1::Status) -> Vec<Check> {

@@ -12,6 +12,7 @@
 //! The position moves only when all of a message has been printed, so nothing is skipped; a snapshot that was cut
 //! off is thrown away and asked for again.
 
+mod cache;
 mod model;
 mod show;
 

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::output::json::{changed, position, progress, resource, set};
 use crate::output::progress::in_words;
 use crate::output::{Out, Tone, text};
-use crate::verbs::watch::model;
+use crate::verbs::watch::{cache, model};
 
 /// A snapshot as far as it has come.
 #[derive(Debug, Default)]
@@ -82,15 +82,16 @@ impl Show {
         }
         let now: BTreeMap<String, Value> =
             resources.into_iter().map(|it| (name_of(&it).to_owned(), it)).collect();
+        let models = |name: &str| model_called(&now, name);
         // After a gap this tells what happened in it; at the start, everything that there is.
         for name in self.known.keys().filter(|name| !now.contains_key(*name)) {
             self.tell(name, Tone::Dim, "removed")?;
         }
         for (name, it) in &now {
             match self.known.get(name) {
-                None => self.tell(name, Tone::Plain, &summary(it))?,
+                None => self.tell(name, Tone::Plain, &summary(it, &models))?,
                 Some(before) => {
-                    let difference = difference(before, it);
+                    let difference = difference(before, it, &models);
                     if !difference.is_empty() {
                         self.tell(name, Tone::Plain, &difference)?;
                     }
@@ -144,12 +145,16 @@ impl Show {
             None if change.kind() == ChangeKind::Modified => changed(&partial, paths),
             _ => partial,
         };
+        let models = |name: &str| model_called(&self.known, name);
+        let is_part = change.kind() == ChangeKind::Modified;
         let words = match before {
-            Some(before) => difference(before, &after),
-            None if change.kind() == ChangeKind::Modified && after.get("model").is_some() => {
-                of_model(None, &after)
+            Some(before) => difference(before, &after, &models),
+            None if is_part && after.get("model").is_some() => of_model(None, &after),
+            None if is_part => {
+                let of_cache = cache::difference(None, &after, &models);
+                of_cache.unwrap_or_else(|| summary(&after, &models))
             }
-            None => summary(&after),
+            None => summary(&after, &models),
         };
         let is_new = change.kind() == ChangeKind::Added && before.is_none();
         let words = if is_new { format!("added, {words}") } else { words };
@@ -222,8 +227,16 @@ fn called(resource: &Value) -> Option<&str> {
     resource.get("model")?.get("name")?.as_str()
 }
 
+/// What people call the model of this name, as far as it has been seen.
+fn model_called(known: &BTreeMap<String, Value>, name: &str) -> String {
+    known.get(name).and_then(called).unwrap_or(name).to_owned()
+}
+
 /// What is most worth knowing about a resource, in a few words.
-fn summary(resource: &Value) -> String {
+fn summary(resource: &Value, models: cache::Called<'_>) -> String {
+    if let Some(words) = cache::summary(resource, models) {
+        return words;
+    }
     if let Some(name) = called(resource) {
         let body: BTreeMap<&String, &Value> = body(resource).collect();
         let parts =
@@ -239,7 +252,10 @@ fn summary(resource: &Value) -> String {
 }
 
 /// What differs, as `state pending -> running`. Times are left out: the line has its own.
-fn difference(before: &Value, after: &Value) -> String {
+fn difference(before: &Value, after: &Value, models: cache::Called<'_>) -> String {
+    if let Some(words) = cache::difference(Some(before), after, models) {
+        return words;
+    }
     if after.get("model").is_some() {
         return of_model(Some(before), after);
     }
@@ -299,9 +315,9 @@ mod tests {
         let change = json!({ "operation": { "state": "failed", "error": { "message": "no room" } } });
         let after = merged(&before, &change);
         assert_eq!(after["operation"]["attempts"], 0);
-        assert_eq!(difference(&before, &after), "error no room, state pending -> failed");
-        assert_eq!(summary(&before), "pending");
-        assert_eq!(difference(&after, &after), "");
+        assert_eq!(difference(&before, &after, &str::to_owned), "error no room, state pending -> failed");
+        assert_eq!(summary(&before, &str::to_owned), "pending");
+        assert_eq!(difference(&after, &after, &str::to_owned), "");
     }
     #[test]
     fn a_model_is_told_by_what_people_call_it() {
@@ -310,10 +326,16 @@ mod tests {
             "model": { "id": "models/a", "name": "base", "type": "vae", "base": "sdxl", "state": "available",
                        "verdict": "ok", "etag": "1", "read_time": "x" },
         });
-        assert_eq!(summary(&before), "base: vae, sdxl, available, ok");
+        assert_eq!(summary(&before, &str::to_owned), "base: vae, sdxl, available, ok");
         let after =
             merged(&before, &json!({ "model": { "verdict": "corrupt", "etag": "2", "name": "new" } }));
-        assert_eq!(difference(&before, &after), "base: renamed to new, verdict ok -> corrupt");
-        assert_eq!(difference(&before, &merged(&before, &json!({ "model": { "read_time": "y" } }))), "");
+        assert_eq!(
+            difference(&before, &after, &str::to_owned),
+            "base: renamed to new, verdict ok -> corrupt"
+        );
+        assert_eq!(
+            difference(&before, &merged(&before, &json!({ "model": { "read_time": "y" } })), &str::to_owned),
+            ""
+        );
     }
 }
