@@ -136,6 +136,7 @@ impl Api {
         // Before anything is promised.
         self.cache.shelf()?;
         let model = self.named(&message.name).await?;
+        has_components(&model, components.iter().map(|name| &**name))?;
         let priority = self.priority_of(message.priority, &model)?;
         let spec = CacheSpec { model: model.id, components, priority, validate, allow };
         self.start(call, content, Work::CacheModel(spec), terms).await
@@ -306,15 +307,7 @@ impl Api {
         let message = &call.message;
         let names = config::component_names("components", message.components.clone())?;
         let model = self.named(&message.name).await?;
-        for name in &names {
-            if !model.content.components.iter().any(|component| *component.name == **name) {
-                let known: Vec<&str> = model.content.components.iter().map(|one| &*one.name).collect();
-                let shown = hoist_domain::excerpt(name);
-                let message =
-                    format!("{} has no component `{shown}`; it has: {}", model.name(), known.join(", "));
-                return Err(Error::invalid_field("components", message));
-            }
-        }
+        has_components(&model, names.iter().map(String::as_str))?;
         let content = message_hash(&v1::PinModelRequest { request_id: String::new(), ..message.clone() });
         let pin = move |notes: &mut ModelNotes| {
             notes.config.is_pinned = true;
@@ -408,6 +401,20 @@ impl Api {
             ..v1::CachePolicy::default()
         })
     }
+}
+
+/// Refuses names that no component of a model has.
+pub(super) fn has_components<'a>(model: &Model, names: impl Iterator<Item = &'a str>) -> Result<()> {
+    for name in names {
+        if !model.content.components.iter().any(|component| *component.name == *name) {
+            let known: Vec<&str> = model.content.components.iter().map(|one| &*one.name).collect();
+            let shown = hoist_domain::excerpt(name);
+            let message =
+                format!("{} has no component `{shown}`; it has: {}", model.name(), known.join(", "));
+            return Err(Error::invalid_field("components", message));
+        }
+    }
+    Ok(())
 }
 
 fn segment_user(model: &Model, component: usize, cached: bool) -> v1::SegmentUser {

@@ -28,7 +28,7 @@ use tracing::info;
 use uuid::Uuid;
 
 use super::Api;
-use super::cache::components;
+use super::cache::{components, has_components};
 use super::call::{Call, Caller, answer, refuse};
 use super::submit::message_hash;
 
@@ -229,6 +229,7 @@ impl Holding {
         let deadline = decode::bounded_duration("deadline", first.deadline.as_ref(), DEADLINES)?;
         let deadline = deadline.unwrap_or(CacheSpec::DEFAULT_DEADLINE);
         let mut model = self.api.named(&first.name).await?;
+        has_components(&model, names.iter().map(|name| &**name))?;
         let priority = self.api.priority_of(first.priority, &model)?;
         let mut components = resident(&self.api, &model, &names);
         let mut is_use = true;

@@ -64,17 +64,16 @@ pub fn evict(state: &State, ask: &EvictionAsk, now: Moment) -> (Decision, Vec<Ev
             ask.model.is_some_and(|model| model != **other) && state.models().get(**other).is_some()
         });
         let other = others.min().and_then(|other| state.models().get(*other));
+        let mut is_shared = false;
         let kept = if segment.state == SegmentState::Filling {
             Some("it is being filled".to_owned())
         } else if let Some(veto) = veto(cache, segment, digest, &pinned, &ask.open) {
             Some(veto.as_str().to_owned())
         } else {
+            is_shared = other.is_some();
             other.map(|other| format!("{} shares it, and is cached", other.name()))
         };
-        if let Some(model) = ask.model.filter(|model| segment.wanted_by.contains(model))
-            && other.is_some()
-            && ask.components.is_empty()
-        {
+        if let Some(model) = ask.model.filter(|model| is_shared && segment.wanted_by.contains(model)) {
             events.push(Event::SegmentUnwanted { name, model });
         }
         if kept.is_none() {
