@@ -1,9 +1,9 @@
 """The stream that is a lease, and the thread that stays with it.
 
-Asking runs in the caller's thread; when the lease is granted, a thread takes over. It refers to nothing that
-the caller has, so that a lease which nobody refers to ends (`Hold`). Of everything here `release` alone may be
-called by a finalizer, which runs in any thread at any time: it waits for no lock, which is why requests are in
-a SimpleQueue.
+Asking runs in the caller's thread; when the lease is granted, a thread takes over. It refers to nothing
+that the caller has, so that a lease which nobody refers to ends (`Hold`). Of everything here `release` alone
+may be called by a finalizer, which runs in any thread at any time: it waits for no lock, which is why
+requests are in a SimpleQueue.
 
 After a fork the child shares the connection with its parent and must not write to it: all of this does
 nothing in another process than the one that made it.

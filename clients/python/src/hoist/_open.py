@@ -69,7 +69,7 @@ class OpenModel(Mapping[str, Tensors]):
         return self._hold.closed
 
     def only(self) -> Tensors:
-        """The tensors of a model of one component. Raises ValueError, which names all, if there are several."""
+        """The tensors of a model of one component. Raises ValueError, which names them, for several."""
         if len(self._components) != 1:
             names = ", ".join(self._components)
             raise ValueError(f"{self.model} has {len(self._components)} components: take one of {names}")

@@ -98,7 +98,7 @@ def either(field: str, value: str | None, other: str, synonym: str | None) -> st
 
 @dataclass(frozen=True)
 class CacheEdits:
-    """What people want of a model in RAM. As with all notes, None stays as it is, and what is empty is cleared."""
+    """What people want of a model in RAM. As with all notes, None leaves it, and what is empty clears it."""
 
     priority: Priority | str | None = None
     idle_ttl: float | timedelta | str | None = None
