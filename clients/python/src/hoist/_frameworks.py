@@ -90,7 +90,9 @@ class _Torch:
             kind = self._dtypes[dtype] = self._dtype(dtype)
         if dtype in _TORCH_PACKS and shape:
             shape = [*shape[:-1], shape[-1] // _TORCH_PACKS[dtype]]
-        return self._all.narrow(0, offset, size).view(kind).view(*shape)
+        if not size:
+            return self._torch.empty(tuple(shape), dtype=kind)
+        return self._all.narrow(0, offset, size).view(kind).view(tuple(shape))
 
     def _dtype(self, name: str) -> Any:  # noqa: ANN401
         found = getattr(self._torch, _TORCH.get(name, ""), None)
