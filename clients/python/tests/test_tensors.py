@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import importlib.util
 import json
 import struct
@@ -104,8 +105,7 @@ def test_numpy_has_every_value_without_a_copy(lessor: FakeLessor, client: hoist.
 
 @needs_torch
 def test_torch_has_every_value_without_a_copy(lessor: FakeLessor, client: hoist.Client) -> None:
-    import torch
-
+    torch: Any = importlib.import_module("torch")
     lessor.add("all", [*PLAIN, *SMALL])
     with client.open("m", "all") as tensors:
         for name, _, shape, content in [*PLAIN, *SMALL]:

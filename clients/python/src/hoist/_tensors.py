@@ -133,8 +133,11 @@ class Tensors(Mapping[str, Any]):
 
     def state_dict(self, *, prefix: bool = False) -> dict[str, Any]:
         """All tensors; with `prefix` under the keys of the model's own files, for loaders that want these."""
-        before = self.prefix if prefix else ""
-        return {before + name: self[name] for name in self._places()}
+        before, places = self.prefix if prefix else "", self._places()
+        if not places:
+            return {}
+        make, end = self._maker(), len(self._open())
+        return {before + name: self._tensor(place, make, end) for name, place in places.items()}
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401
         place = self._places().get(name)
@@ -143,12 +146,7 @@ class Tensors(Mapping[str, Any]):
                 kept = ", ".join(self._message.files[:3])
                 raise TypeError(f"{self.component!r} has no tensors but files, {kept}, in {self.path}")
             raise KeyError(name)
-        memory = self._open()
-        if place.offset + place.size_bytes > len(memory):
-            raise Error(f"{name} ends behind the end of {self.path}", code=Code.DATA_LOSS)
-        if self._make is None:
-            self._make = _frameworks.maker(self._look.framework, memory)
-        return self._make(place.dtype, place.shape, place.offset, place.size_bytes)
+        return self._tensor(place, self._maker(), len(self._open()))
 
     def __contains__(self, name: object) -> bool:
         return name in self._places()
@@ -189,6 +187,17 @@ class Tensors(Mapping[str, Any]):
         if memory is None or self.closed:
             raise ValueError(f"the tensors of {self.component!r} are closed")
         return memory
+
+    def _maker(self) -> _frameworks.Maker:
+        if (make := self._make) is None:
+            self._make = make = _frameworks.maker(self._look.framework, self._open())
+        return make
+
+    def _tensor(self, place: wire.TensorPlace, make: _frameworks.Maker, end: int) -> Any:  # noqa: ANN401
+        offset, size = place.offset, place.size_bytes
+        if offset + size > end:
+            raise Error(f"{place.name} ends behind the end of {self.path}", code=Code.DATA_LOSS)
+        return make(place.dtype, place.shape, offset, size)
 
     def _places(self) -> dict[str, wire.TensorPlace]:
         if self._message.files:
