@@ -364,6 +364,21 @@ def test_a_model_in_its_own_format_is_kept_as_it_is(client: hoist.Client, gguf: 
         assert status.path == tensors.path
 
 
+def test_what_the_readme_shows_runs(
+    server: Server, client: hoist.Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(server.models / "sdxl.safetensors", checkpoint(10, 90))
+    client.scan()
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    program = readme.partition("## Weights in RAM")[2].partition("```python\n")[2].partition("```")[0]
+    monkeypatch.setenv("HOIST_ENDPOINT", server.endpoint)
+    exec(compile(program, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "(8, 4, 3, 3)" in printed
+    assert "['trainer 3']" in printed
+    assert f"{UNET_PREFIX}input_blocks.0.0.weight" in printed
+
+
 async def test_asyncio_has_the_same(server: Server, stocked: hoist.Client) -> None:
     async with hoist.aio.connect(server.endpoint) as client:
         assert (await client.cache("first", "vae")).components[0].component == "vae"
