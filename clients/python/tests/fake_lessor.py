@@ -67,6 +67,8 @@ class FakeLessor:
         self.requests: list[lease.AcquireRequest] = []
         self.known: set[str] = set()
         """Leases that can be taken up again."""
+        self.asking = 0
+        """Streams that are open, granted or not."""
         self._streams: dict[str, queue.SimpleQueue[object]] = {}
         self._changed = threading.Condition()
         self._server: grpc.Server | None = None
@@ -140,11 +142,28 @@ class FakeLessor:
     ) -> Iterator[lease.AcquireResponse]:
         first = next(requests)
         said: queue.SimpleQueue[object] = queue.SimpleQueue()
+        over = threading.Event()
+        context.add_callback(over.set)
         context.add_callback(lambda: said.put(DROP))
         threading.Thread(target=_exhaust, args=(requests, said), daemon=True).start()
         with self._changed:
             self.requests.append(first)
+            self.asking += 1
             self._changed.notify_all()
+        try:
+            yield from self._answers(first, said, over, context)
+        finally:
+            with self._changed:
+                self.asking -= 1
+                self._changed.notify_all()
+
+    def _answers(
+        self,
+        first: lease.AcquireRequest,
+        said: queue.SimpleQueue[object],
+        over: threading.Event,
+        context: grpc.ServicerContext,
+    ) -> Iterator[lease.AcquireResponse]:
         if first.lease and first.lease not in self.known:
             _abort(context, Code.NOT_FOUND, "LEASE_UNKNOWN")
         if self.refusal is not None:
@@ -152,7 +171,8 @@ class FakeLessor:
         for each in self.progress:
             yield lease.AcquireResponse(progress=lease.AcquireProgress(progress=each))
         if not self.grants:
-            said.get()
+            # As one that hangs: it does not even notice a half-close.
+            over.wait()
             return
         name = first.lease or f"leases/{len(self.requests)}"
         with self._changed:

@@ -231,9 +231,10 @@ def test_who_fails_while_hearing_wants_no_lease(model: FakeLessor, client: hoist
     def fail(_: hoist.Progress) -> None:
         raise LookupError("mine")
 
-    with pytest.raises(LookupError, match="mine"):
+    with pytest.raises(LookupError, match="mine") as raised:
         client.open("m", on_progress=fail)
-    assert model.held == set()
+    model.wait(lambda: not model.asking)
+    assert raised.value.args == ("mine",)
 
 
 def test_a_refusal_is_raised(model: FakeLessor, client: hoist.Client) -> None:
@@ -270,6 +271,7 @@ def test_closing_the_client_ends_waiting(model: FakeLessor, client: hoist.Client
     client.close()
     thread.join(PATIENCE_SECONDS)
     assert "the client is closed" in str(raised[0])
+    model.wait(lambda: not model.asking)
 
 
 def test_closing_the_client_ends_its_leases(model: FakeLessor, client: hoist.Client) -> None:
@@ -346,7 +348,21 @@ def test_a_server_that_stays_away_loses_the_lease(model: FakeLessor, client: hoi
     assert tensors.lost is not None
 
 
-def test_closing_does_not_wait_for_a_server_that_is_away(model: FakeLessor, client: hoist.Client) -> None:
+def test_a_fault_of_the_client_does_not_leave_a_lease_looking_held(
+    model: FakeLessor, client: hoist.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = client.open("m", "vae")
+    monkeypatch.setattr(LeaseState, "ended", lambda *_: 1 / 0)
+    model.tell(DROP)
+    joined(tensors)
+    assert "ZeroDivisionError" in str(tensors.lost)
+    assert not tensors.held
+
+
+def test_closing_does_not_wait_for_a_server_that_is_away(
+    model: FakeLessor, client: hoist.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_backoff.Backoff, "delay", lambda *_: 60.0)
     tensors = client.open("m", "vae")
     model.stop()
     eventually(lambda: not tensors.held)
@@ -387,6 +403,30 @@ def test_a_child_of_a_fork_reads_and_leaves_the_lease_alone(model: FakeLessor, c
     joined(tensors)
     assert tensors.revoked == "still here"
     assert len(model.requests) == 1
+
+
+def test_a_child_of_a_fork_leaves_its_parent_waiting(model: FakeLessor, client: hoist.Client) -> None:
+    model.progress = [Progress(done_bytes=1)]
+    parent, children = os.getpid(), list[int]()
+
+    def fork(_: hoist.Progress) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            children.append(os.fork())
+        if os.getpid() != parent:
+            # On the way out it gives up waiting, as anything raised here does.
+            raise KeyboardInterrupt
+
+    try:
+        tensors = client.open("m", "vae", on_progress=fork)
+    finally:
+        if os.getpid() != parent:
+            os._exit(0)
+    assert os.waitpid(children[0], 0)[1] == 0
+    assert tensors.held
+    model.tell("still here")
+    joined(tensors)
+    assert tensors.revoked == "still here"
 
 
 def test_arguments_are_judged_before_anything_is_sent(model: FakeLessor, client: hoist.Client) -> None:
@@ -435,6 +475,7 @@ async def test_asyncio_can_stop_waiting(model: FakeLessor) -> None:
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
+        await asyncio.to_thread(model.wait, lambda: not model.asking)
 
 
 def test_a_closed_lessor_gives_nothing() -> None:

@@ -101,7 +101,8 @@ class LeaseStream:
 
     def join(self, end: float) -> None:
         """Waits for the end of what `release` ended; at the latest until `end` by the monotonic clock."""
-        if os.getpid() != self._pid or self._thread is None or self._thread is threading.current_thread():
+        # In a child of a fork the thread has ended.
+        if self._thread is None or self._thread is threading.current_thread():
             return
         self._thread.join(max(0.0, end - time.monotonic()))
         if self._thread.is_alive():
