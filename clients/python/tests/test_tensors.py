@@ -275,6 +275,19 @@ def test_a_file_that_is_none_of_tensors_is_told(
     assert lessor.held == set()
 
 
+@pytest.mark.parametrize("framework", ["numpy", pytest.param("torch", marks=needs_torch)])
+def test_a_tensor_that_is_more_or_less_than_its_bytes_is_told(
+    lessor: FakeLessor, client: hoist.Client, framework: _frameworks.Framework
+) -> None:
+    lessor.add(
+        "odd", [("less", "U8", [3], b"abcd"), ("more", "U8", [2, 2], b"abc"), ("pad", "U8", [9], b"x" * 9)]
+    )
+    with client.open("m", "odd", framework=framework) as tensors:
+        for name in ("less", "more"):
+            with pytest.raises(hoist.Error, match="bytes are no U8 of shape"):
+                tensors[name]
+
+
 def test_a_tensor_beyond_the_file_is_told(lessor: FakeLessor, client: hoist.Client) -> None:
     path = lessor.add("cut", [("w", "U8", [4], b"abcd")])
     path.write_bytes(path.read_bytes()[:-1])

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import math
 import mmap
 import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
+
+from hoist._enums import Code
+from hoist._errors import Error
 
 Framework = Literal["auto", "torch", "numpy"]
 _KNOWN = ("auto", "torch", "numpy")
@@ -70,6 +72,10 @@ def maker(framework: Framework, memory: mmap.mmap) -> Maker:
     return _Torch(memory) if framework == "torch" else _Numpy(memory)
 
 
+def _unfit(dtype: str, shape: Sequence[int], size: int) -> Error:
+    return Error(f"{size} bytes are no {dtype} of shape {tuple(shape)}", code=Code.DATA_LOSS)
+
+
 def _installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
@@ -100,7 +106,7 @@ class _Torch:
             steps.append(step)
             step *= edge
         if step * width != size:
-            raise ValueError(f"{size} bytes are no {dtype} of shape {tuple(shape)}")
+            raise _unfit(dtype, shape, size)
         return whole.as_strided(sizes, steps[::-1], offset // width)
 
     def _view(self, dtype: str) -> tuple[Any, int]:
@@ -121,10 +127,10 @@ class _Numpy:
         kind = self._dtypes.get(dtype)
         if kind is None:
             kind = self._dtypes[dtype] = self._dtype(dtype)
-        count = math.prod(shape)
-        if not count:
-            return self._numpy.empty(tuple(shape), kind)
-        return self._numpy.frombuffer(self._memory, kind, count, offset).reshape(shape)
+        array = self._numpy.ndarray(tuple(shape), kind, self._memory, offset)
+        if array.nbytes != size:
+            raise _unfit(dtype, shape, size)
+        return array
 
     def _dtype(self, name: str) -> Any:  # noqa: ANN401
         if name in _NUMPY:
