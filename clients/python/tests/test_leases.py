@@ -7,6 +7,8 @@ import contextlib
 import gc
 import logging
 import os
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -427,6 +429,17 @@ def test_a_child_of_a_fork_leaves_its_parent_waiting(model: FakeLessor, client: 
     model.tell("still here")
     joined(tensors)
     assert tensors.revoked == "still here"
+
+
+def test_a_process_that_ends_with_a_lease_open_ends_cleanly(model: FakeLessor) -> None:
+    program = (
+        "import hoist, sys; client = hoist.connect(sys.argv[1]); tensors = client.open('m', 'vae'); "
+        "print(bytes(tensors['w']))"
+    )
+    command = [sys.executable, "-c", program, model.endpoint]
+    ended = subprocess.run(command, capture_output=True, check=True, timeout=PATIENCE_SECONDS)
+    assert (ended.stdout, ended.stderr) == (b"b'vae'\n", b"")
+    model.wait(lambda: not model.asking)
 
 
 def test_arguments_are_judged_before_anything_is_sent(model: FakeLessor, client: hoist.Client) -> None:
