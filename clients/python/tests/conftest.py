@@ -21,6 +21,8 @@ import pytest
 
 import hoist
 
+from .fake_lessor import FakeLessor
+
 # Far above what anything here takes; it only ends a test that hangs.
 PATIENCE_SECONDS = 60.0
 
@@ -173,6 +175,17 @@ class Relay:
 
 
 @pytest.fixture
+def lessor() -> Iterator[FakeLessor]:
+    folder = Path(tempfile.mkdtemp(prefix="hoist-fake-", dir="/dev/shm"))
+    running = FakeLessor(folder)
+    try:
+        yield running
+    finally:
+        running.stop()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
 def relay(server: Server) -> Iterator[Relay]:
     folder = Path(tempfile.mkdtemp(prefix="hoist-relay-", dir="/dev/shm"))
     running = Relay(server.endpoint, folder)
@@ -186,7 +199,7 @@ def relay(server: Server) -> Iterator[Relay]:
 @pytest.fixture(autouse=True)
 def patience(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test that hangs fails, instead of the whole run standing still."""
-    if request.node.get_closest_marker("integration") is None:
+    if request.node.get_closest_marker("integration") is None and "lessor" not in request.fixturenames:
         yield
         return
 

@@ -201,7 +201,11 @@ impl Holding {
                 self.tell(v1::acquire_response::Event::Revoked(v1::Revoked { reason })).await;
             }
             () = self.answers.closed() => {}
-            () = ended(messages) => {}
+            () = ended(messages) => {
+                // Whoever has ended it and sees the end of the stream finds it ended.
+                self.api.control.end_lease(held.id).await;
+                ending.id = None;
+            }
         }
     }
 

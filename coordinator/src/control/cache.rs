@@ -80,6 +80,8 @@ pub enum CacheCommand {
     /// Its holder is gone.
     EndLease {
         id: LeaseId,
+        /// Unset: it is told again, after it could not be kept.
+        reply: Option<oneshot::Sender<Result<()>>>,
     },
     Revoke {
         key: RequestKey,
@@ -168,9 +170,10 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
             Err(error) => (Answer::Fresh(reply, Err(error)), Vec::new()),
         },
         CacheCommand::Resume { id, by, process, reply } => unit(reply, resume(state, id, &by, process)),
-        CacheCommand::EndLease { id } => {
+        CacheCommand::EndLease { id, reply } => {
             report = Some(Report::LeaseEnded(id));
-            (Answer::Nobody, hoist_planner::cache::end(state, id))
+            let answer = reply.map_or(Answer::Nobody, |reply| Answer::Unit(reply, Ok(())));
+            (answer, hoist_planner::cache::end(state, id))
         }
         CacheCommand::Revoke { key, content, id, reply } => {
             let recorded = record(state, &key, content, Repeated::Done, now, limits);
@@ -306,9 +309,10 @@ impl Control {
         self.ask_surely(|reply| CacheCommand::Resume { id, by, process, reply }).await?
     }
 
-    /// Tells that a lease's holder is gone.
+    /// Tells that a lease's holder is gone, and waits until everybody can see that. If it cannot be kept now, it will be
+    /// as soon as it can.
     pub async fn end_lease(&self, id: LeaseId) {
-        let _ = self.commands.send(Command::Cache(CacheCommand::EndLease { id })).await;
+        let _ = self.ask_surely(|reply| CacheCommand::EndLease { id, reply: Some(reply) }).await;
     }
 
     /// Ends somebody's lease.

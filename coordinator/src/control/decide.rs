@@ -86,7 +86,7 @@ impl From<Report> for Command {
             Report::Finish(id, outcome) => Self::Finish { id, outcome },
             Report::Out(digest, left) => Self::Cache(CacheCommand::Out { digest, left }),
             Report::Freed(digest, left) => Self::Cache(CacheCommand::Freed { digest, left }),
-            Report::LeaseEnded(id) => Self::Cache(CacheCommand::EndLease { id }),
+            Report::LeaseEnded(id) => Self::Cache(CacheCommand::EndLease { id, reply: None }),
         }
     }
 }

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar, overload
 
 from hoist import _plans_models
 from hoist._aio_operation import AsyncOperation
-from hoist._enums import ValidationLevel, Verdict
+from hoist._enums import Priority, ValidationLevel, Verdict
 from hoist._models import (
     ComponentGroup,
     DeletedModel,
@@ -73,6 +73,10 @@ class AsyncModelCalls:
         base: str | None = None,
         default_device: str | None = None,
         trusted: bool | None = None,
+        cache_priority: Priority | str | None = None,
+        cache_idle_ttl: float | timedelta | Literal[""] | None = None,
+        pinned: bool | None = None,
+        pinned_components: Words | None = None,
         any_base: bool = False,
         etag: str | None = None,
         request_id: str | None = None,
@@ -88,9 +92,10 @@ class AsyncModelCalls:
             "base_override": _plans_models.either("base_override", base_override, "base", base),
         }
         lists = {"aliases": aliases, "tags": tags}
+        cache = _plans_models.CacheEdits(cache_priority, cache_idle_ttl, pinned, pinned_components)
         return await self._run(
             _plans_models.update_model(
-                name, texts, lists, default_device, trusted, any_base, etag, request_id
+                name, texts, lists, default_device, trusted, any_base, etag, request_id, cache
             )
         )
 

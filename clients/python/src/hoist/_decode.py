@@ -10,7 +10,8 @@ from datetime import timedelta
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.duration_pb2 import Duration
 
-from hoist import _decode_models, _errors
+from hoist import _decode_cache, _decode_models, _errors
+from hoist._cache import Lease, Segment
 from hoist._enums import (
     ConfigOrigin,
     MachineState,
@@ -24,6 +25,7 @@ from hoist._models import Model
 from hoist._operation_result import Result
 from hoist._proto.v1 import (
     admin_service_pb2,
+    cache_service_pb2,
     catalog_service_pb2,
     integrity_service_pb2,
     operation_pb2,
@@ -113,10 +115,10 @@ def words(name: str, values: Iterable[str] | None) -> tuple[str, ...]:
     return tuple(word(name, each) for each in values or ())
 
 
-def resource_name(argument: str, value: str) -> str:
-    """The name of a resource; the id of an operation alone stands for the operation."""
+def resource_name(argument: str, value: str, kind: str = "operations") -> str:
+    """The name of a resource; the id of an operation (or of another `kind`) alone stands for it."""
     name = word(argument, value)
-    return f"operations/{name.lower()}" if _ID.fullmatch(name) else name
+    return f"{kind}/{name.lower()}" if _ID.fullmatch(name) else name
 
 
 def resource_names(argument: str, values: Iterable[str] | None) -> tuple[str, ...]:
@@ -195,7 +197,7 @@ def operation_metadata(message: operation_pb2.OperationMetadata) -> OperationMet
 
 
 def resource(message: resources_pb2.Resource) -> Resource:
-    value: Machine | OperationMetadata | Condition | Model | None = None
+    value: Machine | OperationMetadata | Condition | Model | Segment | Lease | None = None
     match message.WhichOneof("value"):
         case "machine":
             value = machine(message.machine)
@@ -205,6 +207,10 @@ def resource(message: resources_pb2.Resource) -> Resource:
             value = condition(message.condition)
         case "model":
             value = _decode_models.model(message.model)
+        case "segment":
+            value = _decode_cache.segment(message.segment)
+        case "lease":
+            value = _decode_cache.lease(message.lease)
     return Resource(message.name, position(message.position), value)
 
 
@@ -264,5 +270,8 @@ def result(message: operations_pb2.Operation) -> Result:
     validation = integrity_service_pb2.ValidateModelResponse()
     if message.response.Unpack(validation):
         return _decode_models.validation(validation)
+    cached = cache_service_pb2.CacheModelResponse()
+    if message.response.Unpack(cached):
+        return _decode_cache.cached(cached)
     kind = message.response.type_url or "nothing"
     raise _errors.Error(f"{message.name} produced {kind}, which this client is too old to read")

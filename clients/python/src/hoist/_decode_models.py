@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.message import Message
 
-from hoist._enums import CheckCategory, CheckResult, FindingKind, ModelState, ValidationLevel, Verdict
+from hoist._enums import (
+    CheckCategory,
+    CheckResult,
+    FindingKind,
+    ModelState,
+    Priority,
+    ValidationLevel,
+    Verdict,
+)
 from hoist._enums import decode as enum
 from hoist._models import (
     Compatibility,
@@ -88,7 +96,18 @@ def notes(message: model_pb2.ModelNotes) -> ModelNotes:
         notes=message.notes,
         type_override=message.type_override,
         base_override=message.base_override,
-        config=ModelConfig(message.config.default_device, message.config.trusted),
+        config=config(message.config),
+    )
+
+
+def config(message: model_pb2.ModelConfig) -> ModelConfig:
+    return ModelConfig(
+        default_device=message.default_device,
+        trusted=message.trusted,
+        cache_priority=enum(Priority, message.cache_priority),
+        cache_idle_ttl=span(message.cache_idle_ttl) if message.HasField("cache_idle_ttl") else None,
+        pinned=message.pinned,
+        pinned_components=tuple(message.pinned_components),
     )
 
 

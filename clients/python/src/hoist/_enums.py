@@ -10,6 +10,7 @@ from google.rpc import code_pb2
 
 from hoist._proto.v1 import (
     admin_service_pb2,
+    cache_service_pb2,
     integrity_service_pb2,
     model_pb2,
     operation_pb2,
@@ -61,6 +62,8 @@ class ResourceKind(WireEnum):
     OPERATION = "OPERATION"
     CONDITION = "CONDITION"
     MODEL = "MODEL"
+    SEGMENT = "SEGMENT"
+    LEASE = "LEASE"
 
 
 class OperationKind(WireEnum):
@@ -71,6 +74,7 @@ class OperationKind(WireEnum):
     SCAN_MODELS = "SCAN_MODELS"
     DIGEST_MODELS = "DIGEST_MODELS"
     VALIDATE_MODEL = "VALIDATE_MODEL"
+    CACHE_MODEL = "CACHE_MODEL"
 
 
 class OperationState(WireEnum):
@@ -196,6 +200,61 @@ class CheckResult(WireEnum):
     FAILED = "FAILED"
 
 
+class Priority(WireEnum):
+    """How much something matters: what matters less gives way to what matters more."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    BACKGROUND = "BACKGROUND"
+    LOW = "LOW"
+    NORMAL = "NORMAL"
+    HIGH = "HIGH"
+    CRITICAL = "CRITICAL"
+
+
+class EvictionPolicy(WireEnum):
+    """By what rule room is made. COST: what is expected to be missed least goes first. UNSPECIFIED: COST."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    COST = "COST"
+    LRU = "LRU"
+
+
+class CachedSource(WireEnum):
+    """How a component came into RAM. SHARED: it was read, and found to be equal to what was there."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    RESIDENT = "RESIDENT"
+    READ = "READ"
+    SHARED = "SHARED"
+
+
+class SegmentState(WireEnum):
+    """Where a segment is in its life. EVICTING: withdrawn; those who have it open keep it."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    FILLING = "FILLING"
+    SEALED = "SEALED"
+    EVICTING = "EVICTING"
+
+
+class EvictionReason(WireEnum):
+    """Why a segment was evicted."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    ASKED = "ASKED"
+    ROOM = "ROOM"
+    PRESSURE = "PRESSURE"
+    IDLE = "IDLE"
+
+
+class LeaseState(WireEnum):
+    """Whether a lease's holder is there. AWAITED: the server was restarted, and may be come back to."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    HELD = "HELD"
+    AWAITED = "AWAITED"
+
+
 # A test compares this table with the descriptors: a value added to the contract and not here fails it.
 WIRE: dict[type[WireEnum], tuple[_Wire, str]] = {
     Code: (code_pb2.Code, ""),
@@ -211,6 +270,12 @@ WIRE: dict[type[WireEnum], tuple[_Wire, str]] = {
     ValidationLevel: (model_pb2.ValidationLevel, "VALIDATION_LEVEL_"),
     CheckCategory: (integrity_service_pb2.CompatibilityCheck.Category, "CATEGORY_"),
     CheckResult: (integrity_service_pb2.CompatibilityCheck.Result, "RESULT_"),
+    Priority: (model_pb2.Priority, "PRIORITY_"),
+    EvictionPolicy: (cache_service_pb2.EvictionPolicy, "EVICTION_POLICY_"),
+    CachedSource: (cache_service_pb2.CachedComponent.Source, "SOURCE_"),
+    SegmentState: (resources_pb2.Segment.State, "STATE_"),
+    EvictionReason: (resources_pb2.Eviction.Reason, "REASON_"),
+    LeaseState: (resources_pb2.Lease.State, "STATE_"),
     ConfigOrigin: (admin_service_pb2.ConfigEntry.Origin, "ORIGIN_"),
 }
 

@@ -14,8 +14,10 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 from hoist._proto.v1 import admin_service_pb2 as admin
+from hoist._proto.v1 import cache_service_pb2 as cache
 from hoist._proto.v1 import catalog_service_pb2 as catalog
 from hoist._proto.v1 import integrity_service_pb2 as integrity
+from hoist._proto.v1 import lease_service_pb2 as lease
 from hoist._proto.v1 import state_service_pb2 as state
 
 Req = TypeVar("Req", bound=Message)
@@ -35,6 +37,8 @@ _STATE = "/hoist.api.v1.StateService"
 _ADMIN = "/hoist.api.v1.AdminService"
 _CATALOG = "/hoist.api.v1.CatalogService"
 _INTEGRITY = "/hoist.api.v1.IntegrityService"
+_CACHE = "/hoist.api.v1.CacheService"
+_LEASES = "/hoist.api.v1.LeaseService"
 _OPERATIONS = "/google.longrunning.Operations"
 
 GET_STATUS = Method(f"{_STATE}/GetStatus", state.GetStatusRequest, state.GetStatusResponse)
@@ -61,6 +65,18 @@ VALIDATE_MODEL = Method(
 LIST_VERDICTS = Method(
     f"{_INTEGRITY}/ListVerdicts", integrity.ListVerdictsRequest, integrity.ListVerdictsResponse
 )
+CACHE_MODEL = Method(f"{_CACHE}/CacheModel", cache.CacheModelRequest, operations_pb2.Operation)
+EVICT_MODEL = Method(f"{_CACHE}/EvictModel", cache.EvictModelRequest, cache.EvictModelResponse)
+GET_CACHE = Method(f"{_CACHE}/GetCache", cache.GetCacheRequest, cache.GetCacheResponse)
+LIST_SEGMENTS = Method(f"{_CACHE}/ListSegments", cache.ListSegmentsRequest, cache.ListSegmentsResponse)
+PIN_MODEL = Method(f"{_CACHE}/PinModel", cache.PinModelRequest, cache.PinModelResponse)
+UNPIN_MODEL = Method(f"{_CACHE}/UnpinModel", cache.UnpinModelRequest, cache.UnpinModelResponse)
+UPDATE_CACHE_POLICY = Method(
+    f"{_CACHE}/UpdateCachePolicy", cache.UpdateCachePolicyRequest, cache.UpdateCachePolicyResponse
+)
+ACQUIRE = Method(f"{_LEASES}/Acquire", lease.AcquireRequest, lease.AcquireResponse)
+LIST_LEASES = Method(f"{_LEASES}/ListLeases", lease.ListLeasesRequest, lease.ListLeasesResponse)
+REVOKE_LEASE = Method(f"{_LEASES}/RevokeLease", lease.RevokeLeaseRequest, lease.RevokeLeaseResponse)
 LIST_OPERATIONS = Method(
     f"{_OPERATIONS}/ListOperations",
     operations_pb2.ListOperationsRequest,

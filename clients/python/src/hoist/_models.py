@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from hoist._enums import CheckCategory, CheckResult, FindingKind, ModelState, ValidationLevel, Verdict
+from hoist._enums import (
+    CheckCategory,
+    CheckResult,
+    FindingKind,
+    ModelState,
+    Priority,
+    ValidationLevel,
+    Verdict,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,14 @@ class ModelConfig:
     """Empty: wherever it fits best."""
     trusted: bool
     """Somebody vouches for the code in it."""
+    cache_priority: Priority = Priority.UNSPECIFIED
+    """How much it matters in RAM where a request does not say. UNSPECIFIED: as the cache's policy says."""
+    cache_idle_ttl: timedelta | None = None
+    """As `CachePolicy.idle_ttl`. None: as the cache's policy says."""
+    pinned: bool = False
+    """Once in RAM its components stay there."""
+    pinned_components: tuple[str, ...] = ()
+    """Only these do. Empty: all, if `pinned`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hoist._cache import CacheResult
 from hoist._models import DigestResult, ScanResult, ValidationResult
 from hoist._types import ProbeResult
 
-Result = ProbeResult | ScanResult | DigestResult | ValidationResult
+Result = ProbeResult | ScanResult | DigestResult | ValidationResult | CacheResult
 
 if TYPE_CHECKING:
     # Its default lets people write `Operation` where they do not care; at run time nobody asks.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import cast
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from hoist import _decode, _decode_models, _methods
-from hoist._enums import ValidationLevel, Verdict, encode
+from hoist._enums import Priority, ValidationLevel, Verdict, encode
 from hoist._models import ComponentGroup, DeletedModel, Model, ModelVerdict, Root
 from hoist._plans import Plan, fresh_id, unary
 from hoist._proto.v1 import catalog_service_pb2 as catalog
@@ -30,16 +32,16 @@ def quoted(value: str) -> str:
     return f'"{escaped}"'
 
 
-def _some(argument: str, values: Words | None) -> tuple[str, ...]:
+def some(argument: str, values: Words | None) -> tuple[str, ...]:
     """One word, or several."""
     return (values,) if isinstance(values, str) else _decode.words(argument, values)
 
 
 def _any(argument: str, values: Words | None) -> str:
-    return " OR ".join(f"{argument} = {quoted(each)}" for each in _some(argument, values))
+    return " OR ".join(f"{argument} = {quoted(each)}" for each in some(argument, values))
 
 
-def _page_size(value: int) -> int:
+def page_limit(value: int) -> int:
     return min(_decode.number("page_size", value, least=1), 1_000)
 
 
@@ -56,16 +58,16 @@ def models_request(
     page_size: int,
 ) -> catalog.ListModelsRequest:
     """One filter out of all; OR binds closer than AND there, so nothing needs parentheses."""
-    verdicts = [encode(Verdict, each).removeprefix("VERDICT_").lower() for each in _some("verdict", verdict)]
+    verdicts = [encode(Verdict, each).removeprefix("VERDICT_").lower() for each in some("verdict", verdict)]
     terms = [_any("type", type), _any("base", base), _any("format", format), _any("verdict", verdicts)]
-    terms += [f"tags:{quoted(each)}" for each in _some("tags", tags)]
+    terms += [f"tags:{quoted(each)}" for each in some("tags", tags)]
     terms.append(_decode.word("filter", filter).strip())
     return catalog.ListModelsRequest(
         filter=" AND ".join(filter_term for filter_term in terms if filter_term),
         query=_decode.word("text", text),
         order_by=_decode.word("order_by", order_by),
-        page_size=_page_size(page_size),
-        show_missing=_flag("missing", missing),
+        page_size=page_limit(page_size),
+        show_missing=flag("missing", missing),
     )
 
 
@@ -80,8 +82,8 @@ def model(name: Name, details: bool, tensors: bool) -> Plan[Model]:
         request_id=fresh_id(),
         name=model_name("name", name),
         # Tensors are a part of the details.
-        details=_flag("details", details) or tensors,
-        tensors=_flag("tensors", tensors),
+        details=flag("details", details) or tensors,
+        tensors=flag("tensors", tensors),
     )
     answer = yield from unary(_methods.GET_MODEL, request)
     return _decode_models.model(answer.model, answer.details if answer.HasField("details") else None)
@@ -94,6 +96,38 @@ def either(field: str, value: str | None, other: str, synonym: str | None) -> st
     return synonym if value is None else value
 
 
+@dataclass(frozen=True)
+class CacheEdits:
+    """What people want of a model in RAM. As with all notes, None leaves it, and what is empty clears it."""
+
+    priority: Priority | str | None = None
+    idle_ttl: float | timedelta | str | None = None
+    pinned: bool | None = None
+    pinned_components: Words | None = None
+
+    def apply(self, config: model_pb2.ModelConfig) -> list[str]:
+        """Sets what is given, and says what that was."""
+        paths = []
+        if self.priority is not None:
+            if self.priority:
+                wire = encode(Priority, self.priority)
+                config.MergeFrom(model_pb2.ModelConfig(cache_priority=wire))
+            paths.append("config.cache_priority")
+        if self.idle_ttl is not None:
+            # What is a string and not empty is refused there.
+            given = None if self.idle_ttl == "" else cast("float | timedelta", self.idle_ttl)
+            ttl = _decode.to_span("cache_idle_ttl", given)
+            config.MergeFrom(model_pb2.ModelConfig(cache_idle_ttl=ttl))
+            paths.append("config.cache_idle_ttl")
+        if self.pinned is not None:
+            config.pinned = flag("pinned", self.pinned)
+            paths.append("config.pinned")
+        if self.pinned_components is not None:
+            config.pinned_components.extend(some("pinned_components", self.pinned_components))
+            paths.append("config.pinned_components")
+        return paths
+
+
 def update_model(
     name: Name,
     texts: Mapping[str, str | None],
@@ -103,6 +137,7 @@ def update_model(
     any_base: bool,
     etag: str | None,
     request_id: str | None,
+    cache: CacheEdits | None = None,
 ) -> Plan[Model]:
     """What is None stays as it is; nothing at all is a ValueError."""
     notes = model_pb2.ModelNotes()
@@ -119,8 +154,10 @@ def update_model(
         notes.config.default_device = _decode.word("default_device", default_device)
         paths.append("config.default_device")
     if trusted is not None:
-        notes.config.trusted = _flag("trusted", trusted)
+        notes.config.trusted = flag("trusted", trusted)
         paths.append("config.trusted")
+    if cache is not None:
+        paths += cache.apply(notes.config)
     if not paths:
         raise ValueError("there is nothing to change: give at least one field")
     request = catalog.UpdateModelRequest(
@@ -129,7 +166,7 @@ def update_model(
         notes=notes,
         update_mask=FieldMask(paths=paths),
         etag=_decode.word("etag", etag or ""),
-        any_base=_flag("any_base", any_base),
+        any_base=flag("any_base", any_base),
     )
     answer = yield from unary(_methods.UPDATE_MODEL, request)
     return _decode_models.model(answer.model)
@@ -140,7 +177,7 @@ def delete_model(name: Name, files: bool, etag: str | None, request_id: str | No
         request_id=_decode.word("request_id", request_id or fresh_id()),
         name=model_name("name", name),
         etag=_decode.word("etag", etag or ""),
-        delete_files=_flag("files", files),
+        delete_files=flag("files", files),
     )
     return _decode_models.deleted((yield from unary(_methods.DELETE_MODEL, request)))
 
@@ -160,10 +197,10 @@ def scan(
         request_id=_decode.word("request_id", request_id or fresh_id()),
         # The server does not know where this process stands.
         paths=[os.path.abspath(_path("paths", each)) for each in paths or ()],
-        reread=_flag("reread", reread),
+        reread=flag("reread", reread),
         max_depth=_depth(max_depth),
         validation_level=model_pb2.VALIDATION_LEVEL_FULL
-        if _flag("validate", validate)
+        if flag("validate", validate)
         else model_pb2.VALIDATION_LEVEL_UNSPECIFIED,
         deadline=_decode.to_span("deadline", deadline),
     )
@@ -209,7 +246,7 @@ def validate(
         name=model_name("name", name),
         level=encode(ValidationLevel, level),
         device=_decode.word("device", device),
-        checksums=_flag("checksums", checksums),
+        checksums=flag("checksums", checksums),
         sha256=_decode.word("sha256", sha256),
         deadline=_decode.to_span("deadline", deadline),
     )
@@ -219,9 +256,9 @@ def validate(
 def verdicts_request(filter: str, ok: bool, missing: bool, page_size: int) -> integrity.ListVerdictsRequest:
     return integrity.ListVerdictsRequest(
         filter=_decode.word("filter", filter),
-        show_ok=_flag("ok", ok),
-        show_missing=_flag("missing", missing),
-        page_size=_page_size(page_size),
+        show_ok=flag("ok", ok),
+        show_missing=flag("missing", missing),
+        page_size=page_limit(page_size),
     )
 
 
@@ -238,7 +275,7 @@ def roots() -> Plan[list[Root]]:
 
 def components_request(type: str, shared: bool, page_size: int) -> catalog.ListComponentsRequest:
     return catalog.ListComponentsRequest(
-        type=_decode.word("type", type), shared_only=_flag("shared", shared), page_size=_page_size(page_size)
+        type=_decode.word("type", type), shared_only=flag("shared", shared), page_size=page_limit(page_size)
     )
 
 
@@ -271,7 +308,7 @@ def _text(argument: str, value: Name) -> str:
     return path
 
 
-def _flag(argument: str, value: bool) -> bool:
+def flag(argument: str, value: bool) -> bool:
     # A string is true, whatever it says.
     if not isinstance(value, bool):
         raise TypeError(f"{argument} must be True or False, not {value!r}")

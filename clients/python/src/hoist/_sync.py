@@ -12,12 +12,13 @@ from typing import Any, Literal, TypeVar, cast, overload
 
 import grpc
 
-from hoist import _endpoint, _methods, _plans, _watch
+from hoist import _endpoint, _methods, _open, _plans, _watch
 from hoist._endpoint import Endpoint
 from hoist._enums import MeasurementKind, OperationState, ResourceKind
 from hoist._errors import Error, RpcFailure, closed, from_rpc
 from hoist._events import Event
 from hoist._plans import Call, Pause, Plan
+from hoist._sync_cache import CacheCalls
 from hoist._sync_models import ModelCalls
 from hoist._sync_operation import Operation
 from hoist._types import ConfigEntry, Position, ProbeResult, Progress, Status
@@ -41,7 +42,7 @@ def connect(endpoint: str | None = None, *, timeout: float | timedelta = 10.0) -
     return client
 
 
-class Client(ModelCalls):
+class Client(ModelCalls, CacheCalls):
     """A connection to one server. Made by `connect`; threads may share it."""
 
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
@@ -50,6 +51,7 @@ class Client(ModelCalls):
         self._channel = grpc.insecure_channel(endpoint.target, options=endpoint.options())
         self._calls: dict[str, Callable[..., Any]] = {}
         self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
+        self._leases = _open.Lessor(self._channel, self._error)
         self._closed = False
 
     @property
@@ -58,8 +60,9 @@ class Client(ModelCalls):
         return self._endpoint.url
 
     def close(self) -> None:
-        """Ends the connection and every watch on it."""
+        """Ends the connection, every watch on it, and every lease that was had through it."""
         self._closed = True
+        self._leases.close()
         # A watch that only saw its channel close would take that for a failure.
         for watch in list(self._watches):
             watch.close()
@@ -175,6 +178,9 @@ class Client(ModelCalls):
     def shutdown(self, grace: float | timedelta | None = None) -> None:
         """Asks the server to stop; only over its Unix socket. `grace`: seconds that operations may go on."""
         self._run(_plans.shutdown(grace))
+
+    def _lessor(self) -> _open.Lessor:
+        return self._leases
 
     def _run(self, plan: Plan[T]) -> T:
         try:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from hoist._cache import Lease, Segment
 from hoist._enums import (
     ConfigOrigin,
     MachineState,
@@ -120,7 +121,7 @@ class Resource:
     name: str
     position: Position
     """When it last changed."""
-    value: Machine | OperationMetadata | Condition | Model | None
+    value: Machine | OperationMetadata | Condition | Model | Segment | Lease | None
     """None: a kind that is newer than this client."""
 
     @property
@@ -135,6 +136,10 @@ class Resource:
                 return ResourceKind.CONDITION
             case Model():
                 return ResourceKind.MODEL
+            case Segment():
+                return ResourceKind.SEGMENT
+            case Lease():
+                return ResourceKind.LEASE
             case None:
                 return ResourceKind.UNSPECIFIED
 

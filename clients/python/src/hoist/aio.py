@@ -12,12 +12,13 @@ from typing import Any, Literal, TypeVar, cast, overload
 import grpc
 import grpc.aio
 
-from hoist import _endpoint, _methods, _plans, _watch
+from hoist import _aio_open, _endpoint, _methods, _open, _plans, _watch
+from hoist._aio_cache import AsyncCacheCalls
 from hoist._aio_models import AsyncModelCalls
 from hoist._aio_operation import AsyncOperation
 from hoist._endpoint import Endpoint
 from hoist._enums import MeasurementKind, OperationState, ResourceKind
-from hoist._errors import Error, closed, from_rpc
+from hoist._errors import Error, RpcFailure, closed, from_rpc
 from hoist._events import Event
 from hoist._plans import Call, Pause, Plan
 from hoist._types import ConfigEntry, Position, ProbeResult, Progress, Status
@@ -63,7 +64,7 @@ class Connecting:
             await self._client.close()
 
 
-class AsyncClient(AsyncModelCalls):
+class AsyncClient(AsyncModelCalls, AsyncCacheCalls):
     """A connection to one server, for the event loop that made it. Made by `connect`."""
 
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
@@ -72,6 +73,9 @@ class AsyncClient(AsyncModelCalls):
         self._channel = grpc.aio.insecure_channel(endpoint.target, options=endpoint.options())
         self._calls: dict[str, Callable[..., Any]] = {}
         self._watches: weakref.WeakSet[AsyncWatch] = weakref.WeakSet()
+        # Leases have a connection that blocks, made when there is one: see `_aio_open`.
+        self._leases: _open.Lessor | None = None
+        self._lease_channel: grpc.Channel | None = None
         self._closed = False
 
     @property
@@ -80,8 +84,11 @@ class AsyncClient(AsyncModelCalls):
         return self._endpoint.url
 
     async def close(self) -> None:
-        """Ends the connection and every watch on it."""
+        """Ends the connection, every watch on it, and every lease that was had through it."""
         self._closed = True
+        if self._leases is not None and self._lease_channel is not None:
+            await _aio_open.in_thread(self._leases.close)
+            self._lease_channel.close()
         for watch in list(self._watches):
             await watch.close()
         await self._channel.close()
@@ -180,6 +187,15 @@ class AsyncClient(AsyncModelCalls):
         """See `hoist.Client.shutdown`."""
         await self._run(_plans.shutdown(grace))
 
+    def _lessor(self) -> _open.Lessor:
+        if self._closed:
+            raise closed()
+        if self._leases is None:
+            endpoint = self._endpoint
+            self._lease_channel = grpc.insecure_channel(endpoint.target, options=endpoint.options())
+            self._leases = _open.Lessor(self._lease_channel, self._error)
+        return self._leases
+
     async def _run(self, plan: Plan[T]) -> T:
         try:
             step = next(plan)
@@ -213,8 +229,8 @@ class AsyncClient(AsyncModelCalls):
         except grpc.aio.AioRpcError as failure:
             raise self._error(failure, getattr(step.request, "request_id", None)) from None
 
-    def _error(self, failure: grpc.aio.AioRpcError, request_id: str | None) -> Error:
-        return from_rpc(failure, self.endpoint, request_id)
+    def _error(self, failure: grpc.RpcError, request_id: str | None) -> Error:
+        return from_rpc(cast(RpcFailure, failure), self.endpoint, request_id)
 
 
 class AsyncWatch:

@@ -1,0 +1,162 @@
+"""Opening a model: the lease, and what is held by it."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from types import TracebackType
+
+import grpc
+
+from hoist import _decode, _frameworks
+from hoist._errors import Error, closed
+from hoist._frameworks import Framework
+from hoist._lease import LeaseState
+from hoist._lease_stream import GOODBYE_SECONDS, Failed, Hold, LeaseStream
+from hoist._proto.v1 import lease_service_pb2 as lease
+from hoist._tensors import Look, Tensors
+from hoist._types import Progress
+
+__all__ = ["Framework", "Lessor", "OpenModel", "look", "one_word"]
+
+Heard = Callable[[Progress], object]
+
+
+class OpenModel(Mapping[str, Tensors]):
+    """The tensors of a model, by component. Made by `open`; holds a lease until it is closed.
+
+    Each component's `Tensors` tells the rest: its file, its tensors, what became of the lease.
+    """
+
+    def __init__(self, hold: Hold, granted: lease.Granted, look: Look) -> None:
+        self._hold = hold
+        self._granted = granted
+        alone = len(granted.components) == 1
+        self._components = {
+            each.component.component: Tensors(hold, each, look, alone) for each in granted.components
+        }
+
+    @property
+    def model(self) -> str:
+        """`models/{uuid}`."""
+        return self._granted.lease.model
+
+    @property
+    def lease(self) -> str:
+        """`leases/{uuid}`."""
+        return self._granted.lease.name
+
+    @property
+    def held(self) -> bool:
+        """See `Tensors.held`."""
+        return self._hold.held
+
+    @property
+    def revoked(self) -> str | None:
+        """See `Tensors.revoked`."""
+        return self._hold.state.revoked
+
+    @property
+    def lost(self) -> Error | None:
+        """See `Tensors.lost`."""
+        return self._hold.state.lost
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called, or the client was closed."""
+        return self._hold.closed
+
+    def only(self) -> Tensors:
+        """The tensors of a model of one component. Raises ValueError, which names them, for several."""
+        if len(self._components) != 1:
+            names = ", ".join(self._components)
+            raise ValueError(f"{self.model} has {len(self._components)} components: take one of {names}")
+        (tensors,) = self._components.values()
+        return tensors
+
+    def close(self) -> None:
+        """Ends the lease. See `Tensors.close`."""
+        for each in self._components.values():
+            each._let_go()
+        self._hold.close()
+
+    def __getitem__(self, component: str) -> Tensors:
+        return self._components[component]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._components)
+
+    def __len__(self) -> int:
+        return len(self._components)
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def __enter__(self) -> OpenModel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "held" if self.held else "no longer held"
+        return f"<OpenModel {self.model} {', '.join(self._components)} {state}>"
+
+
+class Lessor:
+    """What leases are had from: a channel, and those that were had and must end with it."""
+
+    def __init__(self, channel: grpc.Channel, error: Failed) -> None:
+        self._channel = channel
+        self._error = error
+        self._streams: weakref.WeakSet[LeaseStream] = weakref.WeakSet()
+        self._closed = False
+
+    def stream(self, wish: lease.AcquireRequest) -> LeaseStream:
+        """A lease that is not asked for yet."""
+        if self._closed:
+            raise closed()
+        stream = LeaseStream(self._channel, self._error, LeaseState(wish))
+        self._streams.add(stream)
+        return stream
+
+    def close(self) -> None:
+        """Ends every lease."""
+        self._closed = True
+        streams = list(self._streams)
+        for each in streams:
+            each.release()
+        end = time.monotonic() + GOODBYE_SECONDS
+        for each in streams:
+            each.join(end)
+
+
+def opened(
+    stream: LeaseStream, look: Look, on_progress: Heard | None, timeout: float | timedelta | None
+) -> OpenModel:
+    """Waits for the lease, and maps what it is on."""
+    granted = stream.acquire(on_progress, _decode.seconds("timeout", timeout))
+    hold = Hold(stream)
+    try:
+        return OpenModel(hold, granted, look)
+    except BaseException:
+        hold.close()
+        raise
+
+
+def look(framework: Framework, writable: bool) -> Look:
+    """How tensors shall be shown, judged before anything is sent."""
+    if not isinstance(writable, bool):
+        raise TypeError(f"writable must be True or False, not {writable!r}")
+    return Look(_frameworks.checked(framework), writable)
+
+
+def one_word(component: str) -> str:
+    """A component's name."""
+    if not _decode.word("component", component):
+        raise ValueError("component must be the name of one, and is empty: leave it out for all")
+    return component

@@ -1,0 +1,196 @@
+"""What each call about weights in RAM does, without I/O, as in `_plans`. Arguments are judged first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from google.longrunning import operations_proto_pb2 as operations_pb2
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from hoist import _decode, _decode_cache, _methods, _plans_models
+from hoist._cache import CachePolicy, CacheStatus, EvictResult, Lease, PinResult, SegmentStatus
+from hoist._enums import EvictionPolicy, Priority, ValidationLevel, Verdict, encode
+from hoist._plans import Plan, fresh_id, unary
+from hoist._plans_models import Name, Words, flag, model_name, page_limit, some
+from hoist._proto.v1 import cache_service_pb2 as cache
+from hoist._proto.v1 import lease_service_pb2 as lease
+
+Verdicts = Verdict | str | Iterable[Verdict | str]
+
+# What `cache_policy` calls a field, and what the contract does.
+_POLICY_FIELDS = {
+    "budget": "budget_bytes",
+    "eviction": "eviction",
+    "idle_ttl": "idle_ttl",
+    "priority": "priority",
+}
+
+
+def _priority(value: Priority | str | None) -> str | None:
+    return None if value is None else encode(Priority, value)
+
+
+def _verdicts(allow: Verdicts) -> list[str]:
+    return [encode(Verdict, each) for each in some("allow", allow)]
+
+
+def _components(components: Words | None) -> tuple[str, ...]:
+    if components is None:
+        return ()
+    names = some("components", components)
+    if not names or not all(names):
+        # On the wire it would mean all of them, which a list that came out empty does not.
+        raise ValueError("components names none: leave it out for all")
+    return names
+
+
+def cache_model(
+    name: Name,
+    components: Words | None,
+    priority: Priority | str | None,
+    allow: Verdicts,
+    validation: ValidationLevel | str | None,
+    deadline: float | timedelta | None,
+    request_id: str | None,
+) -> Plan[operations_pb2.Operation]:
+    """Starts or joins the caching of a model."""
+    request = cache.CacheModelRequest(
+        request_id=_decode.word("request_id", request_id or fresh_id()),
+        name=model_name("name", name),
+        components=_components(components),
+        priority=_priority(priority),
+        validation_level=None if validation is None else encode(ValidationLevel, validation),
+        allow=_verdicts(allow),
+        deadline=_decode.to_span("deadline", deadline),
+    )
+    return (yield from unary(_methods.CACHE_MODEL, request))
+
+
+def evict(
+    name: Name | None, components: Words | None, all: bool, dry_run: bool, request_id: str | None
+) -> Plan[EvictResult]:
+    """What is asked must be one model or, in so many words, everything."""
+    if flag("all", all) is (name is not None):
+        raise ValueError("give the name of a model, or all=True for everything that nobody uses")
+    if all and components is not None:
+        raise ValueError("components are those of a model: give its name instead of all=True")
+    request = cache.EvictModelRequest(
+        request_id=_decode.word("request_id", request_id or fresh_id()),
+        name="" if name is None else model_name("name", name),
+        components=_components(components),
+        all=all,
+        dry_run=flag("dry_run", dry_run),
+    )
+    return _decode_cache.evicted((yield from unary(_methods.EVICT_MODEL, request)))
+
+
+def cache_status() -> Plan[CacheStatus]:
+    answer = yield from unary(_methods.GET_CACHE, cache.GetCacheRequest(request_id=fresh_id()))
+    return _decode_cache.status(answer)
+
+
+def segments_request(name: Name | None, page_size: int) -> cache.ListSegmentsRequest:
+    return cache.ListSegmentsRequest(
+        name="" if name is None else model_name("name", name), page_size=page_limit(page_size)
+    )
+
+
+def segments_page(request: cache.ListSegmentsRequest, token: str) -> Plan[tuple[list[SegmentStatus], str]]:
+    request.request_id, request.page_token = fresh_id(), token
+    answer = yield from unary(_methods.LIST_SEGMENTS, request)
+    return [_decode_cache.segment_status(each) for each in answer.segments], answer.next_page_token
+
+
+def pin(name: Name, components: Words | None, request_id: str | None) -> Plan[PinResult]:
+    request = cache.PinModelRequest(
+        request_id=_decode.word("request_id", request_id or fresh_id()),
+        name=model_name("name", name),
+        components=_components(components),
+    )
+    return _decode_cache.pinned((yield from unary(_methods.PIN_MODEL, request)))
+
+
+def unpin(name: Name, request_id: str | None) -> Plan[bool]:
+    request = cache.UnpinModelRequest(
+        request_id=_decode.word("request_id", request_id or fresh_id()), name=model_name("name", name)
+    )
+    answer = yield from unary(_methods.UNPIN_MODEL, request)
+    return answer.was_pinned
+
+
+def cache_policy(
+    name: Name | None,
+    budget: int | None,
+    eviction: EvictionPolicy | str | None,
+    idle_ttl: float | timedelta | None,
+    priority: Priority | str | None,
+    reset: Words,
+    request_id: str | None,
+) -> Plan[CachePolicy]:
+    """Reads the policy when nothing is given, else changes it."""
+    given = {"budget": budget, "eviction": eviction, "idle_ttl": idle_ttl, "priority": priority}
+    back = some("reset", reset)
+    if wrong := [each for each in back if each not in _POLICY_FIELDS]:
+        raise ValueError(f"reset: {wrong[0]!r} is no field of a policy: use {', '.join(_POLICY_FIELDS)}")
+    if both := [each for each in back if given[each] is not None]:
+        raise ValueError(f"{both[0]} is given, and shall go back to its default: do one of both")
+    changed = [each for each in _POLICY_FIELDS if given[each] is not None or each in back]
+    if not changed:
+        return (yield from _read_policy(name))
+    if name is not None and (wrong := [each for each in changed if each in ("budget", "eviction")]):
+        raise ValueError(f"{wrong[0]} is of the whole cache: leave the name out")
+    request = cache.UpdateCachePolicyRequest(
+        request_id=_decode.word("request_id", request_id or fresh_id()),
+        name="" if name is None else model_name("name", name),
+        policy=cache.CachePolicy(
+            budget_bytes=None if budget is None else _decode.number("budget", budget),
+            eviction=None if eviction is None else encode(EvictionPolicy, eviction),
+            idle_ttl=_decode.to_span("idle_ttl", idle_ttl),
+            priority=_priority(priority),
+        ),
+        update_mask=FieldMask(paths=[_POLICY_FIELDS[each] for each in changed]),
+    )
+    answer = yield from unary(_methods.UPDATE_CACHE_POLICY, request)
+    return _decode_cache.policy(answer.policy)
+
+
+def _read_policy(name: Name | None) -> Plan[CachePolicy]:
+    if name is None:
+        return (yield from cache_status()).policy
+    # A model's own policy is a part of what people say about it.
+    config = (yield from _plans_models.model(name, False, False)).notes.config
+    return CachePolicy(None, EvictionPolicy.UNSPECIFIED, config.cache_idle_ttl, config.cache_priority)
+
+
+def leases() -> Plan[list[Lease]]:
+    answer = yield from unary(_methods.LIST_LEASES, lease.ListLeasesRequest(request_id=fresh_id()))
+    return [_decode_cache.lease(each) for each in answer.leases]
+
+
+def revoke(name: str | Lease, reason: str, request_id: str | None) -> Plan[None]:
+    request = lease.RevokeLeaseRequest(
+        request_id=_decode.word("request_id", request_id or fresh_id()),
+        name=_decode.resource_name("lease", name.name if isinstance(name, Lease) else name, "leases"),
+        reason=_decode.word("reason", reason),
+    )
+    yield from unary(_methods.REVOKE_LEASE, request)
+
+
+def acquire(
+    name: Name,
+    components: Words | None,
+    priority: Priority | str | None,
+    allow: Verdicts,
+    holder: str | None,
+    timeout: float | timedelta | None,
+) -> lease.AcquireRequest:
+    """What a lease is asked for with."""
+    return lease.AcquireRequest(
+        name=model_name("name", name),
+        components=_components(components),
+        priority=_priority(priority),
+        holder=_decode.word("holder", holder or ""),
+        allow=_verdicts(allow),
+        deadline=_decode.to_span("timeout", timeout),
+    )

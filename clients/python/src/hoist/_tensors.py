@@ -1,0 +1,226 @@
+"""A component's tensors where they are in RAM: a lazy mapping over its file."""
+
+from __future__ import annotations
+
+import builtins
+import mmap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from hoist import _frameworks, _header
+from hoist._enums import Code
+from hoist._errors import Error
+from hoist._frameworks import Framework
+from hoist._header import Header
+from hoist._lease_stream import Hold
+from hoist._models import TensorInfo
+from hoist._proto.v1 import lease_service_pb2 as wire
+
+
+@dataclass(frozen=True)
+class Look:
+    """How tensors shall be shown."""
+
+    framework: Framework
+    writable: bool
+
+
+class Tensors(Mapping[str, Any]):
+    """The tensors of one component, by name. Made by `open`; holds a lease until it is closed.
+
+    A tensor is made when it is asked for, over the file's memory, without a copy; asked for again, another
+    one is made over the same memory. It stays valid as long as it is referred to, also when this is closed or
+    the lease has ended: only, from then on the server may hand out another copy to others.
+
+    In a child of a fork the tensors can be read; the lease stays the parent's.
+    """
+
+    def __init__(self, hold: Hold, message: wire.LeasedComponent, look: Look, alone: bool) -> None:
+        self._hold = hold
+        self._message = message
+        self._look = look
+        self._alone = alone
+        self._closed = False
+        self._memory: mmap.mmap | None = None
+        self._table: dict[str, wire.TensorPlace] | None = None
+        self._header: Header | None = None
+        self._make: _frameworks.Maker | None = None
+        if not message.files:
+            # At once: should the lease be revoked, the file may lose its name before the first look.
+            self._memory = _mapped(message.component.path, look.writable)
+
+    @property
+    def component(self) -> str:
+        """Its name in the model: `vae`."""
+        return self._message.component.component
+
+    @property
+    def type(self) -> str:
+        """What it is for, in the words of `Model.type`."""
+        return self._message.type
+
+    @property
+    def path(self) -> str:
+        """The file, for any program that reads safetensors; the folder of `files` where there are any."""
+        return self._message.component.path
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Files that are kept as they are, by name within `path`: GGUF, TorchScript. Empty: tensors."""
+        return tuple(self._message.files)
+
+    @property
+    def prefix(self) -> str:
+        """What the keys began with in the model's files; they are without it here."""
+        return self._message.component.prefix
+
+    @property
+    def segment(self) -> str:
+        """`segments/{digest}`."""
+        return self._message.component.segment
+
+    @property
+    def lease(self) -> str:
+        """`leases/{uuid}`."""
+        granted = self._hold.state.granted
+        return granted.lease.name if granted is not None else ""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors together."""
+        return sum(each.size_bytes for each in self._places().values())
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the file says of itself: `{"format": "pt"}`."""
+        return {} if self._message.files else self._read_header().metadata
+
+    @property
+    def held(self) -> bool:
+        """Whether the lease is in force. False also while the server is away and may come back."""
+        return self._hold.held and not self._closed
+
+    @property
+    def revoked(self) -> str | None:
+        """Why the server ended the lease, or None. The tensors stay valid."""
+        return self._hold.state.revoked
+
+    @property
+    def lost(self) -> Error | None:
+        """Why the lease could not be taken up again after the server was gone, or None. As with `revoked`."""
+        return self._hold.state.lost
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called, or the client was closed."""
+        return self._closed or self._hold.closed
+
+    def close(self) -> None:
+        """Ends the lease; one of several components of an `OpenModel` only lets go of its file.
+
+        The memory is unmapped when no tensor of it is left.
+        """
+        self._let_go()
+        if self._alone:
+            self._hold.close()
+
+    def info(self, name: str) -> TensorInfo:
+        """What a tensor is, without making it."""
+        place = self._places()[name]
+        return TensorInfo(name, place.dtype, tuple(place.shape), self.component)
+
+    def state_dict(self, *, prefix: bool = False) -> dict[str, Any]:
+        """All tensors; with `prefix` under the keys of the model's own files, for loaders that want these."""
+        before, places = self.prefix if prefix else "", self._places()
+        if not places:
+            return {}
+        make, end = self._maker(), len(self._open())
+        return {before + name: self._tensor(place, make, end) for name, place in places.items()}
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401
+        place = self._places().get(name)
+        if place is None:
+            if self._message.files:
+                kept = ", ".join(self._message.files[:3])
+                raise TypeError(f"{self.component!r} has no tensors but files, {kept}, in {self.path}")
+            raise KeyError(name)
+        return self._tensor(place, self._maker(), len(self._open()))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places())
+
+    def __len__(self) -> int:
+        return len(self._places())
+
+    # Two are equal only if they are one: Mapping would compare tensor by tensor.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def __enter__(self) -> Tensors:
+        return self
+
+    def __exit__(
+        self,
+        kind: builtins.type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "held" if self.held else "no longer held"
+        return f"<Tensors {self.component!r} {self.segment} {state}>"
+
+    def _let_go(self) -> None:
+        # Closing the map itself would fail while tensors refer to it; without this reference the last of them
+        # unmaps it.
+        self._closed = True
+        self._memory = self._make = None
+
+    def _open(self) -> mmap.mmap:
+        memory = self._memory
+        if memory is None or self.closed:
+            raise ValueError(f"the tensors of {self.component!r} are closed")
+        return memory
+
+    def _maker(self) -> _frameworks.Maker:
+        if (make := self._make) is None:
+            self._make = make = _frameworks.maker(self._look.framework, self._open())
+        return make
+
+    def _tensor(self, place: wire.TensorPlace, make: _frameworks.Maker, end: int) -> Any:  # noqa: ANN401
+        offset, size = place.offset, place.size_bytes
+        if offset + size > end:
+            raise Error(f"{place.name} ends behind the end of {self.path}", code=Code.DATA_LOSS)
+        return make(place.dtype, place.shape, offset, size)
+
+    def _places(self) -> dict[str, wire.TensorPlace]:
+        if self._message.files:
+            return {}
+        self._open()
+        if self._table is None:
+            # Without a table the lease was asked for without one, or there is no tensor.
+            places = self._message.tensors or self._read_header().places
+            self._table = {each.name: each for each in places}
+        return self._table
+
+    def _read_header(self) -> Header:
+        if self._header is None:
+            self._header = _header.read(self._open(), self.path)
+        return self._header
+
+
+def _mapped(path: str, writable: bool) -> mmap.mmap:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            # A copy on write is private: what is written never reaches the file.
+            access = mmap.ACCESS_COPY if writable else mmap.ACCESS_READ
+            return mmap.mmap(file.fileno(), 0, access=access)
+    except (OSError, ValueError) as error:
+        advice = "a segment can be opened on the server's machine, by those who may read its directory"
+        raise Error(f"{path} cannot be mapped: {error}; {advice}") from error
