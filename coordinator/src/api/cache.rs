@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hoist_domain::{
     Bytes, CachePolicy, CacheSpec, Digest, Error, Model, ModelNotes, Reason, ResourceName, Result,
@@ -11,6 +12,7 @@ use hoist_planner::cache::{EvictionAsk, pinned};
 use hoist_planner::{Answer, State};
 use hoist_wire::server::v1::cache_service_server::CacheService;
 use hoist_wire::{cache as wire, config, encode, longrunning, v1};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::Api;
@@ -19,6 +21,9 @@ use super::integrity::level;
 use super::page;
 use super::submit::{Terms, message_hash};
 use crate::control::{NotesChange, PolicyChange};
+
+/// Longer than freeing any memory takes.
+const GONE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Users of a segment that are listed.
 const USERS: usize = 100;
@@ -158,6 +163,14 @@ impl Api {
         let content = message_hash(&v1::EvictModelRequest { request_id: String::new(), ..message.clone() });
         let request = (!message.dry_run).then(|| (call.key(), content));
         let told = self.control.evict(request, EvictionAsk { model, components, open }).await?;
+        if !message.dry_run {
+            // What is told as evicted does not come back, whatever becomes of the server.
+            let out = told.iter().filter(|one| one.kept.is_none());
+            let out: Vec<Digest> = out.map(|one| one.digest).collect();
+            let gone =
+                tokio::time::timeout(GONE_WITHIN, self.cache.are_gone(&out, &CancellationToken::new()));
+            gone.await.unwrap_or(Ok(()))?;
+        }
         let freed = told.iter().filter(|one| one.kept.is_none()).map(|one| one.bytes.0);
         Ok(v1::EvictModelResponse {
             request_id: call.id.to_string(),

@@ -103,6 +103,19 @@ impl Cache {
         Ok(())
     }
 
+    /// Waits until the bytes of what is evicted are free, or known to stay.
+    ///
+    /// # Errors
+    /// DRAINING; OPERATION_CANCELLED.
+    pub async fn are_gone(&self, victims: &[Digest], stop: &CancellationToken) -> Result<()> {
+        let is_going = |state: &State| {
+            let names = victims.iter().map(|digest| SegmentName::Content(*digest));
+            let mut segments = names.filter_map(|name| state.cache().segment(name));
+            segments.any(|one| one.state == SegmentState::Evicting && !one.is_zombie)
+        };
+        self.until(|state| !is_going(state), stop).await
+    }
+
     /// Waits until one of these is complete, or on nobody's way in or out any more.
     pub(super) async fn have_moved(&self, names: &[SegmentName], stop: &CancellationToken) -> Result<()> {
         let is_on_its_way = |state: &State, name: &SegmentName| {
@@ -191,11 +204,11 @@ impl Caching<'_> {
             evicted.extend(&reserved.victims);
             if !reserved.fill.is_empty() {
                 self.cell.set_phase("making room");
-                self.are_gone(&reserved.victims).await?;
+                self.cache.are_gone(&reserved.victims, self.stop).await?;
                 if self.is_any_left(&reserved.victims) {
                     // Somebody opened one in the last moment: what it keeps has to come from elsewhere.
                     let more = self.reserve(false).await?;
-                    self.are_gone(&more.victims).await?;
+                    self.cache.are_gone(&more.victims, self.stop).await?;
                     evicted.extend(&more.victims);
                 }
                 self.cell.set_phase("filling");
@@ -252,16 +265,6 @@ impl Caching<'_> {
             }
         }
         Ok(Bytes(read))
-    }
-
-    /// Waits until the bytes of victims are free, or known to stay.
-    async fn are_gone(&self, victims: &[Digest]) -> Result<()> {
-        let is_going = |state: &State| {
-            let mut segments =
-                victims.iter().filter_map(|digest| state.cache().segment(SegmentName::Content(*digest)));
-            segments.any(|one| one.state == SegmentState::Evicting && !one.is_zombie)
-        };
-        self.cache.until(|state| !is_going(state), self.stop).await
     }
 
     fn is_any_left(&self, victims: &[Digest]) -> bool {
