@@ -167,9 +167,9 @@ impl Api {
             // What is told as evicted does not come back, whatever becomes of the server.
             let out = told.iter().filter(|one| one.kept.is_none());
             let out: Vec<Digest> = out.map(|one| one.digest).collect();
-            let gone =
-                tokio::time::timeout(GONE_WITHIN, self.cache.are_gone(&out, &CancellationToken::new()));
-            gone.await.unwrap_or(Ok(()))?;
+            let never = CancellationToken::new();
+            let gone = tokio::time::timeout(GONE_WITHIN, self.cache.are_gone(&out, &never)).await;
+            gone.unwrap_or(Ok(()))?;
         }
         let freed = told.iter().filter(|one| one.kept.is_none()).map(|one| one.bytes.0);
         Ok(v1::EvictModelResponse {
