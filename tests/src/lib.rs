@@ -16,6 +16,7 @@ mod random;
 pub mod raw;
 mod sandbox;
 pub mod simulation;
+pub mod small_disk;
 pub mod soak;
 
 pub use client::{Channels, connect, connect_as, request_id};

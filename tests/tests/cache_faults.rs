@@ -32,6 +32,24 @@ fn value(path: &Path) -> f32 {
     f32::from_le_bytes(first)
 }
 
+/// Whether a tensor is what the file was at one moment: a writer goes over it block by block, each round with one more, so
+/// that is blocks of a new round, then blocks of the one before.
+fn is_of_one_moment(path: &Path) -> bool {
+    let read = tensors(path).unwrap();
+    let (_, (_, _, bytes)) = read.iter().next().unwrap();
+    let mut rounds = Vec::new();
+    for block in bytes.chunks(1 << 20) {
+        let first: [u8; 4] = block.first_chunk().copied().unwrap();
+        if !block.as_chunks::<4>().0.iter().all(|chunk| *chunk == first) {
+            return false;
+        }
+        rounds.push(f32::from_le_bytes(first));
+    }
+    let newest = rounds.first().copied().unwrap();
+    let older = rounds.iter().position(|round| *round < newest).unwrap_or(rounds.len());
+    rounds.iter().skip(older).all(|round| (newest - round - 1.0).abs() < f32::EPSILON)
+}
+
 /// M1, M2: a file that is overwritten in place again and again is cached whole or not at all.
 #[tokio::test]
 async fn a_file_that_is_written_to_while_it_is_read_caches_nothing() {
@@ -40,10 +58,12 @@ async fn a_file_that_is_written_to_while_it_is_read_caches_nothing() {
     let open = library.open().await.unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     let (told, until) = (path.clone(), Arc::clone(&stop));
+    #[expect(clippy::disallowed_methods, reason = "a writer of the test's own, joined below")]
     let writer = std::thread::spawn(move || {
         let data = std::fs::metadata(&told).unwrap().len() - (16 << 20);
         let mut file = std::fs::OpenOptions::new().write(true).open(&told).unwrap();
         let mut value = 2.0_f32;
+        // Whole rounds: what is left at the end is one version.
         while !until.load(Ordering::Relaxed) {
             let block: Vec<u8> = value.to_le_bytes().repeat(1 << 18);
             for at in 0..16 {
@@ -58,9 +78,10 @@ async fn a_file_that_is_written_to_while_it_is_read_caches_nothing() {
     for _ in 0..soak::rounds(30) {
         match cache(&open.at, "one", &[]).await {
             Ok(report) => {
-                for one in &report.components {
-                    value(Path::new(&one.path));
-                }
+                assert!(
+                    report.components.iter().all(|one| is_of_one_moment(Path::new(&one.path))),
+                    "{report:?}"
+                );
                 whole += 1;
             }
             Err(status) => {
@@ -72,6 +93,7 @@ async fn a_file_that_is_written_to_while_it_is_read_caches_nothing() {
     }
     stop.store(true, Ordering::Relaxed);
     writer.join().unwrap();
+    println!("{whole} whole, {refused} refused");
     assert!(refused > 0, "{whole} were whole: nothing was tested");
     let report = cache(&open.at, "one", &[]).await.unwrap();
     assert!(value(Path::new(&report.components.first().unwrap().path)) >= 2.0);
@@ -84,14 +106,18 @@ async fn a_file_that_is_replaced_while_it_is_read_is_cached_as_one_of_both() {
     let library = Library::new().unwrap();
     let path = library.write("one.safetensors", &uniform(1.0, 8)).unwrap();
     let mut open = library.open().await.unwrap();
+    let mut random = Random::new(3);
     for round in 0..soak::rounds(20) {
         let next =
             library.write("next.tmp", &uniform(f32::from(u16::try_from(round).unwrap()) + 2.0, 8)).unwrap();
-        let at = open.at.clone();
-        let caching = tokio::spawn(async move { cache(&at, "one", &[]).await });
-        tokio::task::yield_now().await;
-        std::fs::rename(&next, &path).unwrap();
-        match caching.await.unwrap() {
+        let caching = cache(&open.at, "one", &[]);
+        let replacing = async {
+            // Somewhere in it: by what the server counts, not by a time.
+            while status(&open.at).await.unwrap().filling_bytes == 0 && random.below(20) > 0 {}
+            std::fs::rename(&next, &path).unwrap();
+        };
+        let (cached, ()) = tokio::join!(caching, replacing);
+        match cached {
             Ok(report) => {
                 let found = value(Path::new(&report.components.first().unwrap().path));
                 let round = f32::from(u16::try_from(round).unwrap());
@@ -186,12 +212,10 @@ async fn what_is_cancelled_leaves_nothing_behind() {
     let mut cancelled = 0;
     for round in 0..soak::rounds(24) {
         let name = format!("m{}", round % 4);
-        let at = open.at.clone();
-        let acquiring = tokio::spawn(async move { acquire(&at, &name, &[]).await.map(drop) });
-        tokio::time::sleep(std::time::Duration::from_millis(random.below(40))).await;
-        cancelled += u32::from(!acquiring.is_finished());
-        acquiring.abort();
-        let _ = acquiring.await;
+        let patience = std::time::Duration::from_millis(random.below(40));
+        // Dropped where it is, it is a client that has gone away.
+        let acquired = tokio::time::timeout(patience, acquire(&open.at, &name, &[])).await;
+        cancelled += u32::from(acquired.is_err());
     }
     let settled = async {
         loop {
@@ -298,4 +322,24 @@ async fn equal_requests_are_one_and_a_deadline_ends_it() {
         assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
     }
     counts_are_true(&open.at, library.sandbox.runtime_dir()).await.unwrap();
+}
+
+/// Weights belong in memory: elsewhere nothing is cached, and everything else works.
+#[tokio::test]
+async fn on_a_runtime_directory_that_is_no_tmpfs_there_is_no_cache_and_everything_else() {
+    let library = Library::new().unwrap();
+    library.write("one.safetensors", &uniform(1.0, 1)).unwrap();
+    let disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut command = Command::new(hoist_tests::binary());
+    command.arg("serve").arg("--runtime-dir").arg(disk.path()).arg("--socket").arg(library.sandbox.socket());
+    command.arg("--state-dir").arg(library.sandbox.state_dir()).arg("--models").arg(library.root());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let server = hoist_tests::Server::spawn(command).unwrap();
+    let open = hoist_tests::library::Open::to(server).await.unwrap();
+    let condition = hoist_tests::library::condition(&open.watch.mirror, "CACHE_UNAVAILABLE").unwrap();
+    assert!(condition.message.contains("not on tmpfs"), "{condition:?}");
+    assert_eq!(reason(&cache(&open.at, "one", &[]).await.unwrap_err()), "CACHE_UNAVAILABLE");
+    assert_eq!(reason(&acquire(&open.at, "one", &[]).await.unwrap_err()), "CACHE_UNAVAILABLE");
+    assert_eq!(open.list().await.unwrap().len(), 1);
+    assert_eq!(status(&open.at).await.unwrap().budget_bytes, 0);
 }

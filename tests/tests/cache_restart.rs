@@ -123,7 +123,7 @@ async fn killed_at_any_moment_it_serves_nothing_torn_and_loses_nothing_leased() 
         large(&library, name, 6, u8::try_from(number).unwrap());
     }
     let mut random = Random::new(0x5eed);
-    for round in 0..soak::rounds(10) {
+    for round in 0..soak::rounds(30) {
         let server = library.sandbox.start().unwrap();
         let at = connect(&server.socket).await.unwrap();
         let mut known = BTreeSet::new();

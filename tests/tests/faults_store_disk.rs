@@ -8,10 +8,6 @@
     reason = "the lint spares only functions marked as tests, not what they share"
 )]
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use hoist_domain::Reason;
@@ -19,8 +15,9 @@ use hoist_runtime::Clock;
 use hoist_tests::inject::Injection;
 use hoist_tests::ledger::{Seen, list};
 use hoist_tests::quick::{QuickPlace, probe};
+use hoist_tests::small_disk::SmallDisk;
 use hoist_tests::soak::rounds;
-use hoist_tests::{Channels, Ledger, Mirror, Server, connect, process, request_id};
+use hoist_tests::{Channels, Ledger, Mirror, Server, connect, request_id};
 use hoist_wire::longrunning::{CancelOperationRequest, GetOperationRequest};
 use hoist_wire::status::Failure;
 use hoist_wire::v1;
@@ -31,63 +28,10 @@ const READONLY: &str = "conditions/STORE_READONLY";
 /// R15: from room on the disk to a server that takes changes.
 const RECOVERY: Duration = Duration::from_secs(5);
 
-/// A file system that only those who enter see.
-struct SmallDisk {
-    keeper: Child,
-    at: PathBuf,
-}
-
-impl SmallDisk {
-    /// Lies over the directory, for those who enter.
-    fn over(at: &Path) -> Self {
-        let script = r#"mount -t tmpfs -o size=4m,mode=0700 hoist-test "$1" && echo mounted && exec cat"#;
-        let mut keeper = Command::new("unshare");
-        if !rustix::process::geteuid().is_root() {
-            keeper.args(["--user", "--map-root-user"]);
-        }
-        keeper.args(["--mount", "sh", "-c", script, "sh"]).arg(at);
-        // It ends when its input does: when this test does.
-        let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "mounted\n", "needs root, or user namespaces for everybody");
-        Self { keeper, at: at.to_owned() }
-    }
-
-    fn start(&self, place: &QuickPlace) -> anyhow::Result<Server> {
-        let process = self.keeper.id().to_string();
-        let mut words = vec!["nsenter", "--mount", "--target", &process];
-        if !rustix::process::geteuid().is_root() {
-            words.extend(["--user", "--preserve-credentials"]);
-        }
-        place.spawn(place.sandbox.command_under(&words))
-    }
-
-    fn filler(&self) -> PathBuf {
-        let root = process::directory(self.keeper.id()).join("root");
-        root.join(self.at.strip_prefix("/").unwrap()).join("filler")
-    }
-
-    /// Takes every last byte.
-    fn fill(&self) {
-        let mut file = File::create(self.filler()).unwrap();
-        for size in [64 << 10, 1] {
-            let bytes = vec![b'x'; size];
-            let full = std::iter::repeat_with(|| file.write_all(&bytes)).find_map(Result::err).unwrap();
-            assert_eq!(full.kind(), ErrorKind::StorageFull);
-        }
-    }
-
-    fn make_room(&self) {
-        std::fs::remove_file(self.filler()).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = self.keeper.kill();
-        let _ = self.keeper.wait();
-    }
+/// A server that sees the disk.
+fn start(disk: &SmallDisk, place: &QuickPlace) -> anyhow::Result<Server> {
+    let words = disk.entering();
+    place.spawn(place.sandbox.command_under(&words.iter().map(String::as_str).collect::<Vec<_>>()))
 }
 
 /// A watch, and what it makes of the state.
@@ -215,13 +159,13 @@ async fn a_full_disk_refuses_changes_goes_on_reading_and_is_left_behind_by_itsel
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_disk_without_a_byte_left_no_answer_is_untrue() {
     let place = QuickPlace::new().unwrap();
-    let disk = SmallDisk::over(place.sandbox.state_dir());
-    let server = disk.start(&place).unwrap();
+    let disk = SmallDisk::over(4, place.sandbox.state_dir()).unwrap();
+    let server = start(&disk, &place).unwrap();
     let at = connect(&server.socket).await.unwrap();
     let mut ledger = Ledger::default();
     let mut follower = Follower::of(&at).await;
     for cycle in 0..rounds(3) {
-        disk.fill();
+        disk.fill().unwrap();
         let refused = loop {
             let message = v1::ProbeMachineRequest { request_id: request_id(), ..place.work() };
             match ledger.submit(&at, message.clone()).await {
@@ -235,7 +179,7 @@ async fn on_a_disk_without_a_byte_left_no_answer_is_untrue() {
         follower.until(Follower::is_readonly).await;
         // What was taken is there, though its end may wait to be written; what was refused may be there all the same.
         assert!(list(&at).await.unwrap().len() >= ledger.len());
-        disk.make_room();
+        disk.make_room().unwrap();
         let took = until_taken(&mut ledger, &at, refused).await;
         println!("cycle {cycle}: {} operations, taken after {took:?}", ledger.len());
         assert!(took <= RECOVERY, "{took:?}");
@@ -247,7 +191,7 @@ async fn on_a_disk_without_a_byte_left_no_answer_is_untrue() {
     ledger.look(&at).await.unwrap();
     let log = server.kill().unwrap();
     assert!(!log.contains("ERROR") && !log.contains("panic"), "{log}");
-    let server = disk.start(&place).unwrap();
+    let server = start(&disk, &place).unwrap();
     ledger.survived(&connect(&server.socket).await.unwrap()).await.unwrap();
 }
 
@@ -269,11 +213,11 @@ async fn is_over_but_not_reported(at: &Channels, name: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_on_a_full_disk_stops_and_is_not_started_but_loses_nothing() {
     let place = QuickPlace::new().unwrap();
-    let disk = SmallDisk::over(place.sandbox.state_dir());
-    let server = disk.start(&place).unwrap();
+    let disk = SmallDisk::over(4, place.sandbox.state_dir()).unwrap();
+    let server = start(&disk, &place).unwrap();
     let at = connect(&server.socket).await.unwrap();
     let mut ledger = Ledger::default();
-    disk.fill();
+    disk.fill().unwrap();
     loop {
         match ledger.submit(&at, place.work()).await {
             Ok(_) => {}
@@ -285,11 +229,11 @@ async fn a_server_on_a_full_disk_stops_and_is_not_started_but_loses_nothing() {
     let (status, log) = server.terminate().unwrap();
     assert!(status.success(), "{status}: {log}");
 
-    let refused = format!("{:#}", disk.start(&place).unwrap_err());
+    let refused = format!("{:#}", start(&disk, &place).unwrap_err());
     assert!(refused.contains("free space on its disk and start again"), "{refused}");
     assert!(refused.contains("exit status: 4") && !refused.contains("panic"), "{refused}");
-    disk.make_room();
-    let server = disk.start(&place).unwrap();
+    disk.make_room().unwrap();
+    let server = start(&disk, &place).unwrap();
     ledger.survived(&connect(&server.socket).await.unwrap()).await.unwrap();
 }
 

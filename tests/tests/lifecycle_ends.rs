@@ -425,9 +425,11 @@ async fn the_last_of_several_waiters_takes_the_operation_with_it_and_no_other() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operation_that_somebody_wants_done_outlives_its_waiters() {
     let mut stage = Stage::new().await;
-    let waiter = Waiter::for_work(&stage.server, work(true)).await;
+    // Seconds, and an end that can be waited for.
+    let of = |cancel| v1::ProbeMachineRequest { bytes: 64 << 30, ..work(cancel) };
+    let waiter = Waiter::for_work(&stage.server, of(true)).await;
     let name = stage.running().await;
-    let wanted = stage.at.admin().probe_machine(work(false)).await.unwrap().into_inner();
+    let wanted = stage.at.admin().probe_machine(of(false)).await.unwrap().into_inner();
     assert_eq!(wanted.name, name, "equal work is joined");
     waiter.goes_away().await;
     stage.watches(1).await;

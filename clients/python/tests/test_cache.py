@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -244,6 +245,28 @@ def test_a_client_that_dies_holds_nothing(server: Server, stocked: hoist.Client)
         assert [each.name for each in stocked.leases()] == [name]
         process.kill()
     eventually(lambda: stocked.leases() == [])
+
+
+def test_a_client_that_dies_holds_nothing_though_a_child_of_it_has_the_connection(
+    server: Server, stocked: hoist.Client
+) -> None:
+    program = (
+        "import hoist, os, subprocess, sys; t = hoist.connect(sys.argv[1]).open('first', 'vae')\n"
+        "links = [(int(fd), os.readlink('/proc/self/fd/' + fd)) for fd in os.listdir('/proc/self/fd')"
+        " if os.path.lexists('/proc/self/fd/' + fd)]\n"
+        "[os.set_inheritable(fd, True) for fd, link in links if link.startswith('socket:')]\n"
+        "child = subprocess.Popen(['sleep', '600'], close_fds=False, stdout=subprocess.DEVNULL)\n"
+        "print(child.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    command = [sys.executable, "-c", program, server.endpoint]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+    try:
+        eventually(lambda: stocked.leases() == [])
+        assert os.path.exists(f"/proc/{child}")
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_a_lease_outlives_a_crash_of_the_server(server: Server, stocked: hoist.Client) -> None:

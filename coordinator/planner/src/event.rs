@@ -57,7 +57,10 @@ pub enum Event {
         id: ModelId,
     },
     /// A complete segment was found at the start.
-    SegmentAdopted(Arc<Segment>),
+    SegmentAdopted {
+        segment: Arc<Segment>,
+        at: ServiceTime,
+    },
     /// Room is taken for a segment that an operation fills.
     SegmentReserved {
         segment: Arc<Segment>,
@@ -115,6 +118,7 @@ pub enum Event {
     LeaseGranted(Arc<Lease>),
     LeaseEnded {
         id: LeaseId,
+        at: ServiceTime,
     },
     /// Memory is used by another rule from now on.
     CachePolicyChanged(Arc<CachePolicy>),
@@ -142,7 +146,7 @@ impl Event {
             | Self::CachePolicyChanged(_) => true,
             Self::ConditionRaised(_)
             | Self::ConditionCleared(_)
-            | Self::SegmentAdopted(_)
+            | Self::SegmentAdopted { .. }
             | Self::SegmentReserved { .. }
             | Self::SegmentWanted { .. }
             | Self::SegmentUnwanted { .. }

@@ -391,7 +391,7 @@ impl State {
             Event::SegmentsFilled { read, took } => self.cache.count_fill(*read, *took),
             Event::RoomRefused => self.cache.count_refusal(),
             Event::CachePolicyChanged(policy) => self.cache.change_policy(self.position, policy),
-            Event::OperationEnded { id, .. } => self.cache.release(Holder::Operation(*id)),
+            Event::OperationEnded { id, .. } => drop(self.cache.release(Holder::Operation(*id))),
             Event::RequestRecorded(request) => self.insert_request(Arc::clone(request)),
             Event::RequestForgotten { key } => self.remove_request(key),
             _ => {}
@@ -440,7 +440,7 @@ impl State {
             Event::DrainBegan => self.edit_machine(|machine| {
                 machine.state = legal(machine.state.to(MachineState::Draining));
             }),
-            Event::SegmentAdopted(segment) => self.cache.adopt(self.position, segment),
+            Event::SegmentAdopted { segment, at } => self.cache.adopt(self.position, segment, *at),
             Event::SegmentReserved { segment, by } => self.cache.reserve(self.position, segment, *by),
             Event::SegmentWanted { name, want } => self.cache.want(self.position, *name, want),
             Event::SegmentUnwanted { name, model } => self.cache.unwant(self.position, *name, *model),
@@ -451,9 +451,9 @@ impl State {
                 self.cache.evict(self.position, *digest, *eviction, *at);
             }
             Event::SegmentLeft { digest, bytes } => self.cache.leave(self.position, *digest, *bytes),
-            Event::SegmentFreed { digest, left } => self.cache.free(*digest, *left),
+            Event::SegmentFreed { digest, left } => self.cache.free(self.position, *digest, *left),
             Event::LeaseGranted(lease) => self.cache.grant(self.position, lease),
-            Event::LeaseEnded { id } => self.cache.end_lease(*id),
+            Event::LeaseEnded { id, at } => self.cache.end_lease(*id, *at),
             Event::SegmentsFilled { .. }
             | Event::RoomRefused
             | Event::CachePolicyChanged(_)
@@ -546,7 +546,7 @@ fn subjects(event: &Event) -> [Option<ResourceName>; 2] {
         Event::MeasurementTaken(_) | Event::DrainBegan => one(ResourceName::Machine),
         Event::ConditionRaised(condition) => one(ResourceName::Condition(condition.kind)),
         Event::ConditionCleared(kind) => one(ResourceName::Condition(*kind)),
-        Event::SegmentAdopted(segment) | Event::SegmentReserved { segment, .. } => {
+        Event::SegmentAdopted { segment, .. } | Event::SegmentReserved { segment, .. } => {
             one(ResourceName::Segment(segment.name))
         }
         Event::SegmentWanted { name, .. }
@@ -565,7 +565,7 @@ fn subjects(event: &Event) -> [Option<ResourceName>; 2] {
         | Event::SegmentLeft { digest, .. }
         | Event::SegmentFreed { digest, .. } => one(ResourceName::Segment(SegmentName::Content(*digest))),
         Event::LeaseGranted(lease) => one(ResourceName::Lease(lease.id)),
-        Event::LeaseEnded { id } => one(ResourceName::Lease(*id)),
+        Event::LeaseEnded { id, .. } => one(ResourceName::Lease(*id)),
         Event::SegmentsFilled { .. }
         | Event::RoomRefused
         | Event::CachePolicyChanged(_)

@@ -263,7 +263,7 @@ impl Holding {
                 is_use,
             };
             // Before the grant: nobody ends it unheard.
-            let revoked = self.api.cache.hear_of(id);
+            let revoked = self.api.cache.hear_of(id, self.caller.process);
             let mut ending = Ending { api: &self.api, id: Some(id) };
             let granted = self.api.control.grant(ask).await;
             if !matches!(granted, Ok(true)) {
@@ -296,7 +296,7 @@ impl Holding {
         let principal = self.caller.principal.clone();
         // Not before it is certain that it is nobody else's.
         self.api.control.resume(id, principal, self.caller.process).await?;
-        let revoked = self.api.cache.hear_of(id);
+        let revoked = self.api.cache.hear_of(id, self.caller.process);
         let mut ending = Ending { api: &self.api, id: Some(id) };
         let view = self.api.control.view();
         let lost =

@@ -219,7 +219,8 @@ impl Caching<'_> {
                 (_, true) => {}
                 (_, false) => {
                     self.cell.set_phase("waiting for another that reads the same");
-                    self.have_moved(&reserved.awaited).await?;
+                    let names: Vec<SegmentName> = reserved.awaited.iter().map(|(_, name)| *name).collect();
+                    self.cache.have_moved(&names, self.stop).await?;
                     self.learn();
                 }
             }
@@ -272,13 +273,6 @@ impl Caching<'_> {
         let mut left =
             victims.iter().filter_map(|digest| view.state.cache().segment(SegmentName::Content(*digest)));
         left.any(|one| one.is_zombie)
-    }
-
-    /// Waits until something of what is awaited is there, or on nobody's way any more.
-    async fn have_moved(&self, awaited: &[usize]) -> Result<()> {
-        let names = awaited.iter().filter_map(|place| self.wanted.get(*place));
-        let names: Vec<SegmentName> = names.map(|one| want(&self.work, one).name).collect();
-        self.cache.have_moved(&names, self.stop).await
     }
 
     /// What others have found out meanwhile about the content of what is still unknown.

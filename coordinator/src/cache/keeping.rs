@@ -24,15 +24,17 @@ pub fn withdraw(cache: &Cache, evictions: &Receiver<Digest>) {
     // Ends with the last handle that sends.
     while let Ok(digest) = evictions.recv() {
         match shelf.take_away(digest) {
-            Ok(left) => {
-                if let Some(left) = left {
-                    info!(%digest, bytes = %left, "evicted, and still open in some process");
-                }
-                cache.0.control.out_blocking(digest, left);
+            Ok(None) => cache.0.control.out_blocking(digest, None),
+            Ok(Some(zombie)) => {
+                info!(%digest, bytes = %zombie.bytes, "evicted, and still open in some process");
+                // Told before it is looked at: its end comes after its beginning.
+                cache.0.control.out_blocking(digest, Some(zombie.bytes));
+                shelf.keep_in_mind(zombie);
             }
             Err(cause) => {
-                error!(%digest, error = %cause, "a segment cannot be removed: it counts as in use");
-                cache.0.control.out_blocking(digest, Some(Bytes(0)));
+                error!(%digest, error = %cause, "a segment cannot be removed: it counts until it can");
+                let bytes = shelf.stuck(digest);
+                cache.0.control.out_blocking(digest, Some(bytes));
             }
         }
     }
@@ -52,6 +54,9 @@ pub async fn keep(cache: Cache, draining: Shutdown) -> Result<(), Infallible> {
             _ = ticks.tick() => {}
         }
         cache.0.pool.tend();
+        for orphan in cache.orphans() {
+            cache.0.control.end_lease(orphan).await;
+        }
         is_tight = cache.look_at_memory(is_tight).await;
     }
 }

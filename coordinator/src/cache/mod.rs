@@ -15,6 +15,7 @@ mod filling;
 mod keeping;
 mod shelf;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
@@ -27,6 +28,8 @@ use hoist_domain::{
 use hoist_runtime::{Clock, Tasks};
 use hoist_segment::{Access, Directory};
 use hoist_staging::{Pool, PoolSettings};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -47,6 +50,14 @@ pub struct CacheSettings {
     pub is_group_readable: bool,
 }
 
+/// Whoever holds a lease.
+#[derive(Debug)]
+struct Stream {
+    tell: oneshot::Sender<String>,
+    /// Its process, where it is known: a child of it may keep the connection open.
+    process: Option<OwnedFd>,
+}
+
 /// The handle to the cache. Cloning is a reference count.
 #[derive(Clone, Debug)]
 pub struct Cache(Arc<Shared>);
@@ -65,7 +76,7 @@ struct Shared {
     /// To the thread that takes names away.
     evictions: mpsc::Sender<Digest>,
     /// Streams that hold leases, to be told of their end.
-    streams: DashMap<LeaseId, oneshot::Sender<String>>,
+    streams: DashMap<LeaseId, Stream>,
     /// Why leases are about to be revoked.
     revoked: DashMap<LeaseId, String>,
 }
@@ -193,11 +204,26 @@ impl Cache {
         let _ = self.0.evictions.send(digest);
     }
 
-    /// Whoever holds this lease wants to know of its end; with why, if somebody revoked it.
-    pub fn hear_of(&self, id: LeaseId) -> oneshot::Receiver<String> {
+    /// Whoever holds this lease wants to know of its end; with why, if somebody revoked it. It ends with their process.
+    pub fn hear_of(&self, id: LeaseId, process: Option<u32>) -> oneshot::Receiver<String> {
         let (tell, told) = oneshot::channel();
-        self.0.streams.insert(id, tell);
+        let process = process.and_then(|process| Pid::from_raw(i32::try_from(process).ok()?));
+        // One that is gone already has closed its stream as well.
+        let process = process.and_then(|process| pidfd_open(process, PidfdFlags::empty()).ok());
+        self.0.streams.insert(id, Stream { tell, process });
         told
+    }
+
+    /// Leases whose processes have ended.
+    fn orphans(&self) -> Vec<LeaseId> {
+        let is_orphan = |stream: &Stream| {
+            stream.process.as_ref().is_some_and(|process| {
+                let mut asked = [PollFd::new(process, PollFlags::IN)];
+                poll(&mut asked, Some(&Timespec::default())).is_ok_and(|ended| ended > 0)
+            })
+        };
+        let streams = self.0.streams.iter().filter(|entry| is_orphan(entry.value()));
+        streams.map(|entry| *entry.key()).collect()
     }
 
     /// Says why a lease will be revoked.
@@ -213,8 +239,8 @@ impl Cache {
     /// A lease has ended.
     pub fn lease_ended(&self, id: LeaseId) {
         let reason = self.0.revoked.remove(&id).map(|(_, reason)| reason).unwrap_or_default();
-        if let Some((_, tell)) = self.0.streams.remove(&id) {
-            let _ = tell.send(reason);
+        if let Some((_, stream)) = self.0.streams.remove(&id) {
+            let _ = stream.tell.send(reason);
         }
     }
 

@@ -24,14 +24,24 @@ struct Inside {
 #[derive(Debug, Default)]
 struct Files {
     complete: HashMap<Digest, Kept>,
-    /// Without names, and open somewhere; with what was told of their size.
-    zombies: Vec<(Evicted, Bytes)>,
+    /// Without names, and open somewhere.
+    zombies: Vec<Zombie>,
+    /// Withdrawn, with names that could not be taken away; with what was told of their size.
+    stuck: Vec<(Digest, Bytes)>,
 }
 
 #[derive(Debug)]
 struct Kept {
     segment: Segment,
     layout: OnceLock<Arc<Layout>>,
+}
+
+/// Bytes without a name that somebody has open.
+#[derive(Debug)]
+pub(super) struct Zombie {
+    evicted: Evicted,
+    /// As it is told.
+    pub(super) bytes: Bytes,
 }
 
 /// Digest, bytes, whether files as they are.
@@ -111,8 +121,8 @@ impl Shelf {
         }
     }
 
-    /// Takes a segment's name away. What of its bytes is still open somewhere; none if nothing is.
-    pub(super) fn take_away(&self, digest: Digest) -> io::Result<Option<Bytes>> {
+    /// Takes a segment's name away. What of it is still open somewhere, which is to be kept in mind once that was told.
+    pub(super) fn take_away(&self, digest: Digest) -> io::Result<Option<Zombie>> {
         let Some(kept) = self.files().complete.remove(&digest) else { return Ok(None) };
         let evicted = match kept.segment.evict() {
             Ok(evicted) => evicted,
@@ -128,20 +138,41 @@ impl Shelf {
         };
         // Where the kernel does not tell, nothing may be said to be free.
         if evicted.is_open_elsewhere().unwrap_or(true) {
-            let left = evicted.held_bytes()?;
-            self.files().zombies.push((evicted, left));
-            return Ok(Some(left));
+            let bytes = evicted.held_bytes()?;
+            return Ok(Some(Zombie { evicted, bytes }));
         }
         Ok(None)
+    }
+
+    /// Looks at it from now on.
+    pub(super) fn keep_in_mind(&self, zombie: Zombie) {
+        self.files().zombies.push(zombie);
+    }
+
+    /// What a segment takes that cannot be taken away now; it is tried again.
+    pub(super) fn stuck(&self, digest: Digest) -> Bytes {
+        let mut files = self.files();
+        let bytes =
+            files.complete.get(&digest).and_then(|kept| kept.segment.held_bytes().ok()).unwrap_or_default();
+        files.stuck.push((digest, bytes));
+        bytes
     }
 
     /// Lets go of what nobody has open any more.
     pub(super) fn bury(&self) -> Vec<(Digest, Bytes)> {
         let mut gone = Vec::new();
-        self.files().zombies.retain(|(evicted, bytes)| {
-            let is_open = evicted.is_open_elsewhere().unwrap_or(true);
+        let stuck = std::mem::take(&mut self.files().stuck);
+        for (digest, bytes) in stuck {
+            match self.take_away(digest) {
+                Ok(Some(zombie)) => self.keep_in_mind(Zombie { bytes, ..zombie }),
+                Ok(None) => gone.push((digest, bytes)),
+                Err(_) => self.files().stuck.push((digest, bytes)),
+            }
+        }
+        self.files().zombies.retain(|zombie| {
+            let is_open = zombie.evicted.is_open_elsewhere().unwrap_or(true);
             if !is_open {
-                gone.push((evicted.digest(), *bytes));
+                gone.push((zombie.evicted.digest(), zombie.bytes));
             }
             is_open
         });
@@ -149,7 +180,8 @@ impl Shelf {
     }
 
     pub(super) fn has_zombies(&self) -> bool {
-        !self.files().zombies.is_empty()
+        let files = self.files();
+        !files.zombies.is_empty() || !files.stuck.is_empty()
     }
 
     /// Segments that anybody has open.
@@ -163,7 +195,7 @@ impl Shelf {
     pub(super) fn held(&self) -> Bytes {
         let files = self.files();
         let complete = files.complete.values().filter_map(|kept| kept.segment.held_bytes().ok());
-        let zombies = files.zombies.iter().filter_map(|(evicted, _)| evicted.held_bytes().ok());
+        let zombies = files.zombies.iter().filter_map(|zombie| zombie.evicted.held_bytes().ok());
         Bytes(complete.chain(zombies).map(|bytes| bytes.0).fold(0, u64::saturating_add))
     }
 

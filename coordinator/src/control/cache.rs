@@ -117,11 +117,13 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
     let mut report = None;
     let (answer, events) = match command {
         CacheCommand::Adopt { segments, reply } => {
-            let adopted = segments.into_iter().map(|segment| Event::SegmentAdopted(Arc::new(segment)));
+            let adopted = segments
+                .into_iter()
+                .map(|segment| Event::SegmentAdopted { segment: Arc::new(segment), at: now.service });
             let mut events: Decision = adopted.collect();
             let mut after = state.clone();
             after.apply(&events);
-            events.extend(without_segments(&after));
+            events.extend(without_segments(&after, now));
             (Answer::Unit(reply, Ok(())), events)
         }
         CacheCommand::Reserve { ask, reply } => match reserve(state, &ask, now) {
@@ -173,7 +175,7 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
         CacheCommand::EndLease { id, reply } => {
             report = Some(Report::LeaseEnded(id));
             let answer = reply.map_or(Answer::Nobody, |reply| Answer::Unit(reply, Ok(())));
-            (answer, hoist_planner::cache::end(state, id))
+            (answer, hoist_planner::cache::end(state, id, now))
         }
         CacheCommand::Revoke { key, content, id, reply } => {
             let recorded = record(state, &key, content, Repeated::Done, now, limits);
@@ -181,7 +183,7 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
                 if recorded.is_empty() {
                     return Ok(recorded);
                 }
-                let ended = hoist_planner::cache::end(state, id);
+                let ended = hoist_planner::cache::end(state, id, now);
                 if ended.is_empty() {
                     return Err(lease_not_found(id));
                 }

@@ -272,7 +272,7 @@ impl Owner {
                 Event::OperationCancelRequested { id } => Some(Effect::Cancel(*id)),
                 Event::OperationEnded { id, .. } => Some(Effect::Ended(*id)),
                 Event::SegmentEvicting { digest, .. } => Some(Effect::Evict(*digest)),
-                Event::LeaseEnded { id } => Some(Effect::LeaseEnded(*id)),
+                Event::LeaseEnded { id, .. } => Some(Effect::LeaseEnded(*id)),
                 _ => None,
             };
             if let Some(effect) = effect {

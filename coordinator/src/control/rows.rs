@@ -109,11 +109,11 @@ pub(super) fn write(event: &Event, state: &State) -> Option<Write> {
         Event::ModelRecorded(model) => Some(Write::Put(model_row(model, state.position().revision))),
         Event::ModelForgotten { id } => Some(Write::Delete { table: Table::Models, key: model_key(*id) }),
         Event::LeaseGranted(lease) => Some(Write::Put(lease_row(lease, state.position().revision))),
-        Event::LeaseEnded { id } => Some(Write::Delete { table: Table::Leases, key: lease_key(*id) }),
+        Event::LeaseEnded { id, .. } => Some(Write::Delete { table: Table::Leases, key: lease_key(*id) }),
         Event::CachePolicyChanged(policy) => Some(Write::Put(policy_row(policy, state.position().revision))),
         Event::ConditionRaised(_)
         | Event::ConditionCleared(_)
-        | Event::SegmentAdopted(_)
+        | Event::SegmentAdopted { .. }
         | Event::SegmentReserved { .. }
         | Event::SegmentWanted { .. }
         | Event::SegmentUnwanted { .. }

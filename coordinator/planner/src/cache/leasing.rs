@@ -97,16 +97,16 @@ pub fn resume(state: &State, id: LeaseId, principal: &Principal, process: Option
 
 /// Its holder, or somebody else, has ended it.
 #[must_use]
-pub fn end(state: &State, id: LeaseId) -> Decision {
-    state.cache().lease(id).map(|_| Event::LeaseEnded { id }).into_iter().collect()
+pub fn end(state: &State, id: LeaseId, now: Moment) -> Decision {
+    state.cache().lease(id).map(|_| Event::LeaseEnded { id, at: now.service }).into_iter().collect()
 }
 
 /// After a start: which leases cannot be taken up again, because what they held is not there.
 #[must_use]
-pub fn without_segments(state: &State) -> Decision {
+pub fn without_segments(state: &State, now: Moment) -> Decision {
     let cache = state.cache();
     let is_lost = |lease: &&Arc<Lease>| lease.segments().iter().any(|digest| cache.sealed(*digest).is_none());
-    cache.leases().filter(is_lost).map(|lease| Event::LeaseEnded { id: lease.id }).collect()
+    cache.leases().filter(is_lost).map(|lease| Event::LeaseEnded { id: lease.id, at: now.service }).collect()
 }
 
 /// Leases whose holders did not come back in time.
@@ -117,5 +117,5 @@ pub fn expired(state: &State, now: Moment) -> Decision {
         return Vec::new();
     }
     let awaited = cache.leases().filter(|lease| lease.state == LeaseState::Awaited);
-    awaited.map(|lease| Event::LeaseEnded { id: lease.id }).collect()
+    awaited.map(|lease| Event::LeaseEnded { id: lease.id, at: now.service }).collect()
 }

@@ -1,8 +1,11 @@
 //! What goes out of RAM without anybody needing its room: asked for, idle, or because the machine has less.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use hoist_domain::{Bytes, Digest, Eviction, EvictionReason, ModelId, Priority, SegmentName, SegmentState};
+use hoist_domain::{
+    Bytes, Digest, Eviction, EvictionReason, Model, ModelId, Priority, SegmentName, SegmentState,
+};
 
 use super::reserving::{Facts, candidates, evicting, pinned, veto};
 use super::victims::{Shortage, victims};
@@ -34,11 +37,11 @@ pub struct Evicted {
 pub fn evict(state: &State, ask: &EvictionAsk, now: Moment) -> (Decision, Vec<Evicted>) {
     let cache = state.cache();
     let pinned = pinned(state);
-    let digests: Vec<Digest> = match ask.model.and_then(|id| state.models().get(id)) {
+    let is_named = |name: &str| ask.components.is_empty() || ask.components.iter().any(|one| **one == *name);
+    let asked = ask.model.and_then(|id| state.models().get(id));
+    let digests: Vec<Digest> = match asked {
         Some(model) => {
-            let wanted =
-                |name: &str| ask.components.is_empty() || ask.components.iter().any(|one| **one == *name);
-            let components = model.content.components.iter().filter(|one| wanted(&one.name));
+            let components = model.content.components.iter().filter(|one| is_named(&one.name));
             let known = components.filter_map(|one| one.digest);
             // What was cached for it may have other digests by now: its files have changed.
             let former =
@@ -73,8 +76,15 @@ pub fn evict(state: &State, ask: &EvictionAsk, now: Moment) -> (Decision, Vec<Ev
             is_shared = other.is_some();
             other.map(|other| format!("{} shares it, and is cached", other.name()))
         };
-        if let Some(model) = ask.model.filter(|model| is_shared && segment.wanted_by.contains(model)) {
-            events.push(Event::SegmentUnwanted { name, model });
+        // Two components of one model may be equal: then one keeps what is asked out as the other.
+        let is_still_its = |model: &Arc<Model>| {
+            let mut others = model.content.components.iter().filter(|one| !is_named(&one.name));
+            others.any(|one| one.digest == Some(digest))
+        };
+        if let Some(model) = asked.filter(|model| is_shared && segment.wanted_by.contains(&model.id))
+            && !is_still_its(model)
+        {
+            events.push(Event::SegmentUnwanted { name, model: model.id });
         }
         if kept.is_none() {
             events.push(evicting(digest, eviction, now));

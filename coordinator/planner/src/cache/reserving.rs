@@ -1,7 +1,7 @@
 //! Room for what is to be cached: what is there, what has to be read, and what makes way for it.
 //!
-//! Properties, kept by the tests: after a reservation what counts is not more than the budget; nothing held, pinned, open or
-//! more important is evicted; refused, nothing has changed; asked again, it asks for nothing that it has.
+//! Properties, kept by the tests: after a reservation of room what counts is not more than the budget; nothing held, pinned,
+//! open or more important is evicted; refused, nothing has changed; asked again, it asks for nothing that it has.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ pub struct Reserved {
     /// To be filled by this operation, under these names.
     pub fill: Vec<(usize, SegmentName)>,
     /// Being filled by another, or on its way out: to be asked for again.
-    pub awaited: Vec<usize>,
+    pub awaited: Vec<(usize, SegmentName)>,
     /// What makes room. Its bytes are free when it is gone.
     pub victims: Vec<Digest>,
 }
@@ -93,37 +93,36 @@ pub fn reserve(state: &State, ask: &Reservation, now: Moment) -> Result<(Decisio
     let mut own = BTreeSet::new();
     let mut needed = 0_u64;
     for (place, want) in ask.wants.iter().enumerate() {
-        let known = cache.segment(want.name);
-        let name = match known.map(|known| known.state) {
+        let is_taken = cache.segment(want.name).is_some_and(|known| known.is_zombie);
+        let name = if is_taken { want.source } else { want.name };
+        match cache.segment(name).map(|known| known.state) {
             Some(SegmentState::Sealed) => {
-                let is_new = !cache.holders(want.name).any(|one| one == Holder::Operation(ask.operation));
-                if own.insert(want.name) && is_new {
-                    events.push(Event::SegmentWanted { name: want.name, want: wanted(true) });
+                let is_new = !cache.holders(name).any(|one| one == Holder::Operation(ask.operation));
+                if own.insert(name) && is_new {
+                    events.push(Event::SegmentWanted { name, want: wanted(true) });
                 }
                 reserved.present.push(place);
                 continue;
             }
             Some(SegmentState::Filling) => {
-                if cache.filler(want.name) != Some(ask.operation) {
-                    if own.insert(want.name) {
-                        events.push(Event::SegmentWanted { name: want.name, want: wanted(false) });
+                // Its own is nothing to ask for, and nothing to wait for.
+                if cache.filler(name) != Some(ask.operation) {
+                    if own.insert(name) {
+                        events.push(Event::SegmentWanted { name, want: wanted(false) });
                     }
-                    reserved.awaited.push(place);
+                    reserved.awaited.push((place, name));
                 }
                 continue;
             }
-            Some(SegmentState::Evicting | SegmentState::Gone)
-                if known.is_some_and(|known| !known.is_zombie) =>
-            {
-                reserved.awaited.push(place);
+            Some(SegmentState::Evicting | SegmentState::Gone) => {
+                reserved.awaited.push((place, name));
                 continue;
             }
-            Some(_) => want.source,
-            None => want.name,
-        };
-        if cache.segment(name).is_some() || !own.insert(name) {
-            // Two components of one model with one content, or another operation that reads the same source.
-            reserved.awaited.push(place);
+            None => {}
+        }
+        if !own.insert(name) {
+            // Two components of one model with one content.
+            reserved.awaited.push((place, name));
             continue;
         }
         needed = needed.saturating_add(want.bytes.0);
@@ -144,8 +143,10 @@ pub fn reserve(state: &State, ask: &Reservation, now: Moment) -> Result<(Decisio
             by: ask.operation,
         });
     }
+    // What is found takes no room: only who fills has to make some.
+    let fills = needed > 0 || cache.filled_by(ask.operation).next().is_some();
     let over = cache.totals().used().0.saturating_add(needed).saturating_sub(ask.facts.budget.0);
-    if over > 0 {
+    if fills && over > 0 {
         let candidates = candidates(state, &ask.facts.open, &own, now);
         let policy = cache.policy().eviction;
         let chosen = victims(&candidates, Bytes(over), ask.priority, policy, cache.tick())

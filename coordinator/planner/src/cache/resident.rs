@@ -283,8 +283,10 @@ impl Cache {
         }
     }
 
-    pub(crate) fn adopt(&mut self, position: Position, segment: &Arc<Segment>) {
+    pub(crate) fn adopt(&mut self, position: Position, segment: &Arc<Segment>, at: ServiceTime) {
         self.statistics.adopted += 1;
+        // It is not known to have been used; it begins to be idle now.
+        self.used_at.insert(segment.name, at);
         self.put(position, Arc::clone(segment));
     }
 
@@ -411,30 +413,40 @@ impl Cache {
         self.statistics.evicted.0 += bytes;
     }
 
-    /// Somebody still has it open.
+    /// It has no name any more, and somebody still has it open.
     pub(crate) fn leave(&mut self, position: Position, digest: Digest, bytes: Bytes) {
         self.zombies.entry(digest).or_default().0 += bytes.0;
         self.totals.zombie.0 += bytes.0;
+        self.lose_name(position, digest);
+    }
+
+    /// Bytes of it are free: of what was left open those that are named, or all of what nobody had open.
+    pub(crate) fn free(&mut self, position: Position, digest: Digest, left: Option<Bytes>) {
+        let Some(freed) = left else { return self.lose_name(position, digest) };
+        let had = self.zombies.get(&digest).map_or(0, |bytes| bytes.0);
+        let still = had.saturating_sub(freed.0);
+        self.totals.zombie.0 -= had - still;
+        if still > 0 {
+            self.zombies.insert(digest, Bytes(still));
+            return;
+        }
+        self.zombies.remove(&digest);
         let name = SegmentName::Content(digest);
-        if self.segment(name).is_some_and(|segment| segment.state == SegmentState::Evicting) {
-            self.edit(position, name, |segment| segment.is_zombie = true);
+        // A later copy may still have its name, or be complete.
+        if self.segment(name).is_some_and(|segment| segment.is_zombie) {
+            self.take(name);
         }
     }
 
-    /// Its bytes are free: of a zombie those that are named, of what nobody had open all.
-    pub(crate) fn free(&mut self, digest: Digest, zombie: Option<Bytes>) {
-        if let Some(freed) = zombie {
-            let left = self.zombies.get(&digest).map_or(0, |bytes| bytes.0.saturating_sub(freed.0));
-            let had = self.zombies.get(&digest).map_or(0, |bytes| bytes.0);
-            self.totals.zombie.0 = self.totals.zombie.0.saturating_sub(had - left);
-            if left > 0 {
-                self.zombies.insert(digest, Bytes(left));
-                return;
-            }
-            self.zombies.remove(&digest);
-        }
+    /// What was withdrawn has no name any more: gone, but for what is left open of it or of an earlier copy.
+    fn lose_name(&mut self, position: Position, digest: Digest) {
         let name = SegmentName::Content(digest);
-        if self.segment(name).is_some_and(|segment| segment.state == SegmentState::Evicting) {
+        if self.segment(name).is_none_or(|segment| segment.state != SegmentState::Evicting) {
+            return;
+        }
+        if self.zombies.contains_key(&digest) {
+            self.edit(position, name, |segment| segment.is_zombie = true);
+        } else {
             self.take(name);
         }
     }
@@ -446,8 +458,13 @@ impl Cache {
         self.leases.insert(lease.id, Stamped { position, value: Arc::clone(lease) });
     }
 
-    pub(crate) fn end_lease(&mut self, id: LeaseId) {
-        self.release(Holder::Lease(id));
+    /// What was held was in use until now.
+    pub(crate) fn end_lease(&mut self, id: LeaseId, at: ServiceTime) {
+        for name in self.release(Holder::Lease(id)) {
+            if self.sealed_name(name) {
+                self.used_at.insert(name, at);
+            }
+        }
         self.leases.remove(&id);
         if !self.leases().any(|lease| lease.state == LeaseState::Awaited) {
             self.awaited_until = None;
@@ -464,15 +481,16 @@ impl Cache {
         self.held.remove(&(holder, name));
     }
 
-    /// Whoever it is needs nothing any more.
-    pub(crate) fn release(&mut self, holder: Holder) {
+    /// Whoever it is needs nothing any more; what it held.
+    pub(crate) fn release(&mut self, holder: Holder) -> Vec<SegmentName> {
         let names: Vec<SegmentName> = self
             .held
             .range((holder, least_name())..)
             .take_while(|(of, _)| *of == holder)
             .map(|(_, name)| *name)
             .collect();
-        names.into_iter().for_each(|name| self.let_go(name, holder));
+        names.iter().for_each(|name| self.let_go(*name, holder));
+        names
     }
 
     pub(crate) fn count_refusal(&mut self) {
