@@ -161,6 +161,49 @@ impl Event {
             | Self::DrainBegan => false,
         }
     }
+
+    /// The resources that it is about: two where one becomes another. Requests are not resources.
+    pub(crate) fn subjects(&self) -> [Option<ResourceName>; 2] {
+        let one = |name| [Some(name), None];
+        match self {
+            Self::OperationAccepted(operation) => one(ResourceName::Operation(operation.id)),
+            Self::OperationStarted { id, .. }
+            | Self::OperationCancelRequested { id }
+            | Self::OperationEnded { id, .. }
+            | Self::OperationForgotten { id } => one(ResourceName::Operation(*id)),
+            Self::ModelRecorded(model) => one(ResourceName::Model(model.id)),
+            Self::ModelForgotten { id } => one(ResourceName::Model(*id)),
+            Self::MeasurementTaken(_) | Self::DrainBegan => one(ResourceName::Machine),
+            Self::ConditionRaised(condition) => one(ResourceName::Condition(condition.kind)),
+            Self::ConditionCleared(kind) => one(ResourceName::Condition(*kind)),
+            Self::SegmentAdopted { segment, .. } | Self::SegmentReserved { segment, .. } => {
+                one(ResourceName::Segment(segment.name))
+            }
+            Self::SegmentWanted { name, .. }
+            | Self::SegmentUnwanted { name, .. }
+            | Self::SegmentAbandoned { name } => one(ResourceName::Segment(*name)),
+            Self::SegmentIdentified { from, digest } => [
+                Some(ResourceName::Segment(*from)),
+                Some(ResourceName::Segment(SegmentName::Content(*digest))),
+            ],
+            Self::SegmentSealed { from, segment, .. } if *from == segment.name => {
+                one(ResourceName::Segment(*from))
+            }
+            Self::SegmentSealed { from, segment, .. } => {
+                [Some(ResourceName::Segment(*from)), Some(ResourceName::Segment(segment.name))]
+            }
+            Self::SegmentEvicting { digest, .. }
+            | Self::SegmentLeft { digest, .. }
+            | Self::SegmentFreed { digest, .. } => one(ResourceName::Segment(SegmentName::Content(*digest))),
+            Self::LeaseGranted(lease) => one(ResourceName::Lease(lease.id)),
+            Self::LeaseEnded { id, .. } => one(ResourceName::Lease(*id)),
+            Self::SegmentsFilled { .. }
+            | Self::RoomRefused
+            | Self::CachePolicyChanged(_)
+            | Self::RequestRecorded(_)
+            | Self::RequestForgotten { .. } => [None, None],
+        }
+    }
 }
 
 /// What a request id is kept for.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use hoist_domain::{
     CachePolicy, Condition, ConditionKind, Lease, Lifecycle, Machine, MachineState, Model, Operation,
     OperationId, OperationState, Position, RequestKey, ResourceKind, ResourceName, Revision, Segment,
-    SegmentName, ServiceTime,
+    ServiceTime,
 };
 use imbl::{OrdMap, OrdSet};
 
@@ -366,7 +366,7 @@ impl State {
         let mut changes: Vec<Change> = Vec::with_capacity(events.len());
         let mut places: HashMap<ResourceName, usize> = HashMap::with_capacity(events.len());
         for event in events {
-            let names = subjects(event);
+            let names = event.subjects();
             let before = names.map(|name| name.and_then(|name| self.record(name)));
             self.apply_to_resource(event);
             self.apply_to_others(event);
@@ -529,48 +529,6 @@ impl State {
                 self.requests_of.remove(&(id, key.clone()));
             }
         }
-    }
-}
-
-/// The resources that an event is about: two where one becomes another. Requests are not resources.
-fn subjects(event: &Event) -> [Option<ResourceName>; 2] {
-    let one = |name| [Some(name), None];
-    match event {
-        Event::OperationAccepted(operation) => one(ResourceName::Operation(operation.id)),
-        Event::OperationStarted { id, .. }
-        | Event::OperationCancelRequested { id }
-        | Event::OperationEnded { id, .. }
-        | Event::OperationForgotten { id } => one(ResourceName::Operation(*id)),
-        Event::ModelRecorded(model) => one(ResourceName::Model(model.id)),
-        Event::ModelForgotten { id } => one(ResourceName::Model(*id)),
-        Event::MeasurementTaken(_) | Event::DrainBegan => one(ResourceName::Machine),
-        Event::ConditionRaised(condition) => one(ResourceName::Condition(condition.kind)),
-        Event::ConditionCleared(kind) => one(ResourceName::Condition(*kind)),
-        Event::SegmentAdopted { segment, .. } | Event::SegmentReserved { segment, .. } => {
-            one(ResourceName::Segment(segment.name))
-        }
-        Event::SegmentWanted { name, .. }
-        | Event::SegmentUnwanted { name, .. }
-        | Event::SegmentAbandoned { name } => one(ResourceName::Segment(*name)),
-        Event::SegmentIdentified { from, digest } => {
-            [Some(ResourceName::Segment(*from)), Some(ResourceName::Segment(SegmentName::Content(*digest)))]
-        }
-        Event::SegmentSealed { from, segment, .. } if *from == segment.name => {
-            one(ResourceName::Segment(*from))
-        }
-        Event::SegmentSealed { from, segment, .. } => {
-            [Some(ResourceName::Segment(*from)), Some(ResourceName::Segment(segment.name))]
-        }
-        Event::SegmentEvicting { digest, .. }
-        | Event::SegmentLeft { digest, .. }
-        | Event::SegmentFreed { digest, .. } => one(ResourceName::Segment(SegmentName::Content(*digest))),
-        Event::LeaseGranted(lease) => one(ResourceName::Lease(lease.id)),
-        Event::LeaseEnded { id, .. } => one(ResourceName::Lease(*id)),
-        Event::SegmentsFilled { .. }
-        | Event::RoomRefused
-        | Event::CachePolicyChanged(_)
-        | Event::RequestRecorded(_)
-        | Event::RequestForgotten { .. } => [None, None],
     }
 }
 

@@ -12,6 +12,7 @@ mod cache;
 mod call;
 mod catalog;
 mod guard;
+mod holding;
 mod integrity;
 mod leases;
 mod malformed;
