@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use hoist_domain::{Bytes, Condition, ConditionKind, Digest, Severity};
+use hoist_domain::{Bytes, Condition, ConditionKind, Digest, SegmentName, Severity};
 use hoist_planner::cache::Facts;
 use hoist_runtime::Shutdown;
 use tracing::{error, info};
@@ -57,11 +57,32 @@ pub async fn keep(cache: Cache, draining: Shutdown) -> Result<(), Infallible> {
         for orphan in cache.orphans() {
             cache.0.control.end_lease(orphan).await;
         }
+        cache.sweep().await;
         is_tight = cache.look_at_memory(is_tight).await;
     }
 }
 
 impl Cache {
+    /// Lets go of what was sealed for an operation that had ended by then: nobody knows of it.
+    async fn sweep(&self) {
+        let Ok(shelf) = self.0.shelf.clone() else { return };
+        // In this order: whatever gets its name is known before that, and only what is not any more is unknown after it.
+        let named = shelf.digests();
+        let view = self.0.control.view();
+        let is_known = |digest: &Digest| view.state.cache().segment(SegmentName::Content(*digest)).is_some();
+        let unknown: Vec<Digest> = named.into_iter().filter(|digest| !is_known(digest)).collect();
+        if unknown.is_empty() {
+            return;
+        }
+        let sweep = move || {
+            for digest in unknown {
+                // What cannot be removed now is tried again in a second.
+                let _ = shelf.take_away(digest);
+            }
+        };
+        let _ = self.0.tasks.run_blocking("sweep", sweep).await;
+    }
+
     /// One look. Whether what is used is more than there is, and cannot be evicted.
     async fn look_at_memory(&self, was_tight: bool) -> bool {
         let Ok(shelf) = self.0.shelf.clone() else { return false };

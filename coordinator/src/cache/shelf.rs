@@ -179,6 +179,11 @@ impl Shelf {
         gone
     }
 
+    /// Everything that has its name.
+    pub(super) fn digests(&self) -> Vec<Digest> {
+        self.files().complete.keys().copied().collect()
+    }
+
     pub(super) fn has_zombies(&self) -> bool {
         let files = self.files();
         !files.zombies.is_empty() || !files.stuck.is_empty()
