@@ -80,11 +80,8 @@ impl Settings {
             "what must survive a restart: names, tags and notes of models, operations, request ids, figures",
         );
         let state_dir = whole(&mut r, "state_dir", &state_dir, home.as_deref());
-        let runtime_dir = r.read(
-            "runtime_dir",
-            dirs.runtime_dir,
-            "the socket, and later the weights in RAM; belongs on tmpfs",
-        );
+        let runtime_dir =
+            r.read("runtime_dir", dirs.runtime_dir, "the socket, and the weights in RAM; belongs on tmpfs");
         let runtime_dir = whole(&mut r, "runtime_dir", &runtime_dir, home.as_deref());
         let socket = r.read("socket", runtime_dir.join("hoist.sock"), "path of the Unix socket");
         let socket = whole(&mut r, "socket", &socket, home.as_deref());

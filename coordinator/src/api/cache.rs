@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_domain::{
-    Bytes, CachePolicy, CacheSpec, Digest, Error, Model, ModelNotes, Reason, ResourceName, Result,
-    SegmentName, SegmentState, ValidationLevel, Work,
+    Bytes, CacheSpec, Digest, Error, Model, Reason, ResourceName, Result, SegmentName, SegmentState,
+    ValidationLevel, Work,
 };
-use hoist_planner::cache::{EvictionAsk, pinned};
+use hoist_planner::cache::{EvictionAsk, Out, pinned};
 use hoist_planner::{Answer, State};
+use hoist_wire::decode::MAX_NAMES;
 use hoist_wire::server::v1::cache_service_server::CacheService;
 use hoist_wire::{cache as wire, config, encode, longrunning, v1};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,6 @@ use super::call::{Call, answer};
 use super::integrity::level;
 use super::page;
 use super::submit::{Terms, message_hash};
-use crate::control::{NotesChange, PolicyChange};
 
 /// Longer than freeing any memory takes.
 const GONE_WITHIN: Duration = Duration::from_secs(30);
@@ -147,22 +147,50 @@ impl Api {
         self.start(call, content, Work::CacheModel(spec), terms).await
     }
 
+    /// What a request wants out.
+    async fn asked_out(&self, message: &v1::EvictModelRequest) -> Result<Out> {
+        let components = components(&message.components)?;
+        for (field, count) in [("names", message.names.len()), ("segments", message.segments.len())] {
+            if count > MAX_NAMES {
+                return Err(Error::invalid_field(field, format!("has {count} names, at most {MAX_NAMES}")));
+            }
+        }
+        let ways = [
+            !message.name.is_empty() || !message.names.is_empty(),
+            !message.segments.is_empty(),
+            message.all,
+        ];
+        if ways.iter().filter(|way| **way).count() != 1 {
+            return Err(Error::invalid_field("name", "say one of: models, `segments`, or `all`"));
+        }
+        if !components.is_empty() && (message.name.is_empty() || !message.names.is_empty()) {
+            return Err(Error::invalid_field("components", "are those of the one model in `name`"));
+        }
+        if message.all {
+            return Ok(Out::All);
+        }
+        if !message.segments.is_empty() {
+            let digests = message.segments.iter().map(|name| segment_digest(name)).collect::<Result<_>>()?;
+            return Ok(Out::Segments(digests));
+        }
+        let mut models = BTreeSet::new();
+        for name in message.names.iter().chain([&message.name]).filter(|name| !name.is_empty()) {
+            let model = self.named(name).await?;
+            has_components(&model, components.iter().map(|name| &**name))?;
+            models.insert(model.id);
+        }
+        Ok(Out::Models { models, components })
+    }
+
     async fn evict_one(&self, call: &Call<v1::EvictModelRequest>) -> Result<v1::EvictModelResponse> {
         let message = &call.message;
-        if message.name.is_empty() != message.all {
-            return Err(Error::invalid_field("name", "names a model, or is empty and `all` is set"));
-        }
-        let components = components(&message.components)?;
-        if message.all && !components.is_empty() {
-            return Err(Error::invalid_field("components", "are those of a model; none is named"));
-        }
-        let model = if message.all { None } else { Some(self.named(&message.name).await?.id) };
+        let out = self.asked_out(message).await?;
         let cache = self.cache.clone();
         let facts = self.tasks.run_blocking("facts", move || cache.facts()).await;
         let open = facts.map_err(|panicked| Error::new(Reason::Internal, panicked.to_string()))?.open;
         let content = message_hash(&v1::EvictModelRequest { request_id: String::new(), ..message.clone() });
         let request = (!message.dry_run).then(|| (call.key(), content));
-        let told = self.control.evict(request, EvictionAsk { model, components, open }).await?;
+        let told = self.control.evict(request, EvictionAsk { out, open }).await?;
         if !message.dry_run {
             // What is told as evicted does not come back, whatever becomes of the server.
             let out = told.iter().filter(|one| one.kept.is_none());
@@ -293,127 +321,6 @@ impl Api {
             position: Some(encode::position(state.position())),
         })
     }
-
-    /// Edits how a model is kept, and answers with it as it is then.
-    async fn configure<T: Sync>(
-        &self,
-        call: &Call<T>,
-        content: hoist_domain::ContentHash,
-        model: &Arc<Model>,
-        edit: impl FnOnce(&mut ModelNotes) + Send + 'static,
-    ) -> Result<Arc<Model>> {
-        let change = NotesChange(Box::new(move |before| {
-            let mut notes = before.clone();
-            edit(&mut notes);
-            Ok(notes)
-        }));
-        self.control.edit(call.key(), content, model.id, None, Some(change)).await?;
-        let now = self.control.view().state.models().get(model.id).cloned();
-        now.ok_or_else(|| {
-            let name = ResourceName::Model(model.id);
-            Error::new(Reason::ResourceNotFound, format!("{name} has been deleted meanwhile"))
-                .with("name", name)
-        })
-    }
-
-    async fn pin(&self, call: &Call<v1::PinModelRequest>) -> Result<v1::PinModelResponse> {
-        let message = &call.message;
-        let names = config::component_names("components", message.components.clone())?;
-        let model = self.named(&message.name).await?;
-        has_components(&model, names.iter().map(String::as_str))?;
-        let content = message_hash(&v1::PinModelRequest { request_id: String::new(), ..message.clone() });
-        let pin = move |notes: &mut ModelNotes| {
-            notes.config.is_pinned = true;
-            notes.config.pinned_components = names;
-        };
-        let model = self.configure(call, content, &model, pin).await?;
-        let view = self.control.view();
-        let (mut resident, mut absent) = (Vec::new(), Vec::new());
-        for component in &model.content.components {
-            let is_pinned = model.notes.as_ref().is_some_and(|notes| notes.config.pins(&component.name));
-            let is_there = component.digest.is_some_and(|digest| view.state.cache().sealed(digest).is_some());
-            if is_pinned {
-                if is_there { &mut resident } else { &mut absent }.push(component.name.to_string());
-            }
-        }
-        let model = ResourceName::Model(model.id).to_string();
-        Ok(v1::PinModelResponse { request_id: call.id.to_string(), model, resident, absent })
-    }
-
-    async fn unpin(&self, call: &Call<v1::UnpinModelRequest>) -> Result<v1::UnpinModelResponse> {
-        let model = self.named(&call.message.name).await?;
-        let was_pinned = model.notes.as_ref().is_some_and(|notes| notes.config.is_pinned);
-        let content =
-            message_hash(&v1::UnpinModelRequest { request_id: String::new(), ..call.message.clone() });
-        let unpin = |notes: &mut ModelNotes| {
-            notes.config.is_pinned = false;
-            notes.config.pinned_components.clear();
-        };
-        let model = self.configure(call, content, &model, unpin).await?;
-        let model = ResourceName::Model(model.id).to_string();
-        Ok(v1::UnpinModelResponse { request_id: call.id.to_string(), model, was_pinned })
-    }
-
-    async fn change_policy(
-        &self,
-        call: &Call<v1::UpdateCachePolicyRequest>,
-    ) -> Result<v1::UpdateCachePolicyResponse> {
-        let message = &call.message;
-        let asked = message.policy.unwrap_or_default();
-        let fields = wire::policy_fields(&asked, message.update_mask.as_ref())?;
-        // Judged before it waits for its turn, too: what is wrong is wrong whatever the policy is by then.
-        wire::edited_policy(&CachePolicy::default(), &asked, &fields)?;
-        let content =
-            message_hash(&v1::UpdateCachePolicyRequest { request_id: String::new(), ..message.clone() });
-        let policy = if message.name.is_empty() {
-            if fields.contains("budget_bytes") && asked.budget_bytes == Some(0) {
-                return Err(Error::invalid_field("policy.budget_bytes", "must be at least 1, or unset"));
-            }
-            let change = PolicyChange(Box::new(move |before| wire::edited_policy(before, &asked, &fields)));
-            self.control.set_policy(call.key(), content, change).await?;
-            wire::policy(self.control.view().state.cache().policy())
-        } else {
-            self.change_own_policy(call, content, asked, fields).await?
-        };
-        Ok(v1::UpdateCachePolicyResponse {
-            request_id: call.id.to_string(),
-            policy: Some(policy),
-            update_time: Some(encode::timestamp(self.clock.wall())),
-        })
-    }
-
-    /// A model's: those two of the fields that a model has.
-    async fn change_own_policy(
-        &self,
-        call: &Call<v1::UpdateCachePolicyRequest>,
-        content: hoist_domain::ContentHash,
-        asked: v1::CachePolicy,
-        fields: BTreeSet<String>,
-    ) -> Result<v1::CachePolicy> {
-        if let Some(field) = fields.iter().find(|field| !matches!(field.as_str(), "idle_ttl" | "priority")) {
-            let message =
-                format!("has `{field}`, which is the cache's as a whole; a model has idle_ttl and priority");
-            return Err(Error::invalid_field("policy", message));
-        }
-        let idle_ttl = wire::read_idle_ttl("policy.idle_ttl", asked.idle_ttl.as_ref())?;
-        let priority = wire::read_priority("policy.priority", asked.priority)?;
-        let model = self.named(&call.message.name).await?;
-        let edit = move |notes: &mut ModelNotes| {
-            if fields.contains("idle_ttl") {
-                notes.config.cache_idle_ttl = idle_ttl;
-            }
-            if fields.contains("priority") {
-                notes.config.cache_priority = priority;
-            }
-        };
-        let model = self.configure(call, content, &model, edit).await?;
-        let own = model.notes.as_ref().map(|notes| notes.config.clone()).unwrap_or_default();
-        Ok(v1::CachePolicy {
-            idle_ttl: own.cache_idle_ttl.map(encode::duration),
-            priority: own.cache_priority.map_or(0, |priority| wire::priority(priority).into()),
-            ..v1::CachePolicy::default()
-        })
-    }
 }
 
 /// Refuses names that no component of a model has.
@@ -428,6 +335,21 @@ pub(super) fn has_components<'a>(model: &Model, names: impl Iterator<Item = &'a 
         }
     }
     Ok(())
+}
+
+/// The content that a segment's name says.
+fn segment_digest(name: &str) -> Result<Digest> {
+    let digest = match name.parse()? {
+        ResourceName::Segment(segment) => segment.digest(),
+        _ => None,
+    };
+    digest.ok_or_else(|| {
+        let shown = hoist_domain::excerpt(name);
+        Error::new(
+            Reason::NameInvalid,
+            format!("`{shown}` is no segment: use segments/{{digest}} as a list shows it"),
+        )
+    })
 }
 
 fn segment_user(model: &Model, component: usize, cached: bool) -> v1::SegmentUser {

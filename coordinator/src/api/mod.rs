@@ -9,6 +9,7 @@ mod answer;
 mod arrival;
 mod base_words;
 mod cache;
+mod cache_policy;
 mod call;
 mod catalog;
 mod guard;

@@ -340,12 +340,10 @@ fn gone(spec: &CacheSpec) -> Error {
 fn may_be_cached(work: &Work, spec: &CacheSpec) -> Result<()> {
     let (model, found) = (&work.model, &work.details.content);
     let verdict = model.verdict().max(found.verdict);
-    let refuse = |reason, message| {
-        Err(Error::new(reason, message).with("model", ResourceName::Model(model.id)).with("verdict", verdict))
-    };
     if model.state != ModelState::Available {
-        let message = format!("the files of {} are missing", model.name());
-        return refuse(Reason::SourceUnreadable, message);
+        let error =
+            Error::new(Reason::SourceUnreadable, format!("the files of {} are missing", model.name()));
+        return Err(error.with("model", ResourceName::Model(model.id)));
     }
     if verdict <= Verdict::Suspicious || spec.allow.contains(&verdict) {
         return Ok(());
@@ -354,21 +352,28 @@ fn may_be_cached(work: &Work, spec: &CacheSpec) -> Result<()> {
     let worst = found.findings.first().or(findings.first().copied());
     let worst = worst.map(|finding| finding.message.clone()).unwrap_or_default();
     let name = model.name();
-    match verdict {
-        Verdict::Incomplete => {
-            let message =
-                format!("{name} is incomplete: {worst}; cached all the same with `--allow incomplete`");
-            refuse(Reason::IncompatibleModel, message)
-        }
-        Verdict::Corrupt => {
-            let message = format!(
-                "{name} is corrupt: {worst}; what can be read of it is cached with `--allow corrupt`"
-            );
-            refuse(Reason::CorruptedModel, message)
-        }
-        _ => refuse(
+    let (reason, said, advice) = match verdict {
+        Verdict::Incomplete => (
             Reason::IncompatibleModel,
-            format!("{name} is {verdict}: {worst}; such files are never cached"),
+            "incomplete",
+            "fetch what is missing; or cache what is there with `--allow incomplete`",
         ),
-    }
+        Verdict::Corrupt => (
+            Reason::CorruptedModel,
+            "corrupt",
+            "fetch it again; or cache what can be read of it with `--allow corrupt`",
+        ),
+        Verdict::Malicious => (
+            Reason::IncompatibleModel,
+            "malicious, and such files are never cached",
+            "delete it, or get its weights as safetensors from somebody you trust",
+        ),
+        _ => (
+            Reason::IncompatibleModel,
+            "rejected, and such files are never cached",
+            "put its files below a root",
+        ),
+    };
+    let error = Error::new(reason, format!("{name} is {said}: {worst}")).with("advice", advice);
+    Err(error.with("model", ResourceName::Model(model.id)).with("verdict", verdict))
 }

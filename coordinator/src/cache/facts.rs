@@ -18,7 +18,8 @@ impl Cache {
     #[must_use]
     pub fn budget(&self) -> Budget {
         let policy = self.0.control.view().state.cache().policy().budget;
-        let configured = policy.or(self.0.settings.budget);
+        // What the server was started with bounds what is said while it runs.
+        let configured = [policy, self.0.settings.budget].into_iter().flatten().min();
         let Ok(shelf) = &self.0.shelf else {
             return Budget { bytes: Bytes(0), limit: BudgetLimit::Tmpfs };
         };
@@ -60,10 +61,12 @@ impl Cache {
     #[must_use]
     pub fn limit_name(&self, limit: &BudgetLimit) -> String {
         match limit {
-            BudgetLimit::Configured if self.0.control.view().state.cache().policy().budget.is_some() => {
-                "policy".to_owned()
+            BudgetLimit::Configured => {
+                let policy = self.0.control.view().state.cache().policy().budget;
+                let is_policy =
+                    policy.is_some_and(|policy| self.0.settings.budget.is_none_or(|own| policy < own));
+                if is_policy { "policy" } else { "configured" }.to_owned()
             }
-            BudgetLimit::Configured => "configured".to_owned(),
             BudgetLimit::Machine => "machine".to_owned(),
             BudgetLimit::Group(name) => name.clone(),
             BudgetLimit::Tmpfs => "tmpfs".to_owned(),

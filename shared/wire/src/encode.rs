@@ -53,6 +53,20 @@ pub const fn operation_kind(work: &Work) -> v1::OperationKind {
     }
 }
 
+/// What it is about, if that is one thing.
+fn subject(work: &Work) -> String {
+    let model = match work {
+        Work::CacheModel(spec) => Some(spec.model),
+        Work::ValidateModel(spec) => Some(spec.model),
+        Work::DigestModels(spec) => match spec.models.as_slice() {
+            [one] => Some(*one),
+            _ => None,
+        },
+        Work::ProbeMachine(_) | Work::ScanModels(_) => None,
+    };
+    model.map(|model| ResourceName::Model(model).to_string()).unwrap_or_default()
+}
+
 #[must_use]
 pub const fn measurement_kind(kind: MeasurementKind) -> v1::MeasurementKind {
     match kind {
@@ -128,6 +142,7 @@ pub fn operation_metadata(operation: &Operation) -> v1::OperationMetadata {
         cancel_requested: operation.cancel_requested,
         error,
         progress: None,
+        subject: subject(&operation.work),
     }
 }
 

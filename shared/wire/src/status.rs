@@ -96,7 +96,8 @@ pub fn to_proto(error: &Error) -> tonic_types::Status {
         error.metadata().iter().map(|(key, value)| (key.clone(), clipped(value))).collect();
     metadata.insert("severity".into(), severity(reason.severity()).into());
     metadata.insert("recoverable".into(), recovery(reason.recovery()).into());
-    metadata.insert("advice".into(), reason.advice().into());
+    // Who knows the case knows better than the reason in general.
+    metadata.entry("advice".into()).or_insert_with(|| reason.advice().into());
     let info = OrderedErrorInfo { reason: reason.as_str().into(), domain: DOMAIN.into(), metadata };
     let mut details = vec![detail("ErrorInfo", &info)];
     if !error.fields().is_empty() {

@@ -4,22 +4,36 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hoist_domain::{
-    Bytes, Digest, Eviction, EvictionReason, Model, ModelId, Priority, SegmentName, SegmentState,
+    Bytes, Digest, Eviction, EvictionReason, Model, ModelId, Priority, Segment, SegmentName, SegmentState,
+    Veto,
 };
 
 use super::reserving::{Facts, candidates, evicting, pinned, veto};
+use super::resident::{Cache, Holder};
 use super::victims::{Shortage, victims};
 use crate::{Decision, Event, Moment, State};
 
 /// What somebody wants out of RAM.
 #[derive(Clone, Debug, Default)]
 pub struct EvictionAsk {
-    /// Unset: whatever nobody uses.
-    pub model: Option<ModelId>,
-    /// Names of its components; empty: all.
-    pub components: Vec<Box<str>>,
+    pub out: Out,
     /// Segments that somebody has open.
     pub open: BTreeSet<Digest>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub enum Out {
+    /// Whatever nobody uses.
+    #[default]
+    All,
+    /// What these were cached for, but for what others were, too.
+    Models {
+        models: BTreeSet<ModelId>,
+        /// Names of their components; empty: all.
+        components: Vec<Box<str>>,
+    },
+    /// These, whosever they are.
+    Segments(BTreeSet<Digest>),
 }
 
 /// What becomes of one segment.
@@ -31,67 +45,90 @@ pub struct Evicted {
     pub kept: Option<String>,
 }
 
-/// Judges what somebody wants out. A segment that other models were cached for stays; this model is not one of them any
-/// more.
+/// Judges what somebody wants out. A segment that other models were cached for stays; these models are not among them any
+/// more. Named itself, it goes whosever it is.
 #[must_use]
 pub fn evict(state: &State, ask: &EvictionAsk, now: Moment) -> (Decision, Vec<Evicted>) {
     let cache = state.cache();
     let pinned = pinned(state);
-    let is_named = |name: &str| ask.components.is_empty() || ask.components.iter().any(|one| **one == *name);
-    let asked = ask.model.and_then(|id| state.models().get(id));
-    let digests: Vec<Digest> = match asked {
-        Some(model) => {
-            let components = model.content.components.iter().filter(|one| is_named(&one.name));
-            let known = components.filter_map(|one| one.digest);
-            // What was cached for it may have other digests by now: its files have changed.
-            let former =
-                cache.segments().filter(|one| ask.components.is_empty() && one.wanted_by.contains(&model.id));
-            let mut digests: Vec<Digest> = known.chain(former.filter_map(|one| one.name.digest())).collect();
-            digests.sort_unstable();
-            digests.dedup();
-            digests
-        }
-        None if ask.model.is_some() => Vec::new(),
-        None => cache.segments().filter_map(|segment| segment.name.digest()).collect(),
-    };
-    let mut events = Vec::new();
-    let mut told = Vec::new();
     let eviction = Eviction { reason: EvictionReason::Asked, beneficiary: None };
-    for digest in digests {
+    let (mut events, mut told) = (Vec::new(), Vec::new());
+    for digest in digests(state, &ask.out) {
         let name = SegmentName::Content(digest);
-        let Some(segment) = cache.segment(name) else { continue };
-        if segment.state == SegmentState::Evicting {
+        let Some(segment) = cache.segment(name).filter(|segment| segment.state != SegmentState::Evicting)
+        else {
             continue;
-        }
-        let others = segment.wanted_by.iter().filter(|other| {
-            ask.model.is_some_and(|model| model != **other) && state.models().get(**other).is_some()
-        });
-        let other = others.min().and_then(|other| state.models().get(*other));
-        let mut is_shared = false;
+        };
+        let other = match &ask.out {
+            Out::Models { models, .. } => other_user(state, segment, models),
+            Out::All | Out::Segments(_) => None,
+        };
+        let is_shared = other.is_some();
         let kept = if segment.state == SegmentState::Filling {
             Some("it is being filled".to_owned())
         } else if let Some(veto) = veto(cache, segment, digest, &pinned, &ask.open) {
-            Some(veto.as_str().to_owned())
+            Some(because(cache, name, veto))
         } else {
-            is_shared = other.is_some();
             other.map(|other| format!("{} shares it, and is cached", other.name()))
         };
-        // Two components of one model may be equal: then one keeps what is asked out as the other.
-        let is_still_its = |model: &Arc<Model>| {
-            let mut others = model.content.components.iter().filter(|one| !is_named(&one.name));
-            others.any(|one| one.digest == Some(digest))
-        };
-        if let Some(model) = asked.filter(|model| is_shared && segment.wanted_by.contains(&model.id))
-            && !is_still_its(model)
-        {
-            events.push(Event::SegmentUnwanted { name, model: model.id });
-        }
-        if kept.is_none() {
-            events.push(evicting(digest, eviction, now));
+        match (&kept, &ask.out) {
+            (None, _) => events.push(evicting(digest, eviction, now)),
+            (Some(_), Out::Models { models, components }) if is_shared => {
+                let their = segment.wanted_by.intersection(models).filter_map(|id| state.models().get(*id));
+                let their = their.filter(|model| !has_it_otherwise(model, components, digest));
+                events.extend(their.map(|model| Event::SegmentUnwanted { name, model: model.id }));
+            }
+            _ => {}
         }
         told.push(Evicted { digest, bytes: segment.bytes, kept });
     }
     (events, told)
+}
+
+fn is_named(components: &[Box<str>], name: &str) -> bool {
+    components.is_empty() || components.iter().any(|one| **one == *name)
+}
+
+/// The contents that are asked out.
+fn digests(state: &State, out: &Out) -> BTreeSet<Digest> {
+    let cache = state.cache();
+    let (models, components) = match out {
+        Out::All => return cache.segments().filter_map(|segment| segment.name.digest()).collect(),
+        Out::Segments(digests) => return digests.clone(),
+        Out::Models { models, components } => (models, components),
+    };
+    let known = models.iter().filter_map(|id| state.models().get(*id)).flat_map(|model| {
+        let named = model.content.components.iter().filter(|one| is_named(components, &one.name));
+        named.filter_map(|one| one.digest)
+    });
+    // What was cached for them may have other digests by now: their files have changed.
+    let is_former = |segment: &&Arc<Segment>| components.is_empty() && !segment.wanted_by.is_disjoint(models);
+    let former = cache.segments().filter(is_former).filter_map(|segment| segment.name.digest());
+    known.chain(former).collect()
+}
+
+/// A model that a segment was cached for, beside these.
+fn other_user<'a>(state: &'a State, segment: &Segment, these: &BTreeSet<ModelId>) -> Option<&'a Arc<Model>> {
+    segment.wanted_by.difference(these).find_map(|id| state.models().get(*id))
+}
+
+/// Two components of one model may be equal: then one keeps what is asked out as the other.
+fn has_it_otherwise(model: &Model, asked: &[Box<str>], digest: Digest) -> bool {
+    let mut others = model.content.components.iter().filter(|one| !is_named(asked, &one.name));
+    others.any(|one| one.digest == Some(digest))
+}
+
+/// Why it stays, with who is in the way where that is known.
+fn because(cache: &Cache, name: SegmentName, veto: Veto) -> String {
+    let lease = cache.holders(name).find_map(|holder| match holder {
+        Holder::Lease(id) => cache.lease(id),
+        Holder::Operation(_) => None,
+    });
+    match (veto, lease) {
+        (Veto::Leased, Some(lease)) => format!("{} holds a lease on it", lease.holder),
+        (Veto::Leased, None) => "an operation has just cached it".to_owned(),
+        _ => veto.as_str().to_owned(),
+    }
 }
 
 /// What has to go because the budget has become less than what is used, and what was idle for too long.

@@ -171,7 +171,7 @@ fn refusal(state: &State, ask: &Reservation, needed: Bytes, shortage: &Shortage)
     for vetoed in &shortage.vetoed {
         let why = vetoed.veto.map_or("matters more", |veto| match veto {
             Veto::Filling => "being filled",
-            Veto::Leased => "leased",
+            Veto::Leased => "in use",
             Veto::Pinned => "pinned",
             Veto::Open => "open in some process",
         });
@@ -179,17 +179,18 @@ fn refusal(state: &State, ask: &Reservation, needed: Bytes, shortage: &Shortage)
     }
     let stands = if stands.is_empty() { String::new() } else { format!("; {}", stands.join(", ")) };
     let advice = if needed > ask.facts.budget {
-        "it is larger than the budget: raise that with `hoist cache-policy --budget`, or cache single components"
+        "raise the budget (`hoist cache-policy --budget`, `hoist serve --ram-budget`), or cache single components"
     } else if shortage.vetoed.is_empty() {
         "raise the budget with `hoist cache-policy --budget`"
     } else {
-        "release leases, unpin or evict something, or raise the budget with `hoist cache-policy --budget`"
+        "release leases, unpin or evict something, give it a higher priority, or raise the budget"
     };
     let message = format!(
-        "{needed} are needed; {free} of {} are free, which {} sets, and {} could be evicted{stands}: {advice}",
+        "{needed} are needed; the budget is {} ({}), of which {free} are free and {} could be freed{stands}",
         ask.facts.budget, ask.facts.limit, shortage.evictable
     );
     Error::new(Reason::RamExhausted, message)
+        .with("advice", advice)
         .with("model", ResourceName::Model(ask.model))
         .with("needed_bytes", needed.0)
         .with("free_bytes", free.0)

@@ -89,18 +89,22 @@ class CachedComponent(_message.Message):
     def __init__(self, component: _Optional[str] = ..., segment: _Optional[str] = ..., path: _Optional[str] = ..., prefix: _Optional[str] = ..., size_bytes: _Optional[int] = ..., source: _Optional[_Union[CachedComponent.Source, str]] = ...) -> None: ...
 
 class EvictModelRequest(_message.Message):
-    __slots__ = ("request_id", "name", "components", "all", "dry_run")
+    __slots__ = ("request_id", "name", "components", "all", "dry_run", "names", "segments")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     ALL_FIELD_NUMBER: _ClassVar[int]
     DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     name: str
     components: _containers.RepeatedScalarFieldContainer[str]
     all: bool
     dry_run: bool
-    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., components: _Optional[_Iterable[str]] = ..., all: bool = ..., dry_run: bool = ...) -> None: ...
+    names: _containers.RepeatedScalarFieldContainer[str]
+    segments: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., components: _Optional[_Iterable[str]] = ..., all: bool = ..., dry_run: bool = ..., names: _Optional[_Iterable[str]] = ..., segments: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class EvictModelResponse(_message.Message):
     __slots__ = ("request_id", "segments", "freed_bytes", "dry_run")
@@ -287,22 +291,26 @@ class PinModelResponse(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., resident: _Optional[_Iterable[str]] = ..., absent: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class UnpinModelRequest(_message.Message):
-    __slots__ = ("request_id", "name")
+    __slots__ = ("request_id", "name", "components")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     name: str
-    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+    components: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., components: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class UnpinModelResponse(_message.Message):
-    __slots__ = ("request_id", "model", "was_pinned")
+    __slots__ = ("request_id", "model", "was_pinned", "pinned")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     WAS_PINNED_FIELD_NUMBER: _ClassVar[int]
+    PINNED_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     model: str
     was_pinned: bool
-    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., was_pinned: bool = ...) -> None: ...
+    pinned: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., was_pinned: bool = ..., pinned: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class UpdateCachePolicyRequest(_message.Message):
     __slots__ = ("request_id", "name", "policy", "update_mask")

@@ -27,19 +27,19 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1choist/api/v1/operation.proto\x12\x0choist.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xa8\x03\n\x11OperationMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.hoist.api.v1.OperationKind\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.hoist.api.v1.OperationState\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x11\n\tprincipal\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61ttempts\x18\t \x01(\r\x12\x18\n\x10\x63\x61ncel_requested\x18\n \x01(\x08\x12!\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x12.google.rpc.Status\x12(\n\x08progress\x18\x0c \x01(\x0b\x32\x16.hoist.api.v1.Progress\"\xf9\x01\n\x08Progress\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x12\n\ndone_bytes\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\x12\x1d\n\x10\x62ytes_per_second\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12,\n\tremaining\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07stalled\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\ndone_items\x18\x07 \x01(\x04\x12\x13\n\x0btotal_items\x18\x08 \x01(\x04\x42\x13\n\x11_bytes_per_second*\xd6\x01\n\rOperationKind\x12\x1e\n\x1aOPERATION_KIND_UNSPECIFIED\x10\x00\x12 \n\x1cOPERATION_KIND_PROBE_MACHINE\x10\x01\x12\x1e\n\x1aOPERATION_KIND_SCAN_MODELS\x10\x02\x12 \n\x1cOPERATION_KIND_DIGEST_MODELS\x10\x03\x12!\n\x1dOPERATION_KIND_VALIDATE_MODEL\x10\x04\x12\x1e\n\x1aOPERATION_KIND_CACHE_MODEL\x10\x05*\xc5\x01\n\x0eOperationState\x12\x1f\n\x1bOPERATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17OPERATION_STATE_PENDING\x10\x01\x12\x1b\n\x17OPERATION_STATE_RUNNING\x10\x02\x12\x1d\n\x19OPERATION_STATE_SUCCEEDED\x10\x03\x12\x1a\n\x16OPERATION_STATE_FAILED\x10\x04\x12\x1d\n\x19OPERATION_STATE_CANCELLED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1choist/api/v1/operation.proto\x12\x0choist.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xb9\x03\n\x11OperationMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.hoist.api.v1.OperationKind\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.hoist.api.v1.OperationState\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x11\n\tprincipal\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61ttempts\x18\t \x01(\r\x12\x18\n\x10\x63\x61ncel_requested\x18\n \x01(\x08\x12!\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x12.google.rpc.Status\x12(\n\x08progress\x18\x0c \x01(\x0b\x32\x16.hoist.api.v1.Progress\x12\x0f\n\x07subject\x18\r \x01(\t\"\xf9\x01\n\x08Progress\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x12\n\ndone_bytes\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\x12\x1d\n\x10\x62ytes_per_second\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12,\n\tremaining\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07stalled\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\ndone_items\x18\x07 \x01(\x04\x12\x13\n\x0btotal_items\x18\x08 \x01(\x04\x42\x13\n\x11_bytes_per_second*\xd6\x01\n\rOperationKind\x12\x1e\n\x1aOPERATION_KIND_UNSPECIFIED\x10\x00\x12 \n\x1cOPERATION_KIND_PROBE_MACHINE\x10\x01\x12\x1e\n\x1aOPERATION_KIND_SCAN_MODELS\x10\x02\x12 \n\x1cOPERATION_KIND_DIGEST_MODELS\x10\x03\x12!\n\x1dOPERATION_KIND_VALIDATE_MODEL\x10\x04\x12\x1e\n\x1aOPERATION_KIND_CACHE_MODEL\x10\x05*\xc5\x01\n\x0eOperationState\x12\x1f\n\x1bOPERATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17OPERATION_STATE_PENDING\x10\x01\x12\x1b\n\x17OPERATION_STATE_RUNNING\x10\x02\x12\x1d\n\x19OPERATION_STATE_SUCCEEDED\x10\x03\x12\x1a\n\x16OPERATION_STATE_FAILED\x10\x04\x12\x1d\n\x19OPERATION_STATE_CANCELLED\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hoist._proto.v1.operation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OPERATIONKIND']._serialized_start=816
-  _globals['_OPERATIONKIND']._serialized_end=1030
-  _globals['_OPERATIONSTATE']._serialized_start=1033
-  _globals['_OPERATIONSTATE']._serialized_end=1230
+  _globals['_OPERATIONKIND']._serialized_start=833
+  _globals['_OPERATIONKIND']._serialized_end=1047
+  _globals['_OPERATIONSTATE']._serialized_start=1050
+  _globals['_OPERATIONSTATE']._serialized_end=1247
   _globals['_OPERATIONMETADATA']._serialized_start=137
-  _globals['_OPERATIONMETADATA']._serialized_end=561
-  _globals['_PROGRESS']._serialized_start=564
-  _globals['_PROGRESS']._serialized_end=813
+  _globals['_OPERATIONMETADATA']._serialized_end=578
+  _globals['_PROGRESS']._serialized_start=581
+  _globals['_PROGRESS']._serialized_end=830
 # @@protoc_insertion_point(module_scope)
