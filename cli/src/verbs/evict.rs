@@ -95,6 +95,7 @@ async fn ask(
         components,
         all: args.all,
         dry_run: args.dry_run,
+        ..Default::default()
     };
     let id = request.request_id.clone();
     client.call(Some(&id), client.cache().evict_model(request)).await
@@ -179,7 +180,8 @@ pub(crate) async fn pin(session: &Session, args: &PinArgs) -> Result<Exit> {
 pub(crate) async fn unpin(session: &Session, args: &UnpinArgs) -> Result<Exit> {
     let client = session.connect().await?;
     let model = show::catalogued(&client, &args.name).await?;
-    let request = v1::UnpinModelRequest { request_id: request_id(), name: model.name.clone() };
+    let request =
+        v1::UnpinModelRequest { request_id: request_id(), name: model.name.clone(), ..Default::default() };
     let id = request.request_id.clone();
     let answer = client.call(Some(&id), client.cache().unpin_model(request)).await?;
     let (out, name) = (session.out, text::one_line(&model.display_name));
