@@ -112,11 +112,15 @@ impl History {
         for change in delta.into_iter().flat_map(|delta| delta.changes) {
             assert_eq!(self.mirror.get(&change.name), change.before.as_ref(), "before: {}", change.name);
             match change.after {
-                Some(after) => drop(self.mirror.insert(change.name, after)),
-                None => drop(self.mirror.remove(&change.name)),
+                Some(after) => {
+                    assert_eq!(after.name(), change.name);
+                    self.mirror.insert(change.name, after);
+                }
+                None => {
+                    self.mirror.remove(&change.name);
+                }
             }
         }
-        assert_eq!(self.mirror, self.records(), "what watchers know");
         for event in events {
             if let Event::SegmentEvicting { digest, .. } = event {
                 let segment = self.state.cache().segment(SegmentName::Content(*digest)).unwrap();
@@ -130,6 +134,16 @@ impl History {
         let at = |number: usize, of: usize| if of == 0 { 0 } else { number % of };
         let operation = |number| at(number, self.clients.len());
         match step {
+            Step::Cache { model, component, priority } => {
+                let number = self.clients.len();
+                self.submit(model, Some(component), priority);
+                if number < self.clients.len() {
+                    self.reserve(number, u64::MAX, true);
+                    self.identify(number, false, None, true);
+                    self.seal(number);
+                    self.end(number, 2);
+                }
+            }
             Step::Submit { model, component, priority } => self.submit(model, component, priority),
             Step::SubmitAnother { operation: number, priority, budget } => {
                 let Some(client) = self.clients.get(operation(number)) else { return };
@@ -222,6 +236,12 @@ impl History {
             }
             Step::Restart { found } => self.restart(found),
         }
+        let records: Vec<Record> = self.state.records().collect();
+        assert_eq!(
+            self.mirror.values().collect::<Vec<_>>(),
+            records.iter().collect::<Vec<_>>(),
+            "what watchers know"
+        );
         self.naive.agree(&self.state);
     }
 

@@ -375,14 +375,16 @@ impl Naive {
         let copies = |segment: &Segment| segment.bytes.0 * (segment.wanted_by.len() as u64).saturating_sub(1);
         let sealed = self.segments.values().filter(|segment| segment.state == SegmentState::Sealed);
         assert_eq!(cache.saved().0, sealed.map(copies).sum::<u64>(), "saved");
-        for operation in state.operations_newest_first(None) {
+        for operation in state.active_operations() {
             let filled: BTreeSet<SegmentName> = cache.filled_by(operation.id).collect();
             let expected = self.fillers.iter().filter(|(_, by)| **by == operation.id);
             assert_eq!(filled, expected.map(|(name, _)| *name).collect());
-            if hoist_domain::Lifecycle::is_terminal(operation.state) {
-                let held = self.holds.iter().any(|(_, by)| *by == Holder::Operation(operation.id));
-                assert!(filled.is_empty() && !held, "{} has ended", operation.id);
-            }
         }
+        let is_active = |id: &OperationId| state.active_operations().any(|operation| operation.id == *id);
+        let holding = self.holds.iter().filter_map(|(_, by)| match by {
+            Holder::Operation(id) => Some(id),
+            Holder::Lease(_) => None,
+        });
+        assert!(holding.chain(self.fillers.values()).all(is_active), "what has ended holds nothing");
     }
 }

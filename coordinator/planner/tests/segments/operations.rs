@@ -236,6 +236,7 @@ impl History {
         let events = self.decide(|state| finish(state, id, outcome.clone(), self.now()));
         self.apply(&events);
         self.naive.end(id);
+        assert_eq!(self.state.cache().filled_by(id).next(), None, "it has ended");
         self.clients.retain(|client| client.id != id);
         let events = self.decide(|state| schedule(state, self.now()));
         self.apply(&events);

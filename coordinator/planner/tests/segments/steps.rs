@@ -21,6 +21,12 @@ pub(crate) enum Step {
         priority: Priority,
         budget: u64,
     },
+    /// All that becomes of an operation that nobody is in the way of.
+    Cache {
+        model: usize,
+        component: usize,
+        priority: Priority,
+    },
     Submit {
         model: usize,
         component: Option<usize>,
@@ -160,6 +166,8 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         10 => (model(), some(), priority())
             .prop_map(|(model, component, priority)| Step::Submit { model, component, priority }),
+        8 => (model(), 0..3_usize, priority())
+            .prop_map(|(model, component, priority)| Step::Cache { model, component, priority }),
         12 => (pick(), priority(), budget())
             .prop_map(|(operation, priority, budget)| Step::SubmitAnother { operation, priority, budget }),
         14 => (pick(), budget()).prop_map(|(operation, budget)| Step::Reserve { operation, budget }),
@@ -168,7 +176,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         5 => pick().prop_map(|operation| Step::Seal { operation }),
         7 => (pick(), 0..3_u8).prop_map(|(operation, outcome)| Step::End { operation, outcome }),
         1 => pick().prop_map(|operation| Step::Cancel { operation }),
-        8 => (prop::option::weighted(0.8, model()), some(), prop::bool::weighted(0.2))
+        12 => (prop::option::weighted(0.9, model()), prop::option::weighted(0.7, 0..3_usize), prop::bool::weighted(0.2))
             .prop_map(|(model, component, is_dry)| Step::Evict { model, component, is_dry }),
         8 => prop::bool::weighted(0.6).prop_map(|is_opened| Step::Out { is_opened }),
         2 => (pick(), prop::option::of(1..20_u64)).prop_map(|(zombie, part)| Step::Free { zombie, part }),
@@ -178,7 +186,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(model, component, priority, is_use)| Step::Grant { model, component, priority, is_use }),
         2 => (pick(), prop::bool::weighted(0.8)).prop_map(|(lease, is_own)| Step::Resume { lease, is_own }),
         4 => pick().prop_map(|lease| Step::EndLease { lease }),
-        5 => Just(Step::Tick),
+        6 => Just(Step::Tick),
         3 => (prop::bool::ANY, ttl()).prop_map(|(is_lru, ttl_ms)| {
             let eviction = if is_lru { EvictionPolicy::Lru } else { EvictionPolicy::Cost };
             Step::Policy { eviction, ttl_ms }
@@ -189,6 +197,6 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(model, component, content)| Step::Rewrite { model, component, content }),
         1 => model().prop_map(|model| Step::Catalog { model }),
         4 => (0..6_u64).prop_map(|steps| Step::Pass { ms: steps * 100 }),
-        2 => prop_oneof![2 => Just(u32::MAX), 1 => any::<u32>()].prop_map(|found| Step::Restart { found }),
+        3 => prop_oneof![2 => Just(u32::MAX), 1 => any::<u32>()].prop_map(|found| Step::Restart { found }),
     ]
 }
