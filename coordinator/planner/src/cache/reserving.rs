@@ -3,7 +3,7 @@
 //! Properties, kept by the tests: after a reservation of room what counts is not more than the budget; nothing held, pinned,
 //! open or more important is evicted; refused, nothing has changed; asked again, it asks for nothing that it has.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hoist_domain::{
@@ -304,6 +304,8 @@ pub fn identify(
 ) -> (Decision, Vec<Identity>) {
     let cache = state.cache();
     let (mut events, mut own) = (Vec::new(), BTreeSet::new());
+    // What was there, with what it has got on the way: two may be equal to one.
+    let mut grown: BTreeMap<Digest, Arc<Segment>> = BTreeMap::new();
     let mut identities = Vec::with_capacity(found.len());
     for (from, digest) in found {
         let name = SegmentName::Content(*digest);
@@ -324,9 +326,10 @@ pub fn identify(
             (Identity::New, Some(_)) => {
                 events.push(Event::SegmentIdentified { from: *from, digest: *digest });
             }
-            (Identity::Equal, Some(filled)) => match cache.sealed(*digest) {
+            (Identity::Equal, Some(filled)) => match grown.get(digest).or_else(|| cache.sealed(*digest)) {
                 Some(equal) => {
                     let segment = Arc::new(joined(equal, filled));
+                    grown.insert(*digest, Arc::clone(&segment));
                     events.push(Event::SegmentSealed { from: *from, segment, at: now.service });
                 }
                 // Of two that this operation has read, one is enough.
