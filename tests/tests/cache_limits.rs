@@ -44,7 +44,7 @@ async fn a_tmpfs_that_is_too_small_is_refused_with_a_plan_and_nobody_is_killed()
     assert_eq!((said.budget_limit.as_str(), said.budget_bytes), ("tmpfs", 14 << 20), "{said:?}");
     let refused = cache(&open.at, "large", &[]).await.unwrap_err();
     assert_eq!(reason(&refused), "RAM_EXHAUSTED");
-    assert!(refused.message().contains("which tmpfs sets"), "{}", refused.message());
+    assert!(refused.message().contains("(tmpfs)"), "{}", refused.message());
     for number in 0..3 {
         cache(&open.at, &format!("m{number}"), &[]).await.unwrap();
     }

@@ -375,7 +375,7 @@ fn what_is_pinned_open_or_matters_more_makes_no_room() {
     let id = world.begin(1, &["unet"], Priority::Normal);
     let refused = wanted(&world, id);
     assert_eq!(refused.reason(), Reason::RamExhausted);
-    for said in ["40 B pinned", "12 B open in some process", "15 B could be evicted"] {
+    for said in ["40 B pinned", "12 B open in some process", "15 B could be freed"] {
         assert!(refused.to_string().contains(said), "{refused}");
     }
     let high = world.begin(0, &["text"], Priority::High);

@@ -63,23 +63,23 @@ pub fn evict(state: &State, ask: &EvictionAsk, now: Moment) -> (Decision, Vec<Ev
             Out::Models { models, .. } => other_user(state, segment, models),
             Out::All | Out::Segments(_) => None,
         };
-        let is_shared = other.is_some();
-        let kept = if segment.state == SegmentState::Filling {
+        let other = other.map(|other| format!("{} shares it, and is cached", other.name()));
+        let vetoed = if segment.state == SegmentState::Filling {
             Some("it is being filled".to_owned())
-        } else if let Some(veto) = veto(cache, segment, digest, &pinned, &ask.open) {
-            Some(because(cache, name, veto))
         } else {
-            other.map(|other| format!("{} shares it, and is cached", other.name()))
+            veto(cache, segment, digest, &pinned, &ask.open).map(|veto| because(cache, name, veto))
         };
-        match (&kept, &ask.out) {
-            (None, _) => events.push(evicting(digest, eviction, now)),
-            (Some(_), Out::Models { models, components }) if is_shared => {
+        match (&vetoed, &other, &ask.out) {
+            (None, None, _) => events.push(evicting(digest, eviction, now)),
+            // What stays for others alone is not theirs any more.
+            (None, Some(_), Out::Models { models, components }) => {
                 let their = segment.wanted_by.intersection(models).filter_map(|id| state.models().get(*id));
                 let their = their.filter(|model| !has_it_otherwise(model, components, digest));
                 events.extend(their.map(|model| Event::SegmentUnwanted { name, model: model.id }));
             }
             _ => {}
         }
+        let kept = vetoed.or(other);
         told.push(Evicted { digest, bytes: segment.bytes, kept });
     }
     (events, told)
@@ -125,7 +125,10 @@ fn because(cache: &Cache, name: SegmentName, veto: Veto) -> String {
         Holder::Operation(_) => None,
     });
     match (veto, lease) {
-        (Veto::Leased, Some(lease)) => format!("{} holds a lease on it", lease.holder),
+        (Veto::Leased, Some(lease)) if !lease.holder.is_empty() => {
+            format!("it is leased by {}", lease.holder)
+        }
+        (Veto::Leased, Some(_)) => "it is leased".to_owned(),
         (Veto::Leased, None) => "an operation has just cached it".to_owned(),
         _ => veto.as_str().to_owned(),
     }

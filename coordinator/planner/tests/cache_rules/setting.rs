@@ -8,8 +8,8 @@ use hoist_domain::{
     RequestKey, Segment, SegmentName, ServiceTime, WallTime, Work,
 };
 use hoist_planner::cache::{
-    EvictionAsk, Identity, LeaseAsk, Reservation, Reserved, Sealing, end, evict, grant, identify, reserve,
-    sealed, shrink,
+    EvictionAsk, Identity, LeaseAsk, Out, Reservation, Reserved, Sealing, end, evict, grant, identify,
+    reserve, sealed, shrink,
 };
 use hoist_planner::{Decision, Event, Limits, Moment, State, Submission, finish, schedule, submit};
 use std::collections::BTreeSet;
@@ -154,11 +154,11 @@ impl World {
         model: Option<usize>,
         components: &[&str],
     ) -> Vec<(Digest, Option<String>)> {
-        let ask = EvictionAsk {
-            model: model.map(model_id),
+        let out = model.map_or(Out::All, |model| Out::Models {
+            models: [model_id(model)].into(),
             components: components.iter().map(|name| (*name).into()).collect(),
-            open: self.open.clone(),
-        };
+        });
+        let ask = EvictionAsk { out, open: self.open.clone() };
         let (events, told) = evict(&self.state, &ask, self.now);
         self.apply(&events);
         told.into_iter().map(|one| (one.digest, one.kept)).collect()

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hoist_domain::{Bytes, Digest, Eviction, EvictionReason, Priority, SegmentName, SegmentState};
 use hoist_planner::Event;
-use hoist_planner::cache::{EvictionAsk, Facts, evict, shrink};
+use hoist_planner::cache::{EvictionAsk, Facts, Out, evict, shrink};
 
 use crate::histories::{History, places};
 use crate::world::{CONTENTS, MODELS, digest, facts, model_id};
@@ -13,11 +13,12 @@ impl History {
     pub(crate) fn evict(&mut self, number: Option<usize>, component: Option<usize>, is_dry: bool) {
         let places = number.map_or(Vec::new(), |number| places(number, component));
         let name_of = |place: &usize| number.map(|number| MODELS[number][*place].0.into());
-        let ask = EvictionAsk {
-            model: number.map(model_id),
+        let asked = number.map(model_id);
+        let out = asked.map_or(Out::All, |id| Out::Models {
+            models: [id].into(),
             components: places.iter().filter(|_| component.is_some()).filter_map(name_of).collect(),
-            open: self.open.clone(),
-        };
+        });
+        let ask = EvictionAsk { out, open: self.open.clone() };
         let (events, told) = self.decide(|state| evict(state, &ask, self.now()));
         let before = self.state.clone();
         if !is_dry {
@@ -28,7 +29,7 @@ impl History {
             let digest = digest(content);
             let name = SegmentName::Content(digest);
             let Some(segment) = self.naive.segments.get(&name).cloned() else { continue };
-            let model = ask.model.map(|id| self.naive.models.get(&id));
+            let model = asked.map(|id| self.naive.models.get(&id));
             let is_asked = match model {
                 None => true,
                 Some(None) => false,
@@ -41,9 +42,9 @@ impl History {
             if !is_asked || segment.state == SegmentState::Evicting {
                 continue;
             }
-            let others = segment.wanted_by.iter().filter(|other| Some(**other) != ask.model);
+            let others = segment.wanted_by.iter().filter(|other| Some(**other) != asked);
             let is_shared =
-                ask.model.is_some() && others.into_iter().any(|other| self.naive.models.contains_key(other));
+                asked.is_some() && others.into_iter().any(|other| self.naive.models.contains_key(other));
             let kept = if segment.state == SegmentState::Filling {
                 Some("kept: filling")
             } else {
