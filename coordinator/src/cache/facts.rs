@@ -23,6 +23,9 @@ impl Cache {
         let Ok(shelf) = &self.0.shelf else {
             return Budget { bytes: Bytes(0), limit: BudgetLimit::Tmpfs };
         };
+        // Segments come and go while this is found out: what is free and what is held are not of one moment. The larger of
+        // what is held before and after can only be too much, which is looked at again; too little would evict what fits.
+        let held_before = self.held();
         let root = Path::new("/");
         let groups = machine::cgroup_memory(root).unwrap_or_else(|error| {
             warn!(%error, "the memory limits of control groups are not known");
@@ -37,7 +40,6 @@ impl Cache {
             })
         });
         let groups: Vec<GroupFacts> = groups.collect();
-        let held = Bytes(shelf.held().0.saturating_add(self.filling_bytes()));
         let (available, total) = match machine::memory(root) {
             Ok(memory) => (memory.available, memory.total),
             Err(error) => {
@@ -47,12 +49,14 @@ impl Cache {
             }
         };
         let usual = Bytes((total.0 / 16).clamp(LEAST_RESERVE.0, MOST_RESERVE.0));
+        let tmpfs_free = shelf.free().ok().flatten();
+        let held = held_before.max(self.held());
         budget(&MemoryFacts {
             configured,
             reserve: self.0.settings.reserve.unwrap_or(usual),
             available,
             groups,
-            tmpfs_free: shelf.free().ok().flatten(),
+            tmpfs_free,
             held,
         })
     }

@@ -97,12 +97,15 @@ fn digests(state: &State, out: &Out) -> BTreeSet<Digest> {
         Out::Segments(digests) => return digests.clone(),
         Out::Models { models, components } => (models, components),
     };
+    let models: BTreeSet<ModelId> =
+        models.iter().copied().filter(|id| state.models().get(*id).is_some()).collect();
     let known = models.iter().filter_map(|id| state.models().get(*id)).flat_map(|model| {
         let named = model.content.components.iter().filter(|one| is_named(components, &one.name));
         named.filter_map(|one| one.digest)
     });
     // What was cached for them may have other digests by now: their files have changed.
-    let is_former = |segment: &&Arc<Segment>| components.is_empty() && !segment.wanted_by.is_disjoint(models);
+    let is_former =
+        |segment: &&Arc<Segment>| components.is_empty() && !segment.wanted_by.is_disjoint(&models);
     let former = cache.segments().filter(is_former).filter_map(|segment| segment.name.digest());
     known.chain(former).collect()
 }
