@@ -103,7 +103,6 @@ fn the_cache_is_what_plain_maps_would_be_after_every_step() {
         ..ProptestConfig::default()
     };
     let seen = RefCell::new(BTreeSet::new());
-
     // For each component of a model whether its digest is known from the beginning.
     let known = prop::collection::vec(any::<u8>(), world::MODELS.len());
     let outcome =
@@ -112,6 +111,7 @@ fn the_cache_is_what_plain_maps_would_be_after_every_step() {
             for step in steps {
                 history.step(step);
             }
+            history.come_to_an_end();
             seen.borrow_mut().append(&mut history.seen);
             Ok(())
         });
