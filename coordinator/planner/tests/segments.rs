@@ -106,7 +106,7 @@ fn the_cache_is_what_plain_maps_would_be_after_every_step() {
     // For each component of a model whether its digest is known from the beginning.
     let known = prop::collection::vec(any::<u8>(), world::MODELS.len());
     let outcome =
-        TestRunner::new(config).run(&(known, prop::collection::vec(step(), 1..90)), |(known, steps)| {
+        TestRunner::new(config).run(&(known, prop::collection::vec(step(), 1..75)), |(known, steps)| {
             let mut history = History::new(&known);
             for step in steps {
                 history.step(step);
