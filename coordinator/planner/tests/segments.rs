@@ -103,15 +103,15 @@ fn the_cache_is_what_plain_maps_would_be_after_every_step() {
         ..ProptestConfig::default()
     };
     let seen = RefCell::new(BTreeSet::new());
-
     // For each component of a model whether its digest is known from the beginning.
     let known = prop::collection::vec(any::<u8>(), world::MODELS.len());
     let outcome =
-        TestRunner::new(config).run(&(known, prop::collection::vec(step(), 1..90)), |(known, steps)| {
+        TestRunner::new(config).run(&(known, prop::collection::vec(step(), 1..75)), |(known, steps)| {
             let mut history = History::new(&known);
             for step in steps {
                 history.step(step);
             }
+            history.come_to_an_end();
             seen.borrow_mut().append(&mut history.seen);
             Ok(())
         });

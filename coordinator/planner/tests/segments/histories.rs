@@ -236,6 +236,10 @@ impl History {
             }
             Step::Restart { found } => self.restart(found),
         }
+        self.agree();
+    }
+
+    pub(crate) fn agree(&self) {
         let records: Vec<Record> = self.state.records().collect();
         assert_eq!(
             self.mirror.values().collect::<Vec<_>>(),

@@ -13,6 +13,9 @@ use hoist_planner::{Event, Submission, finish, schedule, submit};
 use crate::histories::{Client, History, LIMITS, places};
 use crate::world::{MODELS, bytes_of, digest, facts, model_id, report, spec, want};
 
+/// More than operations at a time: in each somebody has what another waits for.
+const ROUNDS: usize = 2 * LIMITS.active_operations;
+
 impl History {
     pub(crate) fn submit(&mut self, model: usize, component: Option<usize>, priority: Priority) {
         let places = places(model, component);
@@ -243,6 +246,46 @@ impl History {
         if let Some(ended) = self.ended.replace(id) {
             assert_eq!(self.decide(|state| finish(state, ended, outcome.clone(), self.now())), []);
             self.seen.insert("reported by one that has ended");
+        }
+    }
+
+    /// With room enough everybody comes to an end, whoever waits for whom.
+    pub(crate) fn come_to_an_end(&mut self) {
+        for _ in 0..ROUNDS {
+            while !self.outs.is_empty() {
+                self.out(false);
+            }
+            for number in (0..self.clients.len()).rev() {
+                self.go_on(number);
+            }
+            if self.clients.is_empty() {
+                break;
+            }
+        }
+        self.agree();
+        assert!(self.clients.is_empty(), "{} wait for each other", self.clients.len());
+    }
+
+    /// As an executor does: it asks for everything, fills its own, and then waits.
+    fn go_on(&mut self, number: usize) {
+        let id = self.clients[number].id;
+        if self.state.operation(id).unwrap().cancel_requested {
+            return self.end(number, 1);
+        }
+        let is_filling = |history: &Self| history.naive.fillers.values().any(|by| *by == id);
+        if !is_filling(self) {
+            self.reserve(number, u64::MAX, true);
+        }
+        self.identify(number, false, None, false);
+        self.seal(number);
+        let client = &self.clients[number];
+        let is_there = |place: &usize| {
+            let digest = digest(client.contents[*place]);
+            let held = (SegmentName::Content(digest), Holder::Operation(id));
+            self.naive.sealed(digest).is_some() && self.naive.holds.contains(&held)
+        };
+        if !is_filling(self) && client.components.iter().all(is_there) {
+            self.end(number, 2);
         }
     }
 }
