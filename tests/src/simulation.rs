@@ -283,7 +283,7 @@ impl Coordinator {
             }
             Effect::Drained(reply) => drop(reply.send(())),
             Effect::Evict(digest) => bail!("{digest} is evicted, and nothing was ever cached"),
-            Effect::LeaseEnded(id) => bail!("{id} has ended, and there was none"),
+            Effect::LeaseEnded(id, _) => bail!("{id} has ended, and there was none"),
             Effect::Export(export) => {
                 export.write(self.exporter.as_mut());
                 let told = self.control.exported().now_or_never();

@@ -343,3 +343,88 @@ async fn on_a_runtime_directory_that_is_no_tmpfs_there_is_no_cache_and_everythin
     assert_eq!(open.list().await.unwrap().len(), 1);
     assert_eq!(status(&open.at).await.unwrap().budget_bytes, 0);
 }
+
+/// The catalog looks only now and then; whoever acquires gets what the file is now.
+#[tokio::test]
+async fn who_acquires_after_a_rewrite_gets_what_was_written() {
+    let library = Library::new().unwrap();
+    let path = library.write("one.safetensors", &uniform(1.0, 1)).unwrap();
+    let open = library.open().await.unwrap();
+    cache(&open.at, "one", &[]).await.unwrap();
+    let next = library.write("next.tmp", &uniform(2.0, 1)).unwrap();
+    std::fs::rename(next, &path).unwrap();
+    for _ in 0..2 {
+        let held = acquire(&open.at, "one", &[]).await.unwrap();
+        let component = held.granted.components.first().unwrap().component.clone().unwrap();
+        assert!((value(Path::new(&component.path)) - 2.0).abs() < f32::EPSILON);
+    }
+    // What is not there any more is no reason to do without what is in RAM.
+    let held = acquire(&open.at, "one", &[]).await.unwrap();
+    drop(held);
+    counts_are_true(&open.at, library.sandbox.runtime_dir()).await.unwrap();
+}
+
+/// Somebody with a hand on the directory: what has a segment's name and is none makes way, what was removed or cut is
+/// withdrawn, and everything is right again by itself.
+#[tokio::test]
+async fn a_directory_of_segments_that_somebody_meddles_with_heals() {
+    let library = Library::new().unwrap();
+    library.write("one.safetensors", &uniform(1.0, 1)).unwrap();
+    let mut open = library.open().await.unwrap();
+    let report = cache(&open.at, "one", &[]).await.unwrap();
+    let path = Path::new(&report.components.first().unwrap().path).to_owned();
+    let is_empty =
+        |mirror: &hoist_tests::Mirror| !mirror.resources.keys().any(|name| name.starts_with("segments/"));
+    let meddle: [&dyn Fn(); 3] = [
+        &|| std::fs::create_dir_all(path.join("deep/er")).unwrap(),
+        &|| std::os::unix::fs::symlink("/etc/hostname", &path).unwrap(),
+        &|| std::fs::write(&path, b"not weights").unwrap(),
+    ];
+    for meddle in meddle {
+        evict(&open.at, "one").await.unwrap();
+        meddle();
+        let again = cache(&open.at, "one", &[]).await.unwrap();
+        assert_eq!(again.components.first().unwrap().path, path.to_str().unwrap());
+        assert!((value(&path) - 1.0).abs() < f32::EPSILON);
+    }
+    open.watch.catch_up(&open.at).await.unwrap();
+    std::fs::remove_file(&path).unwrap();
+    open.watch.until("the removed one withdrawn", is_empty).await.unwrap();
+    cache(&open.at, "one", &[]).await.unwrap();
+    assert!((value(&path) - 1.0).abs() < f32::EPSILON);
+    counts_are_true(&open.at, library.sandbox.runtime_dir()).await.unwrap();
+}
+
+/// A repeated request is one; the reason of a revocation is that of who revoked it.
+#[tokio::test]
+async fn repeated_requests_about_the_cache_are_one() {
+    let library = Library::new().unwrap();
+    library.write("one.safetensors", &uniform(1.0, 1)).unwrap();
+    let open = library.open().await.unwrap();
+    cache(&open.at, "one", &[]).await.unwrap();
+    let request = v1::EvictModelRequest {
+        request_id: hoist_tests::request_id(),
+        name: "one".to_owned(),
+        ..Default::default()
+    };
+    let first = open.at.cache().evict_model(request.clone()).await.unwrap().into_inner();
+    assert_eq!(first.segments.len(), 1);
+    cache(&open.at, "one", &[]).await.unwrap();
+    let again = open.at.cache().evict_model(request).await.unwrap().into_inner();
+    assert_eq!((again.segments.len(), again.freed_bytes), (0, 0));
+    assert_eq!(status(&open.at).await.unwrap().segments, 1);
+    let mut held = acquire(&open.at, "one", &[]).await.unwrap();
+    let name = held.name().to_owned();
+    let revoke = |reason: &str| {
+        let request =
+            v1::RevokeLeaseRequest { name: name.clone(), reason: reason.to_owned(), ..Default::default() };
+        let mut leases = open.at.leases();
+        async move { leases.revoke_lease(request).await }
+    };
+    let (one, other) = tokio::join!(revoke("the one"), revoke("the other"));
+    let expected = if one.is_ok() { "the one" } else { "the other" };
+    assert!(one.is_ok() != other.is_ok());
+    let told = held.answers.message().await.unwrap().unwrap().event.unwrap();
+    let v1::acquire_response::Event::Revoked(revoked) = told else { panic!("{told:?}") };
+    assert_eq!(revoked.reason, expected);
+}

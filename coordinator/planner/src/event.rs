@@ -19,31 +19,17 @@ pub enum Event {
     /// An operation exists now, PENDING.
     OperationAccepted(Arc<Operation>),
     /// Its executor is to start.
-    OperationStarted {
-        id: OperationId,
-        at: WallTime,
-    },
+    OperationStarted { id: OperationId, at: WallTime },
     /// Somebody wants a running operation to stop; it has not stopped yet.
-    OperationCancelRequested {
-        id: OperationId,
-    },
+    OperationCancelRequested { id: OperationId },
     /// It reached its one terminal state.
-    OperationEnded {
-        id: OperationId,
-        outcome: Outcome,
-        at: WallTime,
-        service: ServiceTime,
-    },
+    OperationEnded { id: OperationId, outcome: Outcome, at: WallTime, service: ServiceTime },
     /// A finished operation is no longer kept.
-    OperationForgotten {
-        id: OperationId,
-    },
+    OperationForgotten { id: OperationId },
     /// A request has its answer; repeats get the same.
     RequestRecorded(Arc<RequestRecord>),
     /// A request id means nothing any more.
-    RequestForgotten {
-        key: RequestKey,
-    },
+    RequestForgotten { key: RequestKey },
     /// A speed was measured; it replaces the last of its kind.
     MeasurementTaken(Measurement),
     /// A condition holds, or holds with other particulars.
@@ -53,65 +39,29 @@ pub enum Event {
     /// A model is in the catalog, as it is given here in full.
     ModelRecorded(Arc<Model>),
     /// A model is no longer in the catalog.
-    ModelForgotten {
-        id: ModelId,
-    },
+    ModelForgotten { id: ModelId },
     /// A complete segment was found at the start.
-    SegmentAdopted {
-        segment: Arc<Segment>,
-        at: ServiceTime,
-    },
+    SegmentAdopted { segment: Arc<Segment>, at: ServiceTime },
     /// Room is taken for a segment that an operation fills.
-    SegmentReserved {
-        segment: Arc<Segment>,
-        by: OperationId,
-    },
+    SegmentReserved { segment: Arc<Segment>, by: OperationId },
     /// Somebody relies on a segment from now on.
-    SegmentWanted {
-        name: SegmentName,
-        want: Wanted,
-    },
+    SegmentWanted { name: SegmentName, want: Wanted },
     /// It was asked to be let go for this model; others keep it.
-    SegmentUnwanted {
-        name: SegmentName,
-        model: ModelId,
-    },
+    SegmentUnwanted { name: SegmentName, model: ModelId },
     /// What fills as `from` was read, and is this.
-    SegmentIdentified {
-        from: SegmentName,
-        digest: Digest,
-    },
+    SegmentIdentified { from: SegmentName, digest: Digest },
     /// What was filled as `from` is complete, as this: perhaps one that was there.
-    SegmentSealed {
-        from: SegmentName,
-        segment: Arc<Segment>,
-        at: ServiceTime,
-    },
+    SegmentSealed { from: SegmentName, segment: Arc<Segment>, at: ServiceTime },
     /// What was being filled is not any more.
-    SegmentAbandoned {
-        name: SegmentName,
-    },
+    SegmentAbandoned { name: SegmentName },
     /// It is withdrawn.
-    SegmentEvicting {
-        digest: Digest,
-        eviction: Eviction,
-        at: ServiceTime,
-    },
+    SegmentEvicting { digest: Digest, eviction: Eviction, at: ServiceTime },
     /// It has no name any more, and somebody still has it open.
-    SegmentLeft {
-        digest: Digest,
-        bytes: Bytes,
-    },
+    SegmentLeft { digest: Digest, bytes: Bytes },
     /// Bytes of it are free: what was left, or all.
-    SegmentFreed {
-        digest: Digest,
-        left: Option<Bytes>,
-    },
+    SegmentFreed { digest: Digest, left: Option<Bytes> },
     /// Bytes were read for segments.
-    SegmentsFilled {
-        read: Bytes,
-        took: Duration,
-    },
+    SegmentsFilled { read: Bytes, took: Duration },
     /// There was no room, and none could be made.
     RoomRefused,
     /// Somebody holds segments, or holds them again.
@@ -119,6 +69,8 @@ pub enum Event {
     LeaseEnded {
         id: LeaseId,
         at: ServiceTime,
+        /// Why, if somebody revoked it.
+        revoked: Option<Arc<str>>,
     },
     /// Memory is used by another rule from now on.
     CachePolicyChanged(Arc<CachePolicy>),

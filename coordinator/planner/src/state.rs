@@ -453,7 +453,7 @@ impl State {
             Event::SegmentLeft { digest, bytes } => self.cache.leave(self.position, *digest, *bytes),
             Event::SegmentFreed { digest, left } => self.cache.free(self.position, *digest, *left),
             Event::LeaseGranted(lease) => self.cache.grant(self.position, lease),
-            Event::LeaseEnded { id, at } => self.cache.end_lease(*id, *at),
+            Event::LeaseEnded { id, at, .. } => self.cache.end_lease(*id, *at),
             Event::SegmentsFilled { .. }
             | Event::RoomRefused
             | Event::CachePolicyChanged(_)

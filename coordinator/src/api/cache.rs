@@ -184,11 +184,15 @@ impl Api {
 
     async fn evict_one(&self, call: &Call<v1::EvictModelRequest>) -> Result<v1::EvictModelResponse> {
         let message = &call.message;
+        let content = message_hash(&v1::EvictModelRequest { request_id: String::new(), ..message.clone() });
+        if !message.dry_run && self.repeated(call, content)?.is_some() {
+            // Names may mean something else by now; what was asked for is done.
+            return Ok(v1::EvictModelResponse { request_id: call.id.to_string(), ..Default::default() });
+        }
         let out = self.asked_out(message).await?;
         let cache = self.cache.clone();
         let facts = self.tasks.run_blocking("facts", move || cache.facts()).await;
         let open = facts.map_err(|panicked| Error::new(Reason::Internal, panicked.to_string()))?.open;
-        let content = message_hash(&v1::EvictModelRequest { request_id: String::new(), ..message.clone() });
         let request = (!message.dry_run).then(|| (call.key(), content));
         let told = self.control.evict(request, EvictionAsk { out, open }).await?;
         if !message.dry_run {

@@ -154,7 +154,9 @@ impl Holding {
         let mut model = self.api.named(&first.name).await?;
         has_components(&model, names.iter().map(|name| &**name))?;
         let priority = self.api.priority_of(first.priority, &model)?;
-        let mut components = resident(&self.api, &model, &names);
+        // What the disk has by now may be something else: the catalog looks only now and then.
+        let is_current = self.api.catalog.is_as_recorded(&model).await;
+        let mut components = if is_current { resident(&self.api, &model, &names) } else { None };
         let mut is_use = true;
         for _ in 0..TRIES {
             if components.is_none() {
@@ -187,7 +189,7 @@ impl Holding {
             let granted = self.api.control.grant(ask).await;
             if !matches!(granted, Ok(true)) {
                 ending.id = None;
-                self.api.cache.lease_ended(id);
+                self.api.cache.lease_ended(id, None);
             }
             if granted? {
                 info!(lease = %id, model = %model.id, principal = %self.caller.principal, "lease granted");

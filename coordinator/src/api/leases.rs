@@ -84,11 +84,7 @@ impl Api {
             text => said(text),
         };
         let content = message_hash(&v1::RevokeLeaseRequest { request_id: String::new(), ..message.clone() });
-        self.cache.say_why(id, reason);
-        let revoked = self.control.revoke(call.key(), content, id).await;
-        if revoked.is_err() {
-            self.cache.unsay(id);
-        }
+        let revoked = self.control.revoke(call.key(), content, id, reason).await;
         revoked.map(|()| v1::RevokeLeaseResponse { request_id: call.id.to_string() })
     }
 }

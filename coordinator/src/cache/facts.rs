@@ -27,8 +27,10 @@ impl Cache {
         // what is held before and after can only be too much, which is looked at again; too little would evict what fits.
         let held_before = self.held();
         let root = Path::new("/");
+        let mut is_known = true;
         let groups = machine::cgroup_memory(root).unwrap_or_else(|error| {
-            warn!(%error, "the memory limits of control groups are not known");
+            warn!(%error, "the memory limits of control groups are not known now: nothing counts as free");
+            is_known = false;
             Vec::new()
         });
         let groups = groups.into_iter().filter_map(|group| {
@@ -43,9 +45,8 @@ impl Cache {
         let (available, total) = match machine::memory(root) {
             Ok(memory) => (memory.available, memory.total),
             Err(error) => {
-                // Then only what is configured and what the tmpfs takes are known.
-                warn!(%error, "the machine's free memory is not known");
-                (Bytes(u64::MAX / 2), Bytes(0))
+                warn!(%error, "the machine's free memory is not known now: nothing counts as free");
+                (Bytes(0), Bytes(0))
             }
         };
         let usual = Bytes((total.0 / 16).clamp(LEAST_RESERVE.0, MOST_RESERVE.0));
@@ -54,7 +55,7 @@ impl Cache {
         budget(&MemoryFacts {
             configured,
             reserve: self.0.settings.reserve.unwrap_or(usual),
-            available,
+            available: if is_known { available } else { Bytes(0) },
             groups,
             tmpfs_free,
             held,

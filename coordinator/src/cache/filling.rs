@@ -25,6 +25,9 @@ use crate::operations::ProgressCell;
 /// From the wish to stop to giving up the wait for reads in flight. A healthy disk answers within milliseconds.
 const MOMENT: Duration = Duration::from_millis(500);
 
+/// What was written to less long ago may have been read while it was: whoever writes may not be done.
+const JUST: Duration = Duration::from_secs(60);
+
 /// How often memory is looked at while it is being filled.
 const RECHECK: Duration = Duration::from_millis(250);
 
@@ -121,6 +124,11 @@ impl Cache {
             .collect();
         for (found, order) in digests.iter().zip(orders.iter()) {
             if order.digest.is_some_and(|expected| expected != *found) {
+                if self.was_just_written(work) {
+                    // Within one tick of the clock stat cannot tell what was read from what was written behind it.
+                    self.tell_digests(work, &orders, &digests).await;
+                    return Err(refused(&work.model, Failure::Changed(work.model.path.as_path().to_owned())));
+                }
                 return Err(other_bytes(&work.model, &order.recipe));
             }
         }
@@ -158,8 +166,10 @@ impl Cache {
             let shelved = shelf.clone();
             let sealed = self.0.tasks.run_blocking("seal", move || seal(&shelved, new)).await;
             let sealed = sealed.map_err(|panicked| internal(&panicked.to_string()))?;
-            let sealed =
-                sealed.map_err(|error| internal(&format!("a segment could not be sealed: {error}")))?;
+            let sealed = sealed.map_err(|error| match error {
+                SealError::Io(error) => untaken("a segment could not be sealed", &error),
+                SealError::Incomplete { .. } => internal(&format!("a segment could not be sealed: {error}")),
+            })?;
             let name = |one: &Placed| SegmentName::Content(one.digest);
             let sealings = sealed.iter().map(|(_, one)| Sealing { name: name(one), bytes: one.bytes });
             if let Err(error) = self.0.control.sealed(on.operation, sealings.collect()).await {
@@ -177,6 +187,14 @@ impl Cache {
         }
         placed.sort_by_key(|(place, _)| *place);
         Ok(placed.into_iter().map(|(_, one)| one).collect())
+    }
+
+    /// Whether its files were written to a moment ago.
+    fn was_just_written(&self, work: &Work) -> bool {
+        let now = self.0.clock.wall().0.saturating_mul(1_000);
+        let just = i64::try_from(JUST.as_nanos()).unwrap_or(i64::MAX);
+        let files = work.details.content.files.iter().filter(|file| file.is_weights);
+        files.into_iter().any(|file| now.saturating_sub(file.identity.changed_ns) < just)
     }
 
     /// What the catalog learns on the way; whoever waits for the same finds it by that.
@@ -285,6 +303,21 @@ fn conclude(outcome: Result<Outcome, oneshot::error::RecvError>, is_short: bool)
     }
 }
 
+/// What the segments' tmpfs, or the kernel, did not do.
+fn untaken(what: &str, error: &std::io::Error) -> Error {
+    let errno = error.raw_os_error();
+    if errno == Some(Errno::MFILE.raw_os_error()) || errno == Some(Errno::NFILE.raw_os_error()) {
+        let message = format!("{what}: the server has as many files open as it may");
+        return Error::new(Reason::Overloaded, message)
+            .with(
+                "advice",
+                "evict segments, or raise the server's limit of open files (LimitNOFILE, ulimit -n)",
+            )
+            .retry_after(Duration::from_secs(5));
+    }
+    internal(&format!("{what}: {error}"))
+}
+
 fn internal(what: &str) -> Error {
     Error::new(Reason::Internal, format!("{what}; report it with the server's log"))
 }
@@ -327,11 +360,11 @@ fn refused(model: &Model, failure: Failure) -> Error {
         }
         Failure::Target(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::OutOfMemory) => {
             let message = format!(
-                "memory ran out while {name} was being filled: others took what was free; evict something and try again"
+                "there was less memory than had been reserved before {name} was filled; evict something and try again"
             );
             Error::new(Reason::RamExhausted, message)
         }
-        Failure::Target(error) => internal(&format!("a segment of {name} could not be written: {error}")),
+        Failure::Target(error) => untaken(&format!("a segment of {name} could not be written"), &error),
         Failure::Defect => internal(&format!("filling {name} ended by a defect of Hoist")),
     };
     of_model(error, model.id)

@@ -1,14 +1,19 @@
 //! What goes on by itself: names are taken away as the owner says, what nobody has open any more is told, and room is given
 //! back when the machine needs it.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use hoist_domain::{Bytes, Condition, ConditionKind, Digest, SegmentName, Severity};
-use hoist_planner::cache::Facts;
+use hoist_domain::{
+    Bytes, Condition, ConditionKind, ContentHash, Digest, Principal, RequestId, RequestKey, SegmentName,
+    Severity,
+};
+use hoist_planner::cache::{EvictionAsk, Facts, Out};
 use hoist_runtime::Shutdown;
-use tracing::{error, info};
+use tracing::{debug, error, info, warn};
+use uuid::Uuid;
 
 use super::Cache;
 
@@ -58,6 +63,7 @@ pub async fn keep(cache: Cache, draining: Shutdown) -> Result<(), Infallible> {
             cache.0.control.end_lease(orphan).await;
         }
         cache.sweep().await;
+        cache.drop_unsound().await;
         is_tight = cache.look_at_memory(is_tight).await;
     }
 }
@@ -81,6 +87,26 @@ impl Cache {
             }
         };
         let _ = self.0.tasks.run_blocking("sweep", sweep).await;
+    }
+
+    /// Withdraws segments whose files somebody has removed, replaced or cut. What is leased stays: its holders have it open.
+    async fn drop_unsound(&self) {
+        let Ok(shelf) = &self.0.shelf else { return };
+        let unsound = shelf.unsound();
+        if unsound.is_empty() {
+            return;
+        }
+        let key =
+            RequestKey { principal: Principal::Hoist, method: "sweep".into(), id: RequestId(Uuid::new_v4()) };
+        let ask = EvictionAsk { out: Out::Segments(unsound), open: BTreeSet::new() };
+        match self.0.control.evict(Some((key, ContentHash([0; 32]))), ask).await {
+            Ok(told) => {
+                for one in told.iter().filter(|one| one.kept.is_none()) {
+                    warn!(digest = %one.digest, "somebody has removed, replaced or cut a segment's file: it is withdrawn");
+                }
+            }
+            Err(error) => debug!(%error, "unsound segments stay for now"),
+        }
     }
 
     /// One look. Whether what is used is more than there is, and cannot be evicted.
@@ -120,12 +146,14 @@ impl Cache {
         };
         let slack = if is_over { facts.budget.0 / SLACK_DIVISOR } else { 0 };
         let target = Bytes(facts.budget.0.saturating_sub(slack));
-        let over = used.0.saturating_sub(facts.budget.0);
+        let budget = facts.budget.0;
         let limit = facts.limit.clone();
         let shortage = self.0.control.shrink(Facts { budget: target, ..facts }).await;
         let is_short = matches!(shortage, Ok(Some(_))) && is_over;
         let message = is_short.then(|| {
-            format!("segments take {} more than there is for them ({limit}), and are in use", Bytes(over))
+            let left = self.0.control.view().state.cache().totals().used().0;
+            let over = Bytes(left.saturating_sub(budget));
+            format!("segments that are in use take {over} more than there is for them ({limit})")
         });
         self.tell_of_memory(was_tight, message).await
     }

@@ -18,7 +18,7 @@ mod shelf;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Weak, mpsc};
 
 use dashmap::DashMap;
 use hoist_domain::{
@@ -55,7 +55,7 @@ pub struct CacheSettings {
 struct Stream {
     tell: oneshot::Sender<String>,
     /// Its process, where it is known: a child of it may keep the connection open.
-    process: Option<OwnedFd>,
+    process: Option<Arc<OwnedFd>>,
 }
 
 /// The handle to the cache. Cloning is a reference count.
@@ -77,8 +77,8 @@ struct Shared {
     evictions: mpsc::Sender<Digest>,
     /// Streams that hold leases, to be told of their end.
     streams: DashMap<LeaseId, Stream>,
-    /// Why leases are about to be revoked.
-    revoked: DashMap<LeaseId, String>,
+    /// Processes that hold leases: one descriptor each, however many that are.
+    processes: DashMap<u32, Weak<OwnedFd>>,
 }
 
 impl Cache {
@@ -109,7 +109,7 @@ impl Cache {
             filling: Arc::default(),
             evictions,
             streams: DashMap::new(),
-            revoked: DashMap::new(),
+            processes: DashMap::new(),
         }));
         (cache, evicted)
     }
@@ -207,18 +207,29 @@ impl Cache {
     /// Whoever holds this lease wants to know of its end; with why, if somebody revoked it. It ends with their process.
     pub fn hear_of(&self, id: LeaseId, process: Option<u32>) -> oneshot::Receiver<String> {
         let (tell, told) = oneshot::channel();
-        let process = process.and_then(|process| Pid::from_raw(i32::try_from(process).ok()?));
-        // One that is gone already has closed its stream as well.
-        let process = process.and_then(|process| pidfd_open(process, PidfdFlags::empty()).ok());
+        let process = process.and_then(|process| self.process(process));
         self.0.streams.insert(id, Stream { tell, process });
         told
     }
 
+    /// The descriptor of a process; none of one that is gone already, which has closed its stream as well.
+    fn process(&self, process: u32) -> Option<Arc<OwnedFd>> {
+        let mut known = self.0.processes.entry(process).or_default();
+        if let Some(descriptor) = known.upgrade() {
+            return Some(descriptor);
+        }
+        let id = Pid::from_raw(i32::try_from(process).ok()?)?;
+        let descriptor = Arc::new(pidfd_open(id, PidfdFlags::empty()).ok()?);
+        *known = Arc::downgrade(&descriptor);
+        Some(descriptor)
+    }
+
     /// Leases whose processes have ended.
     fn orphans(&self) -> Vec<LeaseId> {
+        self.0.processes.retain(|_, process| process.strong_count() > 0);
         let is_orphan = |stream: &Stream| {
             stream.process.as_ref().is_some_and(|process| {
-                let mut asked = [PollFd::new(process, PollFlags::IN)];
+                let mut asked = [PollFd::new(&**process, PollFlags::IN)];
                 poll(&mut asked, Some(&Timespec::default())).is_ok_and(|ended| ended > 0)
             })
         };
@@ -226,19 +237,9 @@ impl Cache {
         streams.map(|entry| *entry.key()).collect()
     }
 
-    /// Says why a lease will be revoked.
-    pub fn say_why(&self, id: LeaseId, reason: String) {
-        self.0.revoked.insert(id, reason);
-    }
-
-    /// Nobody revokes it after all.
-    pub fn unsay(&self, id: LeaseId) {
-        self.0.revoked.remove(&id);
-    }
-
     /// A lease has ended.
-    pub fn lease_ended(&self, id: LeaseId) {
-        let reason = self.0.revoked.remove(&id).map(|(_, reason)| reason).unwrap_or_default();
+    pub fn lease_ended(&self, id: LeaseId, revoked: Option<&str>) {
+        let reason = revoked.unwrap_or_default().to_owned();
         if let Some((_, stream)) = self.0.streams.remove(&id) {
             let _ = stream.tell.send(reason);
         }

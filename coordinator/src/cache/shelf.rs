@@ -101,6 +101,10 @@ impl Shelf {
         digest: Digest,
         target: &Target,
     ) -> Result<Placed, SealError> {
+        if !self.files().complete.contains_key(&digest) {
+            // The owner has given it the name: whatever has it is nobody's.
+            self.0.directory.clear(digest)?;
+        }
         let sealed = filling.seal(digest)?;
         let mut files = self.files();
         match sealed {
@@ -114,8 +118,8 @@ impl Shelf {
                 Ok(Placed { digest, bytes, is_new: true })
             }
             Sealed::Duplicate(_) => {
-                let bytes =
-                    files.complete.get(&digest).map_or(Ok(Bytes(0)), |kept| kept.segment.held_bytes())?;
+                let gone = || SealError::Io(io::ErrorKind::AlreadyExists.into());
+                let bytes = files.complete.get(&digest).ok_or_else(gone)?.segment.held_bytes()?;
                 Ok(Placed { digest, bytes, is_new: false })
             }
         }
@@ -177,6 +181,13 @@ impl Shelf {
             is_open
         });
         gone
+    }
+
+    /// Segments whose files somebody has removed, replaced or cut: nobody can rely on them.
+    pub(super) fn unsound(&self) -> BTreeSet<Digest> {
+        let files = self.files();
+        let unsound = files.complete.iter().filter(|(_, kept)| !kept.segment.is_sound());
+        unsound.map(|(digest, _)| *digest).collect()
     }
 
     /// Everything that has its name.

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use hoist_catalog::{Details, Roots, Unit};
-use hoist_domain::{Error, Model, ModelFormat, ModelPath, ModelState, Reason, Result};
+use hoist_domain::{Error, FileIdentity, Model, ModelFormat, ModelPath, ModelState, Reason, Result};
 use hoist_planner::Models;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,9 @@ const READS: u32 = 16;
 /// Tensors whose table and message take some mebibytes. The largest header that is read has a million and takes all turns:
 /// sixteen of those at a time would take gigabytes.
 const TENSORS_A_TURN: u64 = 62_500;
+
+/// How long what is in RAM may wait for the disk to say that it is another by now.
+const STATS_WITHIN: Duration = Duration::from_millis(500);
 
 /// How long a request may wait for the disk.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -85,6 +88,23 @@ impl Catalog {
             }
             Error::new(Reason::SourceUnreadable, format!("the files of {name} cannot be read: {error}"))
         })
+    }
+
+    /// Whether a model's files are what the catalog knows, as far as the storage tells at once: what is not there, or does not
+    /// answer, is no reason to do without what is in RAM.
+    pub async fn is_as_recorded(&self, model: &Arc<Model>) -> bool {
+        let model = Arc::clone(model);
+        let look = move || {
+            let top = model.path.as_path();
+            let folder = if model.content.is_file() { top.parent().unwrap_or(top) } else { top };
+            model.content.files.iter().filter(|file| file.is_weights).all(|file| {
+                let below = file.path.as_path();
+                let path = if below.as_os_str().is_empty() { top.to_owned() } else { folder.join(below) };
+                std::fs::metadata(path).map_or(true, |found| FileIdentity::of(&found) == file.identity)
+            })
+        };
+        let looking = self.0.tasks.run_blocking("stat model", look);
+        matches!(tokio::time::timeout(STATS_WITHIN, looking).await, Ok(Ok(true)) | Err(_))
     }
 
     /// Everything that is needed to read a model's bytes: its roots, its files, its headers.

@@ -10,7 +10,7 @@ use hoist_planner::cache::{
     Evicted, EvictionAsk, Facts, Identity, LeaseAsk, Reservation, Reserved, Sealing, Shortage, evict, grant,
     identify, reserve, resume, sealed, shrink, without_segments,
 };
-use hoist_planner::{Answer as Repeated, Decision, Event, Limits, Moment, State, is_known, record};
+use hoist_planner::{Answer as Repeated, Decision, Event, Limits, Moment, State, record};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -87,6 +87,7 @@ pub enum CacheCommand {
         key: RequestKey,
         content: ContentHash,
         id: LeaseId,
+        reason: String,
         reply: oneshot::Sender<Result<()>>,
     },
     SetPolicy {
@@ -139,13 +140,15 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
             (Answer::Unit(reply, Ok(())), sealed(state, operation, &sealings, now))
         }
         CacheCommand::Evict { request, ask, reply } => {
-            let is_done = request.as_ref().is_none_or(|(key, _)| is_known(state, key));
+            let is_dry = request.is_none();
             let (events, told) = evict(state, &ask, now);
             let recorded = request.map_or(Ok(Vec::new()), |(key, content)| {
                 record(state, &key, content, Repeated::Done, now, limits)
             });
             match recorded {
-                Ok(_) if is_done => (Answer::Evicted(reply, Ok(told)), Vec::new()),
+                Ok(_) if is_dry => (Answer::Evicted(reply, Ok(told)), Vec::new()),
+                // It was done, and told, before.
+                Ok(recorded) if recorded.is_empty() => (Answer::Evicted(reply, Ok(Vec::new())), Vec::new()),
                 Ok(recorded) => (Answer::Evicted(reply, Ok(told)), [recorded, events].concat()),
                 Err(error) => (Answer::Evicted(reply, Err(error)), Vec::new()),
             }
@@ -177,13 +180,13 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
             let answer = reply.map_or(Answer::Nobody, |reply| Answer::Unit(reply, Ok(())));
             (answer, hoist_planner::cache::end(state, id, now))
         }
-        CacheCommand::Revoke { key, content, id, reply } => {
+        CacheCommand::Revoke { key, content, id, reason, reply } => {
             let recorded = record(state, &key, content, Repeated::Done, now, limits);
             let events = recorded.and_then(|mut recorded| {
                 if recorded.is_empty() {
                     return Ok(recorded);
                 }
-                let ended = hoist_planner::cache::end(state, id, now);
+                let ended = hoist_planner::cache::revoke(state, id, &reason, now);
                 if ended.is_empty() {
                     return Err(lease_not_found(id));
                 }
@@ -321,8 +324,14 @@ impl Control {
     ///
     /// # Errors
     /// RESOURCE_NOT_FOUND, or STORE_READONLY, DRAINING.
-    pub async fn revoke(&self, key: RequestKey, content: ContentHash, id: LeaseId) -> Result<()> {
-        self.ask_surely(|reply| CacheCommand::Revoke { key, content, id, reply }).await?
+    pub async fn revoke(
+        &self,
+        key: RequestKey,
+        content: ContentHash,
+        id: LeaseId,
+        reason: String,
+    ) -> Result<()> {
+        self.ask_surely(|reply| CacheCommand::Revoke { key, content, id, reason, reply }).await?
     }
 
     /// Changes the policy.

@@ -36,8 +36,8 @@ pub enum Effect {
     Ended(OperationId),
     /// Take its name away, and say what becomes of its bytes.
     Evict(Digest),
-    /// It is held no longer.
-    LeaseEnded(LeaseId),
+    /// It is held no longer; with why, if somebody revoked it.
+    LeaseEnded(LeaseId, Option<Arc<str>>),
     /// Write it where nobody waits, and say so: the next one comes after that.
     Export(Box<Export>),
     /// Nothing is started after this; tell who asked, once everything before it has begun.
@@ -272,7 +272,7 @@ impl Owner {
                 Event::OperationCancelRequested { id } => Some(Effect::Cancel(*id)),
                 Event::OperationEnded { id, .. } => Some(Effect::Ended(*id)),
                 Event::SegmentEvicting { digest, .. } => Some(Effect::Evict(*digest)),
-                Event::LeaseEnded { id, .. } => Some(Effect::LeaseEnded(*id)),
+                Event::LeaseEnded { id, revoked, .. } => Some(Effect::LeaseEnded(*id, revoked.clone())),
                 _ => None,
             };
             if let Some(effect) = effect {

@@ -117,7 +117,7 @@ impl Runner {
                 }
                 Effect::Ended(id) => self.waiters.forget(id),
                 Effect::Evict(digest) => self.cache.evict(digest),
-                Effect::LeaseEnded(id) => self.cache.lease_ended(id),
+                Effect::LeaseEnded(id, revoked) => self.cache.lease_ended(id, revoked.as_deref()),
                 Effect::Drained(reply) => drop(reply.send(())),
                 // Their thread is gone only because it has panicked, which ends the server.
                 Effect::Export(export) => drop(exports.send(export)),

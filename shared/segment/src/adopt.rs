@@ -106,6 +106,9 @@ impl Directory {
         if Mode::from_raw_mode(stat.st_mode).intersects(Mode::WUSR | Mode::WGRP | Mode::WOTH) {
             return Err(damaged("it can still be written to"));
         }
+        if stat.st_nlink != 1 {
+            return Err(damaged("it has another name"));
+        }
         let length = u64::try_from(stat.st_size).unwrap_or(0);
         if held_bytes([&file])?.0 < length {
             return Err(damaged("parts of it were never written"));

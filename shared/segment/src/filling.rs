@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 
 use hoist_domain::{Bytes, Digest};
@@ -84,6 +85,22 @@ impl Directory {
             filling.add(&path, &file.name, file.length)?;
         }
         Ok(filling)
+    }
+
+    /// Removes whatever has the names of this content, in either form. For who knows that there is no such segment.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn clear(&self, digest: Digest) -> io::Result<()> {
+        for form in [Form::Tensors, Form::Raw] {
+            let name = form.name(digest);
+            match rustix::fs::unlinkat(self.descriptor(), &*name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(Errno::ISDIR) => remove_entry(self, &name, Form::Raw)?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     fn begin(&self, form: Form, length: u64) -> io::Result<Filling> {
@@ -185,19 +202,12 @@ impl Drop for Filling {
     }
 }
 
-/// Removes a file, or a folder of files.
+/// Removes a file, or a folder with whatever is in it.
 pub(crate) fn remove_entry(directory: &Directory, name: &str, form: Form) -> io::Result<()> {
     let descriptor = directory.descriptor();
     if form == Form::Tensors {
         return Ok(rustix::fs::unlinkat(descriptor, name, AtFlags::empty())?);
     }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let folder = rustix::fs::openat(descriptor, name, flags, Mode::empty())?;
-    for entry in rustix::fs::Dir::read_from(&folder)? {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            rustix::fs::unlinkat(&folder, entry.file_name(), AtFlags::empty())?;
-        }
-    }
-    Ok(rustix::fs::unlinkat(descriptor, name, AtFlags::REMOVEDIR)?)
+    // By the descriptor: the folder's path may be another's by now. It follows no links below that.
+    std::fs::remove_dir_all(format!("/proc/self/fd/{}/{name}", descriptor.as_raw_fd()))
 }

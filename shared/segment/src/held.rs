@@ -83,6 +83,16 @@ impl Segment {
         Bytes(self.files.iter().map(|file| file.length).sum())
     }
 
+    /// Whether its files are still under their names, as long as they were: nobody but somebody with a hand on the directory
+    /// changes that.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.files.iter().all(|file| {
+            let length = i64::try_from(file.length).unwrap_or(i64::MAX);
+            rustix::fs::fstat(&file.file).is_ok_and(|stat| stat.st_nlink == 1 && stat.st_size == length)
+        })
+    }
+
     /// What it takes of the memory.
     ///
     /// # Errors

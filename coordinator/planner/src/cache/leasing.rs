@@ -98,7 +98,22 @@ pub fn resume(state: &State, id: LeaseId, principal: &Principal, process: Option
 /// Its holder, or somebody else, has ended it.
 #[must_use]
 pub fn end(state: &State, id: LeaseId, now: Moment) -> Decision {
-    state.cache().lease(id).map(|_| Event::LeaseEnded { id, at: now.service }).into_iter().collect()
+    state
+        .cache()
+        .lease(id)
+        .map(|_| Event::LeaseEnded { id, at: now.service, revoked: None })
+        .into_iter()
+        .collect()
+}
+
+/// Somebody else ends it.
+#[must_use]
+pub fn revoke(state: &State, id: LeaseId, reason: &str, now: Moment) -> Decision {
+    let known = state.cache().lease(id);
+    known
+        .map(|_| Event::LeaseEnded { id, at: now.service, revoked: Some(reason.into()) })
+        .into_iter()
+        .collect()
 }
 
 /// After a start: which leases cannot be taken up again, because what they held is not there.
@@ -106,7 +121,11 @@ pub fn end(state: &State, id: LeaseId, now: Moment) -> Decision {
 pub fn without_segments(state: &State, now: Moment) -> Decision {
     let cache = state.cache();
     let is_lost = |lease: &&Arc<Lease>| lease.segments().iter().any(|digest| cache.sealed(*digest).is_none());
-    cache.leases().filter(is_lost).map(|lease| Event::LeaseEnded { id: lease.id, at: now.service }).collect()
+    cache
+        .leases()
+        .filter(is_lost)
+        .map(|lease| Event::LeaseEnded { id: lease.id, at: now.service, revoked: None })
+        .collect()
 }
 
 /// Leases whose holders did not come back in time.
@@ -117,5 +136,5 @@ pub fn expired(state: &State, now: Moment) -> Decision {
         return Vec::new();
     }
     let awaited = cache.leases().filter(|lease| lease.state == LeaseState::Awaited);
-    awaited.map(|lease| Event::LeaseEnded { id: lease.id, at: now.service }).collect()
+    awaited.map(|lease| Event::LeaseEnded { id: lease.id, at: now.service, revoked: None }).collect()
 }
