@@ -18,7 +18,7 @@ mod state;
 
 pub(crate) use cache::{
     Allow, Budget, CacheArgs, EvictArgs, HoldArgs, IdleTtl, LeasesArgs, LeasesVerb, PathArgs, PinArgs,
-    PolicyArgs, PolicyPriority, Priority, RevokeArgs, SegmentsArgs, UnpinArgs,
+    PolicyArgs, PolicyPriority, Priority, RevokeArgs, SegmentsArgs,
 };
 pub(crate) use models::{
     ComponentsArgs, DigestArgs, DupesArgs, EditArgs, Field, Level, LsArgs, RmArgs, ScanArgs, ShowArgs,
@@ -127,11 +127,13 @@ pub(crate) enum Verb {
     #[command(after_help = examples::EVICT)]
     Evict(EvictArgs),
     /// Keep a model in RAM once it is there: nothing evicts it
+    ///
+    /// Pins add up: what is pinned already stays so.
     #[command(after_help = examples::PIN)]
     Pin(PinArgs),
-    /// Undo `hoist pin`
+    /// Undo `hoist pin`, for all of a model or some of its components
     #[command(after_help = examples::UNPIN)]
-    Unpin(UnpinArgs),
+    Unpin(PinArgs),
     /// List what is in RAM, largest first, and who uses it
     #[command(after_help = examples::SEGMENTS)]
     Segments(SegmentsArgs),

@@ -82,8 +82,9 @@ impl From<Allow> for v1::Verdict {
 
 #[derive(Debug, Args)]
 pub(crate) struct EvictArgs {
-    /// Which models, named as for `hoist show`; NAME:COMPONENT is one component of one
-    #[arg(value_name = "NAME", required_unless_present = "all", value_parser = name())]
+    /// Which models, named as for `hoist show`; NAME:COMPONENT is one component of one, segments/DIGEST or the start of a
+    /// digest is that segment alone
+    #[arg(value_name = "NAME", value_parser = name())]
     pub(crate) names: Vec<String>,
 
     /// Only this component: vae, unet ...; may be repeated
@@ -108,13 +109,6 @@ pub(crate) struct PinArgs {
     /// Only this component; may be repeated
     #[arg(long = "component", value_name = "COMPONENT")]
     pub(crate) components: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct UnpinArgs {
-    /// The model, named as for `hoist show`
-    #[arg(value_name = "NAME", value_parser = name())]
-    pub(crate) name: String,
 }
 
 #[derive(Debug, Args)]
@@ -306,7 +300,6 @@ mod tests {
             "hoist cache --priority high",
             "hoist cache x --wait --no-wait",
             "hoist cache x --allow malicious",
-            "hoist evict",
             "hoist evict x --all",
             "hoist evict --all --component vae",
             "hoist cache-policy x --budget 1GiB",

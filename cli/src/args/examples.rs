@@ -149,24 +149,29 @@ Examples:
   hoist cache --json | jq .statistics.hit_rate";
 
 pub(super) const EVICT: &str = "\
-What another cached model shares, what is pinned and what is leased stays: the table says which and why. Exit code 4 when \
-something that was named stays and nothing went. `hoist leases` and `hoist segments` say who holds it.
+Several models are judged together: what only they share goes, too. What another cached model shares, what is pinned and what is leased stays: the table says which and why. Exit code 4 when \
+something that was named stays and nothing went, 3 when a name is nobody's. With --json: one object, however many names there are. `hoist leases` and `hoist segments` say who holds it.
 
 Examples:
   hoist evict sd_xl_base
+  hoist evict sd_xl_base style_lora
   hoist evict sd_xl_base:vae --dry-run
+  hoist evict segments/31e35c80fc48
   hoist evict --all
   hoist evict --all --dry-run --json | jq .freed_bytes";
 
 pub(super) const PIN: &str = "\
-Pinning reads nothing: what is not in RAM yet stays once it is cached. It outlasts restarts of the server, as far as the memory \
+Pins add up: a component that is pinned after another is pinned beside it, and `hoist unpin` takes each away again. Pinning reads nothing: what is not in RAM yet stays once it is cached. It outlasts restarts of the server, as far as the memory \
 does.
 
 Examples:
   hoist pin sd_xl_base && hoist cache sd_xl_base
   hoist pin sd_xl_base --component vae";
 
-pub(super) const UNPIN: &str = "Example:\n  hoist unpin sd_xl_base";
+pub(super) const UNPIN: &str = "\
+Examples:
+  hoist unpin sd_xl_base
+  hoist unpin sd_xl_base:vae";
 
 pub(super) const SEGMENTS: &str = "\
 A segment is one component in RAM, whichever models have it. The start of its digest names it: `hoist status segments/DIGEST`.

@@ -22,6 +22,8 @@ pub(crate) const PAGE: i32 = 1_000;
 /// Candidates that an ambiguous start is answered with.
 const CANDIDATES: usize = 8;
 const UUID_CHARS: usize = 36;
+/// Digits of a digest that stand for a segment also where nothing says that they do.
+const LEAST_DIGITS: usize = 8;
 const LAST_GROUP: usize = 12;
 
 /// A name as it was written.
@@ -201,6 +203,19 @@ async fn the_segment(client: &Client, start: &str) -> Result<String> {
     let known = segments::pages(client, "").await?.segments;
     let names = known.iter().filter_map(|it| it.segment.as_ref()).map(|it| it.name.as_str());
     SEGMENTS.the_one(start, names.filter_map(|name| name.strip_prefix("segments/")))
+}
+
+/// The one segment whose digest begins or ends with these digits; none where they are too few to mean one, or no digits.
+pub(crate) async fn segment_by_digits(client: &Client, written: &str) -> Result<Option<String>> {
+    let digits = written.to_ascii_lowercase();
+    if digits.len() < LEAST_DIGITS || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(None);
+    }
+    match the_segment(client, &digits).await {
+        Ok(name) => Ok(Some(name)),
+        Err(error) if error.exit() == Exit::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// What a part of an id is looked for among.

@@ -149,10 +149,55 @@ fn a_dry_run_evicts_nothing() {
     assert!(stdout(&shown).contains("would go"), "{}", stdout(&shown));
     assert_eq!(server.json(&["segments", "one"]).as_array().unwrap().len(), 1);
     let several = server.json(&["evict", "one", "portrait"]);
-    assert_eq!(several[0]["segments"].as_array().unwrap().len(), 1);
-    assert_eq!(several[1]["segments"], json!([]));
+    assert_eq!(several["segments"].as_array().unwrap().len(), 1);
+    assert_eq!(several["models"].as_array().unwrap().len(), 2);
     let nothing = server.hoist(&["evict", "one"]);
     assert_eq!((nothing.status.code(), stderr(&nothing).as_str()), (Some(0), "nothing of one is in RAM\n"));
+}
+
+#[test]
+fn several_models_are_judged_together_and_a_dry_run_agrees() {
+    let server = start();
+    server.json(&["cache", "one", "two", "portrait"]);
+    // What another cached model shares stays; what only these share goes.
+    told(&server.hoist(&["evict", "one"]), 4, "one: 0 B freed, 0 segments, 1 kept");
+    let dry = server.hoist(&["evict", "one", "two", "portrait", "--dry-run"]);
+    told(&dry, 0, "all of them: ");
+    assert!(stderr(&dry).contains(" would be freed, 2 segments\n"), "{}", stderr(&dry));
+    assert_eq!(stdout(&dry).matches("would go").count(), 2, "{}", stdout(&dry));
+    let gone = server.hoist(&["evict", "one", "nobody", "two"]);
+    told(&gone, 3, " freed, 1 segment\n");
+    assert_eq!(stdout(&gone).matches("evicted").count(), 1, "{}", stdout(&gone));
+    told(&server.hoist(&["evict", "nobody", "portrait", "--json"]), 3, "nobody");
+    told(&server.hoist(&["segments"]), 0, "nothing is in RAM");
+    told(&server.hoist(&["evict"]), 2, "name models, or --all");
+}
+
+#[test]
+fn a_segment_is_evicted_by_its_digits_whosever_it_is() {
+    let server = start();
+    for prefix in ["segments/", ""] {
+        server.json(&["cache", "one", "two", "portrait"]);
+        let name = server.json(&["segments", "one"])[0]["name"].as_str().unwrap().to_owned();
+        let digits = name.strip_prefix("segments/").unwrap();
+        let gone = server.json(&["evict", &format!("{prefix}{}", &digits[..12])]);
+        assert_eq!((&gone["segments"][0]["segment"], gone["id"].is_null()), (&json!(name), true));
+        assert_eq!(gone["segments"].as_array().unwrap().len(), 1);
+        assert_eq!(server.json(&["segments"]).as_array().unwrap().len(), 1);
+        // Too few digits for a segment, and nobody's name.
+        told(&server.hoist(&["evict", &digits[..7]]), 3, "");
+    }
+    told(&server.hoist(&["evict", "0123456789ab"]), 3, "0123456789ab");
+}
+
+#[test]
+fn pins_add_up_and_are_taken_away_one_by_one() {
+    let server = start();
+    server.json(&["pin", "one:rest"]);
+    told(&server.hoist(&["unpin", "one:nope"]), 2, "nope");
+    let left = server.json(&["unpin", "one:rest"]);
+    assert_eq!((&left["was_pinned"], &left["pinned"]), (&json!(true), &json!([])));
+    told(&server.hoist(&["unpin", "one", "--component", "rest"]), 0, "rest of one was not pinned");
 }
 
 #[test]

@@ -302,8 +302,12 @@ def test_pins_are_kept_and_told(server: Server, stocked: hoist.Client) -> None:
     server.kill()
     server.start()
     assert [each.pinned for each in stocked.segments("first")] == [True]
-    assert stocked.unpin("first")
-    assert not stocked.unpin("first")
+    stocked.pin("first", "unet")
+    left = stocked.unpin("first", "vae")
+    assert (left.was_pinned, left.pinned) == (True, ("unet",))
+    assert not stocked.unpin("first", ["vae"]).was_pinned
+    assert stocked.unpin("first").was_pinned
+    assert stocked.unpin("first") == hoist.UnpinResult(left.model, False, ())
     assert all(each.evicted for each in stocked.evict("first").segments)
 
 
@@ -419,7 +423,7 @@ async def test_asyncio_has_the_same(server: Server, stocked: hoist.Client) -> No
             each.segment.name for each in stocked.segments()
         ]
         assert (await client.pin("first")).model == model.model
-        assert await client.unpin("first")
+        assert (await client.unpin("first")).was_pinned
         assert (await client.cache_policy(idle_ttl=9)).idle_ttl == stocked.cache_policy().idle_ttl
         model.close()
         assert (await client.evict(all=True)).freed_bytes > 0
