@@ -174,7 +174,7 @@ Examples:
   hoist unpin sd_xl_base:vae";
 
 pub(super) const SEGMENTS: &str = "\
-A segment is one component in RAM, whichever models have it. The start of its digest names it: `hoist status segments/DIGEST`.
+A segment is one component in RAM, whichever models have it. IDLE is the time since its last use, `-` when there was none since the start of the server; USES is how often it was used since then. A narrow terminal does without some columns; --json has all. The start of its digest names it: `hoist status segments/DIGEST`.
 
 Examples:
   hoist segments

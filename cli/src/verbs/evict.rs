@@ -1,6 +1,7 @@
 //! `hoist evict`: what goes out of RAM.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 
 use hoist_domain::Bytes;
 use hoist_wire::v1;
@@ -76,21 +77,20 @@ pub(crate) async fn evict(session: &Session, args: &EvictArgs) -> Result<Exit> {
 async fn asked(client: &Client, args: &EvictArgs) -> Result<Asked> {
     let mut asked = Asked::default();
     for written in &args.names {
-        let found = match written.strip_prefix("segments/") {
-            Some(_) => named_segment(client, written).await.map(|name| asked.add_segment(name)),
-            None => match wanted::resolve(client, written, &args.components).await {
-                Ok(wanted) => {
-                    asked.add(wanted);
-                    Ok(())
-                }
-                Err(error) if error.exit() == Exit::NotFound && args.components.is_empty() => {
-                    match names::segment_by_digits(client, written).await? {
-                        Some(name) => Ok(asked.add_segment(name)),
-                        None => Err(error),
-                    }
-                }
-                Err(error) => Err(error),
-            },
+        let found = if written.starts_with("segments/") {
+            named_segment(client, written).await.map(|name| asked.add_segment(name))
+        } else {
+            match (wanted::resolve(client, written, &args.components).await, &args.components[..]) {
+                (Ok(wanted), [_, ..]) => Ok(asked.add(wanted)),
+                (Ok(wanted), []) if is_called(&wanted.model, written) => Ok(asked.add(wanted)),
+                (Err(error), [_, ..]) => Err(error),
+                (answer, []) => match (names::segment_by_digits(client, written).await?, answer) {
+                    // Models are found by digests, too; who writes one that is a segment's means that alone.
+                    (Some(name), _) => Ok(asked.add_segment(name)),
+                    (None, Ok(wanted)) => Ok(asked.add(wanted)),
+                    (None, Err(error)) => Err(error),
+                },
+            }
         };
         match found {
             Ok(()) => {}
@@ -99,6 +99,13 @@ async fn asked(client: &Client, args: &EvictArgs) -> Result<Asked> {
         }
     }
     Ok(asked)
+}
+
+/// Whether this is what somebody calls the model, and not a part of its digest.
+fn is_called(model: &v1::Model, written: &str) -> bool {
+    let aliases = model.notes.iter().flat_map(|notes| &notes.aliases);
+    let stem = Path::new(&model.path).file_stem().and_then(|stem| stem.to_str());
+    aliases.chain([&model.display_name]).any(|name| name == written) || stem == Some(written)
 }
 
 async fn named_segment(client: &Client, written: &str) -> Result<String> {

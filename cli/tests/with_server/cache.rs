@@ -108,12 +108,25 @@ fn who_does_not_wait_gets_the_names_of_what_goes_on() {
         let ended = server.json(&["ops", "wait", name]);
         assert_eq!((&ended["kind"], &ended["state"]), (&json!("cache_model"), &json!("succeeded")));
         assert!(ended["response"]["components"][0]["path"].is_string(), "{ended}");
+        assert!(ended["subject"].as_str().unwrap().starts_with("models/"), "{ended}");
         let shown = stdout(&server.hoist(&["ops", "show", name]));
+        assert!(shown.contains("about      one\n") || shown.contains("about      portrait\n"), "{shown}");
         assert!(
             shown.contains("COMPONENT")
                 && shown.contains("nothing had to be read") != shown.contains(" read in ")
         );
     }
+}
+
+#[test]
+fn operations_are_listed_by_what_they_are_about_and_the_rest_is_counted() {
+    let server = start();
+    server.json(&["cache", "one", "portrait"]);
+    let listed = server.hoist(&["ops", "--filter", "kind = cache_model"]);
+    assert!(stdout(&listed).contains("cache model  portrait"), "{}", stdout(&listed));
+    let fewer = server.hoist(&["ops", "--filter", "kind = cache_model", "--limit", "1"]);
+    told(&fewer, 0, "... 1 more: --all\n");
+    assert_eq!(stdout(&fewer).lines().count(), 2, "{}", stdout(&fewer));
 }
 
 #[test]
@@ -279,7 +292,7 @@ fn a_lease_lasts_as_long_as_the_command_and_is_in_its_environment() {
     assert_eq!(leases[0]["process_id"], holding.process.id());
     let kept = server.hoist(&["evict", "portrait"]);
     assert_eq!(kept.status.code(), Some(4), "{}", stderr(&kept));
-    assert!(stdout(&kept).contains("it is leased"), "{}", stdout(&kept));
+    assert!(stdout(&kept).contains("trainer 3 holds a lease on it"), "{}", stdout(&kept));
     let shown = stdout(&server.hoist(&["leases"]));
     assert!(shown.contains("portrait") && shown.contains("trainer 3"), "{shown}");
     let ended = holding.end();
@@ -384,6 +397,18 @@ fn a_watch_and_a_status_tell_of_segments() {
     assert!(stdout(&server.hoist(&["status", short])).contains("type        lora\n"));
     let words = stdout(&server.hoist(&["watch", "--once", "--kind", "segment", "--kind", "model"]));
     assert!(words.contains("lora for portrait, 64.0 KiB, sealed"), "{words}");
+    assert!(words.contains(&format!(" {}  lora", &name[..name.find('/').unwrap() + 13])), "{words}");
+    let status = stdout(&server.hoist(&["status", name]));
+    for part in
+        ["cached for  portrait\n", "path        /", "leases      0\n", "pinned      no\n", "idle        "]
+    {
+        assert!(status.contains(part), "{part}: {status}");
+    }
+    let ended = server.hoist(&["watch", "--once"]);
+    told(&ended, 0, " that had ended not shown: --history shows them");
+    assert!(!stdout(&ended).contains(" operations/"), "{}", stdout(&ended));
+    let ended = stdout(&server.hoist(&["watch", "--once", "--history"]));
+    assert!(ended.contains("cache_model, portrait, succeeded"), "{ended}");
     told(&server.hoist(&["status", "segments/zebra"]), 2, "segments/DIGEST");
     told(&server.hoist(&["status", "segments/00000000"]), 3, "`hoist segments` lists them");
 }

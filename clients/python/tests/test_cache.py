@@ -331,12 +331,13 @@ def test_a_policy_is_changed_and_goes_back(server: Server, stocked: hoist.Client
 
 def test_what_does_not_fit_is_refused_before_the_first_byte(stocked: hoist.Client) -> None:
     stocked.cache_policy(budget=8192)
-    with pytest.raises(hoist.Error) as refused:
+    with pytest.raises(hoist.Refused) as refused:
         stocked.cache("first")
     assert refused.value.reason == "RAM_EXHAUSTED"
-    with pytest.raises(hoist.Error) as refused:
+    with pytest.raises(hoist.Refused) as again:
         stocked.open("first")
-    assert refused.value.reason == "RAM_EXHAUSTED"
+    assert again.value.reason == "RAM_EXHAUSTED"
+    assert type(again.value) is type(refused.value)
     status = stocked.cache_status()
     assert (status.used_bytes, status.statistics.read_bytes) == (0, 0)
     assert status.statistics.refusals >= 2

@@ -268,8 +268,8 @@ def test_pins() -> None:
     assert result == hoist.PinResult("models/m", ("vae",), ("unet",))
     assert sent(_plans_cache.unpin("x", "vae", None)) == cache.UnpinModelRequest(name="x", components=["vae"])
     gone = cache.UnpinModelResponse(model="models/m", was_pinned=True, pinned=["unet"])
-    result, _ = carry_out(_plans_cache.unpin("x", None, None), [gone])
-    assert result == hoist.UnpinResult("models/m", True, ("unet",))
+    left, _ = carry_out(_plans_cache.unpin("x", None, None), [gone])
+    assert left == hoist.UnpinResult("models/m", True, ("unet",))
 
 
 def test_leases_are_told_and_revoked_by_name_id_or_value() -> None:

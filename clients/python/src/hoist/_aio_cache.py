@@ -16,8 +16,8 @@ from hoist._cache import (
     EvictResult,
     Lease,
     PinResult,
-    UnpinResult,
     SegmentStatus,
+    UnpinResult,
 )
 from hoist._enums import EvictionPolicy, Priority, ValidationLevel, Verdict
 from hoist._open import Framework, OpenModel

@@ -13,10 +13,10 @@ from hoist._cache import (
     EvictResult,
     Lease,
     PinResult,
-    UnpinResult,
     Segment,
     SegmentStatus,
     SegmentUser,
+    UnpinResult,
 )
 from hoist._enums import (
     CachedSource,

@@ -128,7 +128,7 @@ class CacheCalls:
     def unpin(
         self, name: Name, components: Words | None = None, *, request_id: str | None = None
     ) -> UnpinResult:
-        """Undoes `pin`, of all of a model or of `components`; says whether anything was, and what still is."""
+        """Undoes `pin`, of all of a model or of `components`; says whether it was, and what still is."""
         return self._run(_plans_cache.unpin(name, components, request_id))
 
     def cache_policy(
