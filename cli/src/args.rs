@@ -147,7 +147,7 @@ pub(crate) enum Verb {
     Path(PathArgs),
     /// Hold models in RAM while a command runs
     ///
-    /// The command finds each component's file in HOIST_PATH_COMPONENT, and its exit code is that of this one.
+    /// The command finds each component's file in HOIST_PATH_MODEL_COMPONENT, and its exit code is that of this one.
     #[command(after_help = examples::HOLD)]
     Hold(HoldArgs),
     /// List the leases, or revoke one
@@ -200,8 +200,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<String>,
 
-    /// Memory for weights at most, for instance 40GiB; `hoist cache-policy --budget` changes it while the server runs
-    /// [default: what the machine, its control groups and the tmpfs have to spare]
+    /// Memory for weights at most, for instance 40GiB; `hoist cache-policy --budget` can lower it while the server
+    /// runs, not raise it [default: what the machine, its control groups and the tmpfs have to spare]
     #[arg(long, value_name = "SIZE")]
     pub(crate) ram_budget: Option<Bytes>,
 

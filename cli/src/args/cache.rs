@@ -126,7 +126,7 @@ pub(crate) struct PolicyArgs {
 
     /// What segments may take of the memory at most: 40GiB; `auto` is what the server was started with, or as much as the
     /// machine has to spare
-    #[arg(long, value_name = "SIZE|auto", value_parser = budget, conflicts_with = "name")]
+    #[arg(long, value_name = "SIZE|auto", value_parser = budget, conflicts_with = "name", allow_hyphen_values = true)]
     pub(crate) budget: Option<Budget>,
 
     /// By what rule room is made
@@ -234,11 +234,20 @@ pub(crate) struct RevokeArgs {
     pub(crate) reason: String,
 }
 
+/// No component fits into less, so that less is a slip: `40` for `40GiB`.
+const LEAST_BUDGET: Bytes = Bytes(1 << 20);
+
 fn budget(text: &str) -> Result<Budget, String> {
     if text.eq_ignore_ascii_case("auto") {
         return Ok(Budget::Auto);
     }
-    Bytes::from_str(text).map(Budget::Of).map_err(|error| error.to_string())
+    match Bytes::from_str(text) {
+        Ok(bytes) if bytes < LEAST_BUDGET => {
+            Err(format!("must be at least {LEAST_BUDGET}; `hoist evict --all` empties the cache"))
+        }
+        Ok(bytes) => Ok(Budget::Of(bytes)),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn idle_ttl(text: &str) -> Result<IdleTtl, String> {
@@ -272,6 +281,10 @@ mod tests {
     fn a_policy_is_a_value_or_a_word_for_the_default() {
         assert_eq!(budget("AUTO"), Ok(Budget::Auto));
         assert_eq!(budget("40GiB"), Ok(Budget::Of(Bytes::gib(40))));
+        assert_eq!(budget("1MiB"), Ok(Budget::Of(LEAST_BUDGET)));
+        for slip in ["40", "0", "1023KiB"] {
+            assert!(budget(slip).unwrap_err().contains("at least 1.0 MiB"), "{slip}");
+        }
         assert_eq!(idle_ttl("never"), Ok(IdleTtl::Never));
         assert_eq!(idle_ttl("30m"), Ok(IdleTtl::Of(Duration::from_secs(1_800))));
         assert_eq!(policy_priority("Default"), Ok(PolicyPriority::Default));

@@ -204,8 +204,9 @@ Examples:
   hoist path sd_xl_base:vae style_lora --json | jq -r '.[].path'";
 
 pub(super) const HOLD: &str = "\
-For each component of the models HOIST_PATH_COMPONENT is the path of its file, with the component in capitals: HOIST_PATH_VAE, \
-HOIST_PATH_TEXT_ENCODER_2. Where two models have a component of one name, say which is meant: NAME:COMPONENT. A server that is \
+For each component HOIST_PATH_MODEL_COMPONENT is the path of its file, with both names in capitals: HOIST_PATH_SD_XL_BASE_VAE. \
+HOIST_PATH_COMPONENT, as HOIST_PATH_VAE, is there where only one file is called so. The exit code is 127 where there is no such \
+command. A server that is \
 started anew is asked for the same lease again.
 
 Examples:
@@ -283,6 +284,9 @@ Examples:
   hoist doctor --probe --bytes 4GiB --kind disk-read";
 
 pub(super) const SHUTDOWN: &str = "\
+Segments stay in RAM for the next server; what frees them is told at the end: to remove their directory. `hoist evict --all` \
+before frees what nobody uses.
+
 Examples:
   hoist shutdown && hoist serve
   hoist shutdown --grace 0s --no-wait";

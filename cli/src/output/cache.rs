@@ -8,12 +8,12 @@ use hoist_wire::v1;
 use serde_json::{Value, json};
 
 use crate::error::Result;
+use crate::output::called::Called;
 use crate::output::json::{seconds, set, time};
 use crate::output::model::digest_start;
 use crate::output::results::plural;
 use crate::output::table::{Table, Toned};
 use crate::output::{Out, Tone, text};
-use crate::verbs::called::Called;
 
 /// A segment as Watch and GetStatus tell it.
 pub(crate) fn segment(it: &v1::Segment) -> Value {

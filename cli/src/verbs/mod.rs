@@ -1,7 +1,7 @@
 //! The verbs, one file each, and what they share: how to print, where the server is, and the time.
 
 mod cache;
-pub(crate) mod called;
+mod called;
 mod completions;
 mod components;
 mod config;

@@ -8,11 +8,11 @@ use crate::args::{OpsArgs, OpsIdArgs, OpsListArgs, OpsVerb};
 use crate::client::DEFAULT_TIMEOUT;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::output::called::Called;
 use crate::output::json::{self, Operation, Response};
 use crate::output::table::{self, Table, Toned, state_tone};
 use crate::output::{Out, Tone, cache, progress, results, text};
-use crate::verbs::called::Called;
-use crate::verbs::{Session, follow, names};
+use crate::verbs::{Session, called, follow, names};
 
 /// Who asked for what the server does by itself, as for reading digests.
 const OF_SERVER: &str = "hoist";
@@ -49,7 +49,7 @@ async fn list(session: &Session, args: &OpsListArgs) -> Result<Exit> {
     }
     let now = session.clock.wall();
     let called =
-        Called::read(&client, listed.operations.iter().map(|it| it.metadata.subject.as_str())).await?;
+        called::read(&client, listed.operations.iter().map(|it| it.metadata.subject.as_str())).await?;
     let mut table = Table::new(["ID", "KIND", "ABOUT", "STATE", "AGE", "TOOK", "NOW"]).spare(&[5, 4]);
     let ids: Vec<&str> = listed.operations.iter().map(Operation::id).collect();
     for (operation, id) in listed.operations.iter().zip(names::short(&ids)) {
@@ -96,7 +96,7 @@ async fn show(session: &Session, args: &OpsIdArgs) -> Result<Exit> {
     let called = if session.out.json {
         Called::default()
     } else {
-        Called::read(&client, std::iter::once(operation.metadata.subject.as_str())).await?
+        called::read(&client, std::iter::once(operation.metadata.subject.as_str())).await?
     };
     print(session.out, &operation, &called)?;
     Ok(Exit::Done)

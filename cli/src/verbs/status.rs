@@ -8,9 +8,9 @@ use crate::args::StatusArgs;
 use crate::client::{Client, request_id};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::output::called::Called;
 use crate::output::{Out, Tone, cache, error_value, json, results, table, text};
-use crate::verbs::called::Called;
-use crate::verbs::{Session, names, ops, segments};
+use crate::verbs::{Session, called, names, ops, segments};
 
 pub(crate) async fn run(session: &Session, args: &StatusArgs) -> Result<Exit> {
     let client = session.connect().await?;
@@ -67,7 +67,7 @@ async fn many(session: &Session, client: &Client, written: &[String]) -> Result<
                 if index > 0 {
                     out.line("")?;
                 }
-                let called = Called::of(client, status.resource.as_ref()).await?;
+                let called = called::of(client, status.resource.as_ref()).await?;
                 let segment = if status.name.starts_with("segments/") {
                     segments::pages(client, "").await?.find(&status.name)
                 } else {

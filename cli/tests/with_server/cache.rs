@@ -5,11 +5,8 @@ use std::process::{Child, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::models::start;
+use crate::models::{safetensors, start};
 use crate::server::{Server, command, stderr, stdout};
-
-/// A page of memory: the least that a segment takes.
-const PAGE_BYTES: u64 = 4096;
 
 fn told(output: &Output, exit: i32, says: &str) {
     assert_eq!(output.status.code(), Some(exit), "{}{}", stdout(output), stderr(output));
@@ -133,9 +130,15 @@ fn operations_are_listed_by_what_they_are_about_and_the_rest_is_counted() {
 fn what_is_pinned_stays_until_it_is_not() {
     let server = start();
     assert_eq!(server.json(&["pin", "one"])["absent"], json!(["rest"]));
+    assert!(stdout(&server.hoist(&["show", "one"])).contains("in RAM      pinned (not in RAM)\n"));
+    let shown = server.json(&["show", "one"]);
+    assert_eq!(
+        (&shown["cache"]["pinned"], &shown["cache"]["pinned_and_absent"]),
+        (&json!(true), &json!(["rest"]))
+    );
     server.json(&["cache", "one", "portrait"]);
     assert_eq!(server.json(&["pin", "one:rest"])["resident"], json!(["rest"]));
-    assert!(stdout(&server.hoist(&["show", "one"])).contains("in RAM      rest pinned\n"));
+    assert!(stdout(&server.hoist(&["show", "one"])).contains("in RAM      pinned\n"));
     let kept = server.hoist(&["evict", "one"]);
     told(&kept, 4, "0 B freed");
     assert!(stdout(&kept).contains("pinned"), "{}", stdout(&kept));
@@ -216,15 +219,18 @@ fn pins_add_up_and_are_taken_away_one_by_one() {
 #[test]
 fn a_policy_holds_at_once_and_goes_back_to_its_default() {
     let server = start();
-    let policy = server.json(&["cache-policy", "--budget", "16KiB", "--idle-ttl", "1h", "--eviction", "lru"]);
+    let large = server.path().join("models/large.safetensors");
+    std::fs::write(large, safetensors(&[("table", &[1024, 512])], 1.0)).unwrap();
+    server.json(&["scan", "--wait"]);
+    let policy = server.json(&["cache-policy", "--budget", "1MiB", "--idle-ttl", "1h", "--eviction", "lru"]);
     assert_eq!(
         (&policy["budget_bytes"], &policy["idle_ttl_seconds"], &policy["eviction"]),
-        (&json!(4 * PAGE_BYTES), &json!(3600.0), &json!("lru"))
+        (&json!(1 << 20), &json!(3600.0), &json!("lru"))
     );
     let state = server.json(&["cache"]);
-    assert_eq!((&state["budget_bytes"], &state["budget_limit"]), (&json!(4 * PAGE_BYTES), &json!("policy")));
+    assert_eq!((&state["budget_bytes"], &state["budget_limit"]), (&json!(1 << 20), &json!("policy")));
     assert_eq!(state["policy"]["idle_ttl_seconds"], 3600.0);
-    let refused = server.hoist(&["cache", "portrait", "--json"]);
+    let refused = server.hoist(&["cache", "large", "--json"]);
     assert_eq!(refused.status.code(), Some(4));
     assert!(stderr(&refused).contains("RAM_EXHAUSTED"), "{}", stderr(&refused));
     assert_eq!(server.json(&["cache"])["statistics"]["read_bytes"], 0, "refused before the first byte");
@@ -247,6 +253,9 @@ fn a_policy_holds_at_once_and_goes_back_to_its_default() {
     assert_eq!((&own["priority"], &own["idle_ttl_seconds"]), (&Value::Null, &Value::Null));
     told(&server.hoist(&["cache-policy", "one", "--idle-ttl", "never"]), 2, "hoist pin one");
     told(&server.hoist(&["cache-policy", "--idle-ttl", "1ms"]), 2, "error: --idle-ttl: ");
+    told(&server.hoist(&["cache-policy", "--budget", "40"]), 2, "at least 1.0 MiB");
+    told(&server.hoist(&["cache-policy", "--budget", "-5"]), 2, "invalid value '-5'");
+    told(&server.hoist(&["cache-policy", "--budget", "8000TiB"]), 0, "warning: ");
 }
 
 /// A command that runs under `hoist hold` until its input ends.
@@ -315,11 +324,43 @@ fn nothing_is_run_without_its_leases() {
         let output = hold(names);
         assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(exit), ""), "{}", stderr(&output));
     }
-    // Two files of one name in the environment: which is meant?
-    server.json(&["edit", "evil\u{1b}[2J", "--alias", "evil"]);
-    told(&hold(&["one", "evil"]), 2, "NAME:COMPONENT");
-    told(&run(&["one"], &["/nonexistent/command"]), 1, "cannot run /nonexistent/command");
+    told(&run(&["one"], &["/nonexistent/command"]), 127, "cannot run /nonexistent/command");
+    told(&run(&["one"], &["/"]), 126, "cannot run /");
     assert_eq!(server.json(&["leases"]), json!([]));
+}
+
+#[test]
+fn components_of_one_name_are_told_apart_by_their_models() {
+    let server = start();
+    server.json(&["edit", "evil\u{1b}[2J", "--name", "evil"]);
+    let holding = Holding::start(&server, &["one", "evil"]);
+    let said = holding.said.clone();
+    assert!(said.contains("HOIST_PATH_ONE_REST=/") && said.contains("HOIST_PATH_EVIL_REST=/"), "{said}");
+    assert!(!said.contains("HOIST_PATH_REST="), "{said}");
+    assert_eq!(holding.end().status.code(), Some(7));
+}
+
+#[test]
+fn a_model_that_is_named_twice_is_one() {
+    let server = start();
+    let twice = server.json(&["cache", "one:rest", "one:rest", "one"]);
+    assert_eq!(twice.as_array().unwrap().len(), 1, "{twice}");
+    let table = server.hoist(&["cache", "one", "one:rest"]);
+    told(&table, 0, "1 component, ");
+}
+
+#[test]
+fn a_shutdown_tells_what_stays_in_ram_and_what_frees_it() {
+    let server = start();
+    server.json(&["cache", "one", "portrait"]);
+    let directory = server.json(&["cache"])["directory"].as_str().unwrap().to_owned();
+    let stopped = server.hoist(&["shutdown"]);
+    told(&stopped, 0, "2 segments, ");
+    told(
+        &stopped,
+        0,
+        &format!(" stay in {directory} for the next server; `rm -r {directory}` frees the memory"),
+    );
 }
 
 #[test]
@@ -378,6 +419,7 @@ fn leases_and_segments_outlive_the_server() {
     let ended = holding.end();
     assert_eq!(ended.status.code(), Some(7));
     assert!(stderr(&ended).contains("is taken up again"), "{}", stderr(&ended));
+    assert!(stderr(&ended).contains(&format!("the server is gone: {} is asked", lease.as_str().unwrap())));
     assert_eq!(server.json(&["leases"]), json!([]));
 }
 
