@@ -18,7 +18,7 @@ mod state;
 
 pub(crate) use cache::{
     Allow, Budget, CacheArgs, EvictArgs, HoldArgs, IdleTtl, LeasesArgs, LeasesVerb, PathArgs, PinArgs,
-    PolicyArgs, PolicyPriority, Priority, RevokeArgs, SegmentsArgs, UnpinArgs,
+    PolicyArgs, PolicyPriority, Priority, RevokeArgs, SegmentsArgs,
 };
 pub(crate) use models::{
     ComponentsArgs, DigestArgs, DupesArgs, EditArgs, Field, Level, LsArgs, RmArgs, ScanArgs, ShowArgs,
@@ -127,11 +127,13 @@ pub(crate) enum Verb {
     #[command(after_help = examples::EVICT)]
     Evict(EvictArgs),
     /// Keep a model in RAM once it is there: nothing evicts it
+    ///
+    /// Pins add up: what is pinned already stays so.
     #[command(after_help = examples::PIN)]
     Pin(PinArgs),
-    /// Undo `hoist pin`
+    /// Undo `hoist pin`, for all of a model or some of its components
     #[command(after_help = examples::UNPIN)]
-    Unpin(UnpinArgs),
+    Unpin(PinArgs),
     /// List what is in RAM, largest first, and who uses it
     #[command(after_help = examples::SEGMENTS)]
     Segments(SegmentsArgs),
@@ -145,7 +147,7 @@ pub(crate) enum Verb {
     Path(PathArgs),
     /// Hold models in RAM while a command runs
     ///
-    /// The command finds each component's file in HOIST_PATH_COMPONENT, and its exit code is that of this one.
+    /// The command finds each component's file in HOIST_PATH_MODEL_COMPONENT, and its exit code is that of this one.
     #[command(after_help = examples::HOLD)]
     Hold(HoldArgs),
     /// List the leases, or revoke one
@@ -198,8 +200,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<String>,
 
-    /// Memory for weights at most, for instance 40GiB; `hoist cache-policy --budget` changes it while the server runs
-    /// [default: what the machine, its control groups and the tmpfs have to spare]
+    /// Memory for weights at most, for instance 40GiB; `hoist cache-policy --budget` can lower it while the server
+    /// runs, not raise it [default: what the machine, its control groups and the tmpfs have to spare]
     #[arg(long, value_name = "SIZE")]
     pub(crate) ram_budget: Option<Bytes>,
 

@@ -82,8 +82,9 @@ impl From<Allow> for v1::Verdict {
 
 #[derive(Debug, Args)]
 pub(crate) struct EvictArgs {
-    /// Which models, named as for `hoist show`; NAME:COMPONENT is one component of one
-    #[arg(value_name = "NAME", required_unless_present = "all", value_parser = name())]
+    /// Which models, named as for `hoist show`; NAME:COMPONENT is one component of one, segments/DIGEST or the start of a
+    /// digest is that segment alone
+    #[arg(value_name = "NAME", value_parser = name())]
     pub(crate) names: Vec<String>,
 
     /// Only this component: vae, unet ...; may be repeated
@@ -111,13 +112,6 @@ pub(crate) struct PinArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct UnpinArgs {
-    /// The model, named as for `hoist show`
-    #[arg(value_name = "NAME", value_parser = name())]
-    pub(crate) name: String,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct SegmentsArgs {
     /// Only those of this model, named as for `hoist show`
     #[arg(value_name = "NAME", value_parser = name())]
@@ -132,7 +126,7 @@ pub(crate) struct PolicyArgs {
 
     /// What segments may take of the memory at most: 40GiB; `auto` is what the server was started with, or as much as the
     /// machine has to spare
-    #[arg(long, value_name = "SIZE|auto", value_parser = budget, conflicts_with = "name")]
+    #[arg(long, value_name = "SIZE|auto", value_parser = budget, conflicts_with = "name", allow_hyphen_values = true)]
     pub(crate) budget: Option<Budget>,
 
     /// By what rule room is made
@@ -240,11 +234,20 @@ pub(crate) struct RevokeArgs {
     pub(crate) reason: String,
 }
 
+/// No component fits into less, so that less is a slip: `40` for `40GiB`.
+const LEAST_BUDGET: Bytes = Bytes(1 << 20);
+
 fn budget(text: &str) -> Result<Budget, String> {
     if text.eq_ignore_ascii_case("auto") {
         return Ok(Budget::Auto);
     }
-    Bytes::from_str(text).map(Budget::Of).map_err(|error| error.to_string())
+    match Bytes::from_str(text) {
+        Ok(bytes) if bytes < LEAST_BUDGET => {
+            Err(format!("must be at least {LEAST_BUDGET}; `hoist evict --all` empties the cache"))
+        }
+        Ok(bytes) => Ok(Budget::Of(bytes)),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn idle_ttl(text: &str) -> Result<IdleTtl, String> {
@@ -278,6 +281,10 @@ mod tests {
     fn a_policy_is_a_value_or_a_word_for_the_default() {
         assert_eq!(budget("AUTO"), Ok(Budget::Auto));
         assert_eq!(budget("40GiB"), Ok(Budget::Of(Bytes::gib(40))));
+        assert_eq!(budget("1MiB"), Ok(Budget::Of(LEAST_BUDGET)));
+        for slip in ["40", "0", "1023KiB"] {
+            assert!(budget(slip).unwrap_err().contains("at least 1.0 MiB"), "{slip}");
+        }
         assert_eq!(idle_ttl("never"), Ok(IdleTtl::Never));
         assert_eq!(idle_ttl("30m"), Ok(IdleTtl::Of(Duration::from_secs(1_800))));
         assert_eq!(policy_priority("Default"), Ok(PolicyPriority::Default));
@@ -306,7 +313,6 @@ mod tests {
             "hoist cache --priority high",
             "hoist cache x --wait --no-wait",
             "hoist cache x --allow malicious",
-            "hoist evict",
             "hoist evict x --all",
             "hoist evict --all --component vae",
             "hoist cache-policy x --budget 1GiB",

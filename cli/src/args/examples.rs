@@ -149,27 +149,32 @@ Examples:
   hoist cache --json | jq .statistics.hit_rate";
 
 pub(super) const EVICT: &str = "\
-What another cached model shares, what is pinned and what is leased stays: the table says which and why. Exit code 4 when \
-something that was named stays and nothing went. `hoist leases` and `hoist segments` say who holds it.
+Several models are judged together: what only they share goes, too. What another cached model shares, what is pinned and what is leased stays: the table says which and why. Exit code 4 when \
+something that was named stays and nothing went, 3 when a name is nobody's. With --json: one object, however many names there are. `hoist leases` and `hoist segments` say who holds it.
 
 Examples:
   hoist evict sd_xl_base
+  hoist evict sd_xl_base style_lora
   hoist evict sd_xl_base:vae --dry-run
+  hoist evict segments/31e35c80fc48
   hoist evict --all
   hoist evict --all --dry-run --json | jq .freed_bytes";
 
 pub(super) const PIN: &str = "\
-Pinning reads nothing: what is not in RAM yet stays once it is cached. It outlasts restarts of the server, as far as the memory \
+Pins add up: a component that is pinned after another is pinned beside it, and `hoist unpin` takes each away again. Pinning reads nothing: what is not in RAM yet stays once it is cached. It outlasts restarts of the server, as far as the memory \
 does.
 
 Examples:
   hoist pin sd_xl_base && hoist cache sd_xl_base
   hoist pin sd_xl_base --component vae";
 
-pub(super) const UNPIN: &str = "Example:\n  hoist unpin sd_xl_base";
+pub(super) const UNPIN: &str = "\
+Examples:
+  hoist unpin sd_xl_base
+  hoist unpin sd_xl_base:vae";
 
 pub(super) const SEGMENTS: &str = "\
-A segment is one component in RAM, whichever models have it. The start of its digest names it: `hoist status segments/DIGEST`.
+A segment is one component in RAM, whichever models have it. IDLE is the time since its last use, `-` when there was none since the start of the server; USES is how often it was used since then. A narrow terminal does without some columns; --json has all. The start of its digest names it: `hoist status segments/DIGEST`.
 
 Examples:
   hoist segments
@@ -199,8 +204,9 @@ Examples:
   hoist path sd_xl_base:vae style_lora --json | jq -r '.[].path'";
 
 pub(super) const HOLD: &str = "\
-For each component of the models HOIST_PATH_COMPONENT is the path of its file, with the component in capitals: HOIST_PATH_VAE, \
-HOIST_PATH_TEXT_ENCODER_2. Where two models have a component of one name, say which is meant: NAME:COMPONENT. A server that is \
+For each component HOIST_PATH_MODEL_COMPONENT is the path of its file, with both names in capitals: HOIST_PATH_SD_XL_BASE_VAE. \
+HOIST_PATH_COMPONENT, as HOIST_PATH_VAE, is there where only one file is called so. The exit code is 127 where there is no such \
+command. A server that is \
 started anew is asked for the same lease again.
 
 Examples:
@@ -278,6 +284,9 @@ Examples:
   hoist doctor --probe --bytes 4GiB --kind disk-read";
 
 pub(super) const SHUTDOWN: &str = "\
+Segments stay in RAM for the next server; what frees them is told at the end: to remove their directory. `hoist evict --all` \
+before frees what nobody uses.
+
 Examples:
   hoist shutdown && hoist serve
   hoist shutdown --grace 0s --no-wait";

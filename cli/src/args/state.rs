@@ -38,6 +38,10 @@ pub(crate) struct WatchArgs {
     #[arg(long, value_name = "EVERY", value_parser = duration, num_args = 0..=1, default_missing_value = "500ms")]
     pub(crate) progress: Option<Duration>,
 
+    /// Also show operations that had ended before
+    #[arg(long)]
+    pub(crate) history: bool,
+
     /// Print the snapshot and end
     #[arg(long, conflicts_with_all = ["from", "progress"])]
     pub(crate) once: bool,
@@ -122,11 +126,11 @@ pub(crate) struct OpsListArgs {
     #[arg(long, value_name = "FILTER", default_value = "", hide_default_value = true)]
     pub(crate) filter: String,
 
-    /// The most to show
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) limit: u32,
+    /// The most to show [default: the newest 50; with --json all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: Option<u32>,
 
-    /// Also what the server does by itself, as reading digests while the machine is idle
+    /// However many there are, and also what the server does by itself, as reading digests while the machine is idle
     #[arg(long)]
     pub(crate) all: bool,
 }

@@ -8,6 +8,7 @@ use hoist_wire::v1;
 use serde_json::{Value, json};
 
 use crate::error::Result;
+use crate::output::called::Called;
 use crate::output::json::{seconds, set, time};
 use crate::output::model::digest_start;
 use crate::output::results::plural;
@@ -219,7 +220,13 @@ pub(crate) fn state_words(it: &v1::Segment) -> String {
     if it.zombie { format!("{state} (zombie)") } else { state }
 }
 
-pub(crate) fn print_segment(out: Out, it: &v1::Segment) -> Result<()> {
+/// A segment; with who is interested in it, as far as it is listed.
+pub(crate) fn print_segment(
+    out: Out,
+    it: &v1::Segment,
+    used: Option<&v1::SegmentStatus>,
+    called: &Called,
+) -> Result<()> {
     out.line(out.toned(Tone::Strong, &text::one_line(&it.name)))?;
     out.row("state", &state_words(it))?;
     out.row("size", &Bytes(it.size_bytes).to_string())?;
@@ -229,15 +236,24 @@ pub(crate) fn print_segment(out: Out, it: &v1::Segment) -> Result<()> {
         out.row("content", "files as they are, in a folder")?;
     }
     out.row("priority", &text::priority(it.priority))?;
-    out.row("cached for", &it.models.join(", "))?;
+    let models: Vec<String> = it.models.iter().map(|model| called.name(model)).collect();
+    out.row("cached for", &models.join(", "))?;
+    if let Some(used) = used {
+        out.row("path", &text::one_line(&used.path))?;
+        out.row("leases", &used.leases.to_string())?;
+        out.row("pinned", if used.pinned { "yes" } else { "no" })?;
+        let idle = used.idle.as_ref().map(|idle| text::span(text::wire_span(idle)));
+        out.row("idle", &idle.unwrap_or_else(|| "not used since the start of the server".to_owned()))?;
+        out.row("uses", &used.uses.to_string())?;
+    }
     out.row("complete", &it.seal_time.as_ref().map(text::when).unwrap_or_default())?;
     if let Some(eviction) = &it.eviction {
-        out.row("evicted", &why_evicted(eviction))?;
+        out.row("evicted", &why_evicted(eviction, called))?;
     }
     Ok(())
 }
 
-fn why_evicted(it: &v1::Eviction) -> String {
+fn why_evicted(it: &v1::Eviction, called: &Called) -> String {
     use v1::eviction::Reason;
     let why = match Reason::try_from(it.reason) {
         Ok(Reason::Asked) => "because somebody asked for it",
@@ -246,7 +262,11 @@ fn why_evicted(it: &v1::Eviction) -> String {
         Ok(Reason::Idle) => "because nobody used it",
         Ok(Reason::Unspecified) | Err(_) => "for a reason that this hoist is too old to know",
     };
-    if it.beneficiary.is_empty() { why.to_owned() } else { format!("{why} for {}", it.beneficiary) }
+    if it.beneficiary.is_empty() {
+        why.to_owned()
+    } else {
+        format!("{why} for {}", called.name(&it.beneficiary))
+    }
 }
 
 pub(crate) fn lease_tone(state: i32) -> Tone {
@@ -257,19 +277,20 @@ pub(crate) fn lease_tone(state: i32) -> Tone {
     }
 }
 
-pub(crate) fn print_lease(out: Out, it: &v1::Lease) -> Result<()> {
+pub(crate) fn print_lease(out: Out, it: &v1::Lease, called: &Called) -> Result<()> {
     out.line(out.toned(Tone::Strong, &text::one_line(&it.name)))?;
     let awaited = it.state == i32::from(v1::lease::State::Awaited);
     let hint = if awaited { ": its holder has not come back since the server was started anew" } else { "" };
     out.row("state", &format!("{}{hint}", text::lease_state(it.state)))?;
-    out.row("model", &it.model)?;
+    out.row("model", &called.name(&it.model))?;
     out.row("size", &Bytes(it.size_bytes).to_string())?;
     out.row("holder", &text::one_line(&it.holder))?;
     let process = if it.process_id > 0 { format!(", process {}", it.process_id) } else { String::new() };
     out.row("caller", &format!("{}{process}", text::one_line(&it.principal)))?;
     out.row("granted", &it.grant_time.as_ref().map(text::when).unwrap_or_default())?;
     for segment in &it.segments {
-        out.row("segment", segment)?;
+        let start = short_segment(segment);
+        out.row("segment", if start == "-" { segment } else { start })?;
     }
     Ok(())
 }

@@ -93,6 +93,7 @@ fn operation_metadata(operation: &v1::OperationMetadata) -> Value {
         "cancel_requested": operation.cancel_requested,
         "error": failure(operation.error.as_ref()),
         "progress": operation.progress.as_ref().map(progress),
+        "subject": Some(&operation.subject).filter(|subject| !subject.is_empty()),
     })
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod apart;
 pub(crate) mod cache;
+pub(crate) mod called;
 pub(crate) mod details;
 pub(crate) mod json;
 pub(crate) mod model;

@@ -155,6 +155,11 @@ pub(crate) fn dtype(model: &v1::Model) -> String {
 
 /// A model as people read it, as far as the catalog knows it.
 pub(crate) fn print(out: Out, model: &v1::Model) -> Result<()> {
+    print_beside(out, model, &[])
+}
+
+/// The same with what is known of its pins beside it: components that are pinned and not in RAM.
+pub(crate) fn print_beside(out: Out, model: &v1::Model, absent: &[String]) -> Result<()> {
     out.line(out.toned(Tone::Strong, &text::one_line(&model.display_name)))?;
     let notes = model.notes.clone().unwrap_or_default();
     if !notes.aliases.is_empty() {
@@ -192,7 +197,11 @@ pub(crate) fn print(out: Out, model: &v1::Model) -> Result<()> {
     // What has no files was written at no time.
     let modified = model.modify_time.as_ref().filter(|time| time.seconds > 0);
     out.row("modified", &modified.map(text::when).unwrap_or_default())?;
-    print_notes(out, &notes)?;
+    print_notes(
+        out,
+        &notes,
+        &in_ram(&notes.config.clone().unwrap_or_default(), absent, pinned(model).len()),
+    )?;
     out.row("id", &model.name)?;
     let verdict = out.toned(verdict_tone(model.verdict), &text::verdict(model.verdict));
     let read = match &model.validate_time {
@@ -208,7 +217,18 @@ pub(crate) fn print(out: Out, model: &v1::Model) -> Result<()> {
     print_components(out, &model.components)
 }
 
-fn print_notes(out: Out, notes: &v1::ModelNotes) -> Result<()> {
+/// Components that are pinned.
+pub(crate) fn pinned(model: &v1::Model) -> Vec<&str> {
+    let config = model.notes.as_ref().and_then(|notes| notes.config.as_ref());
+    let is_pinned = |name: &String| {
+        config.is_some_and(|it| {
+            it.pinned && (it.pinned_components.is_empty() || it.pinned_components.contains(name))
+        })
+    };
+    model.components.iter().map(|it| &it.name).filter(|name| is_pinned(name)).map(String::as_str).collect()
+}
+
+fn print_notes(out: Out, notes: &v1::ModelNotes, in_ram: &str) -> Result<()> {
     out.row("tags", &text::one_line(&notes.tags.join(", ")))?;
     out.row("licence", &text::one_line(&notes.licence))?;
     out.row("source", &text::one_line(&notes.source))?;
@@ -217,20 +237,25 @@ fn print_notes(out: Out, notes: &v1::ModelNotes) -> Result<()> {
     if config.trusted {
         out.row("trusted", "yes: somebody vouches for the code in it")?;
     }
-    out.row("in RAM", &in_ram(&config))?;
+    out.row("in RAM", in_ram)?;
     // Prose of several lines stands under its label.
     let indented = |prose: &str| prose.trim_end().replace('\n', &format!("\n{:12}", ""));
     out.row("description", &indented(&notes.description))?;
     out.row("notes", &indented(&notes.notes))
 }
 
-/// What somebody has said of how it is kept in RAM. Empty: nothing.
-pub(crate) fn in_ram(config: &v1::ModelConfig) -> String {
+/// What somebody has said of how it is kept in RAM, and which of the `pinned` components are not there. Empty: nothing.
+pub(crate) fn in_ram(config: &v1::ModelConfig, absent: &[String], pinned: usize) -> String {
     let mut parts = Vec::new();
+    let missing = match absent {
+        [] => String::new(),
+        all if all.len() == pinned => " (not in RAM)".to_owned(),
+        some => format!(" ({} not in RAM)", text::one_line(&some.join(", "))),
+    };
     match config.pinned_components.as_slice() {
         _ if !config.pinned => {}
-        [] => parts.push("pinned".to_owned()),
-        some => parts.push(format!("{} pinned", text::one_line(&some.join(", ")))),
+        [] => parts.push(format!("pinned{missing}")),
+        some => parts.push(format!("{} pinned{missing}", text::one_line(&some.join(", ")))),
     }
     if config.cache_priority != 0 {
         parts.push(format!("priority {}", text::priority(config.cache_priority)));
@@ -361,12 +386,14 @@ mod tests {
     #[test]
     fn what_is_said_of_its_place_in_ram_is_one_line() {
         let mut config = v1::ModelConfig { pinned: true, ..Default::default() };
-        assert_eq!(in_ram(&config), "pinned");
+        assert_eq!(in_ram(&config, &[], 2), "pinned");
+        assert_eq!(in_ram(&config, &["unet".to_owned(), "vae".to_owned()], 2), "pinned (not in RAM)");
+        assert_eq!(in_ram(&config, &["vae".to_owned()], 2), "pinned (vae not in RAM)");
         config.pinned_components = vec!["unet".into(), "vae".into()];
         config.cache_priority = v1::Priority::High.into();
         config.cache_idle_ttl = Some(prost_types::Duration { seconds: 60, nanos: 0 });
-        assert_eq!(in_ram(&config), "unet, vae pinned, priority high, may go when idle for 1 min");
-        assert_eq!(in_ram(&v1::ModelConfig::default()), "");
+        assert_eq!(in_ram(&config, &[], 2), "unet, vae pinned, priority high, may go when idle for 1 min");
+        assert_eq!(in_ram(&v1::ModelConfig::default(), &[], 0), "");
     }
 
     #[test]

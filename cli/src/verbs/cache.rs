@@ -1,5 +1,6 @@
 //! `hoist cache`: brings models into RAM. Without a name it shows the cache.
 
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -51,13 +52,29 @@ pub(crate) async fn run(session: &Session, args: &CacheArgs) -> Result<Exit> {
             known => wanted.push(known),
         }
     }
+    let (names, wanted): (Vec<String>, Vec<_>) =
+        once(args.names.iter().cloned().zip(wanted)).into_iter().unzip();
     if args.no_wait {
-        return start(session, &client, &args.names, wanted, &how).await;
+        return start(session, &client, &names, wanted, &how).await;
     }
     let began = session.clock.monotonic();
     let answers = all(session, &client, wanted, &how).await?;
     let together = (answers.len() > 1).then(|| session.clock.monotonic().saturating_sub(began));
-    tell(session, &args.names, &answers, together)
+    tell(session, &names, &answers, together)
+}
+
+/// Each model once, however often it is named; a component of a model that is named itself comes with that.
+fn once(named: impl Iterator<Item = (String, Result<Wanted>)>) -> Vec<(String, Result<Wanted>)> {
+    let mut named: Vec<_> = named.collect();
+    let mut known: BTreeSet<(String, Vec<String>)> = BTreeSet::new();
+    named.retain(|(_, wanted)| match wanted {
+        Ok(it) => known.insert((it.model.name.clone(), it.components.clone())),
+        Err(_) => true,
+    });
+    let is_part_of_another =
+        |it: &Wanted| !it.components.is_empty() && known.contains(&(it.model.name.clone(), Vec::new()));
+    named.retain(|(_, wanted)| !wanted.as_ref().is_ok_and(is_part_of_another));
+    named
 }
 
 /// Brings models into RAM, all at the same time, as far as they are known. One that fails does not fail the others.
@@ -181,10 +198,17 @@ fn tell(
         });
         out.value(&rows.collect::<Value>())?;
     } else if !done.is_empty() {
-        let things: Vec<(&str, &str)> =
-            done.iter().map(|it| (it.model.display_name.as_str(), it.model.path.as_str())).collect();
-        let shown = apart(&things);
-        let reports: Vec<_> = shown.iter().zip(&done).map(|(name, it)| (name.as_str(), &it.report)).collect();
+        // A model may be there once for each of its components: that is no other of the same name.
+        let things = done.iter().map(|it| (it.model.display_name.as_str(), it.model.path.as_str()));
+        let things: Vec<(&str, &str)> = things.collect::<BTreeSet<_>>().into_iter().collect();
+        let shown: HashMap<(&str, &str), String> = things.iter().copied().zip(apart(&things)).collect();
+        let reports: Vec<_> = done
+            .iter()
+            .map(|it| {
+                let thing = (it.model.display_name.as_str(), it.model.path.as_str());
+                (shown.get(&thing).map_or("", String::as_str), &it.report)
+            })
+            .collect();
         cache::print_reports(out, &reports)?;
         let reports: Vec<_> = done.iter().map(|it| &it.report).collect();
         out.note(cache::summary(&reports, together));
@@ -207,6 +231,23 @@ fn value(cached: &Cached) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_named_twice_is_asked_for_once() {
+        let named = |written: &str| {
+            let (name, part) = written.split_once(':').unwrap_or((written, ""));
+            let components = Some(part.to_owned()).filter(|part| !part.is_empty()).into_iter().collect();
+            let model = v1::Model { name: name.to_owned(), ..Default::default() };
+            (written.to_owned(), Ok(Wanted { model, components }))
+        };
+        let kept = |all: &[&str]| -> Vec<String> {
+            once(all.iter().map(|written| named(written))).into_iter().map(|(written, _)| written).collect()
+        };
+        assert_eq!(kept(&["a:vae", "b", "a:vae", "a:unet", "b"]), ["a:vae", "b", "a:unet"]);
+        assert_eq!(kept(&["a:vae", "a", "b:vae"]), ["a", "b:vae"]);
+        let missing = || ("x".to_owned(), Err(Error::failed("no")));
+        assert_eq!(once([missing(), missing()].into_iter()).len(), 2);
+    }
 
     #[test]
     fn who_waits_gives_up_and_who_does_not_leaves_it_running() {

@@ -1,61 +1,180 @@
-//! `hoist evict`, `hoist pin` and `hoist unpin`: what goes out of RAM, and what stays there.
+//! `hoist evict`: what goes out of RAM.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 
 use hoist_domain::Bytes;
 use hoist_wire::v1;
 use serde_json::{Value, json};
 
-use crate::args::{EvictArgs, PinArgs, UnpinArgs};
+use crate::args::EvictArgs;
 use crate::client::{Client, request_id};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::output::cache::short_segment;
 use crate::output::results::plural;
 use crate::output::table::{Table, Toned};
 use crate::output::{Out, Tone, error_value, text};
-use crate::verbs::{Session, segments, show, wanted};
+use crate::verbs::{Session, names, segments, wanted};
 
-/// One model after the other. The exit code is the worst; what was named and stays is a refusal when nothing went.
+/// What stays out of all that was asked for, and what goes. Models are judged together: what only they share goes with them,
+/// so that a dry run tells what really happens.
+#[derive(Debug, Default)]
+struct Asked {
+    /// As people call it, in the order in which it was written.
+    called: Vec<String>,
+    /// Whole models.
+    models: Vec<v1::Model>,
+    /// Some components of a model.
+    parts: Vec<wanted::Wanted>,
+    /// `segments/{digest}`, whosever they are.
+    segments: Vec<String>,
+    errors: Vec<(String, Error)>,
+}
+
+/// The exit code is the worst; what was named and stays is a refusal when nothing went.
 pub(crate) async fn evict(session: &Session, args: &EvictArgs) -> Result<Exit> {
+    if args.names.is_empty() && !args.all {
+        return Err(Error::usage("name models, or --all", Some("`hoist segments` lists what is in RAM")));
+    }
     let client = session.connect().await?;
     let out = session.out;
+    let users = users(&client).await?;
+    let request = v1::EvictModelRequest { dry_run: args.dry_run, ..Default::default() };
     if args.all {
-        let users = users(&client, "").await?;
-        let answer = ask(&client, String::new(), Vec::new(), args).await?;
+        let answer = ask(&client, v1::EvictModelRequest { all: true, ..request }).await?;
         if out.json {
-            out.value(&value(None, &answer, &users))?;
+            out.value(&value(&Asked::default(), &answer, &users))?;
         } else {
             print(out, &answer, &users, "the cache")?;
         }
         return Ok(Exit::Done);
     }
-    let (mut exit, mut values) = (Exit::Done, Vec::new());
-    let (mut kept, mut evicted) = (0, 0);
-    for written in &args.names {
-        match one(&client, written, args).await {
-            Ok((model, answer, users)) => {
-                let gone = answer.segments.iter().filter(|it| it.evicted).count();
-                (kept, evicted) = (kept + answer.segments.len() - gone, evicted + gone);
-                if out.json {
-                    values.push(value(Some(&model), &answer, &users));
-                } else {
-                    print(out, &answer, &users, &model.display_name)?;
-                }
-            }
-            Err(error) if error.is_ours() || args.names.len() == 1 => return Err(error),
-            Err(error) => {
-                out.report(&error);
-                exit = exit.max(error.exit());
-                values.push(json!({ "name": written, "error": error_value(&error) }));
-            }
-        }
+    let mut asked = asked(&client, args).await?;
+    if let ([_], Some((_, error))) = (args.names.as_slice(), asked.errors.pop_if(|_| args.names.len() == 1)) {
+        return Err(error);
+    }
+    let answer = answers(&client, &mut asked, request).await?;
+    let mut exit = Exit::Done;
+    for (_, error) in &asked.errors {
+        out.report(error);
+        exit = exit.max(error.exit());
     }
     if out.json {
-        let only = if args.names.len() == 1 { values.pop() } else { None };
-        out.value(&only.unwrap_or(Value::Array(values)))?;
+        out.value(&value(&asked, &answer, &users))?;
+    } else if !asked.called.is_empty() {
+        let what = match asked.called.as_slice() {
+            [one] => one.as_str(),
+            _ => "all of them",
+        };
+        print(out, &answer, &users, what)?;
     }
-    Ok(exit.max(refusal(kept, evicted, args.dry_run)))
+    let evicted = answer.segments.iter().filter(|it| it.evicted).count();
+    Ok(exit.max(refusal(answer.segments.len() - evicted, evicted, args.dry_run)))
+}
+
+/// What the names stand for. One that stands for nothing does not fail the others.
+async fn asked(client: &Client, args: &EvictArgs) -> Result<Asked> {
+    let mut asked = Asked::default();
+    for written in &args.names {
+        let found = if written.starts_with("segments/") {
+            named_segment(client, written).await.map(|name| asked.add_segment(name))
+        } else {
+            match (wanted::resolve(client, written, &args.components).await, &args.components[..]) {
+                (Ok(wanted), [_, ..]) => Ok(asked.add(wanted)),
+                (Ok(wanted), []) if is_called(&wanted.model, written) => Ok(asked.add(wanted)),
+                (Err(error), [_, ..]) => Err(error),
+                (answer, []) => match (names::segment_by_digits(client, written).await?, answer) {
+                    // Models are found by digests, too; who writes one that is a segment's means that alone.
+                    (Some(name), _) => Ok(asked.add_segment(name)),
+                    (None, Ok(wanted)) => Ok(asked.add(wanted)),
+                    (None, Err(error)) => Err(error),
+                },
+            }
+        };
+        match found {
+            Ok(()) => {}
+            Err(error) if error.is_ours() => return Err(error),
+            Err(error) => asked.errors.push((written.clone(), error)),
+        }
+    }
+    Ok(asked)
+}
+
+/// Whether this is what somebody calls the model, and not a part of its digest.
+fn is_called(model: &v1::Model, written: &str) -> bool {
+    let aliases = model.notes.iter().flat_map(|notes| &notes.aliases);
+    let stem = Path::new(&model.path).file_stem().and_then(|stem| stem.to_str());
+    aliases.chain([&model.display_name]).any(|name| name == written) || stem == Some(written)
+}
+
+async fn named_segment(client: &Client, written: &str) -> Result<String> {
+    names::resolve_all(client, &[written.to_owned()])
+        .await?
+        .pop()
+        .ok_or_else(|| Error::usage(format!("`{written}` is not a segment"), None))
+}
+
+impl Asked {
+    fn add(&mut self, wanted: wanted::Wanted) {
+        self.called.push(wanted.model.display_name.clone());
+        if !wanted.components.is_empty() {
+            self.parts.push(wanted);
+        } else if !self.models.iter().any(|it| it.name == wanted.model.name) {
+            self.models.push(wanted.model);
+        }
+    }
+
+    fn add_segment(&mut self, name: String) {
+        self.called.push(format!("segment {}", short_segment(&name)));
+        if !self.segments.contains(&name) {
+            self.segments.push(name);
+        }
+    }
+}
+
+/// One answer of all that was asked for. Components and segments cannot be said beside models, so they are asked for apart.
+async fn answers(
+    client: &Client,
+    asked: &mut Asked,
+    request: v1::EvictModelRequest,
+) -> Result<v1::EvictModelResponse> {
+    let mut requests = Vec::new();
+    if !asked.models.is_empty() {
+        let names = asked.models.iter().map(|it| it.name.clone()).collect();
+        requests.push(v1::EvictModelRequest { names, ..request.clone() });
+    }
+    for part in &asked.parts {
+        let (name, components) = (part.model.name.clone(), part.components.clone());
+        requests.push(v1::EvictModelRequest { name, components, ..request.clone() });
+    }
+    if !asked.segments.is_empty() {
+        requests.push(v1::EvictModelRequest { segments: asked.segments.clone(), ..request.clone() });
+    }
+    let mut all = v1::EvictModelResponse { dry_run: request.dry_run, ..Default::default() };
+    for request in requests {
+        let about = request.name.clone();
+        match ask(client, request).await {
+            Ok(answer) => add(&mut all, answer),
+            // Something may have gone already: that is told all the same.
+            Err(error) if error.is_ours() || asked.called.len() == 1 => return Err(error),
+            Err(error) => asked.errors.push((about, error)),
+        }
+    }
+    Ok(all)
+}
+
+/// What one answer adds to others. Where several tell of a segment, it goes if it does by any.
+fn add(all: &mut v1::EvictModelResponse, answer: v1::EvictModelResponse) {
+    for it in answer.segments {
+        match all.segments.iter_mut().find(|known| known.segment == it.segment) {
+            Some(known) if it.evicted => *known = it,
+            Some(_) => {}
+            None => all.segments.push(it),
+        }
+    }
+    let freed = all.segments.iter().filter(|it| it.evicted).map(|it| it.size_bytes);
+    all.freed_bytes = freed.fold(0, u64::saturating_add);
 }
 
 /// A dry run has told what it was asked for, whatever that is.
@@ -66,37 +185,14 @@ const fn refusal(kept: usize, evicted: usize, is_dry_run: bool) -> Exit {
 /// What uses each segment, in words. Read before, as afterwards they are gone.
 type Users = HashMap<String, String>;
 
-async fn users(client: &Client, name: &str) -> Result<Users> {
-    let listed = segments::pages(client, name).await?.segments;
+async fn users(client: &Client) -> Result<Users> {
+    let listed = segments::pages(client, "").await?.segments;
     let named = |it: &v1::SegmentStatus| Some((it.segment.as_ref()?.name.clone(), segments::used_by(it)));
     Ok(listed.iter().filter_map(named).collect())
 }
 
-async fn one(
-    client: &Client,
-    written: &str,
-    args: &EvictArgs,
-) -> Result<(v1::Model, v1::EvictModelResponse, Users)> {
-    let wanted = wanted::resolve(client, written, &args.components).await?;
-    let users = users(client, &wanted.model.name).await?;
-    let answer = ask(client, wanted.model.name.clone(), wanted.components, args).await?;
-    Ok((wanted.model, answer, users))
-}
-
-async fn ask(
-    client: &Client,
-    name: String,
-    components: Vec<String>,
-    args: &EvictArgs,
-) -> Result<v1::EvictModelResponse> {
-    let request = v1::EvictModelRequest {
-        request_id: request_id(),
-        name,
-        components,
-        all: args.all,
-        dry_run: args.dry_run,
-        ..Default::default()
-    };
+async fn ask(client: &Client, request: v1::EvictModelRequest) -> Result<v1::EvictModelResponse> {
+    let request = v1::EvictModelRequest { request_id: request_id(), ..request };
     let id = request.request_id.clone();
     client.call(Some(&id), client.cache().evict_model(request)).await
 }
@@ -124,11 +220,22 @@ fn print(out: Out, answer: &v1::EvictModelResponse, users: &Users, what: &str) -
     }
     table.print(out)?;
     let would = if answer.dry_run { " would be" } else { "" };
-    out.note(format_args!("{what}: {}{would} freed", Bytes(answer.freed_bytes)));
+    let count = |some: usize| u64::try_from(some).unwrap_or(u64::MAX);
+    let gone = answer.segments.iter().filter(|it| it.evicted).count();
+    let kept = match answer.segments.len() - gone {
+        0 => String::new(),
+        kept => format!(", {kept} kept"),
+    };
+    out.note(format_args!(
+        "{what}: {}{would} freed, {}{kept}",
+        Bytes(answer.freed_bytes),
+        plural(count(gone), "segment")
+    ));
     Ok(())
 }
 
-fn value(model: Option<&v1::Model>, answer: &v1::EvictModelResponse, users: &Users) -> Value {
+/// One object, however many names there were: what they share is judged once.
+fn value(asked: &Asked, answer: &v1::EvictModelResponse, users: &Users) -> Value {
     let segment = |it: &v1::EvictedSegment| {
         json!({
             "segment": it.segment,
@@ -138,63 +245,26 @@ fn value(model: Option<&v1::Model>, answer: &v1::EvictModelResponse, users: &Use
             "kept_because": Some(&it.kept_because).filter(|why| !why.is_empty()),
         })
     };
+    let mut known = BTreeSet::new();
+    let models: Vec<&v1::Model> = asked
+        .models
+        .iter()
+        .chain(asked.parts.iter().map(|part| &part.model))
+        .filter(|it| known.insert(it.name.as_str()))
+        .collect();
+    let only = match models.as_slice() {
+        [one] => Some(*one),
+        _ => None,
+    };
     json!({
-        "id": model.map(|it| &it.name),
-        "name": model.map(|it| &it.display_name),
+        "id": only.map(|it| &it.name),
+        "name": only.map(|it| &it.display_name),
+        "models": models.iter().map(|it| json!({ "id": it.name, "name": it.display_name })).collect::<Value>(),
         "segments": answer.segments.iter().map(segment).collect::<Value>(),
         "freed_bytes": answer.freed_bytes,
         "dry_run": answer.dry_run,
+        "errors": asked.errors.iter().map(|(name, error)| json!({ "name": name, "error": error_value(error) })).collect::<Value>(),
     })
-}
-
-pub(crate) async fn pin(session: &Session, args: &PinArgs) -> Result<Exit> {
-    let client = session.connect().await?;
-    let wanted = wanted::resolve(&client, &args.name, &args.components).await?;
-    let request = v1::PinModelRequest {
-        request_id: request_id(),
-        name: wanted.model.name.clone(),
-        components: wanted.components,
-    };
-    let id = request.request_id.clone();
-    let answer = client.call(Some(&id), client.cache().pin_model(request)).await?;
-    let (out, name) = (session.out, text::one_line(&wanted.model.display_name));
-    if out.json {
-        out.value(&json!({
-            "id": answer.model,
-            "name": wanted.model.display_name,
-            "resident": answer.resident,
-            "absent": answer.absent,
-        }))?;
-        return Ok(Exit::Done);
-    }
-    out.line(format_args!("{name} is pinned"))?;
-    out.row("in RAM", &text::one_line(&answer.resident.join(", ")))?;
-    out.row("not yet", &text::one_line(&answer.absent.join(", ")))?;
-    if !answer.absent.is_empty() {
-        let count = u64::try_from(answer.absent.len()).unwrap_or(u64::MAX);
-        out.note(format_args!("`hoist cache` brings {} there", plural(count, "component")));
-    }
-    Ok(Exit::Done)
-}
-
-pub(crate) async fn unpin(session: &Session, args: &UnpinArgs) -> Result<Exit> {
-    let client = session.connect().await?;
-    let model = show::catalogued(&client, &args.name).await?;
-    let request =
-        v1::UnpinModelRequest { request_id: request_id(), name: model.name.clone(), ..Default::default() };
-    let id = request.request_id.clone();
-    let answer = client.call(Some(&id), client.cache().unpin_model(request)).await?;
-    let (out, name) = (session.out, text::one_line(&model.display_name));
-    if out.json {
-        let value =
-            json!({ "id": answer.model, "name": model.display_name, "was_pinned": answer.was_pinned });
-        out.value(&value)?;
-    } else if answer.was_pinned {
-        out.line(format_args!("{name} is not pinned any more"))?;
-    } else {
-        out.note(format_args!("{name} was not pinned"));
-    }
-    Ok(Exit::Done)
 }
 
 #[cfg(test)]
@@ -221,11 +291,29 @@ mod tests {
             ..Default::default()
         };
         let users = Users::from([("segments/ab".to_owned(), "sdxl:vae".to_owned())]);
-        let value = value(None, &answer, &users);
+        let value = value(&Asked::default(), &answer, &users);
         assert_eq!(value["segments"][0]["used_by"], "sdxl:vae");
         assert_eq!(
             (&value["segments"][0]["kept_because"], &value["id"]),
             (&json!("it is leased"), &Value::Null)
         );
+    }
+
+    #[test]
+    fn what_several_answers_tell_of_is_counted_once() {
+        let answer = |evicted: bool| v1::EvictModelResponse {
+            segments: vec![v1::EvictedSegment {
+                segment: "segments/ab".into(),
+                size_bytes: 7,
+                evicted,
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let mut all = v1::EvictModelResponse::default();
+        for (evicted, freed) in [(false, 0), (true, 7), (false, 7), (true, 7)] {
+            add(&mut all, answer(evicted));
+            assert_eq!((all.segments.len(), all.freed_bytes), (1, freed));
+        }
     }
 }

@@ -10,9 +10,9 @@
 //! The stream is the lease. What the command maps stays readable whatever becomes of that, so nothing ever ends the
 //! command but itself; signals to stop are passed on to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::io::IsTerminal as _;
+use std::io::{ErrorKind, IsTerminal as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::ExitStatus;
@@ -46,6 +46,10 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// slower finds out by itself.
 const LET_GO: Duration = Duration::from_secs(2);
 
+/// How a shell ends that does not find a command, or cannot run it.
+const NO_COMMAND: u8 = 127;
+const NOT_RUN: u8 = 126;
+
 pub(crate) async fn run(session: &Session, args: &HoldArgs) -> Result<Exit> {
     let Some((program, rest)) = args.command.split_first() else {
         return Err(Error::usage("there is no command", Some("write it after `--`")));
@@ -57,12 +61,19 @@ pub(crate) async fn run(session: &Session, args: &HoldArgs) -> Result<Exit> {
     }
     let holder = args.holder.clone().unwrap_or_else(|| named_after(program));
     let mut held = all(session, &client, &wanted, &holder).await?;
-    let variables = variables(held.iter().flat_map(|it| &it.components))?;
+    let variables =
+        variables(&held.iter().map(|it| (it.model.as_str(), &it.components[..])).collect::<Vec<_>>());
     let mut command = tokio::process::Command::new(program);
     command.args(rest).envs(variables);
-    let child = command.spawn().map_err(|cause| {
-        Error::failed(format!("cannot run {}: {cause}", text::one_line(&program.to_string_lossy())))
-    })?;
+    let child = match command.spawn() {
+        Ok(child) => child,
+        Err(cause) => {
+            join_all(held.into_iter().map(Held::let_go)).await;
+            let what = text::one_line(&program.to_string_lossy());
+            session.out.report(&Error::failed(format!("cannot run {what}: {cause}")));
+            return Ok(Exit::Of(if cause.kind() == ErrorKind::NotFound { NO_COMMAND } else { NOT_RUN }));
+        }
+    };
     let ended = while_held(session, child, &mut held).await;
     join_all(held.into_iter().map(Held::let_go)).await;
     ended.map(exit_of).map_err(|cause| Error::failed(format!("cannot wait for the command: {cause}")))
@@ -86,6 +97,8 @@ async fn all(session: &Session, client: &Client, wanted: &[Wanted], holder: &str
 /// A lease that this process holds, or has held.
 #[derive(Debug)]
 struct Held {
+    /// What people call the model.
+    model: String,
     lease: String,
     holder: String,
     grace: Duration,
@@ -144,6 +157,7 @@ impl Held {
         let granted = open.granted(bar).await?;
         let lease = granted.lease.ok_or_else(|| Error::unreadable("the lease"))?;
         Ok(Self {
+            model: wanted.model.display_name.clone(),
             lease: lease.name,
             holder: holder.to_owned(),
             grace: granted.grace.as_ref().map(text::wire_span).unwrap_or_default(),
@@ -160,12 +174,19 @@ impl Held {
                     return self.tell_lost(session, &format!("is revoked: {}", text::one_line(&it.reason)));
                 }
                 Ok(Some(_)) => {}
-                Ok(None) | Err(_) => match self.again(session).await {
-                    Ok(()) => session.out.note(format_args!("{} is taken up again", self.lease)),
-                    Err(error) => {
-                        return self.tell_lost(session, &format!("has ended: {}", error.message()));
+                Ok(None) | Err(_) => {
+                    session.out.note(format_args!(
+                        "the server is gone: {} is asked for again for {}",
+                        self.lease,
+                        text::span(self.grace)
+                    ));
+                    match self.again(session).await {
+                        Ok(()) => session.out.note(format_args!("{} is taken up again", self.lease)),
+                        Err(error) => {
+                            return self.tell_lost(session, &format!("has ended: {}", error.message()));
+                        }
                     }
-                },
+                }
             }
         }
     }
@@ -268,30 +289,23 @@ fn named_after(program: &OsStr) -> String {
     holder
 }
 
-/// `HOIST_PATH_TEXT_ENCODER_2`: where each component is.
-///
-/// # Errors
-/// When a name would mean two files.
-fn variables<'c>(
-    components: impl Iterator<Item = &'c v1::CachedComponent>,
-) -> Result<BTreeMap<String, String>> {
-    let mut variables = BTreeMap::new();
-    for it in components {
-        let capital = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
-        let name = format!("HOIST_PATH_{}", it.component.chars().map(capital).collect::<String>());
-        if let Some(other) = variables.insert(name.clone(), it.path.clone())
-            && other != it.path
-        {
-            return Err(Error::usage(
-                format!(
-                    "{name} would be two files: two of the models have a `{}`",
-                    text::one_line(&it.component)
-                ),
-                Some("say which is meant: NAME:COMPONENT"),
-            ));
+/// `HOIST_PATH_SDXL_TEXT_ENCODER_2`: where each component of each model is, and `HOIST_PATH_TEXT_ENCODER_2` where that is
+/// one file. A name that would be two files is none: whoever relied on it would have either.
+fn variables(held: &[(&str, &[v1::CachedComponent])]) -> BTreeMap<String, String> {
+    let capital = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    let mut files: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for (model, components) in held {
+        for it in *components {
+            for name in [format!("{model}_{}", it.component), it.component.clone()] {
+                let name = format!("HOIST_PATH_{}", name.chars().map(capital).collect::<String>());
+                files.entry(name).or_default().insert(&it.path);
+            }
         }
     }
-    Ok(variables)
+    let only = |paths: &BTreeSet<&str>| {
+        if paths.len() == 1 { paths.first().map(|path| (*path).to_owned()) } else { None }
+    };
+    files.iter().filter_map(|(name, paths)| Some((name.clone(), only(paths)?))).collect()
 }
 
 #[cfg(test)]
@@ -303,15 +317,18 @@ mod tests {
     }
 
     #[test]
-    fn a_component_is_a_variable_and_two_files_are_none() {
+    fn a_component_is_a_variable_with_its_model_and_alone_where_it_is_one() {
         let both = [component("vae", "/s/1"), component("text_encoder_2", "/s/2"), component("vae", "/s/1")];
-        let found = variables(both.iter()).unwrap();
-        assert_eq!(found["HOIST_PATH_VAE"], "/s/1");
+        let found = variables(&[("sd xl", &both)]);
+        assert_eq!((&*found["HOIST_PATH_VAE"], &*found["HOIST_PATH_SD_XL_VAE"]), ("/s/1", "/s/1"));
         assert_eq!(found["HOIST_PATH_TEXT_ENCODER_2"], "/s/2");
         let odd = [component("clip-l.x", "/s/3")];
-        assert!(variables(odd.iter()).unwrap().contains_key("HOIST_PATH_CLIP_L_X"));
-        let two = [component("vae", "/s/1"), component("vae", "/s/9")];
-        assert_eq!(variables(two.iter()).unwrap_err().exit(), Exit::Usage);
+        assert!(variables(&[("m", &odd)]).contains_key("HOIST_PATH_M_CLIP_L_X"));
+        let (one, other) = ([component("vae", "/s/1")], [component("vae", "/s/9")]);
+        let found = variables(&[("a", &one), ("b", &other)]);
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["HOIST_PATH_A_VAE", "HOIST_PATH_B_VAE"]);
+        // What they share is one file.
+        assert_eq!(variables(&[("a", &one), ("b", &one)]).len(), 3);
     }
 
     #[test]

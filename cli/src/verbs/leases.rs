@@ -1,10 +1,7 @@
 //! `hoist leases`: who relies on what is in RAM, and the end of that.
 
-use std::collections::{BTreeSet, HashMap};
-
 use hoist_domain::Bytes;
 use hoist_wire::v1;
-use hoist_wire::v1::resource::Value as Kind;
 use serde_json::{Value, json};
 
 use crate::args::{LeasesArgs, LeasesVerb, RevokeArgs};
@@ -16,10 +13,7 @@ use crate::output::json::set;
 use crate::output::results::plural;
 use crate::output::table::{Table, Toned};
 use crate::output::text;
-use crate::verbs::{Session, names, status};
-
-/// The most names in one question; the server's own bound.
-const NAMES: usize = 1_000;
+use crate::verbs::{Session, called, names};
 
 pub(crate) async fn run(session: &Session, args: LeasesArgs) -> Result<Exit> {
     match args.verb {
@@ -40,26 +34,10 @@ pub(crate) fn id_of(it: &v1::Lease) -> &str {
     it.name.strip_prefix("leases/").unwrap_or(&it.name)
 }
 
-/// What people call these models; one that is gone is not among them.
-async fn called(client: &Client, leases: &[v1::Lease]) -> Result<HashMap<String, String>> {
-    let models: Vec<String> =
-        leases.iter().map(|it| it.model.clone()).collect::<BTreeSet<_>>().into_iter().collect();
-    let mut called = HashMap::new();
-    for some in models.chunks(NAMES) {
-        let statuses = status::batch(client, some.to_vec()).await?;
-        for status in statuses.into_iter().flatten() {
-            if let Some(Kind::Model(model)) = status.resource.and_then(|it| it.value) {
-                called.insert(model.name, model.display_name);
-            }
-        }
-    }
-    Ok(called)
-}
-
 async fn list(session: &Session) -> Result<Exit> {
     let client = session.connect().await?;
     let leases = read(&client).await?;
-    let called = called(&client, &leases).await?;
+    let called = called::read(&client, leases.iter().map(|it| it.model.as_str())).await?;
     let out = session.out;
     if out.json {
         let rows = leases.iter().map(|it| {
@@ -83,7 +61,7 @@ async fn list(session: &Session) -> Result<Exit> {
         let process = if it.process_id > 0 { it.process_id.to_string() } else { "-".to_owned() };
         table.row([
             id.into(),
-            text::one_line(called.get(&it.model).unwrap_or(&it.model)).into(),
+            called.name(&it.model).into(),
             Bytes(it.size_bytes).to_string().into(),
             it.segments.len().to_string().into(),
             Toned(lease_tone(it.state), text::lease_state(it.state)),

@@ -1,6 +1,7 @@
 //! The verbs, one file each, and what they share: how to print, where the server is, and the time.
 
 mod cache;
+mod called;
 mod completions;
 mod components;
 mod config;
@@ -15,6 +16,7 @@ mod list;
 mod names;
 mod ops;
 mod path;
+mod pin;
 mod policy;
 mod probe;
 mod remove;
@@ -97,8 +99,8 @@ fn client_verb(session: &Session, verb: Verb) -> Result<Exit> {
             Verb::Rm(args) => Box::pin(remove::run(session, &args)).await,
             Verb::Cache(args) => Box::pin(cache::run(session, &args)).await,
             Verb::Evict(args) => Box::pin(evict::evict(session, &args)).await,
-            Verb::Pin(args) => Box::pin(evict::pin(session, &args)).await,
-            Verb::Unpin(args) => Box::pin(evict::unpin(session, &args)).await,
+            Verb::Pin(args) => Box::pin(pin::pin(session, &args)).await,
+            Verb::Unpin(args) => Box::pin(pin::unpin(session, &args)).await,
             Verb::Segments(args) => Box::pin(segments::run(session, &args)).await,
             Verb::CachePolicy(args) => Box::pin(policy::run(session, &args)).await,
             Verb::Path(args) => Box::pin(path::run(session, &args)).await,

@@ -22,6 +22,8 @@ pub(crate) const PAGE: i32 = 1_000;
 /// Candidates that an ambiguous start is answered with.
 const CANDIDATES: usize = 8;
 const UUID_CHARS: usize = 36;
+/// Digits of a digest that stand for a segment also where nothing says that they do.
+const LEAST_DIGITS: usize = 8;
 const LAST_GROUP: usize = 12;
 
 /// A name as it was written.
@@ -100,7 +102,7 @@ fn is_hex(id: &str) -> bool {
 pub(crate) async fn resolve_each(client: &Client, written: &[String]) -> Result<Vec<Result<String>>> {
     let written: Vec<_> = written.iter().map(|text| Written::read(text)).collect();
     let known = if written.iter().any(|it| matches!(it, Ok(Written::Part(_)))) {
-        list(client, "", None, |_| true).await?.operations
+        list(client, "", |_| true).await?.operations
     } else {
         Vec::new()
     };
@@ -174,7 +176,7 @@ pub(crate) async fn resolve_operation(client: &Client, written: &str) -> Result<
     match Written::read(written)? {
         Written::Name(name) if name.starts_with("operations/") => return Ok(name),
         Written::Part(part) => {
-            let known = list(client, "", None, |_| true).await?.operations;
+            let known = list(client, "", |_| true).await?.operations;
             return OPERATIONS.the_one(&part, known.iter().map(Operation::id));
         }
         Written::Name(_) | Written::Segment(_) | Written::Lease(_) | Written::Model(_) => {}
@@ -201,6 +203,19 @@ async fn the_segment(client: &Client, start: &str) -> Result<String> {
     let known = segments::pages(client, "").await?.segments;
     let names = known.iter().filter_map(|it| it.segment.as_ref()).map(|it| it.name.as_str());
     SEGMENTS.the_one(start, names.filter_map(|name| name.strip_prefix("segments/")))
+}
+
+/// The one segment whose digest begins or ends with these digits; none where they are too few to mean one, or no digits.
+pub(crate) async fn segment_by_digits(client: &Client, written: &str) -> Result<Option<String>> {
+    let digits = written.to_ascii_lowercase();
+    if digits.len() < LEAST_DIGITS || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(None);
+    }
+    match the_segment(client, &digits).await {
+        Ok(name) => Ok(Some(name)),
+        Err(error) if error.exit() == Exit::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// What a part of an id is looked for among.
@@ -271,18 +286,14 @@ pub(crate) struct Listed {
     pub(crate) operations: Vec<Operation>,
     /// Those that were met on the way and not wanted.
     pub(crate) hidden: Vec<Operation>,
-    /// There are more than were asked for.
-    pub(crate) more: bool,
 }
 
-/// Lists the operations that are `wanted`, page by page, up to `limit`.
+/// Lists the operations that are `wanted`, page by page.
 pub(crate) async fn list(
     client: &Client,
     filter: &str,
-    limit: Option<u32>,
     wanted: impl Fn(&Operation) -> bool,
 ) -> Result<Listed> {
-    let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let mut listed = Listed::default();
     let mut page_token = String::new();
     loop {
@@ -295,13 +306,10 @@ pub(crate) async fn list(
         let page = client.call(None, client.operations().list_operations(request)).await?;
         for operation in &page.operations {
             let operation = Operation::read(operation)?;
-            if !wanted(&operation) {
-                listed.hidden.push(operation);
-            } else if listed.operations.len() < limit {
+            if wanted(&operation) {
                 listed.operations.push(operation);
             } else {
-                listed.more = true;
-                return Ok(listed);
+                listed.hidden.push(operation);
             }
         }
         page_token = page.next_page_token;

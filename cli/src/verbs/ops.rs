@@ -8,13 +8,16 @@ use crate::args::{OpsArgs, OpsIdArgs, OpsListArgs, OpsVerb};
 use crate::client::DEFAULT_TIMEOUT;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::output::called::Called;
 use crate::output::json::{self, Operation, Response};
 use crate::output::table::{self, Table, Toned, state_tone};
 use crate::output::{Out, Tone, cache, progress, results, text};
-use crate::verbs::{Session, follow, names};
+use crate::verbs::{Session, called, follow, names};
 
 /// Who asked for what the server does by itself, as for reading digests.
 const OF_SERVER: &str = "hoist";
+/// Operations that are listed for people who do not say how many: what is older is seldom looked for.
+const NEWEST: u32 = 50;
 
 pub(crate) async fn run(session: &Session, args: OpsArgs) -> Result<Exit> {
     match args.verb {
@@ -30,7 +33,11 @@ pub(crate) async fn run(session: &Session, args: OpsArgs) -> Result<Exit> {
 async fn list(session: &Session, args: &OpsListArgs) -> Result<Exit> {
     let client = session.connect().await?;
     let wanted = |operation: &Operation| args.all || operation.metadata.principal != OF_SERVER;
-    let listed = names::list(&client, &args.filter, Some(args.limit), wanted).await?;
+    let mut listed = names::list(&client, &args.filter, wanted).await?;
+    let usual = if args.all || session.out.json { None } else { Some(NEWEST) };
+    let limit = args.limit.or(usual).map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let more = listed.operations.len().saturating_sub(limit);
+    listed.operations.truncate(limit);
     if session.out.json {
         session.out.value(&listed.operations.iter().map(json::operation).collect::<Value>())?;
         return Ok(Exit::Done);
@@ -41,7 +48,9 @@ async fn list(session: &Session, args: &OpsListArgs) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     let now = session.clock.wall();
-    let mut table = Table::new(["ID", "KIND", "STATE", "AGE", "TOOK", "NOW"]);
+    let called =
+        called::read(&client, listed.operations.iter().map(|it| it.metadata.subject.as_str())).await?;
+    let mut table = Table::new(["ID", "KIND", "ABOUT", "STATE", "AGE", "TOOK", "NOW"]).spare(&[5, 4]);
     let ids: Vec<&str> = listed.operations.iter().map(Operation::id).collect();
     for (operation, id) in listed.operations.iter().zip(names::short(&ids)) {
         let it = &operation.metadata;
@@ -49,6 +58,7 @@ async fn list(session: &Session, args: &OpsListArgs) -> Result<Exit> {
         table.row([
             id.into(),
             text::operation_kind(it.kind).replace('_', " ").into(),
+            about(session.out, &called.name(&it.subject)).into(),
             Toned(state_tone(it.state), text::operation_state(it.state)),
             age.unwrap_or_default().into(),
             took(it).unwrap_or_default().into(),
@@ -56,11 +66,18 @@ async fn list(session: &Session, args: &OpsListArgs) -> Result<Exit> {
         ]);
     }
     table.print(session.out)?;
-    if listed.more {
-        session.out.note(format_args!("there are more than {}: raise --limit", args.limit));
+    if more > 0 {
+        session.out.note(format_args!("... {more} more: --all"));
     }
     note_hidden(session.out, &listed.hidden);
     Ok(Exit::Done)
+}
+
+/// What an operation is about, as much of it as a table has room for.
+fn about(out: Out, name: &str) -> String {
+    const ABOUT_CHARS: usize = 32;
+    // Whoever reads a pipe wants all of it.
+    if out.width().is_some() { text::shortened(name, ABOUT_CHARS) } else { name.to_owned() }
 }
 
 /// What is not shown may be what somebody looks for.
@@ -75,7 +92,13 @@ fn note_hidden(out: Out, hidden: &[Operation]) {
 async fn show(session: &Session, args: &OpsIdArgs) -> Result<Exit> {
     let client = session.connect().await?;
     let name = names::resolve_operation(&client, &args.id).await?;
-    print(session.out, &follow::read(&client, &name).await?)?;
+    let operation = follow::read(&client, &name).await?;
+    let called = if session.out.json {
+        Called::default()
+    } else {
+        called::read(&client, std::iter::once(operation.metadata.subject.as_str())).await?
+    };
+    print(session.out, &operation, &called)?;
     Ok(Exit::Done)
 }
 
@@ -136,15 +159,15 @@ pub(crate) fn print_end(out: Out, operation: &Operation) -> Result<Exit> {
 }
 
 /// Prints all that is known about an operation.
-pub(crate) fn print(out: Out, operation: &Operation) -> Result<()> {
+pub(crate) fn print(out: Out, operation: &Operation, called: &Called) -> Result<()> {
     if out.json {
         return out.value(&json::operation(operation));
     }
-    print_metadata(out, &operation.metadata)?;
+    print_metadata(out, &operation.metadata, called)?;
     print_response(out, operation)
 }
 
-pub(crate) fn print_metadata(out: Out, it: &v1::OperationMetadata) -> Result<()> {
+pub(crate) fn print_metadata(out: Out, it: &v1::OperationMetadata, called: &Called) -> Result<()> {
     let row = |label: &str, value: &str| {
         if value.is_empty() {
             return Ok(());
@@ -154,6 +177,7 @@ pub(crate) fn print_metadata(out: Out, it: &v1::OperationMetadata) -> Result<()>
     let time = |time: &Option<prost_types::Timestamp>| time.as_ref().map(text::when).unwrap_or_default();
     out.line(out.toned(Tone::Strong, &text::plain(&it.name)))?;
     row("kind", &text::operation_kind(it.kind).replace('_', " "))?;
+    row("about", &called.name(&it.subject))?;
     let asked = if it.cancel_requested { " (asked to stop)" } else { "" };
     let state = out.toned(state_tone(it.state), &text::operation_state(it.state));
     out.line(format_args!("{} {state}{asked}", out.toned(Tone::Dim, &format!("{:<10}", "state"))))?;

@@ -1,5 +1,6 @@
 //! `hoist cache-policy`: how memory is used, of the whole cache or of one model; and the cache's state.
 
+use hoist_domain::Bytes;
 use hoist_wire::{encode, v1};
 use prost_types::FieldMask;
 use serde_json::{Value, json};
@@ -20,6 +21,9 @@ pub(crate) async fn run(session: &Session, args: &PolicyArgs) -> Result<Exit> {
     let client = session.connect().await?;
     let Some(written) = &args.name else {
         let answer = update(&client, String::new(), policy, paths).await?;
+        if let Some(asked) = policy.budget_bytes {
+            warn_of_less(session.out, asked, &read(&client).await?);
+        }
         return told(session.out, &answer);
     };
     let mut of_model = show::catalogued(&client, written).await?;
@@ -29,6 +33,15 @@ pub(crate) async fn run(session: &Session, args: &PolicyArgs) -> Result<Exit> {
     }
     print_model(session.out, &of_model)?;
     Ok(Exit::Done)
+}
+
+/// A budget beyond what there is promises nothing.
+fn warn_of_less(out: Out, asked: u64, it: &v1::GetCacheResponse) {
+    if it.budget_bytes < asked {
+        let (asked, in_force) = (Bytes(asked), Bytes(it.budget_bytes));
+        let why = usage::limit_words(&it.budget_limit);
+        out.say(format_args!("warning: {asked} is more than there can be: {in_force} are in force, {why}"));
+    }
 }
 
 /// The cache as it is.
@@ -125,7 +138,7 @@ fn print_model(out: Out, it: &v1::Model) -> Result<()> {
         return out.value(&model_value(it, &config));
     }
     out.line(out.toned(Tone::Strong, &text::one_line(&it.display_name)))?;
-    let own = model::in_ram(&config);
+    let own = model::in_ram(&config, &[], 0);
     out.row("in RAM", if own.is_empty() { "as the cache's policy says" } else { &own })
 }
 

@@ -21,6 +21,14 @@ pub(crate) struct Listed {
     total_bytes: u64,
 }
 
+impl Listed {
+    /// The one of this name.
+    pub(crate) fn find(self, name: &str) -> Option<v1::SegmentStatus> {
+        let is_it = |it: &v1::SegmentStatus| it.segment.as_ref().is_some_and(|segment| segment.name == name);
+        self.segments.into_iter().find(is_it)
+    }
+}
+
 /// All pages of the segments of this model, or of all where it is empty.
 pub(crate) async fn pages(client: &Client, name: &str) -> Result<Listed> {
     let mut listed = Listed::default();
@@ -62,7 +70,7 @@ pub(crate) async fn run(session: &Session, args: &SegmentsArgs) -> Result<Exit> 
         return Ok(Exit::Done);
     }
     let header = ["DIGEST", "TYPE", "SIZE", "STATE", "PRIORITY", "LEASES", "PIN", "IDLE", "USES", "USED BY"];
-    let mut table = Table::new(header).spare(&[4, 8, 6, 1]);
+    let mut table = Table::new(header).spare(&[4, 8, 7, 1, 5]);
     for it in &listed.segments {
         let segment = it.segment.clone().unwrap_or_default();
         table.row([

@@ -7,13 +7,16 @@ use crate::args::ShowArgs;
 use crate::client::{Client, request_id};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::output::{details, error_value, model};
-use crate::verbs::{Session, names};
+use crate::output::json::seconds;
+use crate::output::{details, error_value, model, text};
+use crate::verbs::{Session, names, segments};
 
 /// A model, and its details as far as its files could be read.
 struct Shown {
     model: v1::Model,
     details: Result<v1::ModelDetails>,
+    /// Components that are pinned and not in RAM.
+    absent: Vec<String>,
 }
 
 /// Every name gets its answer; the exit code is that of the first which has none.
@@ -43,7 +46,7 @@ pub(crate) async fn run(session: &Session, args: &ShowArgs) -> Result<Exit> {
                 if index > 0 {
                     out.line("")?;
                 }
-                model::print(out, &shown.model)?;
+                model::print_beside(out, &shown.model, &shown.absent)?;
                 match &shown.details {
                     Ok(details) => details::print(out, details)?,
                     Err(error) => out.note(format_args!("\nits files cannot be read: {}", error.message())),
@@ -60,9 +63,18 @@ pub(crate) async fn run(session: &Session, args: &ShowArgs) -> Result<Exit> {
 
 fn value(shown: &Shown, tensors: bool) -> Value {
     let mut value = model::value(&shown.model);
+    let config = shown.model.notes.as_ref().and_then(|notes| notes.config.clone()).unwrap_or_default();
+    let cache = json!({
+        "pinned": config.pinned,
+        "pinned_components": model::pinned(&shown.model),
+        "pinned_and_absent": shown.absent,
+        "priority": (config.cache_priority != 0).then(|| text::priority(config.cache_priority)),
+        "idle_ttl_seconds": seconds(config.cache_idle_ttl.as_ref()),
+    });
     let added = details::value(shown.details.as_ref().ok(), tensors);
     if let Value::Object(fields) = &mut value {
         fields.extend(added);
+        fields.insert("cache".into(), cache);
         fields.insert("details_error".into(), shown.details.as_ref().err().map_or(Value::Null, error_value));
     }
     value
@@ -70,15 +82,29 @@ fn value(shown: &Shown, tensors: bool) -> Value {
 
 /// Files may have gone or changed since they were found: what the catalog knows is shown all the same.
 async fn read(client: &Client, name: &str, tensors: bool) -> Result<Shown> {
-    match get(client, name, Some(tensors)).await {
-        Ok((model, Some(details))) => Ok(Shown { model, details: Ok(details) }),
-        Ok((model, None)) => Ok(Shown { model, details: Err(Error::unreadable("the details")) }),
-        Err(error) => {
-            // Whatever says that there is no such model says so again.
-            let (model, _) = get(client, name, None).await?;
-            Ok(Shown { model, details: Err(error) })
-        }
+    let (model, details) = match get(client, name, Some(tensors)).await {
+        Ok((model, Some(details))) => (model, Ok(details)),
+        Ok((model, None)) => (model, Err(Error::unreadable("the details"))),
+        // Whatever says that there is no such model says so again.
+        Err(error) => (get(client, name, None).await?.0, Err(error)),
+    };
+    let absent = absent(client, &model).await?;
+    Ok(Shown { model, details, absent })
+}
+
+/// The components of a model that are pinned and not in RAM.
+async fn absent(client: &Client, model: &v1::Model) -> Result<Vec<String>> {
+    let pinned = model::pinned(model);
+    if pinned.is_empty() {
+        return Ok(Vec::new());
     }
+    let listed = segments::pages(client, &model.name).await?.segments;
+    let sealed = i32::from(v1::segment::State::Sealed);
+    let complete =
+        listed.iter().filter(|it| it.segment.as_ref().is_some_and(|segment| segment.state == sealed));
+    let users: Vec<&v1::SegmentUser> = complete.flat_map(|it| &it.users).collect();
+    let is_there = |name: &str| users.iter().any(|user| user.model == model.name && user.component == name);
+    Ok(pinned.into_iter().filter(|name| !is_there(name)).map(str::to_owned).collect())
 }
 
 async fn get(

@@ -4,6 +4,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use hoist_domain::Bytes;
 use hoist_wire::{encode, v1};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::json;
@@ -15,8 +16,9 @@ use crate::args::ShutdownArgs;
 use crate::client::{Endpoint, request_id};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::output::results::plural;
 use crate::output::text;
-use crate::verbs::Session;
+use crate::verbs::{Session, policy};
 
 /// A stop takes 10 s of grace and a few seconds of last words at most; longer, and something hangs.
 const LONGEST_STOP: Duration = Duration::from_secs(30);
@@ -25,6 +27,8 @@ pub(crate) async fn run(session: &Session, args: &ShutdownArgs) -> Result<Exit> 
     let client = session.connect().await?;
     // Opened before the server is told: afterwards its number may already be another process's.
     let process = if args.no_wait { None } else { process_at(&session.endpoint).await };
+    // What it cannot tell is no reason to let it run on.
+    let kept = policy::read(&client).await.ok().filter(|it| it.segments > 0);
     let request = v1::ShutdownRequest { request_id: request_id(), grace: args.grace.map(encode::duration) };
     let id = request.request_id.clone();
     let began = session.clock.monotonic();
@@ -43,12 +47,26 @@ pub(crate) async fn run(session: &Session, args: &ShutdownArgs) -> Result<Exit> 
         }
     };
     if session.out.json {
-        session.out.value(&json!({ "request_id": answer.request_id, "state": state }))?;
+        session.out.value(&json!({
+            "request_id": answer.request_id,
+            "state": state,
+            "segments": kept.as_ref().map_or(0, |it| it.segments),
+            "bytes": kept.as_ref().map_or(0, |it| it.sealed_bytes),
+            "directory": kept.as_ref().map(|it| &it.directory),
+        }))?;
     } else if state == "stopped" {
         let took = text::span(session.clock.monotonic().saturating_sub(began));
         session.out.line(format_args!("the server at {} has stopped after {took}", session.endpoint))?;
     } else {
         session.out.line(format_args!("the server at {} is stopping", session.endpoint))?;
+    }
+    if let Some(it) = kept {
+        let what = plural(it.segments, "segment");
+        let (size, directory) = (Bytes(it.sealed_bytes), text::one_line(&it.directory));
+        let stay = if it.segments == 1 { "stays" } else { "stay" };
+        session.out.note(format_args!(
+            "{what}, {size}, {stay} in {directory} for the next server; `rm -r {directory}` frees the memory"
+        ));
     }
     Ok(Exit::Done)
 }

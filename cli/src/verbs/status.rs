@@ -8,8 +8,9 @@ use crate::args::StatusArgs;
 use crate::client::{Client, request_id};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::output::called::Called;
 use crate::output::{Out, Tone, cache, error_value, json, results, table, text};
-use crate::verbs::{Session, names, ops};
+use crate::verbs::{Session, called, names, ops, segments};
 
 pub(crate) async fn run(session: &Session, args: &StatusArgs) -> Result<Exit> {
     let client = session.connect().await?;
@@ -18,7 +19,7 @@ pub(crate) async fn run(session: &Session, args: &StatusArgs) -> Result<Exit> {
         if session.out.json {
             session.out.value(&json::status(&status))?;
         } else {
-            print(session.out, &status)?;
+            print(session.out, &status, &Called::default(), None)?;
         }
         return Ok(Exit::Done);
     }
@@ -66,7 +67,13 @@ async fn many(session: &Session, client: &Client, written: &[String]) -> Result<
                 if index > 0 {
                     out.line("")?;
                 }
-                print(out, status)?;
+                let called = called::of(client, status.resource.as_ref()).await?;
+                let segment = if status.name.starts_with("segments/") {
+                    segments::pages(client, "").await?.find(&status.name)
+                } else {
+                    None
+                };
+                print(out, status, &called, segment.as_ref())?;
             }
             Ok(_) => {}
             Err(error) => {
@@ -95,15 +102,15 @@ pub(crate) async fn batch(client: &Client, names: Vec<String>) -> Result<Vec<Res
     Ok(each.collect())
 }
 
-fn print(out: Out, status: &v1::Status) -> Result<()> {
+fn print(out: Out, status: &v1::Status, called: &Called, used: Option<&v1::SegmentStatus>) -> Result<()> {
     use v1::resource::Value as Kind;
     match status.resource.as_ref().and_then(|resource| resource.value.as_ref()) {
         Some(Kind::Machine(machine)) => print_machine(out, status, machine),
-        Some(Kind::Operation(operation)) => ops::print_metadata(out, operation),
+        Some(Kind::Operation(operation)) => ops::print_metadata(out, operation, called),
         Some(Kind::Condition(condition)) => print_condition(out, condition),
         Some(Kind::Model(model)) => crate::output::model::print(out, model),
-        Some(Kind::Segment(segment)) => cache::print_segment(out, segment),
-        Some(Kind::Lease(lease)) => cache::print_lease(out, lease),
+        Some(Kind::Segment(segment)) => cache::print_segment(out, segment, used, called),
+        Some(Kind::Lease(lease)) => cache::print_lease(out, lease, called),
         None => out.line(format_args!(
             "{}: of a kind that this hoist is too old to show",
             text::plain(&status.name)

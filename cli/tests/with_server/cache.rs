@@ -5,11 +5,8 @@ use std::process::{Child, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::models::start;
+use crate::models::{safetensors, start};
 use crate::server::{Server, command, stderr, stdout};
-
-/// A page of memory: the least that a segment takes.
-const PAGE_BYTES: u64 = 4096;
 
 fn told(output: &Output, exit: i32, says: &str) {
     assert_eq!(output.status.code(), Some(exit), "{}{}", stdout(output), stderr(output));
@@ -108,7 +105,9 @@ fn who_does_not_wait_gets_the_names_of_what_goes_on() {
         let ended = server.json(&["ops", "wait", name]);
         assert_eq!((&ended["kind"], &ended["state"]), (&json!("cache_model"), &json!("succeeded")));
         assert!(ended["response"]["components"][0]["path"].is_string(), "{ended}");
+        assert!(ended["subject"].as_str().unwrap().starts_with("models/"), "{ended}");
         let shown = stdout(&server.hoist(&["ops", "show", name]));
+        assert!(shown.contains("about      one\n") || shown.contains("about      portrait\n"), "{shown}");
         assert!(
             shown.contains("COMPONENT")
                 && shown.contains("nothing had to be read") != shown.contains(" read in ")
@@ -117,12 +116,29 @@ fn who_does_not_wait_gets_the_names_of_what_goes_on() {
 }
 
 #[test]
+fn operations_are_listed_by_what_they_are_about_and_the_rest_is_counted() {
+    let server = start();
+    server.json(&["cache", "one", "portrait"]);
+    let listed = server.hoist(&["ops", "--filter", "kind = cache_model"]);
+    assert!(stdout(&listed).contains("cache model  portrait"), "{}", stdout(&listed));
+    let fewer = server.hoist(&["ops", "--filter", "kind = cache_model", "--limit", "1"]);
+    told(&fewer, 0, "... 1 more: --all\n");
+    assert_eq!(stdout(&fewer).lines().count(), 2, "{}", stdout(&fewer));
+}
+
+#[test]
 fn what_is_pinned_stays_until_it_is_not() {
     let server = start();
     assert_eq!(server.json(&["pin", "one"])["absent"], json!(["rest"]));
+    assert!(stdout(&server.hoist(&["show", "one"])).contains("in RAM      pinned (not in RAM)\n"));
+    let shown = server.json(&["show", "one"]);
+    assert_eq!(
+        (&shown["cache"]["pinned"], &shown["cache"]["pinned_and_absent"]),
+        (&json!(true), &json!(["rest"]))
+    );
     server.json(&["cache", "one", "portrait"]);
     assert_eq!(server.json(&["pin", "one:rest"])["resident"], json!(["rest"]));
-    assert!(stdout(&server.hoist(&["show", "one"])).contains("in RAM      rest pinned\n"));
+    assert!(stdout(&server.hoist(&["show", "one"])).contains("in RAM      pinned\n"));
     let kept = server.hoist(&["evict", "one"]);
     told(&kept, 4, "0 B freed");
     assert!(stdout(&kept).contains("pinned"), "{}", stdout(&kept));
@@ -149,24 +165,72 @@ fn a_dry_run_evicts_nothing() {
     assert!(stdout(&shown).contains("would go"), "{}", stdout(&shown));
     assert_eq!(server.json(&["segments", "one"]).as_array().unwrap().len(), 1);
     let several = server.json(&["evict", "one", "portrait"]);
-    assert_eq!(several[0]["segments"].as_array().unwrap().len(), 1);
-    assert_eq!(several[1]["segments"], json!([]));
+    assert_eq!(several["segments"].as_array().unwrap().len(), 1);
+    assert_eq!(several["models"].as_array().unwrap().len(), 2);
     let nothing = server.hoist(&["evict", "one"]);
     assert_eq!((nothing.status.code(), stderr(&nothing).as_str()), (Some(0), "nothing of one is in RAM\n"));
 }
 
 #[test]
+fn several_models_are_judged_together_and_a_dry_run_agrees() {
+    let server = start();
+    server.json(&["cache", "one", "two", "portrait"]);
+    // What another cached model shares stays; what only these share goes.
+    told(&server.hoist(&["evict", "one"]), 4, "one: 0 B freed, 0 segments, 1 kept");
+    let dry = server.hoist(&["evict", "one", "two", "portrait", "--dry-run"]);
+    told(&dry, 0, "all of them: ");
+    assert!(stderr(&dry).contains(" would be freed, 2 segments\n"), "{}", stderr(&dry));
+    assert_eq!(stdout(&dry).matches("would go").count(), 2, "{}", stdout(&dry));
+    let gone = server.hoist(&["evict", "one", "nobody", "two"]);
+    told(&gone, 3, " freed, 1 segment\n");
+    assert_eq!(stdout(&gone).matches("evicted").count(), 1, "{}", stdout(&gone));
+    told(&server.hoist(&["evict", "nobody", "portrait", "--json"]), 3, "nobody");
+    told(&server.hoist(&["segments"]), 0, "nothing is in RAM");
+    told(&server.hoist(&["evict"]), 2, "name models, or --all");
+}
+
+#[test]
+fn a_segment_is_evicted_by_its_digits_whosever_it_is() {
+    let server = start();
+    for prefix in ["segments/", ""] {
+        server.json(&["cache", "one", "two", "portrait"]);
+        let name = server.json(&["segments", "one"])[0]["name"].as_str().unwrap().to_owned();
+        let digits = name.strip_prefix("segments/").unwrap();
+        let gone = server.json(&["evict", &format!("{prefix}{}", &digits[..12])]);
+        assert_eq!((&gone["segments"][0]["segment"], gone["id"].is_null()), (&json!(name), true));
+        assert_eq!(gone["segments"].as_array().unwrap().len(), 1);
+        assert_eq!(server.json(&["segments"]).as_array().unwrap().len(), 1);
+        // Too few digits for a segment, and nobody's name.
+        told(&server.hoist(&["evict", &digits[..7]]), 3, "");
+    }
+    told(&server.hoist(&["evict", "0123456789ab"]), 3, "0123456789ab");
+}
+
+#[test]
+fn pins_add_up_and_are_taken_away_one_by_one() {
+    let server = start();
+    server.json(&["pin", "one:rest"]);
+    told(&server.hoist(&["unpin", "one:nope"]), 2, "nope");
+    let left = server.json(&["unpin", "one:rest"]);
+    assert_eq!((&left["was_pinned"], &left["pinned"]), (&json!(true), &json!([])));
+    told(&server.hoist(&["unpin", "one", "--component", "rest"]), 0, "rest of one was not pinned");
+}
+
+#[test]
 fn a_policy_holds_at_once_and_goes_back_to_its_default() {
     let server = start();
-    let policy = server.json(&["cache-policy", "--budget", "16KiB", "--idle-ttl", "1h", "--eviction", "lru"]);
+    let large = server.path().join("models/large.safetensors");
+    std::fs::write(large, safetensors(&[("table", &[1024, 512])], 1.0)).unwrap();
+    server.json(&["scan", "--wait"]);
+    let policy = server.json(&["cache-policy", "--budget", "1MiB", "--idle-ttl", "1h", "--eviction", "lru"]);
     assert_eq!(
         (&policy["budget_bytes"], &policy["idle_ttl_seconds"], &policy["eviction"]),
-        (&json!(4 * PAGE_BYTES), &json!(3600.0), &json!("lru"))
+        (&json!(1 << 20), &json!(3600.0), &json!("lru"))
     );
     let state = server.json(&["cache"]);
-    assert_eq!((&state["budget_bytes"], &state["budget_limit"]), (&json!(4 * PAGE_BYTES), &json!("policy")));
+    assert_eq!((&state["budget_bytes"], &state["budget_limit"]), (&json!(1 << 20), &json!("policy")));
     assert_eq!(state["policy"]["idle_ttl_seconds"], 3600.0);
-    let refused = server.hoist(&["cache", "portrait", "--json"]);
+    let refused = server.hoist(&["cache", "large", "--json"]);
     assert_eq!(refused.status.code(), Some(4));
     assert!(stderr(&refused).contains("RAM_EXHAUSTED"), "{}", stderr(&refused));
     assert_eq!(server.json(&["cache"])["statistics"]["read_bytes"], 0, "refused before the first byte");
@@ -189,6 +253,9 @@ fn a_policy_holds_at_once_and_goes_back_to_its_default() {
     assert_eq!((&own["priority"], &own["idle_ttl_seconds"]), (&Value::Null, &Value::Null));
     told(&server.hoist(&["cache-policy", "one", "--idle-ttl", "never"]), 2, "hoist pin one");
     told(&server.hoist(&["cache-policy", "--idle-ttl", "1ms"]), 2, "error: --idle-ttl: ");
+    told(&server.hoist(&["cache-policy", "--budget", "40"]), 2, "at least 1.0 MiB");
+    told(&server.hoist(&["cache-policy", "--budget", "-5"]), 2, "invalid value '-5'");
+    told(&server.hoist(&["cache-policy", "--budget", "8000TiB"]), 0, "warning: ");
 }
 
 /// A command that runs under `hoist hold` until its input ends.
@@ -234,7 +301,7 @@ fn a_lease_lasts_as_long_as_the_command_and_is_in_its_environment() {
     assert_eq!(leases[0]["process_id"], holding.process.id());
     let kept = server.hoist(&["evict", "portrait"]);
     assert_eq!(kept.status.code(), Some(4), "{}", stderr(&kept));
-    assert!(stdout(&kept).contains("it is leased"), "{}", stdout(&kept));
+    assert!(stdout(&kept).contains("trainer 3 holds a lease on it"), "{}", stdout(&kept));
     let shown = stdout(&server.hoist(&["leases"]));
     assert!(shown.contains("portrait") && shown.contains("trainer 3"), "{shown}");
     let ended = holding.end();
@@ -257,11 +324,43 @@ fn nothing_is_run_without_its_leases() {
         let output = hold(names);
         assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(exit), ""), "{}", stderr(&output));
     }
-    // Two files of one name in the environment: which is meant?
-    server.json(&["edit", "evil\u{1b}[2J", "--alias", "evil"]);
-    told(&hold(&["one", "evil"]), 2, "NAME:COMPONENT");
-    told(&run(&["one"], &["/nonexistent/command"]), 1, "cannot run /nonexistent/command");
+    told(&run(&["one"], &["/nonexistent/command"]), 127, "cannot run /nonexistent/command");
+    told(&run(&["one"], &["/"]), 126, "cannot run /");
     assert_eq!(server.json(&["leases"]), json!([]));
+}
+
+#[test]
+fn components_of_one_name_are_told_apart_by_their_models() {
+    let server = start();
+    server.json(&["edit", "evil\u{1b}[2J", "--name", "evil"]);
+    let holding = Holding::start(&server, &["one", "evil"]);
+    let said = holding.said.clone();
+    assert!(said.contains("HOIST_PATH_ONE_REST=/") && said.contains("HOIST_PATH_EVIL_REST=/"), "{said}");
+    assert!(!said.contains("HOIST_PATH_REST="), "{said}");
+    assert_eq!(holding.end().status.code(), Some(7));
+}
+
+#[test]
+fn a_model_that_is_named_twice_is_one() {
+    let server = start();
+    let twice = server.json(&["cache", "one:rest", "one:rest", "one"]);
+    assert_eq!(twice.as_array().unwrap().len(), 1, "{twice}");
+    let table = server.hoist(&["cache", "one", "one:rest"]);
+    told(&table, 0, "1 component, ");
+}
+
+#[test]
+fn a_shutdown_tells_what_stays_in_ram_and_what_frees_it() {
+    let server = start();
+    server.json(&["cache", "one", "portrait"]);
+    let directory = server.json(&["cache"])["directory"].as_str().unwrap().to_owned();
+    let stopped = server.hoist(&["shutdown"]);
+    told(&stopped, 0, "2 segments, ");
+    told(
+        &stopped,
+        0,
+        &format!(" stay in {directory} for the next server; `rm -r {directory}` frees the memory"),
+    );
 }
 
 #[test]
@@ -320,6 +419,7 @@ fn leases_and_segments_outlive_the_server() {
     let ended = holding.end();
     assert_eq!(ended.status.code(), Some(7));
     assert!(stderr(&ended).contains("is taken up again"), "{}", stderr(&ended));
+    assert!(stderr(&ended).contains(&format!("the server is gone: {} is asked", lease.as_str().unwrap())));
     assert_eq!(server.json(&["leases"]), json!([]));
 }
 
@@ -339,6 +439,18 @@ fn a_watch_and_a_status_tell_of_segments() {
     assert!(stdout(&server.hoist(&["status", short])).contains("type        lora\n"));
     let words = stdout(&server.hoist(&["watch", "--once", "--kind", "segment", "--kind", "model"]));
     assert!(words.contains("lora for portrait, 64.0 KiB, sealed"), "{words}");
+    assert!(words.contains(&format!(" {}  lora", &name[..name.find('/').unwrap() + 13])), "{words}");
+    let status = stdout(&server.hoist(&["status", name]));
+    for part in
+        ["cached for  portrait\n", "path        /", "leases      0\n", "pinned      no\n", "idle        "]
+    {
+        assert!(status.contains(part), "{part}: {status}");
+    }
+    let ended = server.hoist(&["watch", "--once"]);
+    told(&ended, 0, " that had ended not shown: --history shows them");
+    assert!(!stdout(&ended).contains(" operations/"), "{}", stdout(&ended));
+    let ended = stdout(&server.hoist(&["watch", "--once", "--history"]));
+    assert!(ended.contains("cache_model, portrait, succeeded"), "{ended}");
     told(&server.hoist(&["status", "segments/zebra"]), 2, "segments/DIGEST");
     told(&server.hoist(&["status", "segments/00000000"]), 3, "`hoist segments` lists them");
 }

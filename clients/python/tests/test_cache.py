@@ -302,8 +302,12 @@ def test_pins_are_kept_and_told(server: Server, stocked: hoist.Client) -> None:
     server.kill()
     server.start()
     assert [each.pinned for each in stocked.segments("first")] == [True]
-    assert stocked.unpin("first")
-    assert not stocked.unpin("first")
+    stocked.pin("first", "unet")
+    left = stocked.unpin("first", "vae")
+    assert (left.was_pinned, left.pinned) == (True, ("unet",))
+    assert not stocked.unpin("first", ["vae"]).was_pinned
+    assert stocked.unpin("first").was_pinned
+    assert stocked.unpin("first") == hoist.UnpinResult(left.model, False, ())
     assert all(each.evicted for each in stocked.evict("first").segments)
 
 
@@ -327,12 +331,13 @@ def test_a_policy_is_changed_and_goes_back(server: Server, stocked: hoist.Client
 
 def test_what_does_not_fit_is_refused_before_the_first_byte(stocked: hoist.Client) -> None:
     stocked.cache_policy(budget=8192)
-    with pytest.raises(hoist.Error) as refused:
+    with pytest.raises(hoist.Refused) as refused:
         stocked.cache("first")
     assert refused.value.reason == "RAM_EXHAUSTED"
-    with pytest.raises(hoist.Error) as refused:
+    with pytest.raises(hoist.Refused) as again:
         stocked.open("first")
-    assert refused.value.reason == "RAM_EXHAUSTED"
+    assert again.value.reason == "RAM_EXHAUSTED"
+    assert type(again.value) is type(refused.value)
     status = stocked.cache_status()
     assert (status.used_bytes, status.statistics.read_bytes) == (0, 0)
     assert status.statistics.refusals >= 2
@@ -419,7 +424,7 @@ async def test_asyncio_has_the_same(server: Server, stocked: hoist.Client) -> No
             each.segment.name for each in stocked.segments()
         ]
         assert (await client.pin("first")).model == model.model
-        assert await client.unpin("first")
+        assert (await client.unpin("first")).was_pinned
         assert (await client.cache_policy(idle_ttl=9)).idle_ttl == stocked.cache_policy().idle_ttl
         model.close()
         assert (await client.evict(all=True)).freed_bytes > 0

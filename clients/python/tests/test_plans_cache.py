@@ -266,8 +266,10 @@ def test_pins() -> None:
     answer = cache.PinModelResponse(model="models/m", resident=["vae"], absent=["unet"])
     result, _ = carry_out(_plans_cache.pin("x", None, None), [answer])
     assert result == hoist.PinResult("models/m", ("vae",), ("unet",))
-    was, _ = carry_out(_plans_cache.unpin("x", None), [cache.UnpinModelResponse(was_pinned=True)])
-    assert was is True
+    assert sent(_plans_cache.unpin("x", "vae", None)) == cache.UnpinModelRequest(name="x", components=["vae"])
+    gone = cache.UnpinModelResponse(model="models/m", was_pinned=True, pinned=["unet"])
+    left, _ = carry_out(_plans_cache.unpin("x", None, None), [gone])
+    assert left == hoist.UnpinResult("models/m", True, ("unet",))
 
 
 def test_leases_are_told_and_revoked_by_name_id_or_value() -> None:

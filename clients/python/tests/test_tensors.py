@@ -6,6 +6,7 @@ import gc
 import importlib
 import importlib.util
 import json
+import pickle
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,8 +190,13 @@ def test_a_mapping_of_names(lessor: FakeLessor, client: hoist.Client) -> None:
         assert "f32" in tensors
         assert "nobody" not in tensors
         assert tensors.get("nobody") is None
-        with pytest.raises(KeyError):
+        with pytest.raises(KeyError, match=r"'nobody' is no tensor") as missing:
             tensors["nobody"]
+        assert missing.value.args == ("nobody",)
+        with pytest.raises(KeyError, match="did you mean 'f32'"):
+            tensors.info("ff32")
+        with pytest.raises(KeyError, match=r"without the prefix 'first_stage_model\.': ask for 'i16'"):
+            tensors["first_stage_model.i16"]
         assert len(tensors) == len(PLAIN) == len(dict(tensors))
         assert tensors.prefix == "first_stage_model."
         assert tensors.state_dict().keys() == tensors.keys()
@@ -200,6 +206,18 @@ def test_a_mapping_of_names(lessor: FakeLessor, client: hoist.Client) -> None:
         assert (tensors.component, tensors.type, tensors.segment) == ("vae", "vae", "segments/vae")
         assert repr(tensors) == "<Tensors 'vae' segments/vae held>"
     assert repr(tensors) == "<Tensors 'vae' segments/vae closed>"
+
+
+def test_a_name_without_the_prefix_that_was_kept_is_answered_with_the_whole(
+    lessor: FakeLessor, client: hoist.Client
+) -> None:
+    lessor.add("vae", [("model.w", "U8", [2], b"\1\2")])
+    with client.open("m", "vae", framework="numpy") as tensors:
+        with pytest.raises(KeyError, match=r"as in the model's files: ask for 'model\.w'"):
+            tensors["w"]
+        with pytest.raises(KeyError) as missing:
+            tensors["v"]
+        assert pickle.loads(pickle.dumps(missing.value)).args == ("v",)
 
 
 def test_what_is_kept_as_files_has_no_tensors_and_says_so(lessor: FakeLessor, client: hoist.Client) -> None:

@@ -49,6 +49,8 @@ enum Cut {
 
 pub(crate) async fn run(session: &Session, args: &WatchArgs) -> Result<Exit> {
     let client = session.connect().await?;
+    // Who names an operation, or the state of one, asks for it whether it has ended or not.
+    let history = args.history || !args.states.is_empty() || !args.names.is_empty() || args.from.is_some();
     let filter = v1::WatchFilter {
         kinds: args.kinds.iter().map(|&kind| v1::ResourceKind::from(kind).into()).collect(),
         names: names::resolve_all(&client, &args.names).await?,
@@ -64,7 +66,7 @@ pub(crate) async fn run(session: &Session, args: &WatchArgs) -> Result<Exit> {
             mark_interval: Some(encode::duration(MARK_INTERVAL)),
             progress_interval: args.progress.map(encode::duration),
         },
-        show: Show::new(session.out, session.clock.clone()),
+        show: Show::new(session.out, session.clock.clone(), history),
         came: false,
     };
     watch.follow(client).await

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 
 use crate::error::Result;
 use crate::output::json::{changed, position, progress, resource, set};
+use crate::output::model::DIGEST_DIGITS;
 use crate::output::progress::in_words;
+use crate::output::results::plural;
 use crate::output::{Out, Tone, text};
 use crate::verbs::watch::{cache, model};
 
@@ -31,13 +33,15 @@ impl Snapshot {
 pub(super) struct Show {
     out: Out,
     clock: Clock,
+    /// Operations that had ended before the first snapshot are shown, too.
+    history: bool,
     /// For people only: each resource as it was last shown, to say what a change replaced.
     known: BTreeMap<String, Value>,
 }
 
 impl Show {
-    pub(super) const fn new(out: Out, clock: Clock) -> Self {
-        Self { out, clock, known: BTreeMap::new() }
+    pub(super) const fn new(out: Out, clock: Clock, history: bool) -> Self {
+        Self { out, clock, history, known: BTreeMap::new() }
     }
 
     /// Prints a message; returns the position that has now been seen, if the message carries one.
@@ -83,12 +87,15 @@ impl Show {
         let now: BTreeMap<String, Value> =
             resources.into_iter().map(|it| (name_of(&it).to_owned(), it)).collect();
         let models = |name: &str| model_called(&now, name);
+        let is_first = self.known.is_empty();
+        let mut ended: u64 = 0;
         // After a gap this tells what happened in it; at the start, everything that there is.
         for name in self.known.keys().filter(|name| !now.contains_key(*name)) {
             self.tell(name, Tone::Dim, "removed")?;
         }
         for (name, it) in &now {
             match self.known.get(name) {
+                None if is_first && !self.history && has_ended(it) => ended = ended.saturating_add(1),
                 None => self.tell(name, Tone::Plain, &summary(it, &models))?,
                 Some(before) => {
                     let difference = difference(before, it, &models);
@@ -97,6 +104,10 @@ impl Show {
                     }
                 }
             }
+        }
+        if ended > 0 {
+            let what = plural(ended, "operation");
+            self.out.note(format_args!("{what} that had ended not shown: --history shows them"));
         }
         self.known = now;
         Ok(())
@@ -188,10 +199,24 @@ impl Show {
         let time = self.out.toned(Tone::Dim, &text::time_of_day(self.clock.wall()));
         self.out.line(format_args!(
             "{time} {}  {}",
-            text::plain(name),
+            text::plain(short(name)),
             self.out.toned(tone, &text::plain(words))
         ))
     }
+}
+
+/// A segment by the start of its digest; everything else by its whole name.
+fn short(name: &str) -> &str {
+    let is_digest = |id: &str| id.len() > DIGEST_DIGITS && id.bytes().all(|b| b.is_ascii_hexdigit());
+    match name.strip_prefix("segments/") {
+        Some(id) if is_digest(id) => name.get(.."segments/".len() + DIGEST_DIGITS).unwrap_or(name),
+        _ => name,
+    }
+}
+
+fn has_ended(resource: &Value) -> bool {
+    let state = resource.get("operation").and_then(|it| it.get("state")).and_then(Value::as_str);
+    matches!(state, Some("succeeded" | "failed" | "cancelled"))
 }
 
 fn name_of(resource: &Value) -> &str {
@@ -243,11 +268,14 @@ fn summary(resource: &Value, models: cache::Called<'_>) -> String {
             ["type", "base", "state", "verdict"].iter().filter_map(|key| body.get(&(*key).to_owned()));
         return format!("{name}: {}", parts.map(|value| words(value)).collect::<Vec<_>>().join(", "));
     }
-    const TELLING: [&str; 6] = ["severity", "kind", "state", "message", "version", "error"];
+    const TELLING: [&str; 7] = ["severity", "kind", "subject", "state", "message", "version", "error"];
     let body: BTreeMap<&String, &Value> = body(resource).collect();
     let parts = TELLING.iter().filter_map(|key| Some((*key, *body.get(&(*key).to_owned())?)));
-    let parts: Vec<String> =
-        parts.filter(|(_, value)| !value.is_null()).map(|(_, value)| words(value)).collect();
+    let told = |(key, value): (&str, &Value)| match value.as_str() {
+        Some(model) if key == "subject" => models(model),
+        _ => words(value),
+    };
+    let parts: Vec<String> = parts.filter(|(_, value)| !value.is_null()).map(told).collect();
     parts.join(", ")
 }
 
@@ -319,6 +347,19 @@ mod tests {
         assert_eq!(summary(&before, &str::to_owned), "pending");
         assert_eq!(difference(&after, &after, &str::to_owned), "");
     }
+
+    #[test]
+    fn an_operation_is_told_with_what_it_is_about_and_a_segment_by_its_start() {
+        let it = json!({ "name": "operations/a", "operation": {
+            "kind": "cache_model", "state": "succeeded", "subject": "models/x", "error": null,
+        } });
+        assert_eq!(summary(&it, &|name| name.replace("models/", "the ")), "cache_model, the x, succeeded");
+        assert!(has_ended(&it) && !has_ended(&json!({ "operation": { "state": "running" } })));
+        assert_eq!(short(&format!("segments/{}", "ab".repeat(32))), "segments/abababababab");
+        let filling = "segments/0198c2f4-0000-7000-8000-00000000000a.3";
+        assert_eq!(short(filling), filling);
+    }
+
     #[test]
     fn a_model_is_told_by_what_people_call_it() {
         let before = json!({

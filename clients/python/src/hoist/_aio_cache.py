@@ -17,6 +17,7 @@ from hoist._cache import (
     Lease,
     PinResult,
     SegmentStatus,
+    UnpinResult,
 )
 from hoist._enums import EvictionPolicy, Priority, ValidationLevel, Verdict
 from hoist._open import Framework, OpenModel
@@ -114,9 +115,11 @@ class AsyncCacheCalls:
         """See `hoist.Client.pin`."""
         return await self._run(_plans_cache.pin(name, components, request_id))
 
-    async def unpin(self, name: Name, *, request_id: str | None = None) -> bool:
+    async def unpin(
+        self, name: Name, components: Words | None = None, *, request_id: str | None = None
+    ) -> UnpinResult:
         """See `hoist.Client.unpin`."""
-        return await self._run(_plans_cache.unpin(name, request_id))
+        return await self._run(_plans_cache.unpin(name, components, request_id))
 
     async def cache_policy(
         self,

@@ -219,6 +219,17 @@ class PinResult:
 
 
 @dataclass(frozen=True, slots=True)
+class UnpinResult:
+    """What is not kept in RAM any more."""
+
+    model: str
+    was_pinned: bool
+    """Something of what was asked for was pinned."""
+    pinned: tuple[str, ...]
+    """Components that are still pinned."""
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """Somebody's use of components in RAM: as long as it is held, they stay."""
 

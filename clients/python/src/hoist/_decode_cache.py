@@ -16,6 +16,7 @@ from hoist._cache import (
     Segment,
     SegmentStatus,
     SegmentUser,
+    UnpinResult,
 )
 from hoist._enums import (
     CachedSource,
@@ -144,6 +145,10 @@ def segment_status(message: cache.SegmentStatus) -> SegmentStatus:
 
 def pinned(message: cache.PinModelResponse) -> PinResult:
     return PinResult(message.model, tuple(message.resident), tuple(message.absent))
+
+
+def unpinned(message: cache.UnpinModelResponse) -> UnpinResult:
+    return UnpinResult(message.model, message.was_pinned, tuple(message.pinned))
 
 
 def lease(message: resources_pb2.Lease) -> Lease:

@@ -62,6 +62,14 @@ class OperationFailed(Error):
     """The operation ended FAILED. `operation` is its name."""
 
 
+class OperationRefused(OperationFailed, Refused):
+    """The operation ended FAILED because it was refused something: RAM_EXHAUSTED."""
+
+
+class OperationTimedOut(OperationFailed, TimedOut):
+    """The operation ended FAILED because its deadline passed. Nothing goes on."""
+
+
 class OperationCancelled(Error):
     """The operation ended CANCELLED. `operation` is its name."""
 
@@ -88,6 +96,21 @@ _REFUSALS = frozenset(
         Code.PERMISSION_DENIED,
         Code.ABORTED,
         Code.ALREADY_EXISTS,
+    }
+)
+
+
+# What ends an operation that caches. A lease that waits for one is refused with the same.
+_OF_CACHING = frozenset(
+    {
+        "CORRUPTED_MODEL",
+        "INCOMPATIBLE_MODEL",
+        "OPERATION_CANCELLED",
+        "RAM_EXHAUSTED",
+        "SOURCE_CHANGED",
+        "SOURCE_TRUNCATED",
+        "SOURCE_UNREADABLE",
+        "SOURCE_UNRESPONSIVE",
     }
 )
 
@@ -157,8 +180,31 @@ def unreachable(endpoint: str, details: str, request_id: str | None = None) -> U
 
 def from_operation(name: str, status: status_pb2.Status, request_id: str | None) -> Error:
     """Why an operation ended without success."""
-    of = OperationCancelled if status.code == code_pb2.Code.CANCELLED else OperationFailed
-    return about(name, from_status(status, request_id, of))
+    return about(name, from_status(status, request_id, _class_of_end(decode(Code, status.code))))
+
+
+def _class_of_end(code: Code) -> type[Error]:
+    if code is Code.CANCELLED:
+        return OperationCancelled
+    if code is Code.DEADLINE_EXCEEDED:
+        return OperationTimedOut
+    return OperationRefused if code in _REFUSALS else OperationFailed
+
+
+def of_caching(error: Error) -> Error:
+    """Why a lease was not granted, in the class that `cache` raises for the same reason."""
+    if type(error) not in (Error, Refused) or error.reason not in _OF_CACHING:
+        return error
+    told = _class_of_end(error.code)(
+        error.message,
+        code=error.code,
+        reason=error.reason,
+        metadata=error.metadata,
+        retry_after=error.retry_after,
+        request_id=error.request_id,
+    )
+    told.operation = error.operation
+    return told
 
 
 def about(name: str, error: Error) -> Error:

@@ -11,7 +11,7 @@ from types import TracebackType
 import grpc
 
 from hoist import _decode, _frameworks
-from hoist._errors import Error, closed
+from hoist._errors import Error, closed, of_caching
 from hoist._frameworks import Framework
 from hoist._lease import LeaseState
 from hoist._lease_stream import GOODBYE_SECONDS, Failed, Hold, LeaseStream
@@ -139,7 +139,12 @@ def opened(
     stream: LeaseStream, look: Look, on_progress: Heard | None, timeout: float | timedelta | None
 ) -> OpenModel:
     """Waits for the lease, and maps what it is on."""
-    granted = stream.acquire(on_progress, _decode.seconds("timeout", timeout))
+    try:
+        granted = stream.acquire(on_progress, _decode.seconds("timeout", timeout))
+    except Error as error:
+        if (told := of_caching(error)) is error:
+            raise
+        raise told from None
     hold = Hold(stream)
     try:
         return OpenModel(hold, granted, look)

@@ -9,7 +9,15 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from hoist import _decode, _decode_cache, _methods, _plans_models
-from hoist._cache import CachePolicy, CacheStatus, EvictResult, Lease, PinResult, SegmentStatus
+from hoist._cache import (
+    CachePolicy,
+    CacheStatus,
+    EvictResult,
+    Lease,
+    PinResult,
+    SegmentStatus,
+    UnpinResult,
+)
 from hoist._enums import EvictionPolicy, Priority, ValidationLevel, Verdict, encode
 from hoist._plans import Plan, fresh_id, unary
 from hoist._plans_models import Name, Words, flag, model_name, page_limit, some
@@ -111,12 +119,13 @@ def pin(name: Name, components: Words | None, request_id: str | None) -> Plan[Pi
     return _decode_cache.pinned((yield from unary(_methods.PIN_MODEL, request)))
 
 
-def unpin(name: Name, request_id: str | None) -> Plan[bool]:
+def unpin(name: Name, components: Words | None, request_id: str | None) -> Plan[UnpinResult]:
     request = cache.UnpinModelRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()), name=model_name("name", name)
+        request_id=_decode.word("request_id", request_id or fresh_id()),
+        name=model_name("name", name),
+        components=_components(components),
     )
-    answer = yield from unary(_methods.UNPIN_MODEL, request)
-    return answer.was_pinned
+    return _decode_cache.unpinned((yield from unary(_methods.UNPIN_MODEL, request)))
 
 
 def cache_policy(

@@ -15,6 +15,7 @@ from hoist._cache import (
     Lease,
     PinResult,
     SegmentStatus,
+    UnpinResult,
 )
 from hoist._enums import EvictionPolicy, Priority, ValidationLevel, Verdict
 from hoist._open import Framework, OpenModel
@@ -118,12 +119,17 @@ class CacheCalls:
         return self._pages(lambda token: _plans_cache.segments_page(request, token))
 
     def pin(self, name: Name, components: Words | None = None, *, request_id: str | None = None) -> PinResult:
-        """Keeps a model, or `components` of it, in RAM once it is there. It is not brought there by this."""
+        """Keeps a model, or `components` of it, in RAM once it is there. It is not brought there by this.
+
+        Pins add up: what is pinned already stays so.
+        """
         return self._run(_plans_cache.pin(name, components, request_id))
 
-    def unpin(self, name: Name, *, request_id: str | None = None) -> bool:
-        """Undoes `pin`; says whether it was pinned."""
-        return self._run(_plans_cache.unpin(name, request_id))
+    def unpin(
+        self, name: Name, components: Words | None = None, *, request_id: str | None = None
+    ) -> UnpinResult:
+        """Undoes `pin`, of all of a model or of `components`; says whether it was, and what still is."""
+        return self._run(_plans_cache.unpin(name, components, request_id))
 
     def cache_policy(
         self,

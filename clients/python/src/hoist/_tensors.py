@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import difflib
 import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -128,7 +129,8 @@ class Tensors(Mapping[str, Any]):
 
     def info(self, name: str) -> TensorInfo:
         """What a tensor is, without making it."""
-        place = self._places()[name]
+        if (place := self._places().get(name)) is None:
+            raise _NoTensor(name, self.prefix, self._places())
         return TensorInfo(name, place.dtype, tuple(place.shape), self.component)
 
     def state_dict(self, *, prefix: bool = False) -> dict[str, Any]:
@@ -145,7 +147,7 @@ class Tensors(Mapping[str, Any]):
             if self._message.files:
                 kept = ", ".join(self._message.files[:3])
                 raise TypeError(f"{self.component!r} has no tensors but files, {kept}, in {self.path}")
-            raise KeyError(name)
+            raise _NoTensor(name, self.prefix, self._places())
         return self._tensor(place, self._maker(), len(self._open()))
 
     def __contains__(self, name: object) -> bool:
@@ -213,6 +215,31 @@ class Tensors(Mapping[str, Any]):
         if self._header is None:
             self._header = _header.read(self._open(), self.path)
         return self._header
+
+
+class _NoTensor(KeyError):
+    """There is no tensor of this name; what may have been meant is looked for only when somebody reads it."""
+
+    def __init__(self, name: object, prefix: str, places: Mapping[str, object]) -> None:
+        super().__init__(name)
+        self._prefix = prefix
+        self._places = places
+
+    def __str__(self) -> str:
+        name = self.args[0]
+        if not isinstance(name, str):
+            return f"{name!r} is no name of a tensor"
+        bare = name.removeprefix(self._prefix) if self._prefix else name
+        if bare != name and bare in self._places:
+            return f"{name!r}: here the names are without the prefix {self._prefix!r}: ask for {bare!r}"
+        longer = [each for each in self._places if each.endswith("." + name)]
+        if longer:
+            return f"{name!r}: here the names are as in the model's files: ask for {longer[0]!r}"
+        near = difflib.get_close_matches(bare, self._places, 3)
+        return f"{name!r} is no tensor" + (f": did you mean {', '.join(map(repr, near))}?" if near else "")
+
+    def __reduce__(self) -> tuple[type[KeyError], tuple[object, ...]]:
+        return KeyError, self.args
 
 
 def _mapped(path: str, writable: bool) -> mmap.mmap:
