@@ -1,10 +1,10 @@
-"""What it takes to have all tensors of a model that is in RAM, beside those who map or read the same file, warm.
+"""What it takes to have all tensors of a model that is in RAM, beside those who map the same file, warm.
 
     python bench/attach.py --endpoint unix:///path/hoist.sock --file /path/big.safetensors
 
-`hoist-bench` runs it for the whole table. The file is one that the server knows and has cached. The sides take turns, a
-round each: in this process, which is connected; with every byte read afterwards; and in fresh processes, after their
-imports.
+`hoist-bench` runs it for the whole table. The file is one that the server knows and has cached. The sides
+take turns, a round each: in this process, which is connected; with every byte read afterwards; and in fresh
+processes, after their imports.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def main() -> None:
             segment, tensors = model[component].path, len(model[component])
         loaders.make_warm(given.file)
         mapped = loaders.prepare(MAPPED, given.framework)
-        # Name, loader, file: the peers get the file in the page cache, and once more the segment's own on its tmpfs.
+        # The peers get the file in the page cache, and once more the segment's own on its tmpfs.
         sides = {
             OURS: (ours(client, component, given.framework), given.file),
             "load_file": (mapped, given.file),

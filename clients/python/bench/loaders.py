@@ -1,7 +1,7 @@
-"""Ways to get the tensors of one file into a process, and what the benchmarks ask of the memory they end up in.
+"""Ways to get the tensors of one file into a process, and what is asked of the memory they end up in.
 
-Each loader gives a mapping of names to tensors, and keeps alive with it what the tensors need. Imports are made before
-anything is measured: `prepare` makes them.
+Each loader gives a mapping of names to tensors, and keeps alive with it what the tensors need. Imports are
+made before anything is measured: `prepare` makes them.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def bytes_of(tensor: Any) -> Any:  # noqa: ANN401
 
 
 def touch(loaded: Loaded) -> int:
-    """Reads one byte of every page: what is not in memory by now comes there. How many bytes the tensors have."""
+    """Reads one byte of every page: what is not in memory by now comes there. How many bytes there are."""
     size = 0
     for tensor in loaded.tensors.values():
         memory = bytes_of(tensor)

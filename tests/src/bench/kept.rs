@@ -103,7 +103,7 @@ pub(super) async fn restarts(options: &Options) -> Result<Vec<Row>> {
         let server = sandbox.start()?;
         times.push(millis(now().saturating_sub(begun)));
         let memory = figures_of::resident_bytes(server.process_id())?;
-        ensure!(memory < SEGMENTS * MEBIBYTES << 20, "{memory} bytes: it has read its segments");
+        ensure!(memory < (SEGMENTS * MEBIBYTES) << 20, "{memory} bytes: it has read its segments");
         let open = Open::to(server).await?;
         let mut read = 0;
         for number in 0..SEGMENTS {
