@@ -20,6 +20,11 @@ FIXTURES = .cache/fixtures
 FIXTURES_PYTHON = $(FIXTURES)/venv/bin/python
 FIXTURES_NEED = torch==2.11.0 safetensors==0.8.0 diffusers==0.42.1 transformers==5.23.0 peft==0.21.2 gguf==0.19.0 \
 	accelerate onnx onnxscript tokenizers
+# Those that load weights, for `make bench-peers`. PyPI has PyTorch for Linux with CUDA only, which is most of it.
+PEERS = .venv-peers
+PEERS_NEED = torch==2.11.0 numpy==2.4.6 safetensors==0.8.0
+# Not for every platform and Python: without them their rows say so.
+PEERS_MAY = fastsafetensors==0.5.0 runai-model-streamer==0.17.0
 # Multiplies the rounds of every randomised test: `make soak SOAK=200`.
 SOAK ?= 50
 
@@ -72,6 +77,11 @@ bench: $(VENV)/ready ## Measure, in a release build; prints a table (BENCH_FLAGS
 	target/release/hoist-bench --python $(PYTHON) $(BENCH_FLAGS)
 	cargo bench --locked -p hoist-planner -p hoist-formats
 
+.PHONY: bench-peers
+bench-peers: $(PEERS)/ready ## Load a file of 4.2 GB with Hoist and with others; prints tables (PEERS_FLAGS=--quick for a short one)
+	cargo build --release --locked -p hoist-cli
+	$(PEERS)/bin/python clients/python/bench/peers.py --hoist target/release/hoist $(PEERS_FLAGS)
+
 .PHONY: soak
 soak: ## The long runs: every randomised test with SOAK times its rounds
 	@scripts/setup nextest strace
@@ -86,12 +96,21 @@ fmt: ## Format Rust and Python
 .PHONY: clean
 clean: ## Remove everything that was built or downloaded into this folder
 	cargo clean
-	rm -rf $(VENV) $(RUN_DIR)
+	rm -rf $(VENV) $(PEERS) $(RUN_DIR)
 
 $(VENV)/ready: clients/python/pyproject.toml
 	@echo "setup: Python environment in $(VENV) (about 150 MB: grpcio, protobuf, pytest, mypy, ruff, buf)"
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --editable 'clients/python[dev]'
+	@touch $@
+
+$(PEERS)/ready: clients/python/pyproject.toml
+	@echo "setup: Python environment in $(PEERS) (about 5 GB: PyTorch with CUDA, and those that load weights)"
+	python3 -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet $(PEERS_NEED) --editable clients/python
+	for one in $(PEERS_MAY); do \
+		$(PEERS)/bin/python -m pip install --quiet "$$one" || echo "setup: $$one cannot be installed here, and is left out"; \
+	done
 	@touch $@
 
 $(FIXTURES)/ready: $(wildcard tests/fixtures/*.py)

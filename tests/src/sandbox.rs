@@ -42,7 +42,15 @@ impl Sandbox {
     /// # Errors
     /// When they cannot be made.
     pub fn new() -> Result<Self> {
-        let runtime = tempfile::Builder::new().prefix("hoist-test-").tempdir_in("/dev/shm")?;
+        Self::on(Path::new("/dev/shm"))
+    }
+
+    /// The same, with the runtime directory on this tmpfs.
+    ///
+    /// # Errors
+    /// When they cannot be made.
+    pub fn on(tmpfs: &Path) -> Result<Self> {
+        let runtime = tempfile::Builder::new().prefix("hoist-test-").tempdir_in(tmpfs)?;
         Ok(Self { state: tempfile::tempdir()?, runtime, flags: Vec::new(), environment: Vec::new() })
     }
 

@@ -1,4 +1,4 @@
-//! The benchmarks of the control path and the catalog: real release binaries, real sockets, and beside each figure a peer measured
+//! The benchmarks of the control path, the catalog and the cache: real release binaries, real sockets, and beside each figure a peer measured
 //! in the same run. The targets stand in the rows.
 //!
 //! ```text
@@ -10,15 +10,19 @@
 //! Machines are noisy: rounds alternate between us and the peer, a ratio is taken round against round, and the
 //! spread is shown. A benchmark never changes what it measures: servers run with their default configuration.
 
+mod attach;
 mod batch;
 mod catalog;
 mod commit;
 mod crowd;
+mod disk;
 mod echo;
 mod facts;
 mod fanout;
 mod figures;
+mod fill;
 mod headers;
+mod kept;
 mod load;
 mod process;
 mod python;
@@ -28,6 +32,7 @@ mod seed;
 mod snapshot;
 mod tree;
 mod unary;
+mod weights;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -38,9 +43,9 @@ use crate::{Sandbox, Server};
 use report::{Report, Row, Verdict};
 
 /// Every group of rows, in the order in which they run.
-pub const GROUPS: [&str; 13] = [
+pub const GROUPS: [&str; 15] = [
     "unary", "batch", "delta", "fanout", "bare", "stalled", "commit", "restart", "snapshot", "catalog",
-    "headers", "export", "python",
+    "headers", "export", "python", "fill", "attach",
 ];
 
 /// What to measure, and where to write it.
@@ -54,11 +59,20 @@ pub struct Options {
     pub markdown: Option<PathBuf>,
     /// An interpreter that has the `hoist` package.
     pub python: Option<PathBuf>,
+    /// A safetensors file on the disk that is to be measured; unset: one is made where temporary files are.
+    pub big: Option<PathBuf>,
+    /// A tmpfs for segments; unset: the one that every machine has.
+    pub tmpfs: Option<PathBuf>,
 }
 
 impl Options {
     fn pick<T>(&self, full: T, quick: T) -> T {
         if self.quick { quick } else { full }
+    }
+
+    /// Directories for a server that fills segments.
+    fn sandbox(&self) -> Result<Sandbox> {
+        self.tmpfs.as_deref().map_or_else(Sandbox::new, Sandbox::on)
     }
 
     /// Targets are about medians of at least five.
@@ -116,6 +130,8 @@ async fn measure(group: &str, options: &Options) -> Result<Vec<Row>> {
         "headers" => headers::run(options).await,
         "export" => catalog::export(options).await,
         "python" => python::run(options),
+        "fill" => fill::run(options).await,
+        "attach" => attach::run(options).await,
         other => bail!("no group {other}"),
     }
 }

@@ -29,7 +29,7 @@ struct Side {
 pub(super) fn run(options: &Options) -> Result<Vec<Row>> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let candidate = options.python.clone().unwrap_or_else(|| repository.join(".venv/bin/python"));
-    let Some(python) = with_package(candidate) else {
+    let Some(python) = with_packages(candidate, "hoist") else {
         return Ok(vec![Row::not_run(
             "status()",
             "no Python with the hoist package: name one with --python, or run `make test-python` first",
@@ -63,7 +63,8 @@ pub(super) fn run(options: &Options) -> Result<Vec<Row>> {
     ])
 }
 
-fn with_package(python: PathBuf) -> Option<PathBuf> {
-    let asked = Command::new(&python).args(["-c", "import hoist"]).output().ok()?;
+/// This interpreter, if it has them.
+pub(super) fn with_packages(python: PathBuf, packages: &str) -> Option<PathBuf> {
+    let asked = Command::new(&python).args(["-c", &format!("import {packages}")]).output().ok()?;
     asked.status.success().then_some(python)
 }
