@@ -77,28 +77,36 @@ pub(crate) async fn evict(session: &Session, args: &EvictArgs) -> Result<Exit> {
 async fn asked(client: &Client, args: &EvictArgs) -> Result<Asked> {
     let mut asked = Asked::default();
     for written in &args.names {
-        let found = if written.starts_with("segments/") {
-            named_segment(client, written).await.map(|name| asked.add_segment(name))
-        } else {
-            match (wanted::resolve(client, written, &args.components).await, &args.components[..]) {
-                (Ok(wanted), [_, ..]) => Ok(asked.add(wanted)),
-                (Ok(wanted), []) if is_called(&wanted.model, written) => Ok(asked.add(wanted)),
-                (Err(error), [_, ..]) => Err(error),
-                (answer, []) => match (names::segment_by_digits(client, written).await?, answer) {
-                    // Models are found by digests, too; who writes one that is a segment's means that alone.
-                    (Some(name), _) => Ok(asked.add_segment(name)),
-                    (None, Ok(wanted)) => Ok(asked.add(wanted)),
-                    (None, Err(error)) => Err(error),
-                },
-            }
-        };
-        match found {
-            Ok(()) => {}
+        match one(client, written, &args.components).await {
+            Ok(One::Model(wanted)) => asked.add(*wanted),
+            Ok(One::Segment(name)) => asked.add_segment(name),
             Err(error) if error.is_ours() => return Err(error),
             Err(error) => asked.errors.push((written.clone(), error)),
         }
     }
     Ok(asked)
+}
+
+/// What a name stands for.
+enum One {
+    Model(Box<wanted::Wanted>),
+    Segment(String),
+}
+
+async fn one(client: &Client, written: &str, components: &[String]) -> Result<One> {
+    if written.starts_with("segments/") {
+        return named_segment(client, written).await.map(One::Segment);
+    }
+    let model = wanted::resolve(client, written, components).await;
+    let is_meant = |it: &wanted::Wanted| !components.is_empty() || is_called(&it.model, written);
+    if model.as_ref().is_ok_and(is_meant) || model.as_ref().is_err_and(Error::is_ours) {
+        return model.map(Box::new).map(One::Model);
+    }
+    // Models are found by digests, too; who writes one that is a segment's means that alone.
+    match names::segment_by_digits(client, written).await? {
+        Some(name) if components.is_empty() => Ok(One::Segment(name)),
+        _ => model.map(Box::new).map(One::Model),
+    }
 }
 
 /// Whether this is what somebody calls the model, and not a part of its digest.

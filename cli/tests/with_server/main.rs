@@ -8,6 +8,7 @@
 )]
 
 mod cache;
+mod evict;
 mod models;
 mod newcomers;
 mod server;
