@@ -211,7 +211,7 @@ fn a_lease_lasts_as_long_as_the_command_and_is_in_its_environment() {
     assert_eq!(leases[0]["process_id"], holding.process.id());
     let kept = server.hoist(&["evict", "portrait"]);
     assert_eq!(kept.status.code(), Some(4), "{}", stderr(&kept));
-    assert!(stdout(&kept).contains("trainer 3 holds a lease on it"), "{}", stdout(&kept));
+    assert!(stdout(&kept).contains("it is leased by trainer 3"), "{}", stdout(&kept));
     let shown = stdout(&server.hoist(&["leases"]));
     assert!(shown.contains("portrait") && shown.contains("trainer 3"), "{shown}");
     let ended = holding.end();
