@@ -314,7 +314,7 @@ fn an_awaited_lease_ends_after_the_grace_and_not_before() {
     let grace = u64::try_from(LEASE_GRACE.as_millis()).unwrap();
     assert_eq!(expire(&world.state, at(grace - 1), &LIMITS, 9), []);
     let events = expire(&world.state, at(grace), &LIMITS, 9);
-    assert_eq!(events, [Event::LeaseEnded { id: late, at: at(grace).service }]);
+    assert_eq!(events, [Event::LeaseEnded { id: late, at: at(grace).service, revoked: None }]);
     world.apply(&events);
     assert_eq!(world.going(0), [], "the one that came back holds it");
     let refused = resume(&world.state, late, &Principal::Uid(1), None).unwrap_err();
