@@ -11,6 +11,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 import hoist
 from hoist import _errors
+from hoist._enums import Code
 
 ENDPOINT = "unix:///x"
 
@@ -131,3 +132,20 @@ def test_an_error_survives_pickling() -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is hoist.NotFound
     assert vars(copy) == vars(error)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "of"),
+    [
+        (Code.RESOURCE_EXHAUSTED, "RAM_EXHAUSTED", hoist.OperationRefused),
+        (Code.DATA_LOSS, "CORRUPTED_MODEL", hoist.OperationFailed),
+        (Code.CANCELLED, "OPERATION_CANCELLED", hoist.OperationCancelled),
+        (Code.RESOURCE_EXHAUSTED, "OVERLOADED", hoist.Error),
+    ],
+)
+def test_a_lease_is_refused_as_caching_fails(code: Code, reason: str, of: type[hoist.Error]) -> None:
+    told = _errors.of_caching(hoist.Error("no", code=code, reason=reason, request_id="r"))
+    assert (type(told), told.message, told.reason, told.request_id) == (of, "no", reason, "r")
+    if of is hoist.OperationRefused:
+        assert isinstance(told, hoist.Refused)
+        assert isinstance(told, hoist.OperationFailed)
