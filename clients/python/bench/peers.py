@@ -20,6 +20,7 @@ import contextlib
 import json
 import os
 import platform
+import random
 import shutil
 import statistics
 import subprocess
@@ -147,9 +148,12 @@ Rounds = dict[str, list[dict[str, float]]]
 
 def take_turns(rounds: int, sides: dict[str, Callable[[], dict[str, float]]]) -> Rounds:
     figures: Rounds = {side: [] for side in sides}
+    order = random.Random(rounds)
     names = list(sides)
-    for number in range(rounds):
-        for name in names[number % len(names) :] + names[: number % len(names)]:
+    for _ in range(rounds):
+        # Another order each time, so that nobody always comes after the same one and what that left behind.
+        order.shuffle(names)
+        for name in names:
             figures[name].append(sides[name]())
             print(f"  {name}: {figures[name][-1]['usable']:.3f} s", file=sys.stderr)
     return figures
@@ -268,8 +272,8 @@ def made(path: Path, quick: bool) -> Path:
         shape = (217 if quick else 1_780, 4_096)
         names = [f"model.layers.{at}.self_attn.q_proj.weight" for at in range(288)]
         part = path.with_suffix(".part")
-        random = {name: torch.randint(-(1 << 15), 1 << 15, shape, dtype=torch.int16) for name in names}
-        save_file({name: each.view(torch.bfloat16) for name, each in random.items()}, part)
+        bits = {name: torch.randint(-(1 << 15), 1 << 15, shape, dtype=torch.int16) for name in names}
+        save_file({name: each.view(torch.bfloat16) for name, each in bits.items()}, part)
         part.rename(path)
     return path.resolve()
 

@@ -1,7 +1,9 @@
 //! From a file to a segment: cold beside what the disk gives, warm, and when it is there already; and what that costs.
 //!
 //! One file, and rounds in each of which everybody reads it once: disks differ more from minute to minute than their
-//! readers do. Nobody's reading warms the page cache for the next one: that is looked at each time.
+//! readers do. Nobody's reading warms the page cache for the next one: that is looked at each time. fio reads right before
+//! a fill, with the segment's memory free, our own reader right after it, with the memory taken: in a virtual machine that
+//! gives free memory back to its host, the disk is not equally fast in both states.
 
 use std::path::{Path, PathBuf};
 
@@ -134,7 +136,7 @@ impl Figures {
         } else {
             let note = format!("{pages}; peer: fio, 16 reads of 4 MiB in flight, past the page cache");
             rows.push(cold(&self.fio).target(target).note(note));
-            let note = "peer: 16 threads that read 4 MiB each past the page cache, and keep nothing";
+            let note = "peer: 16 threads that read 4 MiB each past the page cache, right after it, with the segment still in RAM";
             rows.push(cold(&self.threads).note(note));
         }
         let spent = |what: &str, spent: &[f64]| {
