@@ -66,6 +66,8 @@ pub enum Event {
     RoomRefused,
     /// Somebody holds segments, or holds them again.
     LeaseGranted(Arc<Lease>),
+    /// Its holder may come back for it until then.
+    LeaseAwaited { lease: Arc<Lease>, until: ServiceTime },
     LeaseEnded {
         id: LeaseId,
         at: ServiceTime,
@@ -93,11 +95,12 @@ impl Event {
             | Self::MeasurementTaken(_)
             | Self::ModelRecorded(_)
             | Self::ModelForgotten { .. }
-            | Self::LeaseGranted(_)
-            | Self::LeaseEnded { .. }
             | Self::CachePolicyChanged(_) => true,
             Self::ConditionRaised(_)
             | Self::ConditionCleared(_)
+            | Self::LeaseGranted(_)
+            | Self::LeaseAwaited { .. }
+            | Self::LeaseEnded { .. }
             | Self::SegmentAdopted { .. }
             | Self::SegmentReserved { .. }
             | Self::SegmentWanted { .. }
@@ -147,7 +150,9 @@ impl Event {
             Self::SegmentEvicting { digest, .. }
             | Self::SegmentLeft { digest, .. }
             | Self::SegmentFreed { digest, .. } => one(ResourceName::Segment(SegmentName::Content(*digest))),
-            Self::LeaseGranted(lease) => one(ResourceName::Lease(lease.id)),
+            Self::LeaseGranted(lease) | Self::LeaseAwaited { lease, .. } => {
+                one(ResourceName::Lease(lease.id))
+            }
             Self::LeaseEnded { id, .. } => one(ResourceName::Lease(*id)),
             Self::SegmentsFilled { .. }
             | Self::RoomRefused

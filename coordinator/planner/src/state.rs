@@ -164,22 +164,11 @@ impl State {
         state
     }
 
-    /// The same with what a store knows of the use of RAM. What is there is found out later: until then leases hold
-    /// nothing, and they are awaited until `until`.
+    /// The same with the policy of the cache, and when that last changed. What is in RAM is found out later.
     #[must_use]
-    pub fn with_cache(
-        mut self,
-        policy: Option<(Revision, CachePolicy)>,
-        leases: impl IntoIterator<Item = (Revision, Lease)>,
-        until: ServiceTime,
-    ) -> Self {
+    pub fn with_policy(mut self, policy: Option<(Revision, CachePolicy)>) -> Self {
         if let Some((revision, policy)) = policy {
             self.cache.restore_policy(revision, policy);
-        }
-        for (revision, lease) in leases {
-            let position = Position { epoch: self.position.epoch, revision };
-            self.cache.grant(position, &Arc::new(lease));
-            self.cache.await_leases(until);
         }
         self
     }
@@ -453,6 +442,7 @@ impl State {
             Event::SegmentLeft { digest, bytes } => self.cache.leave(self.position, *digest, *bytes),
             Event::SegmentFreed { digest, left } => self.cache.free(self.position, *digest, *left),
             Event::LeaseGranted(lease) => self.cache.grant(self.position, lease),
+            Event::LeaseAwaited { lease, until } => self.cache.await_lease(self.position, lease, *until),
             Event::LeaseEnded { id, at, .. } => self.cache.end_lease(*id, *at),
             Event::SegmentsFilled { .. }
             | Event::RoomRefused

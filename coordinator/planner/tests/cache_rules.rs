@@ -7,9 +7,9 @@ mod setting;
 mod world;
 
 use hoist_domain::{
-    CachePolicy, LeaseState, ModelConfig, Principal, Priority, Reason, Segment, SegmentState,
+    CachePolicy, Lease, LeaseId, LeaseState, ModelConfig, Principal, Priority, Reason, Segment, SegmentState,
 };
-use hoist_planner::cache::{Identity, LEASE_GRACE, Reservation, reserve, resume};
+use hoist_planner::cache::{Identity, LEASE_GRACE, Reservation, adopt, reserve, resume};
 use hoist_planner::{Event, State, expire, finish};
 use setting::{LIMITS, World, at};
 use std::collections::BTreeSet;
@@ -300,16 +300,15 @@ fn an_awaited_lease_ends_after_the_grace_and_not_before() {
     world.cache(0, 1);
     let (late, back) = (world.lease(0, 1), world.lease(0, 1));
     let segment = Segment::clone(world.segment(VAE).unwrap());
-    let awaited = world.state.cache().leases().map(|lease| {
-        let lease = hoist_domain::Lease { state: LeaseState::Awaited, ..hoist_domain::Lease::clone(lease) };
-        (hoist_domain::Revision(1), lease)
-    });
-    let awaited: Vec<_> = awaited.collect();
-    let until = world.now.service.after(LEASE_GRACE);
-    world.state = State::restore(START, machine(), [], [], []).with_cache(None, awaited, until);
-    world.apply(&[Event::SegmentAdopted { segment: Arc::new(segment), at: world.now.service }]);
+    let mut leases: Vec<Lease> = world.state.cache().leases().map(|lease| Lease::clone(lease)).collect();
+    let lost = LeaseId(uuid::Uuid::from_u128(0xdead));
+    leases.push(Lease { id: lost, components: vec![("vae".into(), digest(0xee))], ..leases[0].clone() });
+    world.state = State::restore(START, machine(), [], [], []);
+    world.apply(&adopt(vec![segment], leases, LEASE_GRACE, world.now));
+    assert!(world.state.cache().leases().all(|lease| lease.state == LeaseState::Awaited));
+    assert_eq!(world.state.cache().lease(lost), None, "what it held is gone");
     assert_eq!(world.going(0), [], "nothing is evicted before the holders could come back");
-    let events = resume(&world.state, back, &Principal::Uid(1), None).unwrap();
+    let events = resume(&world.state, back, &Principal::Uid(1), "again".to_owned(), None).unwrap();
     world.apply(&events);
     let grace = u64::try_from(LEASE_GRACE.as_millis()).unwrap();
     assert_eq!(expire(&world.state, at(grace - 1), &LIMITS, 9), []);
@@ -317,7 +316,7 @@ fn an_awaited_lease_ends_after_the_grace_and_not_before() {
     assert_eq!(events, [Event::LeaseEnded { id: late, at: at(grace).service, revoked: None }]);
     world.apply(&events);
     assert_eq!(world.going(0), [], "the one that came back holds it");
-    let refused = resume(&world.state, late, &Principal::Uid(1), None).unwrap_err();
+    let refused = resume(&world.state, late, &Principal::Uid(1), String::new(), None).unwrap_err();
     assert_eq!(refused.reason(), Reason::ResourceNotFound);
     world.end_lease(back);
     assert_eq!(world.going(0), [digest(VAE)]);

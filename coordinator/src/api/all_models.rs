@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use hoist_domain::{Error, Model, Position, Reason, Result, plural};
-
+use hoist_domain::{ContentHash, Error, Model, ModelId, Position, Reason, ResourceName, Result, plural};
+use hoist_planner::Answer;
 use hoist_wire::v1;
 
 use super::Api;
+use super::call::Call;
 use crate::catalog::find;
 use crate::control::View;
 
@@ -55,6 +56,28 @@ impl Api {
         }
         let name = name.to_owned();
         self.over_all(move |api| api.found(&name)).await
+    }
+
+    /// The model that has this id.
+    pub(super) fn model(&self, id: ModelId) -> Result<Arc<Model>> {
+        self.control.view().state.models().get(id).cloned().ok_or_else(|| {
+            let name = ResourceName::Model(id);
+            Error::new(Reason::ResourceNotFound, format!("{name} has been deleted meanwhile"))
+                .with("name", name)
+        })
+    }
+
+    /// The model that a change is for, and whether it was made before: then the one that the name meant at that time.
+    pub(super) async fn edited<T: Sync>(
+        &self,
+        call: &Call<T>,
+        content: ContentHash,
+        name: &str,
+    ) -> Result<(Arc<Model>, bool)> {
+        match self.repeated(call, content)? {
+            Some(Answer::Model(id)) => self.model(id).map(|model| (model, true)),
+            _ => self.named(name).await.map(|model| (model, false)),
+        }
     }
 
     fn found(&self, name: &str) -> Result<(Arc<Model>, Position)> {

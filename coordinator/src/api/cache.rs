@@ -21,6 +21,7 @@ use super::call::{Call, answer};
 use super::integrity::level;
 use super::page;
 use super::submit::{Terms, message_hash};
+use crate::cache::has_components;
 
 /// Longer than freeing any memory takes.
 const GONE_WITHIN: Duration = Duration::from_secs(30);
@@ -141,7 +142,7 @@ impl Api {
         // Before anything is promised.
         self.cache.shelf()?;
         let model = self.named(&message.name).await?;
-        has_components(&model, components.iter().map(|name| &**name))?;
+        has_components(model.name(), &model.content.components, &components)?;
         let priority = self.priority_of(message.priority, &model)?;
         let spec = CacheSpec { model: model.id, components, priority, validate, allow };
         self.start(call, content, Work::CacheModel(spec), terms).await
@@ -176,7 +177,7 @@ impl Api {
         let mut models = BTreeSet::new();
         for name in message.names.iter().chain([&message.name]).filter(|name| !name.is_empty()) {
             let model = self.named(name).await?;
-            has_components(&model, components.iter().map(|name| &**name))?;
+            has_components(model.name(), &model.content.components, &components)?;
             models.insert(model.id);
         }
         Ok(Out::Models { models, components })
@@ -325,20 +326,6 @@ impl Api {
             position: Some(encode::position(state.position())),
         })
     }
-}
-
-/// Refuses names that no component of a model has.
-pub(super) fn has_components<'a>(model: &Model, names: impl Iterator<Item = &'a str>) -> Result<()> {
-    for name in names {
-        if !model.content.components.iter().any(|component| *component.name == *name) {
-            let known: Vec<&str> = model.content.components.iter().map(|one| &*one.name).collect();
-            let shown = hoist_domain::excerpt(name);
-            let message =
-                format!("{} has no component `{shown}`; it has: {}", model.name(), known.join(", "));
-            return Err(Error::invalid_field("components", message));
-        }
-    }
-    Ok(())
 }
 
 /// The content that a segment's name says.

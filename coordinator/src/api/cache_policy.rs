@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use hoist_domain::{CachePolicy, ContentHash, Error, Model, ModelNotes, Reason, ResourceName, Result};
+use hoist_domain::{CachePolicy, ContentHash, Error, Model, ModelNotes, ResourceName, Result};
 use hoist_wire::{cache as wire, config, encode, v1};
 
 use super::Api;
-use super::cache::has_components;
+use super::cache::components;
 use super::call::Call;
 use super::submit::message_hash;
+use crate::cache::has_components;
 use crate::control::{NotesChange, PolicyChange};
 
 impl Api {
@@ -27,20 +28,30 @@ impl Api {
             Ok(notes)
         }));
         self.control.edit(call.key(), content, model.id, None, Some(change)).await?;
-        let now = self.control.view().state.models().get(model.id).cloned();
-        now.ok_or_else(|| {
-            let name = ResourceName::Model(model.id);
-            Error::new(Reason::ResourceNotFound, format!("{name} has been deleted meanwhile"))
-                .with("name", name)
-        })
+        self.model(model.id)
+    }
+
+    /// The model that a change is for, which has these components; or had, when it was made.
+    async fn edited_parts<T: Sync>(
+        &self,
+        call: &Call<T>,
+        content: ContentHash,
+        name: &str,
+        parts: &[String],
+    ) -> Result<Arc<Model>> {
+        let parts = components(parts)?;
+        let (model, is_done) = self.edited(call, content, name).await?;
+        if !is_done {
+            has_components(model.name(), &model.content.components, &parts)?;
+        }
+        Ok(model)
     }
 
     pub(super) async fn pin(&self, call: &Call<v1::PinModelRequest>) -> Result<v1::PinModelResponse> {
         let message = &call.message;
         let names = config::component_names("components", message.components.clone())?;
-        let model = self.named(&message.name).await?;
-        has_components(&model, names.iter().map(String::as_str))?;
         let content = message_hash(&v1::PinModelRequest { request_id: String::new(), ..message.clone() });
+        let model = self.edited_parts(call, content, &message.name, &message.components).await?;
         let pin = move |notes: &mut ModelNotes| {
             let config = &mut notes.config;
             // All of it is more than some of it.
@@ -71,15 +82,14 @@ impl Api {
     pub(super) async fn unpin(&self, call: &Call<v1::UnpinModelRequest>) -> Result<v1::UnpinModelResponse> {
         let message = &call.message;
         let names = config::component_names("components", message.components.clone())?;
-        let model = self.named(&message.name).await?;
-        has_components(&model, names.iter().map(String::as_str))?;
+        let content = message_hash(&v1::UnpinModelRequest { request_id: String::new(), ..message.clone() });
+        let model = self.edited_parts(call, content, &message.name, &message.components).await?;
         let all: Vec<String> = model.content.components.iter().map(|one| one.name.to_string()).collect();
         let pins =
             |model: &Model, name: &str| model.notes.as_ref().is_some_and(|notes| notes.config.pins(name));
         let asked = if names.is_empty() { &all } else { &names };
         let was_pinned = asked.iter().any(|name| pins(&model, name))
             || (names.is_empty() && model.notes.as_ref().is_some_and(|notes| notes.config.is_pinned));
-        let content = message_hash(&v1::UnpinModelRequest { request_id: String::new(), ..message.clone() });
         let unpin = move |notes: &mut ModelNotes| {
             let config = &mut notes.config;
             let is_left = |name: &String| !names.is_empty() && !names.contains(name) && config.pins(name);
@@ -140,7 +150,7 @@ impl Api {
         }
         let idle_ttl = wire::read_idle_ttl("policy.idle_ttl", asked.idle_ttl.as_ref())?;
         let priority = wire::read_priority("policy.priority", asked.priority)?;
-        let model = self.named(&call.message.name).await?;
+        let (model, _) = self.edited(call, content, &call.message.name).await?;
         let edit = move |notes: &mut ModelNotes| {
             if fields.contains("idle_ttl") {
                 notes.config.cache_idle_ttl = idle_ttl;

@@ -151,11 +151,7 @@ impl Api {
     async fn edit_model(&self, call: &Call<v1::UpdateModelRequest>) -> Result<v1::UpdateModelResponse> {
         let request = &call.message;
         let content = message_hash(&v1::UpdateModelRequest { request_id: String::new(), ..request.clone() });
-        let model = match self.repeated(call, content)? {
-            // Whatever its name means by now.
-            Some(Answer::Model(id)) => id,
-            _ => self.named(&request.name).await?.id,
-        };
+        let model = self.edited(call, content, &request.name).await?.0.id;
         self.takes_base(request).await?;
         let (notes, mask) = (request.notes.clone(), request.update_mask.clone());
         let change =

@@ -3,6 +3,7 @@
 //! Handlers hold no state and make no decision; what they may do for whom stands in [`policy`], which is applied
 //! before any of them runs. Reads come from the published view and never wait for the owner.
 
+mod acquiring;
 mod admin;
 mod all_models;
 mod answer;

@@ -1,9 +1,10 @@
 //! What every call that makes an operation does with it: submit, claim, wait.
 
 use std::convert::Infallible;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use hoist_domain::{ContentHash, Error, OperationId, Reason, Result, Work};
+use hoist_domain::{ContentHash, Error, OperationId, Reason, RequestKey, Result, Work};
 use hoist_planner::{Answer, Submission};
 use hoist_runtime::OnError;
 use hoist_wire::{decode, longrunning};
@@ -14,10 +15,11 @@ use uuid::Uuid;
 
 use super::Api;
 use super::call::Call;
+use crate::operations::Waiting;
 
 /// Deadlines that a request may set.
-const SHORTEST_DEADLINE: Duration = Duration::from_millis(100);
-const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 3600);
+pub(super) const DEADLINES: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
 
 /// How long a caller waits for an operation, and what it means when they go away.
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +45,7 @@ impl Terms {
         default_deadline: Duration,
         cancel_on_disconnect: bool,
     ) -> Result<Self> {
-        let bounds = SHORTEST_DEADLINE..=LONGEST_DEADLINE;
-        let deadline = decode::bounded_duration("deadline", deadline, bounds)?.unwrap_or(default_deadline);
+        let deadline = decode::bounded_duration("deadline", deadline, DEADLINES)?.unwrap_or(default_deadline);
         let wait = decode::duration("wait_for", wait_for)?;
         Ok(Self { deadline, patience: Patience { wait, only_while_waiting: cancel_on_disconnect } })
     }
@@ -93,22 +94,27 @@ impl Api {
             deadline: terms.deadline,
             new_id: OperationId(Uuid::now_v7()),
         };
-        self.submit(call, submission, terms.patience).await
+        let Patience { wait, only_while_waiting } = terms.patience;
+        let (id, claim) = self.claimed(submission, only_while_waiting && wait.is_some()).await?;
+        let operation = self.wait(id, Some(wait.unwrap_or_default())).await;
+        if let Some(claim) = claim {
+            claim.answered();
+        }
+        operation
     }
 
-    /// Submits work and answers with its operation, done or not.
+    /// Submits work, and claims its operation: for good, or (`fleeting`) for as long as the claim is kept.
     ///
-    /// Submission and claim are on a task of their own: a caller who goes away at any moment leaves no operation
-    /// behind that nobody claims, nor takes a wish with them that others would miss.
-    pub(super) async fn submit<T: Sync>(
+    /// Both are on a task of their own: a caller who goes away at any moment leaves no operation behind that nobody
+    /// claims, nor takes a wish with them that others would miss.
+    pub(super) async fn claimed(
         &self,
-        call: &Call<T>,
         submission: Submission,
-        patience: Patience,
-    ) -> Result<longrunning::Operation> {
+        fleeting: bool,
+    ) -> Result<(OperationId, Option<Waiting>)> {
         let (send, receive) = oneshot::channel();
-        let (api, principal, request_id) = (self.clone(), call.caller.principal.clone(), call.id);
-        let fleeting = patience.only_while_waiting && patience.wait.is_some();
+        let (api, key) = (self.clone(), submission.key.clone());
+        let RequestKey { principal, id: request_id, .. } = key;
         self.tasks.spawn("submit", OnError::Log, async move {
             let submitted = api.control.submit(submission).await.map(|id| {
                 info!(%request_id, %principal, operation = %id, "operation submitted");
@@ -124,11 +130,6 @@ impl Api {
             Ok::<(), Infallible>(())
         });
         let lost = |_| Error::new(Reason::Internal, "the submission was lost; report this");
-        let (id, claim) = receive.await.map_err(lost)??;
-        let operation = self.wait(id, Some(patience.wait.unwrap_or_default())).await;
-        if let Some(claim) = claim {
-            claim.answered();
-        }
-        operation
+        receive.await.map_err(lost)?
     }
 }

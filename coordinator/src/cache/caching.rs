@@ -14,9 +14,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hoist_domain::{
-    Bytes, CacheReport, CacheSpec, CachedComponent, ComponentSource, Digest, Error, Model, ModelState,
-    OperationId, Reason, ResourceName, Result, SegmentName, SegmentState, ValidateSpec, ValidationLevel,
-    Verdict,
+    Bytes, CacheReport, CacheSpec, CachedComponent, ComponentSource, Digest, Error, Model, ModelComponent,
+    ModelState, OperationId, Reason, ResourceName, Result, SegmentName, SegmentState, ValidateSpec,
+    ValidationLevel, Verdict,
 };
 use hoist_planner::State;
 use hoist_planner::cache::{Facts, Reservation, Reserved, Want};
@@ -155,15 +155,7 @@ impl Caching<'_> {
     async fn recipes(&mut self) -> Result<Vec<String>> {
         let (model, spec) = (&self.work.model, self.spec);
         let components = &self.work.details.content.components;
-        for asked in &spec.components {
-            if !components.iter().any(|component| component.name == *asked) {
-                let known: Vec<&str> = components.iter().map(|component| &*component.name).collect();
-                let shown = hoist_domain::excerpt(asked);
-                let message =
-                    format!("{} has no component `{shown}`; it has: {}", model.name(), known.join(", "));
-                return Err(Error::invalid_field("components", message));
-            }
-        }
+        has_components(model.name(), components, &spec.components)?;
         let is_wanted =
             |name: &str| spec.components.is_empty() || spec.components.iter().any(|one| **one == *name);
         let numbered = components.iter().enumerate().filter(|(_, component)| is_wanted(&component.name));
@@ -334,6 +326,20 @@ fn known_digests(model: &Model, wanted: &mut [Wanted], read: &[hoist_domain::Mod
 fn gone(spec: &CacheSpec) -> Error {
     let name = ResourceName::Model(spec.model);
     Error::new(Reason::ResourceNotFound, format!("{name} is not in the catalog any more")).with("name", name)
+}
+
+/// Refuses names that no component of a model has.
+///
+/// # Errors
+/// FIELD_INVALID, with the names that there are.
+pub fn has_components(model: &str, known: &[ModelComponent], asked: &[Box<str>]) -> Result<()> {
+    let Some(unknown) = asked.iter().find(|name| known.iter().all(|one| one.name != **name)) else {
+        return Ok(());
+    };
+    let known: Vec<&str> = known.iter().map(|one| &*one.name).collect();
+    let shown = hoist_domain::excerpt(unknown);
+    let message = format!("{model} has no component `{shown}`; it has: {}", known.join(", "));
+    Err(Error::invalid_field("components", message))
 }
 
 /// Whether a model with what was found about it may be in RAM.

@@ -20,7 +20,7 @@ impl Cache {
         let policy = self.0.control.view().state.cache().policy().budget;
         // What the server was started with bounds what is said while it runs.
         let configured = [policy, self.0.settings.budget].into_iter().flatten().min();
-        let Ok(shelf) = &self.0.shelf else {
+        let Ok(shelf) = self.shelf() else {
             return Budget { bytes: Bytes(0), limit: BudgetLimit::Tmpfs };
         };
         // Segments come and go while this is found out: what is free and what is held are not of one moment. The larger of
@@ -82,14 +82,14 @@ impl Cache {
     #[must_use]
     pub fn facts(&self) -> Facts {
         let budget = self.budget();
-        let open = self.0.shelf.as_ref().map(super::Shelf::open).unwrap_or_default();
+        let open = self.shelf().map(super::Shelf::open).unwrap_or_default();
         Facts { budget: budget.bytes, limit: self.limit_name(&budget.limit), open }
     }
 
     /// What the directory's files take, in the kernel's own count.
     #[must_use]
     pub fn held(&self) -> Bytes {
-        let shelved = self.0.shelf.as_ref().map(super::Shelf::held).unwrap_or_default();
+        let shelved = self.shelf().map(super::Shelf::held).unwrap_or_default();
         Bytes(shelved.0.saturating_add(self.filling_bytes()))
     }
 }

@@ -25,7 +25,7 @@ const SLACK_DIVISOR: u64 = 32;
 
 /// Takes names away, one after the other: on a thread of its own, since freeing some gigabytes takes a while.
 pub fn withdraw(cache: &Cache, evictions: &Receiver<Digest>) {
-    let Ok(shelf) = cache.0.shelf.clone() else { return };
+    let Ok(shelf) = cache.shelf().cloned() else { return };
     // Ends with the last handle that sends.
     while let Ok(digest) = evictions.recv() {
         match shelf.take_away(digest) {
@@ -71,7 +71,7 @@ pub async fn keep(cache: Cache, draining: Shutdown) -> Result<(), Infallible> {
 impl Cache {
     /// Lets go of what was sealed for an operation that had ended by then: nobody knows of it.
     async fn sweep(&self) {
-        let Ok(shelf) = self.0.shelf.clone() else { return };
+        let Ok(shelf) = self.shelf().cloned() else { return };
         // In this order: whatever gets its name is known before that, and only what is not any more is unknown after it.
         let named = shelf.digests();
         let view = self.0.control.view();
@@ -91,7 +91,7 @@ impl Cache {
 
     /// Withdraws segments whose files somebody has removed, replaced or cut. What is leased stays: its holders have it open.
     async fn drop_unsound(&self) {
-        let Ok(shelf) = &self.0.shelf else { return };
+        let Ok(shelf) = self.shelf() else { return };
         let unsound = shelf.unsound();
         if unsound.is_empty() {
             return;
@@ -111,7 +111,7 @@ impl Cache {
 
     /// One look. Whether what is used is more than there is, and cannot be evicted.
     async fn look_at_memory(&self, was_tight: bool) -> bool {
-        let Ok(shelf) = self.0.shelf.clone() else { return false };
+        let Ok(shelf) = self.shelf().cloned() else { return false };
         if shelf.has_zombies() {
             let cache = self.clone();
             let bury = move || {

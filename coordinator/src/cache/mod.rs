@@ -13,6 +13,7 @@ mod caching;
 mod facts;
 mod filling;
 mod keeping;
+mod ledger;
 mod shelf;
 
 use std::os::fd::OwnedFd;
@@ -22,7 +23,7 @@ use std::sync::{Arc, Weak, mpsc};
 
 use dashmap::DashMap;
 use hoist_domain::{
-    Bytes, Condition, ConditionKind, Digest, Error, LeaseId, Reason, Result, Segment, SegmentName,
+    Bytes, Condition, ConditionKind, Digest, Error, Lease, LeaseId, Reason, Result, Segment, SegmentName,
     SegmentState, Severity,
 };
 use hoist_runtime::{Clock, Tasks};
@@ -36,8 +37,11 @@ use tracing::{info, warn};
 use crate::catalog::Catalog;
 use crate::control::Control;
 
+pub use caching::has_components;
 pub use keeping::{keep, withdraw};
 pub use shelf::Shelf;
+
+use ledger::Ledger;
 
 /// Where segments are, and how much of the memory they may take.
 #[derive(Clone, Debug)]
@@ -65,7 +69,8 @@ pub struct Cache(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     settings: CacheSettings,
-    shelf: std::result::Result<Shelf, String>,
+    /// Segments, and the leases on them.
+    store: std::result::Result<(Shelf, Ledger), String>,
     pool: Pool,
     control: Control,
     catalog: Catalog,
@@ -95,12 +100,14 @@ impl Cache {
     ) -> (Self, mpsc::Receiver<Digest>) {
         let access = if settings.is_group_readable { Access::Group } else { Access::Owner };
         let directory = Directory::open(&runtime_dir.join("segments"), access);
-        let shelf = directory.map(Shelf::new).map_err(|error| explained(&error));
+        let ledger = Ledger::open(&runtime_dir.join("leases"));
+        let store = directory.and_then(|directory| Ok((Shelf::new(directory), ledger?)));
+        let store = store.map_err(|error| explained(&error));
         let (evictions, evicted) = mpsc::channel();
         let pool = Pool::new(PoolSettings::default(), tasks.clone(), clock.clone());
         let cache = Self(Arc::new(Shared {
             settings,
-            shelf,
+            store,
             pool,
             control,
             catalog,
@@ -119,23 +126,26 @@ impl Cache {
     /// # Errors
     /// STORE_READONLY, DRAINING.
     pub async fn adopt(&self) -> Result<()> {
-        let shelf = match &self.0.shelf {
-            Ok(shelf) => shelf.clone(),
+        let (shelf, ledger) = match self.0.store.clone() {
+            Ok(store) => store,
             Err(why) => {
                 warn!("nothing can be cached: {why}");
-                self.0.control.raise(self.unavailable(why)).await;
-                return self.0.control.adopt(Vec::new()).await;
+                self.0.control.raise(self.unavailable(&why)).await;
+                return self.0.control.adopt(Vec::new(), Vec::new()).await;
             }
         };
-        let adopted = self.0.tasks.run_blocking("adopt", move || shelf.adopt()).await;
-        let (found, leftovers) = match adopted {
+        let kept = ledger.clone();
+        let adopted = self.0.tasks.run_blocking("adopt", move || Ok((shelf.adopt()?, kept.read()?))).await;
+        let ((found, leftovers), leases) = match adopted {
             Ok(Ok(adopted)) => adopted,
             Ok(Err(error)) => {
-                warn!(%error, "the directory of segments cannot be listed");
-                return self.0.control.adopt(Vec::new()).await;
+                let error: std::io::Error = error;
+                warn!(%error, "the directories of segments and leases cannot be listed");
+                return self.0.control.adopt(Vec::new(), Vec::new()).await;
             }
             Err(panicked) => return Err(Error::new(Reason::Internal, panicked.to_string())),
         };
+        let known: Vec<LeaseId> = leases.iter().map(|lease| lease.id).collect();
         for leftover in leftovers {
             info!(name = leftover.name, removed = leftover.removed, "{}", leftover.what);
         }
@@ -164,7 +174,13 @@ impl Cache {
             is_zombie: false,
             eviction: None,
         });
-        self.0.control.adopt(segments.collect()).await
+        self.0.control.adopt(segments.collect(), leases).await?;
+        let view = self.0.control.view();
+        for lost in known.into_iter().filter(|id| view.state.cache().lease(*id).is_none()) {
+            info!(lease = %lost, "what it held is gone: the lease has ended");
+            ledger.forget(lost);
+        }
+        Ok(())
     }
 
     /// Where segments are.
@@ -172,7 +188,7 @@ impl Cache {
     /// # Errors
     /// CACHE_UNAVAILABLE.
     pub fn shelf(&self) -> Result<&Shelf> {
-        self.0.shelf.as_ref().map_err(|why| {
+        self.0.store.as_ref().map(|(shelf, _)| shelf).map_err(|why| {
             Error::new(
                 Reason::CacheUnavailable,
                 format!(
@@ -184,7 +200,7 @@ impl Cache {
 
     #[must_use]
     pub fn directory(&self) -> Option<PathBuf> {
-        self.0.shelf.as_ref().ok().map(|shelf| shelf.path().to_owned())
+        self.shelf().ok().map(|shelf| shelf.path().to_owned())
     }
 
     fn unavailable(&self, why: &str) -> Condition {
@@ -202,6 +218,19 @@ impl Cache {
     pub fn evict(&self, digest: Digest) {
         // Its thread is gone only because the server ends.
         let _ = self.0.evictions.send(digest);
+    }
+
+    /// Writes down a lease that is about to be granted, for the next coordinator.
+    ///
+    /// # Errors
+    /// CACHE_UNAVAILABLE; RAM_EXHAUSTED when there is no room for that either.
+    pub fn keep_lease(&self, lease: &Lease) -> Result<()> {
+        self.shelf()?;
+        let Ok((_, ledger)) = &self.0.store else { return Ok(()) };
+        ledger.keep(lease).map_err(|error| {
+            let message = format!("there is no room to write down a lease: {error}");
+            Error::new(Reason::RamExhausted, message)
+        })
     }
 
     /// Whoever holds this lease wants to know of its end; with why, if somebody revoked it. It ends with their process.
@@ -237,8 +266,11 @@ impl Cache {
         streams.map(|entry| *entry.key()).collect()
     }
 
-    /// A lease has ended.
+    /// A lease has ended, or was not granted.
     pub fn lease_ended(&self, id: LeaseId, revoked: Option<&str>) {
+        if let Ok((_, ledger)) = &self.0.store {
+            ledger.forget(id);
+        }
         let reason = revoked.unwrap_or_default().to_owned();
         if let Some((_, stream)) = self.0.streams.remove(&id) {
             let _ = stream.tell.send(reason);

@@ -1,8 +1,8 @@
 //! A model's files: read again for what the catalog does not keep, or removed.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hoist_catalog::{Details, Roots, Unit};
@@ -49,11 +49,7 @@ impl Catalog {
     /// A turn to read below the root of a model. A root that does not answer keeps its own and nobody else's.
     async fn turn(&self, roots: &Roots, model: &Model) -> Result<OwnedSemaphorePermit> {
         let root = roots.of(model.path.as_path()).map(|(root, _)| root.path().to_owned()).unwrap_or_default();
-        let turns = {
-            let mut reads = self.0.reads.lock().unwrap_or_else(PoisonError::into_inner);
-            let all = usize::try_from(READS).unwrap_or(usize::MAX);
-            Arc::clone(reads.entry(root).or_insert_with(|| Arc::new(Semaphore::new(all))))
-        };
+        let turns = turns_below(&self.0.reads, root);
         let busy = || {
             let message =
                 format!("{READS} reads below the root of {} wait for its storage already", model.name());
@@ -94,14 +90,18 @@ impl Catalog {
     /// answer, is no reason to do without what is in RAM.
     pub async fn is_as_recorded(&self, model: &Arc<Model>) -> bool {
         let model = Arc::clone(model);
+        let root = self.0.settings.roots.iter().find(|root| model.path.as_path().starts_with(root));
+        let turns = turns_below(&self.0.stats, root.cloned().unwrap_or_default());
+        // None is left: its storage does not answer as it is.
+        let Ok(turn) = turns.try_acquire_owned() else { return true };
         let look = move || {
-            let top = model.path.as_path();
-            let folder = if model.content.is_file() { top.parent().unwrap_or(top) } else { top };
-            model.content.files.iter().filter(|file| file.is_weights).all(|file| {
-                let below = file.path.as_path();
-                let path = if below.as_os_str().is_empty() { top.to_owned() } else { folder.join(below) };
-                std::fs::metadata(path).map_or(true, |found| FileIdentity::of(&found) == file.identity)
-            })
+            let is_same = model.content.files.iter().filter(|file| file.is_weights).all(|file| {
+                let found = std::fs::metadata(model.path_of(file));
+                found.map_or(true, |found| FileIdentity::of(&found) == file.identity)
+            });
+            // Kept by a look that hangs, for as long as it does.
+            drop(turn);
+            is_same
         };
         let looking = self.0.tasks.run_blocking("stat model", look);
         matches!(tokio::time::timeout(STATS_WITHIN, looking).await, Ok(Ok(true)) | Err(_))
@@ -213,6 +213,13 @@ pub(super) fn is_other(error: &std::io::Error) -> bool {
         || [rustix::io::Errno::LOOP, rustix::io::Errno::XDEV]
             .iter()
             .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// The turns below one root. One that does not answer keeps its own and nobody else's.
+fn turns_below(turns: &Mutex<HashMap<PathBuf, Arc<Semaphore>>>, root: PathBuf) -> Arc<Semaphore> {
+    let mut turns = turns.lock().unwrap_or_else(PoisonError::into_inner);
+    let all = usize::try_from(READS).unwrap_or(usize::MAX);
+    Arc::clone(turns.entry(root).or_insert_with(|| Arc::new(Semaphore::new(all))))
 }
 
 /// What is at a displaced model's path is another model's: it says nothing of this one.

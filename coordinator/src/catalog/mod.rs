@@ -102,6 +102,8 @@ struct Shared {
     opening: opening::Opening,
     /// Turns of those who read below each root.
     reads: Mutex<HashMap<PathBuf, Arc<Semaphore>>>,
+    /// By root, too: turns to ask whether files are what they were.
+    stats: Mutex<HashMap<PathBuf, Arc<Semaphore>>>,
 }
 
 impl Catalog {
@@ -112,6 +114,7 @@ impl Catalog {
             roots: Mutex::new(settings.roots.iter().map(status).collect()),
             opening: opening::Opening::default(),
             reads: Mutex::default(),
+            stats: Mutex::default(),
             looking: tokio::sync::Mutex::new(()),
             lookers: hoist_catalog::Threads::default(),
             found: Notify::new(),

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use hoist_domain::{
-    Bytes, CachePolicy, ContentHash, Digest, LeaseId, OperationId, Principal, RequestKey, Result, Segment,
-    SegmentName,
+    Bytes, CachePolicy, ContentHash, Digest, Lease, LeaseId, OperationId, Principal, RequestKey, Result,
+    Segment, SegmentName,
 };
 use hoist_planner::cache::{
-    Evicted, EvictionAsk, Facts, Identity, LeaseAsk, Reservation, Reserved, Sealing, Shortage, evict, grant,
-    identify, reserve, resume, sealed, shrink, without_segments,
+    Evicted, EvictionAsk, Facts, Identity, LEASE_GRACE, LeaseAsk, Reservation, Reserved, Sealing, Shortage,
+    adopt, evict, grant, identify, reserve, resume, sealed, shrink,
 };
 use hoist_planner::{Answer as Repeated, Decision, Event, Limits, Moment, State, record};
 use std::sync::Arc;
@@ -23,6 +23,7 @@ pub enum CacheCommand {
     /// What was found complete at the start.
     Adopt {
         segments: Vec<Segment>,
+        leases: Vec<Lease>,
         reply: oneshot::Sender<Result<()>>,
     },
     Reserve {
@@ -74,14 +75,14 @@ pub enum CacheCommand {
     Resume {
         id: LeaseId,
         by: Principal,
+        holder: String,
         process: Option<u32>,
         reply: oneshot::Sender<Result<()>>,
     },
     /// Its holder is gone.
     EndLease {
         id: LeaseId,
-        /// Unset: it is told again, after it could not be kept.
-        reply: Option<oneshot::Sender<Result<()>>>,
+        reply: oneshot::Sender<Result<()>>,
     },
     Revoke {
         key: RequestKey,
@@ -117,15 +118,8 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
     };
     let mut report = None;
     let (answer, events) = match command {
-        CacheCommand::Adopt { segments, reply } => {
-            let adopted = segments
-                .into_iter()
-                .map(|segment| Event::SegmentAdopted { segment: Arc::new(segment), at: now.service });
-            let mut events: Decision = adopted.collect();
-            let mut after = state.clone();
-            after.apply(&events);
-            events.extend(without_segments(&after, now));
-            (Answer::Unit(reply, Ok(())), events)
+        CacheCommand::Adopt { segments, leases, reply } => {
+            (Answer::Unit(reply, Ok(())), adopt(segments, leases, LEASE_GRACE, now))
         }
         CacheCommand::Reserve { ask, reply } => match reserve(state, &ask, now) {
             Ok((events, reserved)) => (Answer::Reserved(reply, Ok(reserved)), events),
@@ -174,11 +168,11 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
             Ok(Some(events)) => (Answer::Fresh(reply, Ok(true)), events),
             Err(error) => (Answer::Fresh(reply, Err(error)), Vec::new()),
         },
-        CacheCommand::Resume { id, by, process, reply } => unit(reply, resume(state, id, &by, process)),
+        CacheCommand::Resume { id, by, holder, process, reply } => {
+            unit(reply, resume(state, id, &by, holder, process))
+        }
         CacheCommand::EndLease { id, reply } => {
-            report = Some(Report::LeaseEnded(id));
-            let answer = reply.map_or(Answer::Nobody, |reply| Answer::Unit(reply, Ok(())));
-            (answer, hoist_planner::cache::end(state, id, now))
+            (Answer::Unit(reply, Ok(())), hoist_planner::cache::end(state, id, now))
         }
         CacheCommand::Revoke { key, content, id, reason, reply } => {
             let recorded = record(state, &key, content, Repeated::Done, now, limits);
@@ -230,8 +224,8 @@ impl Control {
     ///
     /// # Errors
     /// STORE_READONLY, DRAINING.
-    pub async fn adopt(&self, segments: Vec<Segment>) -> Result<()> {
-        self.ask_surely(|reply| CacheCommand::Adopt { segments, reply }).await?
+    pub async fn adopt(&self, segments: Vec<Segment>, leases: Vec<Lease>) -> Result<()> {
+        self.ask_surely(|reply| CacheCommand::Adopt { segments, leases, reply }).await?
     }
 
     /// Asks for room.
@@ -310,14 +304,19 @@ impl Control {
     ///
     /// # Errors
     /// As the planner refuses, or STORE_READONLY, DRAINING.
-    pub async fn resume(&self, id: LeaseId, by: Principal, process: Option<u32>) -> Result<()> {
-        self.ask_surely(|reply| CacheCommand::Resume { id, by, process, reply }).await?
+    pub async fn resume(
+        &self,
+        id: LeaseId,
+        by: Principal,
+        holder: String,
+        process: Option<u32>,
+    ) -> Result<()> {
+        self.ask_surely(|reply| CacheCommand::Resume { id, by, holder, process, reply }).await?
     }
 
-    /// Tells that a lease's holder is gone, and waits until everybody can see that. If it cannot be kept now, it will be
-    /// as soon as it can.
+    /// Tells that a lease's holder is gone, and waits until everybody can see that.
     pub async fn end_lease(&self, id: LeaseId) {
-        let _ = self.ask_surely(|reply| CacheCommand::EndLease { id, reply: Some(reply) }).await;
+        let _ = self.ask_surely(|reply| CacheCommand::EndLease { id, reply }).await;
     }
 
     /// Ends somebody's lease.

@@ -3,7 +3,7 @@
 //! Called by the owner, which commits the draft or drops it. Nothing here writes, publishes or sends before it is told
 //! to; a command has exactly one [`Answer`].
 
-use hoist_domain::{Bytes, Digest, Error, LeaseId, OperationId, Outcome, Result};
+use hoist_domain::{Bytes, Digest, Error, OperationId, Outcome, Result};
 use hoist_planner::cache::{Evicted, Identity, Reserved, Shortage};
 use hoist_planner::{Answer as Repeated, CatalogChanges, Decision, Delta, Limits, Moment, State, Submitted};
 use hoist_store::Write;
@@ -77,7 +77,6 @@ pub(super) enum Report {
     Finish(OperationId, Outcome),
     Out(Digest, Option<Bytes>),
     Freed(Digest, Bytes),
-    LeaseEnded(LeaseId),
 }
 
 impl From<Report> for Command {
@@ -86,7 +85,6 @@ impl From<Report> for Command {
             Report::Finish(id, outcome) => Self::Finish { id, outcome },
             Report::Out(digest, left) => Self::Cache(CacheCommand::Out { digest, left }),
             Report::Freed(digest, left) => Self::Cache(CacheCommand::Freed { digest, left }),
-            Report::LeaseEnded(id) => Self::Cache(CacheCommand::EndLease { id, reply: None }),
         }
     }
 }

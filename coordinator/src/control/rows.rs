@@ -6,8 +6,8 @@
 use std::collections::HashSet;
 
 use hoist_domain::{
-    CachePolicy, Lease, LeaseId, Measurement, MeasurementKind, Model, ModelId, ModelState, Operation,
-    OperationId, RequestKey, Revision,
+    CachePolicy, Measurement, MeasurementKind, Model, ModelId, ModelState, Operation, OperationId,
+    RequestKey, Revision,
 };
 use hoist_planner::{Event, RequestRecord, State};
 use hoist_store::{Row, Table, Write};
@@ -33,7 +33,6 @@ pub(super) struct Read {
     pub(super) requests: Vec<RequestRecord>,
     pub(super) measurements: Vec<Measurement>,
     pub(super) models: Vec<(Revision, Model)>,
-    pub(super) leases: Vec<(Revision, Lease)>,
     pub(super) policy: Option<(Revision, CachePolicy)>,
     /// Rows that are in none of these, one line each.
     pub(super) left_out: Vec<String>,
@@ -78,14 +77,6 @@ fn model_key(id: ModelId) -> Vec<u8> {
     id.0.as_bytes().to_vec()
 }
 
-pub(super) fn lease_row(lease: &Lease, revision: Revision) -> Row {
-    row(Table::Leases, lease_key(lease.id), revision, lease)
-}
-
-fn lease_key(id: LeaseId) -> Vec<u8> {
-    id.0.as_bytes().to_vec()
-}
-
 /// There is one.
 pub(super) fn policy_row(policy: &CachePolicy, revision: Revision) -> Row {
     row(Table::Policies, b"cache".to_vec(), revision, policy)
@@ -108,11 +99,12 @@ pub(super) fn write(event: &Event, state: &State) -> Option<Write> {
         Event::MeasurementTaken(measurement) => Some(Write::Put(measurement_row(measurement))),
         Event::ModelRecorded(model) => Some(Write::Put(model_row(model, state.position().revision))),
         Event::ModelForgotten { id } => Some(Write::Delete { table: Table::Models, key: model_key(*id) }),
-        Event::LeaseGranted(lease) => Some(Write::Put(lease_row(lease, state.position().revision))),
-        Event::LeaseEnded { id, .. } => Some(Write::Delete { table: Table::Leases, key: lease_key(*id) }),
         Event::CachePolicyChanged(policy) => Some(Write::Put(policy_row(policy, state.position().revision))),
         Event::ConditionRaised(_)
         | Event::ConditionCleared(_)
+        | Event::LeaseGranted(_)
+        | Event::LeaseAwaited { .. }
+        | Event::LeaseEnded { .. }
         | Event::SegmentAdopted { .. }
         | Event::SegmentReserved { .. }
         | Event::SegmentWanted { .. }
@@ -141,7 +133,6 @@ pub(super) fn all(state: &State) -> impl Iterator<Item = Row> + '_ {
         .chain(state.requests().map(request_row))
         .chain(state.machine().measurements.iter().map(measurement_row))
         .chain(state.models().with_position().map(|(at, model)| model_row(model, at.revision)))
-        .chain(state.cache().leases_with_position().map(|(at, lease)| lease_row(lease, at.revision)))
         .chain(state.cache().changed_policy().map(|(at, policy)| policy_row(policy, at)))
 }
 
@@ -178,7 +169,6 @@ impl Read {
         self.requests.extend(other.requests);
         self.measurements.extend(other.measurements);
         self.models.extend(other.models);
-        self.leases.extend(other.leases);
         self.policy = other.policy.or(self.policy.take());
         self.left_out.extend(other.left_out);
     }
@@ -194,7 +184,6 @@ fn read(rows: Vec<Row>) -> Read {
                 parse(&row).map(|(_, measurement)| restored.measurements.push(measurement))
             }
             Table::Models => parse::<Model>(&row).map(|kept| restored.models.push(kept)),
-            Table::Leases => parse::<Lease>(&row).map(|kept| restored.leases.push(kept)),
             Table::Policies => parse::<CachePolicy>(&row).map(|kept| restored.policy = Some(kept)),
         };
         if let Err(error) = read {

@@ -219,12 +219,8 @@ pub fn restore(opened: &mut Opened, mut machine: Machine) -> Restored {
     let superseded = rows::leave_one_model_each_path(&mut read);
     machine.measurements = read.measurements;
     let position = Position { epoch: opened.epoch, revision: opened.revision };
-    let until = opened.service_time.after(hoist_planner::cache::LEASE_GRACE);
-    let state = State::restore(position, machine, read.operations, read.requests, read.models).with_cache(
-        read.policy,
-        read.leases,
-        until,
-    );
+    let state = State::restore(position, machine, read.operations, read.requests, read.models)
+        .with_policy(read.policy);
     let mut left_out = read.left_out;
     left_out.extend(state.orphaned_requests().map(|request| {
         format!("requests: what request {} made is lost; the id counts as unused", request.key.id)

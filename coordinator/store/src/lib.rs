@@ -48,7 +48,7 @@ pub use fault::{Call, CommitError, ExportError, Fault, OpenError};
 /// brought up when it is opened: a table that is newer than the store begins empty ([`Table::since`]). Changing a
 /// frame or the export needs a number and a migration of its own.
 ///
-/// 1: operations, requests, measurements. 2: models. 3: leases, policies.
+/// 1: operations, requests, measurements. 2: models. 3: policies.
 pub const SCHEMA_VERSION: u32 = 3;
 
 /// The oldest layout that can be brought up.
@@ -61,13 +61,12 @@ pub enum Table {
     Requests,
     Measurements,
     Models,
-    Leases,
     Policies,
 }
 
 impl Table {
-    pub const ALL: [Self; 6] =
-        [Self::Operations, Self::Requests, Self::Measurements, Self::Models, Self::Leases, Self::Policies];
+    pub const ALL: [Self; 5] =
+        [Self::Operations, Self::Requests, Self::Measurements, Self::Models, Self::Policies];
 
     /// The layout that brought this table.
     #[must_use]
@@ -75,7 +74,7 @@ impl Table {
         match self {
             Self::Operations | Self::Requests | Self::Measurements => 1,
             Self::Models => 2,
-            Self::Leases | Self::Policies => 3,
+            Self::Policies => 3,
         }
     }
 
@@ -92,7 +91,6 @@ impl Table {
             Self::Requests => "requests",
             Self::Measurements => "measurements",
             Self::Models => "models",
-            Self::Leases => "leases",
             Self::Policies => "policies",
         }
     }

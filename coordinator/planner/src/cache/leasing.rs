@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_domain::{
-    Bytes, Digest, Error, Lease, LeaseId, LeaseState, ModelId, Principal, Priority, Reason, ResourceName,
-    Result, SegmentName,
+    Bytes, Error, Lease, LeaseId, LeaseState, Principal, Priority, Reason, ResourceName, Result, SegmentName,
 };
 
 use super::resident::{Holder, Wanted};
@@ -20,14 +19,9 @@ pub const MOST_LEASES: usize = 16_384;
 /// What somebody wants to hold. All of it is in RAM, or was a moment ago.
 #[derive(Clone, Debug)]
 pub struct LeaseAsk {
-    pub id: LeaseId,
-    pub model: ModelId,
+    /// As it would be; what it takes is found out.
+    pub lease: Lease,
     pub priority: Priority,
-    /// In the model's order.
-    pub components: Vec<(Box<str>, Digest)>,
-    pub holder: String,
-    pub principal: Principal,
-    pub process: Option<u32>,
     /// It is one more use, and not a part of one that was counted.
     pub is_use: bool,
 }
@@ -46,24 +40,14 @@ pub fn grant(state: &State, ask: &LeaseAsk, now: Moment) -> Result<Option<Decisi
         let message = format!("{MOST_LEASES} leases are held, which is the limit; release some");
         return Err(Error::new(Reason::Overloaded, message).retry_after(Duration::from_secs(1)));
     }
-    let mut lease = Lease {
-        id: ask.id,
-        state: LeaseState::Held,
-        model: ask.model,
-        components: ask.components.clone(),
-        bytes: Bytes(0),
-        holder: ask.holder.clone(),
-        principal: ask.principal.clone(),
-        process: ask.process,
-        granted_at: now.wall,
-    };
+    let mut lease = Lease { state: LeaseState::Held, bytes: Bytes(0), ..ask.lease.clone() };
     let mut events = Vec::new();
     for digest in lease.segments() {
         let Some(segment) = cache.sealed(digest) else { return Ok(None) };
         lease.bytes.0 = lease.bytes.0.saturating_add(segment.bytes.0);
         let want = Wanted {
-            by: Holder::Lease(ask.id),
-            model: ask.model,
+            by: Holder::Lease(lease.id),
+            model: lease.model,
             priority: ask.priority,
             is_use: ask.is_use,
             at: now.service,
@@ -78,7 +62,13 @@ pub fn grant(state: &State, ask: &LeaseAsk, now: Moment) -> Result<Option<Decisi
 ///
 /// # Errors
 /// RESOURCE_NOT_FOUND when it has ended; PERMISSION_DENIED when it was another's; IN_USE when somebody holds it.
-pub fn resume(state: &State, id: LeaseId, principal: &Principal, process: Option<u32>) -> Result<Decision> {
+pub fn resume(
+    state: &State,
+    id: LeaseId,
+    principal: &Principal,
+    holder: String,
+    process: Option<u32>,
+) -> Result<Decision> {
     let name = ResourceName::Lease(id);
     let known = state.cache().lease(id).ok_or_else(|| {
         Error::new(Reason::ResourceNotFound, format!("{name} has ended; acquire a new one"))
@@ -91,7 +81,7 @@ pub fn resume(state: &State, id: LeaseId, principal: &Principal, process: Option
         let message = format!("{name} is held by an open stream");
         return Err(Error::new(Reason::InUse, message).with("name", name));
     }
-    let lease = Lease { state: LeaseState::Held, process, ..Lease::clone(known) };
+    let lease = Lease { state: LeaseState::Held, holder, process, ..Lease::clone(known) };
     Ok(vec![Event::LeaseGranted(Arc::new(lease))])
 }
 
@@ -113,18 +103,6 @@ pub fn revoke(state: &State, id: LeaseId, reason: &str, now: Moment) -> Decision
     known
         .map(|_| Event::LeaseEnded { id, at: now.service, revoked: Some(reason.into()) })
         .into_iter()
-        .collect()
-}
-
-/// After a start: which leases cannot be taken up again, because what they held is not there.
-#[must_use]
-pub fn without_segments(state: &State, now: Moment) -> Decision {
-    let cache = state.cache();
-    let is_lost = |lease: &&Arc<Lease>| lease.segments().iter().any(|digest| cache.sealed(*digest).is_none());
-    cache
-        .leases()
-        .filter(is_lost)
-        .map(|lease| Event::LeaseEnded { id: lease.id, at: now.service, revoked: None })
         .collect()
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Time is counted in uses: a clock that stands still while nothing happens forgets nothing over a weekend.
 
+mod adopting;
 mod budget;
 mod leasing;
 mod leaving;
@@ -11,10 +12,9 @@ mod resident;
 mod usage;
 mod victims;
 
+pub use adopting::adopt;
 pub use budget::{Budget, BudgetLimit, GroupFacts, MemoryFacts, budget};
-pub use leasing::{
-    LEASE_GRACE, LeaseAsk, MOST_LEASES, end, expired, grant, resume, revoke, without_segments,
-};
+pub use leasing::{LEASE_GRACE, LeaseAsk, MOST_LEASES, end, expired, grant, resume, revoke};
 pub use leaving::{Evicted, EvictionAsk, Out, evict, shrink};
 pub use reserving::{
     Facts, Identity, Reservation, Reserved, Sealing, Want, abandoned, candidates, identify, pinned, reserve,

@@ -136,11 +136,6 @@ impl Cache {
         self.leases.values().map(|stamped| &stamped.value)
     }
 
-    /// With the position at which each last changed.
-    pub fn leases_with_position(&self) -> impl Iterator<Item = (Position, &Arc<Lease>)> {
-        self.leases.values().map(|stamped| (stamped.position, &stamped.value))
-    }
-
     #[must_use]
     pub fn lease_count(&self) -> usize {
         self.leases.len()
@@ -243,10 +238,6 @@ impl Cache {
     pub(crate) fn restore_policy(&mut self, changed: Revision, policy: CachePolicy) {
         self.policy = Arc::new(policy);
         self.policy_changed = changed;
-    }
-
-    pub(crate) fn await_leases(&mut self, until: ServiceTime) {
-        self.awaited_until = Some(until);
     }
 
     pub(crate) fn change_policy(&mut self, position: Position, policy: &Arc<CachePolicy>) {
@@ -456,6 +447,11 @@ impl Cache {
             self.hold(SegmentName::Content(digest), Holder::Lease(lease.id));
         }
         self.leases.insert(lease.id, Stamped { position, value: Arc::clone(lease) });
+    }
+
+    pub(crate) fn await_lease(&mut self, position: Position, lease: &Arc<Lease>, until: ServiceTime) {
+        self.awaited_until = Some(until);
+        self.grant(position, lease);
     }
 
     /// What was held was in use until now.

@@ -4,8 +4,8 @@ use crate::world::{
     MODELS, START, bytes_of, content_name, digest, facts, machine, model, model_id, report, spec, want,
 };
 use hoist_domain::{
-    Bytes, ContentHash, Digest, LeaseId, ModelConfig, OperationId, Principal, Priority, RequestId,
-    RequestKey, Segment, SegmentName, ServiceTime, WallTime, Work,
+    Bytes, ContentHash, Digest, Lease, LeaseId, LeaseState, ModelConfig, OperationId, Principal, Priority,
+    RequestId, RequestKey, Segment, SegmentName, ServiceTime, WallTime, Work,
 };
 use hoist_planner::cache::{
     EvictionAsk, Identity, LeaseAsk, Out, Reservation, Reserved, Sealing, end, evict, grant, identify,
@@ -168,16 +168,18 @@ impl World {
         self.fresh += 1;
         let id = LeaseId(Uuid::from_u128(self.fresh));
         let (name, content) = MODELS[model][place];
-        let ask = LeaseAsk {
+        let lease = Lease {
             id,
+            state: LeaseState::Held,
             model: model_id(model),
-            priority: Priority::Normal,
             components: vec![(name.into(), digest(content))],
+            bytes: Bytes(0),
             holder: String::new(),
             principal: Principal::Uid(1),
             process: None,
-            is_use: true,
+            granted_at: self.now.wall,
         };
+        let ask = LeaseAsk { lease, priority: Priority::Normal, is_use: true };
         let events = grant(&self.state, &ask, self.now).unwrap().unwrap();
         self.apply(&events);
         id

@@ -1,15 +1,14 @@
 //! Leases, and what is left of everything after a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_domain::{
     Bytes, Digest, Lease, LeaseId, LeaseState, Position, Principal, Priority, Reason, Segment, SegmentName,
     SegmentState,
 };
-use hoist_planner::cache::{Holder, LeaseAsk, grant, resume, without_segments};
-use hoist_planner::{Event, State, expire, recover};
+use hoist_planner::cache::{Holder, LeaseAsk, adopt, grant, resume};
+use hoist_planner::{State, expire, recover};
 
 use crate::histories::{History, LIMITS, places};
 use crate::world::{MODELS, digest, machine, model_id};
@@ -24,18 +23,20 @@ impl History {
         let components = places(model, component)
             .into_iter()
             .map(|place| (MODELS[model][place].0.into(), digest(entry.contents[place])));
-        let ask = LeaseAsk {
+        let lease = Lease {
             id,
+            state: LeaseState::Held,
             model: model_id(model),
-            priority,
             components: components.collect(),
+            bytes: Bytes(0),
             holder: "a test".to_owned(),
             principal: Principal::Uid(1),
             process: Some(1),
-            is_use,
+            granted_at: self.now().wall,
         };
+        let digests = lease.segments();
+        let ask = LeaseAsk { lease, priority, is_use };
         let answer = self.decide(|state| grant(state, &ask, self.now())).unwrap();
-        let digests: BTreeSet<Digest> = ask.components.iter().map(|(_, digest)| *digest).collect();
         let is_there = digests.iter().all(|digest| self.naive.sealed(*digest).is_some());
         assert_eq!(answer.is_some(), is_there);
         let Some(events) = answer else {
@@ -46,19 +47,15 @@ impl History {
         self.seen.insert("granted");
         let bytes = digests.iter().map(|digest| self.naive.sealed(*digest).unwrap().bytes.0).sum();
         for digest in digests {
-            self.naive.want(SegmentName::Content(digest), Holder::Lease(id), ask.model, priority, is_use);
+            self.naive.want(
+                SegmentName::Content(digest),
+                Holder::Lease(id),
+                ask.lease.model,
+                priority,
+                is_use,
+            );
         }
-        self.naive.hold(Lease {
-            id,
-            state: LeaseState::Held,
-            model: ask.model,
-            components: ask.components,
-            bytes: Bytes(bytes),
-            holder: ask.holder,
-            principal: ask.principal,
-            process: ask.process,
-            granted_at: self.now().wall,
-        });
+        self.naive.hold(Lease { bytes: Bytes(bytes), ..ask.lease });
     }
 
     pub(crate) fn lease(&self, number: usize) -> Option<LeaseId> {
@@ -69,7 +66,7 @@ impl History {
     pub(crate) fn resume(&mut self, number: usize, is_own: bool) {
         let Some(id) = self.lease(number) else { return };
         let by = Principal::Uid(if is_own { 1 } else { 2 });
-        let answer = self.decide(|state| resume(state, id, &by, Some(2)));
+        let answer = self.decide(|state| resume(state, id, &by, "again".to_owned(), Some(2)));
         let lease = self.naive.leases[&id].clone();
         let refused = match (is_own, lease.state) {
             (false, _) => Some((Reason::PermissionDenied, "resumed by another")),
@@ -82,7 +79,12 @@ impl History {
             Ok(events) => {
                 assert_eq!(refused, None);
                 self.apply(&events);
-                self.naive.hold(Lease { state: LeaseState::Held, process: Some(2), ..lease });
+                self.naive.hold(Lease {
+                    state: LeaseState::Held,
+                    holder: "again".to_owned(),
+                    process: Some(2),
+                    ..lease
+                });
             }
         }
     }
@@ -106,12 +108,7 @@ impl History {
             self.state.operations_with_position().map(|(of, one)| (at(of), one.as_ref().clone())).collect();
         let models: Vec<_> =
             self.state.models().with_position().map(|(of, one)| (at(of), one.as_ref().clone())).collect();
-        let leases: Vec<_> = self
-            .state
-            .cache()
-            .leases_with_position()
-            .map(|(of, one)| (at(of), Lease { state: LeaseState::Awaited, ..one.as_ref().clone() }))
-            .collect();
+        let leases: Vec<Lease> = self.state.cache().leases().map(|lease| Lease::clone(lease)).collect();
         let policy = self.state.cache().changed_policy().map(|(of, policy)| (of, policy.clone()));
         let requests: Vec<_> = self.state.requests().cloned().collect();
         // Files with names: what is on its way out has its own until that is done.
@@ -123,11 +120,9 @@ impl History {
 
         let Position { epoch, revision } = self.state.position();
         let position = Position { epoch: epoch.next(), revision };
-        let until = self.now().service.after(GRACE);
-        self.state = State::restore(position, machine(), operations, requests, models)
-            .with_cache(policy, leases, until);
+        self.state = State::restore(position, machine(), operations, requests, models).with_policy(policy);
         self.mirror = self.records();
-        self.naive.restart(until);
+        let awaited = self.naive.restart();
         self.clients.clear();
         self.ended = None;
         self.outs.clear();
@@ -150,24 +145,18 @@ impl History {
                 eviction: None,
             })
             .collect();
-        let begun = self.now().service;
-        let found = adopted.iter().cloned().map(Arc::new);
-        let mut events: Vec<Event> =
-            found.map(|segment| Event::SegmentAdopted { segment, at: begun }).collect();
-        let mut after = self.state.clone();
-        after.apply(&events);
-        events.extend(without_segments(&after, self.now()));
-        self.apply(&events);
+        self.apply(&adopt(adopted.clone(), leases, GRACE, self.now()));
         for segment in adopted {
             self.naive.adopt(segment);
             self.seen.insert("adopted");
         }
-        let is_there = |digest: &Digest| self.naive.sealed(*digest).is_some();
-        let leases = self.naive.leases.values();
-        let lost = leases.filter(|lease| !lease.segments().iter().all(is_there)).map(|lease| lease.id);
-        for id in lost.collect::<Vec<_>>() {
-            self.naive.end_lease(id);
-            self.seen.insert("lease lost its segments");
+        self.naive.until = Some(self.now().service.after(GRACE));
+        for lease in awaited {
+            if lease.segments().iter().all(|digest| self.naive.sealed(*digest).is_some()) {
+                self.naive.hold(Lease { state: LeaseState::Awaited, ..lease });
+            } else {
+                self.seen.insert("lease lost its segments");
+            }
         }
         self.open.retain(|digest| self.naive.sealed(*digest).is_some());
     }

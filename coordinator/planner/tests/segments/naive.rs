@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hoist_domain::{
-    Bytes, CachePolicy, Digest, Eviction, Lease, LeaseId, LeaseState, Model, ModelId, OperationId, Priority,
-    Segment, SegmentName, SegmentState, ServiceTime, Veto,
+    Bytes, CachePolicy, Digest, Eviction, Lease, LeaseId, Model, ModelId, OperationId, Priority, Segment,
+    SegmentName, SegmentState, ServiceTime, Veto,
 };
 use hoist_planner::cache::{CacheStatistics, Holder, Identity, Reservation, Reserved, Sealing, Totals, Want};
 use hoist_planner::{Moment, State};
@@ -337,14 +337,12 @@ impl Naive {
         self.holds.retain(|(_, by)| *by != Holder::Lease(id));
     }
 
-    /// A new life: nothing is there until it is found, and nobody has come back for a lease.
-    pub(crate) fn restart(&mut self, until: ServiceTime) {
+    /// A new life: nothing is there until it is found. The leases there were.
+    pub(crate) fn restart(&mut self) -> Vec<Lease> {
         let leases = std::mem::take(&mut self.leases);
         let (models, policy) = (std::mem::take(&mut self.models), self.policy.clone());
-        *self = Self { now: self.now, models, policy, until: Some(until), ..Self::default() };
-        for lease in leases.into_values() {
-            self.hold(Lease { state: LeaseState::Awaited, ..lease });
-        }
+        *self = Self { now: self.now, models, policy, ..Self::default() };
+        leases.into_values().collect()
     }
 
     /// Compares everything that can be seen of the cache.

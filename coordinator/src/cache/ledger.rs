@@ -1,0 +1,148 @@
+//! Leases beside the segments that they hold: on the same tmpfs, a file for each, by the lease's id.
+//!
+//! A lease must outlive the coordinator that grants it, but not the memory that it is about: power that takes the one
+//! takes the other. So its record is in that memory too, and granting one waits for no disk.
+//!
+//! A file is written before the lease is granted and removed after it has ended. What a kill leaves in between is a lease
+//! that nobody comes back for, which ends with the grace period.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use hoist_domain::{Lease, LeaseId, ResourceName};
+use hoist_segment::{Access, Directory, DirectoryError};
+use tracing::warn;
+
+/// Before a name: it is being written.
+const WRITING: &str = ".writing-";
+
+/// The directory of leases. Cloning is a reference count.
+#[derive(Clone, Debug)]
+pub(super) struct Ledger(Directory);
+
+impl Ledger {
+    /// Opens the directory, and makes it if nothing is there.
+    ///
+    /// # Errors
+    /// When it cannot be, or is not on tmpfs and ours alone.
+    pub(super) fn open(path: &Path) -> Result<Self, DirectoryError> {
+        Directory::open(path, Access::Owner).map(Self)
+    }
+
+    fn path_of(&self, id: LeaseId) -> PathBuf {
+        self.0.path().join(id.to_string())
+    }
+
+    /// Writes a lease down; it is there whole or not at all.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(super) fn keep(&self, lease: &Lease) -> io::Result<()> {
+        let writing = self.0.path().join(format!("{WRITING}{}", lease.id));
+        let written = fs::write(&writing, serde_json::to_vec(lease)?)
+            .and_then(|()| fs::rename(&writing, self.path_of(lease.id)));
+        if written.is_err() {
+            let _ = fs::remove_file(&writing);
+        }
+        written
+    }
+
+    /// It has ended, or was never granted.
+    pub(super) fn forget(&self, id: LeaseId) {
+        match fs::remove_file(self.path_of(id)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                let lease = ResourceName::Lease(id);
+                warn!(%lease, %error, "the record of a lease cannot be removed: the next start waits for its holder");
+            }
+            _ => {}
+        }
+    }
+
+    /// The leases that the last coordinator left; what cannot be read is told and removed.
+    pub(super) fn read(&self) -> io::Result<Vec<Lease>> {
+        let mut leases = Vec::new();
+        for entry in fs::read_dir(self.0.path())? {
+            let path = entry?.path();
+            let text = match fs::read(&path) {
+                Ok(text) => text,
+                // It may be one. Its holder has lost it, and what comes next may read it.
+                Err(error) => {
+                    warn!(path = %path.display(), %error, "the record of a lease cannot be read");
+                    continue;
+                }
+            };
+            match serde_json::from_slice::<Lease>(&text) {
+                Ok(lease) if self.path_of(lease.id) == path => leases.push(lease),
+                _ => {
+                    let name = path.file_name().unwrap_or_default().to_string_lossy();
+                    if !name.starts_with(WRITING) {
+                        warn!(path = %path.display(), "this is no record of a lease: removed");
+                    }
+                    let _ = fs::remove_file(&path);
+                }
+            }
+        }
+        Ok(leases)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use hoist_domain::{Bytes, Digest, LeaseState, ModelId, Principal, WallTime};
+    use uuid::Uuid;
+
+    fn lease(number: u128) -> Lease {
+        Lease {
+            id: LeaseId(Uuid::from_u128(number)),
+            state: LeaseState::Awaited,
+            model: ModelId(Uuid::from_u128(1)),
+            components: vec![("vae".into(), Digest([7; 32]))],
+            bytes: Bytes(4_096),
+            holder: "somebody".to_owned(),
+            principal: Principal::Hoist,
+            process: Some(12),
+            granted_at: WallTime(1_760_000_000_000_000),
+        }
+    }
+
+    /// A ledger on tmpfs, and what removes it.
+    fn ledger() -> (Ledger, tempfile::TempDir) {
+        let parent = tempfile::Builder::new().prefix("hoist-test-").tempdir_in("/dev/shm").unwrap();
+        (Ledger::open(&parent.path().join("leases")).unwrap(), parent)
+    }
+
+    #[test]
+    fn what_was_kept_and_not_forgotten_is_read_by_the_next() {
+        let (ledger, parent) = ledger();
+        for number in 1..4 {
+            ledger.keep(&lease(number)).unwrap();
+        }
+        ledger.forget(lease(2).id);
+        ledger.forget(lease(9).id);
+        drop(ledger);
+        let next = Ledger::open(&parent.path().join("leases")).unwrap();
+        let mut read = next.read().unwrap();
+        read.sort_by_key(|lease| lease.id);
+        assert_eq!(read, [lease(1), lease(3)]);
+        let mode = fs::metadata(parent.path().join("leases")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn what_is_no_lease_is_removed_and_the_others_are_read() {
+        let (ledger, parent) = ledger();
+        ledger.keep(&lease(1)).unwrap();
+        let leases = parent.path().join("leases");
+        let whole = fs::read(ledger.path_of(lease(1).id)).unwrap();
+        fs::write(leases.join(format!("{WRITING}{}", lease(2).id)), &whole[..whole.len() / 2]).unwrap();
+        fs::write(leases.join(lease(3).id.to_string()), b"{}").unwrap();
+        // Under a name that is another's.
+        fs::write(leases.join(lease(4).id.to_string()), &whole).unwrap();
+        assert_eq!(ledger.read().unwrap(), [lease(1)]);
+        assert_eq!(fs::read_dir(&leases).unwrap().count(), 1);
+    }
+}
