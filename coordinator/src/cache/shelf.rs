@@ -130,11 +130,6 @@ impl Shelf {
         let Some(kept) = self.files().complete.remove(&digest) else { return Ok(None) };
         let evicted = match kept.segment.evict() {
             Ok(evicted) => evicted,
-            // Somebody else has removed the file: it has no name either way.
-            Err((segment, error)) if error.kind() == io::ErrorKind::NotFound => {
-                drop(segment);
-                return Ok(None);
-            }
             Err((segment, error)) => {
                 self.files().complete.insert(digest, Kept { segment, layout: kept.layout });
                 return Err(error);

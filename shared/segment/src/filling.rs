@@ -87,7 +87,8 @@ impl Directory {
         Ok(filling)
     }
 
-    /// Removes whatever has the names of this content, in either form. For who knows that there is no such segment.
+    /// Removes whatever has the names of this content, in either form. For who knows that there is no such segment, or is
+    /// to be none.
     ///
     /// # Errors
     /// The file system's.

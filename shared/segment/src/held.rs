@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use hoist_domain::{Bytes, Digest};
 use rustix::fs::RenameFlags;
+use rustix::io::Errno;
 use uuid::Uuid;
 
 use crate::directory::{Directory, EVICTING, Form};
@@ -139,7 +140,8 @@ impl Segment {
         }
     }
 
-    /// Takes its name away. Nobody finds it any more; who has it open goes on.
+    /// Takes its name away, whoever has it by now. Nobody finds it any more; who has it open goes on. That somebody has
+    /// removed its files already is no error: they are as open as they were.
     ///
     /// # Errors
     /// The file system's, with the segment as it was.
@@ -151,16 +153,19 @@ impl Segment {
     }
 
     fn withdraw(&self) -> io::Result<()> {
-        let name = self.form.name(self.digest);
-        if self.form == Form::Tensors {
-            return remove_entry(&self.directory, &name, self.form);
+        if self.form == Form::Raw {
+            // A folder loses its name at once, and its files one by one: what is left after a crash is swept. With the slash
+            // it is a folder, or nothing is moved.
+            let name = format!("{}/", self.form.name(self.digest));
+            let away = format!("{EVICTING}{}", Uuid::new_v4());
+            let directory = self.directory.descriptor();
+            match rustix::fs::renameat_with(directory, &*name, directory, &*away, RenameFlags::NOREPLACE) {
+                Ok(()) => drop(remove_entry(&self.directory, &away, self.form)),
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
-        // A folder loses its name at once, and its files one by one: what is left after a crash is swept.
-        let away = format!("{EVICTING}{}", Uuid::new_v4());
-        let directory = self.directory.descriptor();
-        rustix::fs::renameat_with(directory, &*name, directory, &*away, RenameFlags::NOREPLACE)?;
-        let _ = remove_entry(&self.directory, &away, self.form);
-        Ok(())
+        self.directory.clear(self.digest)
     }
 }
 

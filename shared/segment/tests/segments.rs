@@ -152,6 +152,67 @@ fn an_evicted_segment_lives_on_for_who_has_it_open_and_for_nobody_else() {
 }
 
 #[test]
+fn what_somebody_has_removed_or_replaced_is_not_sound_and_can_be_evicted_with_its_readers_told() {
+    let (above, directory) = place();
+    let raw = || {
+        let filling = directory.create_raw(&[RawFile { name: "model.gguf".into(), length: 4 }]).unwrap();
+        filling.write_at(0, 0, b"GGUF").unwrap();
+        let Sealed::New(segment) = filling.seal(DIGEST).unwrap() else { panic!("it is new") };
+        segment
+    };
+    let tensors = || sealed(&directory, DIGEST);
+    let remove = |path: &Path| match path.is_dir() {
+        true => std::fs::remove_dir_all(path).unwrap(),
+        false => std::fs::remove_file(path).unwrap(),
+    };
+    let makers: [&dyn Fn() -> Segment; 2] = [&tensors, &raw];
+    let meddlers: [&dyn Fn(&Path); 4] = [
+        &remove,
+        &|path| {
+            remove(path);
+            std::os::unix::fs::symlink(above.path(), path).unwrap();
+        },
+        &|path| {
+            remove(path);
+            std::fs::write(path, b"not weights").unwrap();
+        },
+        &|path| {
+            remove(path);
+            std::fs::create_dir_all(path.join("deep/er")).unwrap();
+        },
+    ];
+    for (make, meddle) in makers.iter().flat_map(|make| meddlers.iter().map(move |meddle| (make, meddle))) {
+        let segment = make();
+        assert!(segment.is_sound());
+        let file = if segment.is_raw() { segment.path().join("model.gguf") } else { segment.path() };
+        let reader = std::fs::File::open(file).unwrap();
+        meddle(&segment.path());
+        assert!(!segment.is_sound());
+        let evicted = segment.evict().unwrap();
+        assert_eq!(names(directory.path()), Vec::<String>::new());
+        assert!(evicted.is_open_elsewhere().unwrap());
+        assert!(evicted.held_bytes().unwrap().0 > 0);
+        drop(reader);
+        assert!(!evicted.is_open_elsewhere().unwrap());
+    }
+}
+
+#[test]
+fn what_somebody_has_cut_or_given_another_name_is_not_sound() {
+    let (above, directory) = place();
+    let segment = sealed(&directory, DIGEST);
+    let other = above.path().join("other");
+    std::fs::hard_link(segment.path(), &other).unwrap();
+    assert!(!segment.is_sound());
+    std::fs::remove_file(other).unwrap();
+    assert!(segment.is_sound());
+    std::fs::set_permissions(segment.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let file = std::fs::File::options().write(true).open(segment.path()).unwrap();
+    file.set_len(segment.length().0 - 1).unwrap();
+    assert!(!segment.is_sound());
+}
+
+#[test]
 fn a_dropped_filling_leaves_nothing() {
     let (above, directory) = place();
     drop(filled(&directory, &layout(100)));
