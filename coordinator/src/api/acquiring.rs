@@ -200,9 +200,7 @@ impl Holding {
         for one in components {
             let kind =
                 model.and_then(|model| model.content.components.iter().find(|known| known.name == one.name));
-            let unreadable =
-                |error: std::io::Error| Error::new(Reason::Internal, format!("{}: {error}", one.path));
-            let layout = if skip_tensors { None } else { shelf.layout(one.digest).map_err(unreadable)? };
+            let layout = if skip_tensors { None } else { shelf.layout(one.digest) };
             leased.push(v1::LeasedComponent {
                 component: Some(wire::component(one)),
                 r#type: kind.map(|known| known.component_type.to_string()).unwrap_or_default(),

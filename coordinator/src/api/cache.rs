@@ -191,9 +191,7 @@ impl Api {
             return Ok(v1::EvictModelResponse { request_id: call.id.to_string(), ..Default::default() });
         }
         let out = self.asked_out(message).await?;
-        let cache = self.cache.clone();
-        let facts = self.tasks.run_blocking("facts", move || cache.facts()).await;
-        let open = facts.map_err(|panicked| Error::new(Reason::Internal, panicked.to_string()))?.open;
+        let open = self.cache.open().await?;
         let request = (!message.dry_run).then(|| (call.key(), content));
         let told = self.control.evict(request, EvictionAsk { out, open }).await?;
         if !message.dry_run {
@@ -222,9 +220,7 @@ impl Api {
     }
 
     async fn cache_status(&self, request_id: String) -> Result<v1::GetCacheResponse> {
-        let cache = self.cache.clone();
-        let asked = self.tasks.run_blocking("budget", move || (cache.budget(), cache.held())).await;
-        let (budget, held) = asked.map_err(|panicked| Error::new(Reason::Internal, panicked.to_string()))?;
+        let (budget, held) = (self.cache.budget().await?, self.cache.held().await?);
         let view = self.control.view();
         let cache = view.state.cache();
         let (totals, counted) = (cache.totals(), cache.statistics());

@@ -19,7 +19,7 @@ use hoist_domain::{
     ValidationLevel, Verdict,
 };
 use hoist_planner::State;
-use hoist_planner::cache::{Facts, Reservation, Reserved, Want};
+use hoist_planner::cache::{Reservation, Reserved, Want};
 use hoist_staging::Recipe;
 use tokio_util::sync::CancellationToken;
 
@@ -142,12 +142,6 @@ impl Cache {
             }
         }
     }
-
-    async fn facts_apart(&self) -> Result<Facts> {
-        let cache = self.clone();
-        let facts = self.0.tasks.run_blocking("facts", move || cache.facts()).await;
-        facts.map_err(|panicked| Error::new(Reason::Internal, panicked.to_string()))
-    }
 }
 
 impl Caching<'_> {
@@ -228,7 +222,7 @@ impl Caching<'_> {
         } else {
             Vec::new()
         };
-        let facts = self.cache.facts_apart().await?;
+        let facts = self.cache.facts().await?;
         let ask = Reservation {
             operation: self.operation,
             model: model.id,
@@ -253,8 +247,7 @@ impl Caching<'_> {
         let placed = self.cache.fill(&self.work, orders, &on).await?;
         for ((place, _), placed) in reserved.fill.iter().zip(placed) {
             if let Some(one) = self.wanted.get_mut(*place) {
-                one.digest = Some(placed.digest);
-                one.source = if placed.is_new { ComponentSource::Read } else { ComponentSource::Shared };
+                (one.digest, one.source) = (Some(placed.0), placed.1);
             }
         }
         Ok(Bytes(read))

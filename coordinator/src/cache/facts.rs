@@ -1,13 +1,14 @@
 //! What the machine has to spare for segments, as the planner wants to know it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use hoist_domain::Bytes;
+use hoist_domain::{Bytes, Digest, Error, Reason, Result};
 use hoist_planner::cache::{Budget, BudgetLimit, Facts, GroupFacts, MemoryFacts, budget};
 use hoist_runtime::machine;
 use tracing::warn;
 
-use super::Cache;
+use super::{Cache, Shelf};
 
 /// Of the machine's memory, left to everybody else where nothing is configured: a sixteenth, within these bounds.
 const LEAST_RESERVE: Bytes = Bytes::mib(256);
@@ -15,8 +16,25 @@ const MOST_RESERVE: Bytes = Bytes::gib(4);
 
 impl Cache {
     /// What segments may take now.
-    #[must_use]
-    pub fn budget(&self) -> Budget {
+    ///
+    /// # Errors
+    /// INTERNAL.
+    pub async fn budget(&self) -> Result<Budget> {
+        self.apart("budget", Self::budget_now).await
+    }
+
+    /// Asks the kernel on a thread that may wait.
+    async fn apart<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        ask: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T> {
+        let cache = self.clone();
+        let asked = self.0.tasks.run_blocking(name, move || ask(&cache)).await;
+        asked.map_err(|panicked| Error::new(Reason::Internal, panicked.to_string()))
+    }
+
+    fn budget_now(&self) -> Budget {
         let policy = self.0.control.view().state.cache().policy().budget;
         // What the server was started with bounds what is said while it runs.
         let configured = [policy, self.0.settings.budget].into_iter().flatten().min();
@@ -25,7 +43,7 @@ impl Cache {
         };
         // Segments come and go while this is found out: what is free and what is held are not of one moment. The larger of
         // what is held before and after can only be too much, which is looked at again; too little would evict what fits.
-        let held_before = self.held();
+        let held_before = shelf.held();
         let root = Path::new("/");
         let mut is_known = true;
         let groups = machine::cgroup_memory(root).unwrap_or_else(|error| {
@@ -51,7 +69,7 @@ impl Cache {
         };
         let usual = Bytes((total.0 / 16).clamp(LEAST_RESERVE.0, MOST_RESERVE.0));
         let tmpfs_free = shelf.free().ok().flatten();
-        let held = held_before.max(self.held());
+        let held = held_before.max(shelf.held());
         budget(&MemoryFacts {
             configured,
             reserve: self.0.settings.reserve.unwrap_or(usual),
@@ -78,18 +96,34 @@ impl Cache {
         }
     }
 
-    /// Everything that decides about room. Asks the kernel about each segment: milliseconds for a thousand.
-    #[must_use]
-    pub fn facts(&self) -> Facts {
-        let budget = self.budget();
-        let open = self.shelf().map(super::Shelf::open).unwrap_or_default();
-        Facts { budget: budget.bytes, limit: self.limit_name(&budget.limit), open }
+    /// Everything that decides about room.
+    ///
+    /// # Errors
+    /// INTERNAL.
+    pub async fn facts(&self) -> Result<Facts> {
+        let budget = self.budget().await?;
+        self.facts_within(budget).await
+    }
+
+    /// The same, for a budget that is known.
+    pub(super) async fn facts_within(&self, budget: Budget) -> Result<Facts> {
+        let limit = self.limit_name(&budget.limit);
+        Ok(Facts { budget: budget.bytes, limit, open: self.open().await? })
+    }
+
+    /// Segments that anybody has open. Asks the kernel about each: milliseconds for a thousand.
+    ///
+    /// # Errors
+    /// INTERNAL.
+    pub async fn open(&self) -> Result<BTreeSet<Digest>> {
+        self.apart("open segments", |cache| cache.shelf().map(Shelf::open).unwrap_or_default()).await
     }
 
     /// What the directory's files take, in the kernel's own count.
-    #[must_use]
-    pub fn held(&self) -> Bytes {
-        let shelved = self.shelf().map(super::Shelf::held).unwrap_or_default();
-        Bytes(shelved.0.saturating_add(self.filling_bytes()))
+    ///
+    /// # Errors
+    /// INTERNAL.
+    pub async fn held(&self) -> Result<Bytes> {
+        self.apart("held memory", |cache| cache.shelf().map(Shelf::held).unwrap_or_default()).await
     }
 }

@@ -1,25 +1,25 @@
-//! One filling: from reserved names to sealed segments, all of them or none.
+//! One filling: from reserved names to sealed segments. Nothing gets its name unless all of it was read as it was described.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hoist_catalog::{Details, Roots, Unit};
 use hoist_domain::{
-    Bytes, Digest, Error, Model, ModelId, OperationId, Reason, ResourceName, Result, SegmentName,
+    Bytes, ComponentSource, Digest, Error, Model, ModelId, OperationId, Reason, ResourceName, Result,
+    SegmentName,
 };
 use hoist_planner::Examination;
 use hoist_planner::cache::{Identity, Sealing};
 use hoist_segment::{Filling, SealError};
-use hoist_staging::{Failure, Filled, Job, Outcome, Plan, Recipe, Target, open};
+use hoist_staging::{Failure, Filled, Job, Outcome, Plan, Recipe, open};
 use rustix::io::Errno;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::Cache;
-use super::shelf::{Placed, Shelf};
+use super::shelf::Shelf;
 use crate::operations::ProgressCell;
 
 /// From the wish to stop to giving up the wait for reads in flight. A healthy disk answers within milliseconds.
@@ -30,26 +30,6 @@ const JUST: Duration = Duration::from_secs(60);
 
 /// How often memory is looked at while it is being filled.
 const RECHECK: Duration = Duration::from_millis(250);
-
-/// What one filling has written so far: no segment counts it yet. Taken off the count when it ends, however it does.
-#[derive(Debug)]
-struct Written {
-    own: AtomicU64,
-    all: Arc<AtomicU64>,
-}
-
-impl Written {
-    fn add(&self, bytes: u64) {
-        self.own.fetch_add(bytes, Ordering::Relaxed);
-        self.all.fetch_add(bytes, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Written {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.own.load(Ordering::Relaxed), Ordering::Relaxed);
-    }
-}
 
 /// What is filled, and out of what.
 #[derive(Clone, Debug)]
@@ -78,8 +58,10 @@ struct Ready {
     name: SegmentName,
     filling: Filling,
     digest: Digest,
-    target: Target,
 }
+
+/// A content, and how its component came by it.
+pub(super) type Named = (Digest, ComponentSource);
 
 /// For whom, how fast, and until when.
 pub(super) struct Run<'a> {
@@ -90,25 +72,14 @@ pub(super) struct Run<'a> {
 }
 
 impl Cache {
-    pub(super) fn filling_bytes(&self) -> u64 {
-        self.0.filling.load(Ordering::Relaxed)
-    }
-
-    /// Reads what these orders need; nothing gets its name unless all of it was read as it was described. The digests that
-    /// are known must come out. What became of each, in their order.
-    pub(super) async fn fill(&self, work: &Work, orders: Vec<Order>, on: &Run<'_>) -> Result<Vec<Placed>> {
+    /// Reads what these orders need. The digests that are known must come out. What became of each, in their order.
+    pub(super) async fn fill(&self, work: &Work, orders: Vec<Order>, on: &Run<'_>) -> Result<Vec<Named>> {
         let began = self.0.clock.monotonic();
         let shelf = self.shelf()?.clone();
         let orders = Arc::new(orders);
-        let written = Arc::new(Written { own: AtomicU64::new(0), all: Arc::clone(&self.0.filling) });
         let (prepared, from, making) = (Arc::clone(&orders), work.clone(), shelf.clone());
-        let (count, cell) = (Arc::clone(&written), Arc::clone(on.cell));
-        let prepare = move || {
-            prepare(&prepared, &from, &making, move |bytes| {
-                count.add(bytes);
-                cell.add(bytes);
-            })
-        };
+        let cell = Arc::clone(on.cell);
+        let prepare = move || prepare(&prepared, &from, &making, move |bytes| cell.add(bytes));
         let prepared = self.0.tasks.run_blocking("prepare", prepare).await;
         let (job, of_target) = prepared.map_err(|panicked| internal(&panicked.to_string()))??;
         let filled =
@@ -141,16 +112,15 @@ impl Cache {
             name: order.name,
             filling,
             digest,
-            target: order.recipe.target().clone(),
         });
         self.name(ready.collect(), on).await
     }
 
     /// Gives each its name, unless there is one like it. Whoever has to wait for another keeps nobody waiting meanwhile: what
     /// can be named is named first.
-    async fn name(&self, mut ready: Vec<Ready>, on: &Run<'_>) -> Result<Vec<Placed>> {
+    async fn name(&self, mut ready: Vec<Ready>, on: &Run<'_>) -> Result<Vec<Named>> {
         let shelf = self.shelf()?;
-        let mut placed: Vec<(usize, Placed)> = Vec::with_capacity(ready.len());
+        let mut named: Vec<(usize, Named)> = Vec::with_capacity(ready.len());
         while !ready.is_empty() {
             let found = ready.iter().map(|one| (one.name, one.digest)).collect();
             let identities = self.0.control.identify(on.operation, found).await?;
@@ -158,8 +128,7 @@ impl Cache {
             for (one, identity) in ready.into_iter().zip(identities) {
                 match identity {
                     Identity::New => new.push(one),
-                    Identity::Equal => placed
-                        .push((one.place, Placed { digest: one.digest, bytes: Bytes(0), is_new: false })),
+                    Identity::Equal => named.push((one.place, (one.digest, ComponentSource::Shared))),
                     Identity::Awaited => awaited.push(one),
                 }
             }
@@ -170,14 +139,17 @@ impl Cache {
                 SealError::Io(error) => untaken("a segment could not be sealed", &error),
                 SealError::Incomplete { .. } => internal(&format!("a segment could not be sealed: {error}")),
             })?;
-            let name = |one: &Placed| SegmentName::Content(one.digest);
-            let sealings = sealed.iter().map(|(_, one)| Sealing { name: name(one), bytes: one.bytes });
+            let sealings = sealed
+                .iter()
+                .map(|(_, digest, bytes)| Sealing { name: SegmentName::Content(*digest), bytes: *bytes });
             if let Err(error) = self.0.control.sealed(on.operation, sealings.collect()).await {
                 let shelved = shelf.clone();
-                let _ = self.0.tasks.run_blocking("withdraw", move || withdraw(&shelved, &sealed)).await;
+                let _ = self.0.tasks.run_blocking("take back", move || take_back(&shelved, &sealed)).await;
                 return Err(error);
             }
-            placed.extend(sealed);
+            named.extend(
+                sealed.into_iter().map(|(place, digest, _)| (place, (digest, ComponentSource::Read))),
+            );
             if !awaited.is_empty() {
                 let names: Vec<SegmentName> =
                     awaited.iter().map(|one| SegmentName::Content(one.digest)).collect();
@@ -185,8 +157,8 @@ impl Cache {
             }
             ready = awaited;
         }
-        placed.sort_by_key(|(place, _)| *place);
-        Ok(placed.into_iter().map(|(_, one)| one).collect())
+        named.sort_by_key(|(place, _)| *place);
+        Ok(named.into_iter().map(|(_, one)| one).collect())
     }
 
     /// Whether its files were written to a moment ago.
@@ -239,40 +211,37 @@ impl Cache {
 
     /// Whether there is less room than was reserved, and none can be made.
     async fn is_out_of_memory(&self) -> bool {
-        let cache = self.clone();
-        let Ok(budget) = self.0.tasks.run_blocking("budget", move || cache.budget()).await else {
-            return false;
-        };
-        let over = |cache: &Self| cache.0.control.view().state.cache().totals().used() > budget.bytes;
-        if !over(self) {
+        let Ok(budget) = self.budget().await else { return false };
+        if self.0.control.view().state.cache().totals().used() <= budget.bytes {
             return false;
         }
-        let cache = self.clone();
-        let Ok(facts) = self.0.tasks.run_blocking("facts", move || cache.facts()).await else { return false };
+        let Ok(facts) = self.facts_within(budget).await else { return false };
         matches!(self.0.control.shrink(facts).await, Ok(Some(_)))
     }
 }
 
-/// Gives names to what is new. All of it, or none.
-fn seal(shelf: &Shelf, new: Vec<Ready>) -> std::result::Result<Vec<(usize, Placed)>, SealError> {
-    let mut placed: Vec<(usize, Placed)> = Vec::with_capacity(new.len());
-    for Ready { place, filling, digest, target, .. } in new {
-        match shelf.seal(filling, digest, &target) {
-            Ok(one) => placed.push((place, one)),
+/// Gives names to what is new: all of it, or none. With what each takes of the memory.
+fn seal(shelf: &Shelf, new: Vec<Ready>) -> std::result::Result<Vec<(usize, Digest, Bytes)>, SealError> {
+    let mut sealed: Vec<(usize, Digest, Bytes)> = Vec::with_capacity(new.len());
+    for Ready { place, filling, digest, .. } in new {
+        match shelf.seal(filling, digest) {
+            Ok(bytes) => sealed.push((place, digest, bytes)),
             Err(error) => {
-                withdraw(shelf, &placed);
+                take_back(shelf, &sealed);
                 return Err(error);
             }
         }
     }
-    Ok(placed)
+    Ok(sealed)
 }
 
 /// What was sealed and is not to be.
-fn withdraw(shelf: &Shelf, placed: &[(usize, Placed)]) {
-    for (_, one) in placed.iter().filter(|(_, one)| one.is_new) {
-        // What cannot be removed is found again at the next start.
-        let _ = shelf.take_away(one.digest);
+fn take_back(shelf: &Shelf, sealed: &[(usize, Digest, Bytes)]) {
+    for (_, digest, _) in sealed {
+        // What cannot be removed is swept within a second.
+        if let Ok(Some(zombie)) = shelf.take_away(*digest) {
+            shelf.keep_in_mind(zombie);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use hoist_domain::{
     Bytes, Condition, ConditionKind, ContentHash, Digest, Principal, RequestId, RequestKey, SegmentName,
     Severity,
@@ -16,6 +17,8 @@ use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 use super::Cache;
+use super::shelf::{Entry, Shelf};
+use crate::control::Control;
 
 /// How often the machine is looked at.
 const PACE: Duration = Duration::from_secs(1);
@@ -24,22 +27,21 @@ const PACE: Duration = Duration::from_secs(1);
 const SLACK_DIVISOR: u64 = 32;
 
 /// Takes names away, one after the other: on a thread of its own, since freeing some gigabytes takes a while.
-pub fn withdraw(cache: &Cache, evictions: &Receiver<Digest>) {
-    let Ok(shelf) = cache.shelf().cloned() else { return };
-    // Ends with the last handle that sends.
+pub fn withdraw(shelf: &Shelf, control: &Control, evictions: &Receiver<Digest>) {
+    // Ends with the last handle of the cache.
     while let Ok(digest) = evictions.recv() {
         match shelf.take_away(digest) {
-            Ok(None) => cache.0.control.out_blocking(digest, None),
+            Ok(None) => control.out_blocking(digest, None),
             Ok(Some(zombie)) => {
                 info!(%digest, bytes = %zombie.bytes, "evicted, and still open in some process");
                 // Told before it is looked at: its end comes after its beginning.
-                cache.0.control.out_blocking(digest, Some(zombie.bytes));
+                control.out_blocking(digest, Some(zombie.bytes));
                 shelf.keep_in_mind(zombie);
             }
             Err(cause) => {
                 error!(%digest, error = %cause, "a segment cannot be removed: it counts until it can");
                 let bytes = shelf.stuck(digest);
-                cache.0.control.out_blocking(digest, Some(bytes));
+                control.out_blocking(digest, Some(bytes));
             }
         }
     }
@@ -59,9 +61,7 @@ pub async fn keep(cache: Cache, draining: Shutdown) -> Result<(), Infallible> {
             _ = ticks.tick() => {}
         }
         cache.0.pool.tend();
-        for orphan in cache.orphans() {
-            cache.0.control.end_lease(orphan).await;
-        }
+        join_all(cache.orphans().into_iter().map(|orphan| cache.0.control.end_lease(orphan))).await;
         cache.sweep().await;
         cache.drop_unsound().await;
         is_tight = cache.look_at_memory(is_tight).await;
@@ -73,17 +73,20 @@ impl Cache {
     async fn sweep(&self) {
         let Ok(shelf) = self.shelf().cloned() else { return };
         // In this order: whatever gets its name is known before that, and only what is not any more is unknown after it.
-        let named = shelf.digests();
+        let named = shelf.entries();
         let view = self.0.control.view();
-        let is_known = |digest: &Digest| view.state.cache().segment(SegmentName::Content(*digest)).is_some();
-        let unknown: Vec<Digest> = named.into_iter().filter(|digest| !is_known(digest)).collect();
+        let is_known =
+            |(digest, _): &Entry| view.state.cache().segment(SegmentName::Content(*digest)).is_some();
+        let unknown: Vec<Entry> = named.into_iter().filter(|entry| !is_known(entry)).collect();
         if unknown.is_empty() {
             return;
         }
         let sweep = move || {
-            for digest in unknown {
+            for entry in unknown {
                 // What cannot be removed now is tried again in a second.
-                let _ = shelf.take_away(digest);
+                if let Ok(Some(zombie)) = shelf.take_away_one(entry) {
+                    shelf.keep_in_mind(zombie);
+                }
             }
         };
         let _ = self.0.tasks.run_blocking("sweep", sweep).await;
@@ -91,8 +94,9 @@ impl Cache {
 
     /// Withdraws segments whose files somebody has removed, replaced or cut. What is leased stays: its holders have it open.
     async fn drop_unsound(&self) {
-        let Ok(shelf) = self.shelf() else { return };
-        let unsound = shelf.unsound();
+        let Ok(shelf) = self.shelf().cloned() else { return };
+        let unsound = self.0.tasks.run_blocking("unsound", move || shelf.unsound()).await;
+        let unsound = unsound.unwrap_or_default();
         if unsound.is_empty() {
             return;
         }
@@ -126,10 +130,7 @@ impl Cache {
         if state.cache().segment_count() == 0 {
             return self.tell_of_memory(was_tight, None).await;
         }
-        let cache = self.clone();
-        let Ok(budget) = self.0.tasks.run_blocking("budget", move || cache.budget()).await else {
-            return was_tight;
-        };
+        let Ok(budget) = self.budget().await else { return was_tight };
         let used = state.cache().totals().used();
         let may_expire = state.cache().policy().idle_ttl.is_some()
             || state.cache().segments().flat_map(|segment| &segment.wanted_by).any(|model| {
@@ -140,10 +141,7 @@ impl Cache {
         if !is_over && !may_expire {
             return self.tell_of_memory(was_tight, None).await;
         }
-        let cache = self.clone();
-        let Ok(facts) = self.0.tasks.run_blocking("facts", move || cache.facts()).await else {
-            return was_tight;
-        };
+        let Ok(facts) = self.facts_within(budget).await else { return was_tight };
         let slack = if is_over { facts.budget.0 / SLACK_DIVISOR } else { 0 };
         let target = Bytes(facts.budget.0.saturating_sub(slack));
         let budget = facts.budget.0;

@@ -18,7 +18,6 @@ mod shelf;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak, mpsc};
 
 use dashmap::DashMap;
@@ -76,8 +75,6 @@ struct Shared {
     catalog: Catalog,
     tasks: Tasks,
     clock: Clock,
-    /// Bytes that are being written, over all fillings.
-    filling: Arc<AtomicU64>,
     /// To the thread that takes names away.
     evictions: mpsc::Sender<Digest>,
     /// Streams that hold leases, to be told of their end.
@@ -113,7 +110,6 @@ impl Cache {
             catalog,
             tasks,
             clock,
-            filling: Arc::default(),
             evictions,
             streams: DashMap::new(),
             processes: DashMap::new(),
@@ -121,7 +117,7 @@ impl Cache {
         (cache, evicted)
     }
 
-    /// Takes over what an earlier coordinator left, and tells the owner. Nothing of it is read.
+    /// Takes over what an earlier coordinator left, and tells the owner. Of segments only the headers are read.
     ///
     /// # Errors
     /// STORE_READONLY, DRAINING.
@@ -256,11 +252,18 @@ impl Cache {
     /// Leases whose processes have ended.
     fn orphans(&self) -> Vec<LeaseId> {
         self.0.processes.retain(|_, process| process.strong_count() > 0);
+        let has_ended = |process: &Arc<OwnedFd>| {
+            let mut asked = [PollFd::new(&**process, PollFlags::IN)];
+            poll(&mut asked, Some(&Timespec::default())).is_ok_and(|ended| ended > 0)
+        };
+        let known = self.0.processes.iter().filter_map(|entry| entry.value().upgrade());
+        let ended: Vec<Arc<OwnedFd>> = known.filter(has_ended).collect();
+        if ended.is_empty() {
+            return Vec::new();
+        }
         let is_orphan = |stream: &Stream| {
-            stream.process.as_ref().is_some_and(|process| {
-                let mut asked = [PollFd::new(&**process, PollFlags::IN)];
-                poll(&mut asked, Some(&Timespec::default())).is_ok_and(|ended| ended > 0)
-            })
+            let process = stream.process.as_ref();
+            process.is_some_and(|process| ended.iter().any(|one| Arc::ptr_eq(one, process)))
         };
         let streams = self.0.streams.iter().filter(|entry| is_orphan(entry.value()));
         streams.map(|entry| *entry.key()).collect()

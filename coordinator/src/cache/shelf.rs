@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hoist_domain::{Bytes, Digest};
 use hoist_segment::{Directory, Evicted, Filling, Layout, Leftover, SealError, Sealed, Segment};
@@ -21,23 +21,67 @@ struct Inside {
     files: Mutex<Files>,
 }
 
+/// Names are given and taken under the lock of this: what it says of a name is true of the directory.
 #[derive(Debug, Default)]
 struct Files {
     complete: HashMap<Digest, Kept>,
     /// Without names, and open somewhere.
     zombies: Vec<Zombie>,
-    /// Withdrawn, with names that could not be taken away; with what was told of their size.
-    stuck: Vec<(Digest, Bytes)>,
+    /// Withdrawn, with names that could not be taken away.
+    stuck: Vec<Stuck>,
+    /// Without names, and free in a moment.
+    leaving: u64,
+    /// Segments so far.
+    count: u64,
 }
 
+/// One segment, and which that is: another may have its digest later.
 #[derive(Debug)]
 struct Kept {
     segment: Segment,
-    layout: OnceLock<Arc<Layout>>,
+    number: u64,
+}
+
+/// A digest, and which of the segments that had it.
+pub(super) type Entry = (Digest, u64);
+
+#[derive(Debug)]
+struct Stuck {
+    entry: Entry,
+    /// As it was told.
+    bytes: Bytes,
+}
+
+impl Files {
+    /// Takes a name away, of this one or of whichever has it. What that leaves counts as leaving.
+    fn take(&mut self, digest: Digest, number: Option<u64>) -> io::Result<Option<Zombie>> {
+        let is_it = |kept: &Kept| number.is_none_or(|number| number == kept.number);
+        if !self.complete.get(&digest).is_some_and(is_it) {
+            return Ok(None);
+        }
+        let Some(Kept { segment, number }) = self.complete.remove(&digest) else { return Ok(None) };
+        match segment.evict() {
+            Ok(evicted) => {
+                let bytes = evicted.held_bytes().unwrap_or_default();
+                self.leaving += bytes.0;
+                Ok(Some(Zombie { evicted, bytes }))
+            }
+            Err((segment, error)) => {
+                self.complete.insert(digest, Kept { segment, number });
+                Err(error)
+            }
+        }
+    }
+
+    fn keep(&mut self, segment: Segment) {
+        self.count += 1;
+        self.complete.insert(segment.digest(), Kept { segment, number: self.count });
+    }
 }
 
 /// Bytes without a name that somebody has open.
 #[derive(Debug)]
+#[must_use]
 pub(super) struct Zombie {
     evicted: Evicted,
     /// As it is told.
@@ -46,15 +90,6 @@ pub(super) struct Zombie {
 
 /// Digest, bytes, whether files as they are.
 type Found = (Digest, Bytes, bool);
-
-/// A segment as it was sealed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Placed {
-    pub(super) digest: Digest,
-    pub(super) bytes: Bytes,
-    /// It was not there before.
-    pub(super) is_new: bool,
-}
 
 impl Shelf {
     pub(super) fn new(directory: Directory) -> Self {
@@ -81,7 +116,7 @@ impl Shelf {
         let mut found = Vec::with_capacity(adopted.segments.len());
         for segment in adopted.segments {
             found.push((segment.digest(), segment.held_bytes()?, segment.is_raw()));
-            files.complete.insert(segment.digest(), Kept { segment, layout: OnceLock::new() });
+            files.keep(segment);
         }
         Ok((found, adopted.leftovers))
     }
@@ -94,66 +129,65 @@ impl Shelf {
         }
     }
 
-    /// Gives it its name, and keeps it; or lets it go, if there is one like it.
-    pub(super) fn seal(
-        &self,
-        filling: Filling,
-        digest: Digest,
-        target: &Target,
-    ) -> Result<Placed, SealError> {
-        if !self.files().complete.contains_key(&digest) {
-            // The owner has given it the name: whatever has it is nobody's.
-            self.0.directory.clear(digest)?;
-        }
-        let sealed = filling.seal(digest)?;
+    /// Gives it its name, and keeps it; what it takes of the memory. The owner has decided that the name is its: whatever has
+    /// it was left there.
+    pub(super) fn seal(&self, filling: Filling, digest: Digest) -> Result<Bytes, SealError> {
         let mut files = self.files();
-        match sealed {
+        if let Some(left) = files.take(digest, None)? {
+            files.stuck.retain(|stuck| stuck.entry.0 != digest);
+            files.leaving -= left.bytes.0;
+            files.zombies.push(left);
+        }
+        self.0.directory.clear(digest)?;
+        match filling.seal(digest)? {
             Sealed::New(segment) => {
                 let bytes = segment.held_bytes()?;
-                let layout = OnceLock::new();
-                if let Target::Tensors(known) = target {
-                    let _ = layout.set(Arc::new(known.clone()));
-                }
-                files.complete.insert(digest, Kept { segment, layout });
-                Ok(Placed { digest, bytes, is_new: true })
+                files.keep(segment);
+                Ok(bytes)
             }
-            Sealed::Duplicate(_) => {
-                let gone = || SealError::Io(io::ErrorKind::AlreadyExists.into());
-                let bytes = files.complete.get(&digest).ok_or_else(gone)?.segment.held_bytes()?;
-                Ok(Placed { digest, bytes, is_new: false })
-            }
+            // Put there since, by somebody with a hand on the directory.
+            Sealed::Duplicate(_) => Err(SealError::Io(io::ErrorKind::AlreadyExists.into())),
         }
     }
 
     /// Takes a segment's name away. What of it is still open somewhere, which is to be kept in mind once that was told.
     pub(super) fn take_away(&self, digest: Digest) -> io::Result<Option<Zombie>> {
-        let Some(kept) = self.files().complete.remove(&digest) else { return Ok(None) };
-        let evicted = match kept.segment.evict() {
-            Ok(evicted) => evicted,
-            Err((segment, error)) => {
-                self.files().complete.insert(digest, Kept { segment, layout: kept.layout });
-                return Err(error);
-            }
-        };
+        let taken = self.files().take(digest, None)?;
+        Ok(taken.and_then(|taken| self.settle(taken)))
+    }
+
+    /// The same, if it is still this one that has the digest.
+    pub(super) fn take_away_one(&self, (digest, number): Entry) -> io::Result<Option<Zombie>> {
+        let taken = self.files().take(digest, Some(number))?;
+        Ok(taken.and_then(|taken| self.settle(taken)))
+    }
+
+    /// Lets go of bytes that nobody has open; gives back what somebody has. Freeing some gigabytes takes a while.
+    fn settle(&self, taken: Zombie) -> Option<Zombie> {
         // Where the kernel does not tell, nothing may be said to be free.
-        if evicted.is_open_elsewhere().unwrap_or(true) {
-            let bytes = evicted.held_bytes()?;
-            return Ok(Some(Zombie { evicted, bytes }));
+        if taken.evicted.is_open_elsewhere().unwrap_or(true) {
+            return Some(taken);
         }
-        Ok(None)
+        let Zombie { evicted, bytes } = taken;
+        drop(evicted);
+        self.files().leaving -= bytes.0;
+        None
     }
 
     /// Looks at it from now on.
     pub(super) fn keep_in_mind(&self, zombie: Zombie) {
-        self.files().zombies.push(zombie);
+        let mut files = self.files();
+        files.leaving -= zombie.bytes.0;
+        files.zombies.push(zombie);
     }
 
     /// What a segment takes that cannot be taken away now; it is tried again.
     pub(super) fn stuck(&self, digest: Digest) -> Bytes {
         let mut files = self.files();
-        let bytes =
-            files.complete.get(&digest).and_then(|kept| kept.segment.held_bytes().ok()).unwrap_or_default();
-        files.stuck.push((digest, bytes));
+        let Some(kept) = files.complete.get(&digest) else { return Bytes(0) };
+        let bytes = kept.segment.held_bytes().unwrap_or_default();
+        let entry = (digest, kept.number);
+        files.stuck.push(Stuck { entry, bytes });
         bytes
     }
 
@@ -161,11 +195,11 @@ impl Shelf {
     pub(super) fn bury(&self) -> Vec<(Digest, Bytes)> {
         let mut gone = Vec::new();
         let stuck = std::mem::take(&mut self.files().stuck);
-        for (digest, bytes) in stuck {
-            match self.take_away(digest) {
-                Ok(Some(zombie)) => self.keep_in_mind(Zombie { bytes, ..zombie }),
-                Ok(None) => gone.push((digest, bytes)),
-                Err(_) => self.files().stuck.push((digest, bytes)),
+        for stuck in stuck {
+            match self.take_away_one(stuck.entry) {
+                Ok(Some(zombie)) => self.keep_in_mind(zombie),
+                Ok(None) => gone.push((stuck.entry.0, stuck.bytes)),
+                Err(_) => self.files().stuck.push(stuck),
             }
         }
         self.files().zombies.retain(|zombie| {
@@ -186,8 +220,8 @@ impl Shelf {
     }
 
     /// Everything that has its name.
-    pub(super) fn digests(&self) -> Vec<Digest> {
-        self.files().complete.keys().copied().collect()
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        self.files().complete.iter().map(|(digest, kept)| (*digest, kept.number)).collect()
     }
 
     pub(super) fn has_zombies(&self) -> bool {
@@ -202,12 +236,13 @@ impl Shelf {
         open.map(|(digest, _)| *digest).collect()
     }
 
-    /// What all of it takes of the memory, in the kernel's own count.
+    /// What all of it takes of the memory, in the kernel's own count; of what is on its way in or out never less than that.
     pub(super) fn held(&self) -> Bytes {
         let files = self.files();
         let complete = files.complete.values().filter_map(|kept| kept.segment.held_bytes().ok());
         let zombies = files.zombies.iter().filter_map(|zombie| zombie.evicted.held_bytes().ok());
-        Bytes(complete.chain(zombies).map(|bytes| bytes.0).fold(0, u64::saturating_add))
+        let ways = [Bytes(files.leaving), self.0.directory.filling()];
+        Bytes(complete.chain(zombies).chain(ways).map(|bytes| bytes.0).fold(0, u64::saturating_add))
     }
 
     /// The file or the folder of a segment.
@@ -217,17 +252,9 @@ impl Shelf {
     }
 
     /// Where a segment's tensors are; none for files as they are, or none that is there.
-    ///
-    /// # Errors
-    /// The file system's; InvalidData when the file is not what was sealed.
-    pub fn layout(&self, digest: Digest) -> io::Result<Option<Arc<Layout>>> {
-        let files = self.files();
-        let Some(kept) = files.complete.get(&digest) else { return Ok(None) };
-        if let Some(layout) = kept.layout.get() {
-            return Ok(Some(Arc::clone(layout)));
-        }
-        let Some(layout) = kept.segment.layout()? else { return Ok(None) };
-        Ok(Some(Arc::clone(kept.layout.get_or_init(|| Arc::new(layout)))))
+    #[must_use]
+    pub fn layout(&self, digest: Digest) -> Option<Arc<Layout>> {
+        self.files().complete.get(&digest).and_then(|kept| kept.segment.layout().cloned())
     }
 
     /// The files of a segment that holds them as they are, by name.

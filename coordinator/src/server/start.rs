@@ -67,8 +67,10 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
         process.tasks.clone(),
         process.clock.clone(),
     );
-    let withdrawing = cache.clone();
-    spawn_thread(process, "evict", move || withdraw(&withdrawing, &evictions))?;
+    if let Ok(shelf) = cache.shelf().cloned() {
+        let told = control.clone();
+        spawn_thread(process, "evict", move || withdraw(&shelf, &told, &evictions))?;
+    }
     let operations = Gate::new();
     let runner = Runner::new(
         control.clone(),

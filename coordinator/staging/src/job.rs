@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hoist_catalog::gather;
-use hoist_domain::Bytes;
 use hoist_segment::Filling;
 
 use crate::buffer::Buffer;
@@ -188,13 +187,6 @@ impl Job {
             hashes.push(tree::of_whole(&pieces));
         }
         Ok(Filled { targets: self.targets, hashes })
-    }
-
-    /// What of the targets was written, for those who account for it.
-    #[must_use]
-    pub fn held(&self) -> Bytes {
-        let held = self.targets.iter().filter_map(|target| target.held_bytes().ok());
-        Bytes(held.map(|bytes| bytes.0).fold(0, u64::saturating_add))
     }
 }
 

@@ -142,7 +142,7 @@ fn check_tree(top: &Path) -> (usize, usize) {
             if !segment.is_raw() {
                 let file = std::fs::read(segment.path()).unwrap();
                 let read = SafeTensors::deserialize(&file).unwrap();
-                assert_eq!(read.len(), segment.layout().unwrap().unwrap().tensors().len());
+                assert_eq!(read.len(), segment.layout().unwrap().tensors().len());
             }
             staged += 1;
             segment.evict().unwrap();

@@ -1,12 +1,17 @@
 //! What an earlier coordinator left: complete segments are taken over, everything half-done is swept.
 
 use std::io;
+use std::sync::Arc;
 
 use rustix::fs::{Dir, FileType, Mode, OFlags};
 
+use crate::Layout;
 use crate::directory::{Directory, EVICTING, FILLING, Form};
 use crate::filling::remove_entry;
 use crate::held::{Segment, held_bytes, read_layout};
+
+/// Name, file, length.
+type Files = Vec<(Box<str>, std::fs::File, u64)>;
 
 /// What was found in a directory of segments.
 #[derive(Debug, Default)]
@@ -48,7 +53,9 @@ impl Directory {
                 self.sweep(&name, "it was not complete", &mut adopted);
             } else if let Some((form, digest)) = Form::parse(&name) {
                 match self.check(&name, form) {
-                    Ok(files) => adopted.segments.push(Segment::new(self.clone(), digest, form, files)),
+                    Ok((files, layout)) => {
+                        adopted.segments.push(Segment::new(self.clone(), digest, form, files, layout));
+                    }
                     Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                         self.sweep(&name, &error.to_string(), &mut adopted);
                     }
@@ -73,15 +80,15 @@ impl Directory {
         adopted.leftovers.push(Leftover { name: name.to_owned(), what, removed: removed.is_ok() });
     }
 
-    fn check(&self, name: &str, form: Form) -> io::Result<Vec<(Box<str>, std::fs::File, u64)>> {
+    fn check(&self, name: &str, form: Form) -> io::Result<(Files, Option<Arc<Layout>>)> {
         if form == Form::Tensors {
             let (file, length) = self.whole(name)?;
-            read_layout(&file, length)?;
-            return Ok(vec![("".into(), file, length)]);
+            let layout = Arc::new(read_layout(&file, length)?);
+            return Ok((vec![("".into(), file, length)], Some(layout)));
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = rustix::fs::openat(self.descriptor(), name, flags, Mode::empty())?;
-        let mut files: Vec<(Box<str>, std::fs::File, u64)> = Vec::new();
+        let mut files = Files::new();
         for entry in Dir::read_from(&folder)? {
             let entry = entry?;
             let bytes = entry.file_name().to_bytes();
@@ -93,7 +100,7 @@ impl Directory {
             files.push((inner.into(), file, length));
         }
         files.sort_by(|(one, ..), (other, ..)| one.cmp(other));
-        if files.is_empty() { Err(damaged("an empty folder")) } else { Ok(files) }
+        if files.is_empty() { Err(damaged("an empty folder")) } else { Ok((files, None)) }
     }
 
     /// A file that nobody writes to any more, all of which is in memory.

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hoist_domain::{Bytes, Digest};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
@@ -62,6 +63,8 @@ pub struct Directory(Arc<Open>);
 struct Open {
     path: PathBuf,
     descriptor: OwnedFd,
+    /// See [`Taken`].
+    filling: AtomicU64,
 }
 
 impl Directory {
@@ -95,7 +98,7 @@ impl Directory {
             Err(error) => return Err(failed(error)),
         }
         rustix::fs::fchmod(&descriptor, access.mode()).map_err(failed)?;
-        Ok(Self(Arc::new(Open { path: path.to_owned(), descriptor })))
+        Ok(Self(Arc::new(Open { path: path.to_owned(), descriptor, filling: AtomicU64::new(0) })))
     }
 
     #[must_use]
@@ -105,6 +108,12 @@ impl Directory {
 
     pub(crate) fn descriptor(&self) -> &OwnedFd {
         &self.0.descriptor
+    }
+
+    /// What segments that are not sealed yet take of the memory, or are about to: never less than they do.
+    #[must_use]
+    pub fn filling(&self) -> Bytes {
+        Bytes(self.0.filling.load(Ordering::Relaxed))
     }
 
     /// What the tmpfs still takes; none where it has no limit.
@@ -120,6 +129,30 @@ impl Directory {
     pub(crate) fn open_file(&self, below: &str) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&self.0.descriptor, below, flags, Mode::empty())?.into())
+    }
+}
+
+/// What one filling takes of the memory: counted before it is written, and until its files are closed or sealed.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    directory: Directory,
+    own: AtomicU64,
+}
+
+impl Taken {
+    pub(crate) const fn nothing(directory: Directory) -> Self {
+        Self { directory, own: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn add(&self, bytes: u64) {
+        self.own.fetch_add(bytes, Ordering::Relaxed);
+        self.directory.0.filling.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.directory.0.filling.fetch_sub(*self.own.get_mut(), Ordering::Relaxed);
     }
 }
 

@@ -8,15 +8,19 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 
 use hoist_domain::{Bytes, Digest};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use uuid::Uuid;
 
-use crate::directory::{Directory, FILLING, Form};
+use crate::directory::{Directory, FILLING, Form, Taken};
 use crate::held::{Evicted, Segment, held_bytes};
 use crate::{Layout, RawFile};
+
+/// What the rounding of a file's length takes at most.
+const PAGE: u64 = 4096;
 
 /// Dropped without being sealed, it leaves nothing behind.
 #[derive(Debug)]
@@ -25,8 +29,12 @@ pub struct Filling {
     /// Below the directory; the file, or the folder of several.
     temporary: String,
     form: Form,
+    /// Of a segment of tensors.
+    layout: Option<Arc<Layout>>,
     files: Vec<FillingFile>,
     is_sealed: bool,
+    /// Behind the files: it is given back once they are closed.
+    taken: Taken,
 }
 
 #[derive(Debug)]
@@ -65,6 +73,7 @@ impl Directory {
         let temporary = filling.temporary.clone();
         filling.add(&temporary, "", layout.length())?;
         filling.write_at(0, 0, layout.header())?;
+        filling.layout = Some(Arc::new(layout.clone()));
         Ok(filling)
     }
 
@@ -112,8 +121,10 @@ impl Directory {
             directory: self.clone(),
             temporary: format!("{FILLING}{}", Uuid::new_v4()),
             form,
+            layout: None,
             files: Vec::new(),
             is_sealed: false,
+            taken: Taken::nothing(self.clone()),
         })
     }
 }
@@ -124,6 +135,8 @@ impl Filling {
         let mode = Mode::RUSR | Mode::WUSR;
         let file: File = rustix::fs::openat(self.directory.descriptor(), path, flags, mode)?.into();
         file.set_len(length)?;
+        // The last page is whole, whatever of it is used.
+        self.taken.add(PAGE);
         self.files.push(FillingFile { name: name.into(), file, length });
         Ok(())
     }
@@ -137,15 +150,8 @@ impl Filling {
         if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > file.length) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        self.taken.add(bytes.len() as u64);
         file.file.write_all_at(bytes, offset)
-    }
-
-    /// What it takes of the memory by now.
-    ///
-    /// # Errors
-    /// The file system's.
-    pub fn held_bytes(&self) -> io::Result<Bytes> {
-        held_bytes(self.files.iter().map(|file| &file.file))
     }
 
     /// Gives it the name of its content, after which nothing is written to it any more.
@@ -176,7 +182,8 @@ impl Filling {
         let lengths = self.files.iter().map(|file| (file.name.clone(), file.length));
         let files = lengths.zip(self.reopened(&name)?);
         let files = files.map(|((name, length), file)| (name, file, length)).collect();
-        Ok(Sealed::New(Segment::new(self.directory.clone(), digest, self.form, files)))
+        let layout = self.layout.take();
+        Ok(Sealed::New(Segment::new(self.directory.clone(), digest, self.form, files, layout)))
     }
 
     /// The files by descriptors that cannot write: as long as one can, nobody can tell whether others have them open.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use hoist_domain::{Bytes, Digest};
 use rustix::fs::RenameFlags;
@@ -22,6 +23,7 @@ pub struct Segment {
     digest: Digest,
     form: Form,
     files: Vec<SegmentFile>,
+    layout: Option<Arc<Layout>>,
 }
 
 /// A file of a segment.
@@ -38,11 +40,6 @@ impl SegmentFile {
     pub fn name(&self) -> &str {
         &self.name
     }
-
-    #[must_use]
-    pub const fn length(&self) -> Bytes {
-        Bytes(self.length)
-    }
 }
 
 impl Segment {
@@ -51,9 +48,10 @@ impl Segment {
         digest: Digest,
         form: Form,
         files: Vec<(Box<str>, File, u64)>,
+        layout: Option<Arc<Layout>>,
     ) -> Self {
         let files = files.into_iter().map(|(name, file, length)| SegmentFile { name, file, length });
-        Self { directory, digest, form, files: files.collect() }
+        Self { directory, digest, form, files: files.collect(), layout }
     }
 
     #[must_use]
@@ -111,14 +109,9 @@ impl Segment {
     }
 
     /// Where its tensors lie; none for files as they are.
-    ///
-    /// # Errors
-    /// The file system's; InvalidData when the file is not what was sealed.
-    pub fn layout(&self) -> io::Result<Option<Layout>> {
-        match (self.form, self.files.as_slice()) {
-            (Form::Tensors, [file]) => read_layout(&file.file, file.length).map(Some),
-            _ => Ok(None),
-        }
+    #[must_use]
+    pub const fn layout(&self) -> Option<&Arc<Layout>> {
+        self.layout.as_ref()
     }
 
     /// Maps it for reading; none for files as they are. The mapping is a second opener, by a descriptor of its own: one
