@@ -33,7 +33,7 @@ enum Written {
     /// The start or the end of an operation's id. The start is its time, so for most it is the end that tells. If no
     /// operation fits, it may still be what a model is called.
     Part(String),
-    /// The start of a segment's digest.
+    /// The start or the end of a segment's digest.
     Segment(String),
     /// The start or the end of a lease's id.
     Lease(String),
@@ -101,26 +101,37 @@ fn is_hex(id: &str) -> bool {
 /// The names for what was written; one that stands for nothing does not fail the others.
 pub(crate) async fn resolve_each(client: &Client, written: &[String]) -> Result<Vec<Result<String>>> {
     let written: Vec<_> = written.iter().map(|text| Written::read(text)).collect();
-    let known = if written.iter().any(|it| matches!(it, Ok(Written::Part(_)))) {
-        list(client, "", |_| true).await?.operations
-    } else {
-        Vec::new()
-    };
+    // Each list is read once, and only if something is looked for in it.
+    let is_any = |is_it: fn(&Written) -> bool| written.iter().flatten().any(is_it);
+    let (mut operations, mut known, mut leases) = (Vec::new(), segments::Listed::default(), Vec::new());
+    if is_any(|it| matches!(it, Written::Part(_))) {
+        operations = list(client, "", |_| true).await?.operations;
+    }
+    if is_any(|it| matches!(it, Written::Segment(_))) {
+        known = segments::pages(client, "").await?;
+    }
+    if is_any(|it| matches!(it, Written::Lease(_))) {
+        leases = leases::read(client).await?;
+    }
     let mut resolved = Vec::with_capacity(written.len());
     for it in written {
         resolved.push(match it {
             Ok(Written::Name(name)) => Ok(name),
             Ok(Written::Model(name)) => resolve_model(client, &name).await,
-            Ok(Written::Segment(start)) => the_segment(client, &start).await,
-            Ok(Written::Lease(part)) => the_lease(client, &part).await,
-            Ok(Written::Part(part)) => match OPERATIONS.the_one(&part, known.iter().map(Operation::id)) {
-                // `cafe` is hexadecimal, and what somebody calls a model.
-                Err(error) if error.exit() == Exit::NotFound => match resolve_model(client, &part).await {
-                    Err(other) if other.exit() == Exit::NotFound => Err(error),
-                    model => model,
-                },
-                one => one,
-            },
+            Ok(Written::Segment(part)) => the_segment(&known, &part),
+            Ok(Written::Lease(part)) => the_lease(&leases, &part),
+            Ok(Written::Part(part)) => {
+                match OPERATIONS.the_one(&part, operations.iter().map(Operation::id)) {
+                    // `cafe` is hexadecimal, and what somebody calls a model.
+                    Err(error) if error.exit() == Exit::NotFound => {
+                        match resolve_model(client, &part).await {
+                            Err(other) if other.exit() == Exit::NotFound => Err(error),
+                            model => model,
+                        }
+                    }
+                    one => one,
+                }
+            }
             Err(error) => Err(error),
         });
     }
@@ -189,29 +200,36 @@ pub(crate) async fn resolve_lease(client: &Client, written: &str) -> Result<Stri
     let id = written.strip_prefix("leases/").unwrap_or(written);
     match Written::read(&format!("leases/{id}")) {
         Ok(Written::Name(name)) => Ok(name),
-        Ok(Written::Lease(part)) => the_lease(client, &part).await,
+        Ok(Written::Lease(part)) => the_lease(&leases::read(client).await?, &part),
         _ => Err(Error::usage(format!("`{written}` is not a lease"), Some("`hoist leases` lists them"))),
     }
 }
 
-async fn the_lease(client: &Client, part: &str) -> Result<String> {
-    let known = leases::read(client).await?;
+/// The name of the one segment that is meant, among those that are known.
+pub(crate) fn resolve_segment(known: &segments::Listed, written: &str) -> Result<String> {
+    match Written::read(written) {
+        Ok(Written::Name(name)) if name.starts_with("segments/") => Ok(name),
+        Ok(Written::Segment(part)) => the_segment(known, &part),
+        _ => Err(Error::usage(format!("`{written}` is not a segment"), Some("`hoist segments` lists them"))),
+    }
+}
+
+fn the_lease(known: &[v1::Lease], part: &str) -> Result<String> {
     LEASES.the_one(part, known.iter().map(leases::id_of))
 }
 
-async fn the_segment(client: &Client, start: &str) -> Result<String> {
-    let known = segments::pages(client, "").await?.segments;
-    let names = known.iter().filter_map(|it| it.segment.as_ref()).map(|it| it.name.as_str());
-    SEGMENTS.the_one(start, names.filter_map(|name| name.strip_prefix("segments/")))
+fn the_segment(known: &segments::Listed, part: &str) -> Result<String> {
+    let names = known.segments.iter().filter_map(|it| it.segment.as_ref()).map(|it| it.name.as_str());
+    SEGMENTS.the_one(part, names.filter_map(|name| name.strip_prefix("segments/")))
 }
 
 /// The one segment whose digest begins or ends with these digits; none where they are too few to mean one, or no digits.
-pub(crate) async fn segment_by_digits(client: &Client, written: &str) -> Result<Option<String>> {
+pub(crate) fn segment_by_digits(known: &segments::Listed, written: &str) -> Result<Option<String>> {
     let digits = written.to_ascii_lowercase();
     if digits.len() < LEAST_DIGITS || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Ok(None);
     }
-    match the_segment(client, &digits).await {
+    match the_segment(known, &digits) {
         Ok(name) => Ok(Some(name)),
         Err(error) if error.exit() == Exit::NotFound => Ok(None),
         Err(error) => Err(error),
