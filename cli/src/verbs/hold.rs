@@ -19,29 +19,13 @@ use crate::verbs::{Session, follow};
 /// How long the server gets to stop what it is doing once nobody wants it any more.
 const LET_GO: Duration = Duration::from_secs(5);
 
-/// Asks for the work by `ask`, which is given how long the server may hold its answer, and follows it to its end.
-/// `longest` should be a little more than the work's deadline, so that its own end is what ends the wait.
+/// Asks for the work by `ask`, which is given how long the server may hold its answer, and follows it to its end. Several of
+/// these may go on at once, each with a bar of its own. `longest` should be a little more than the work's deadline, so that
+/// its own end is what ends the wait.
 ///
 /// # Errors
 /// What the call was refused with; Interrupted after Ctrl-C. How the operation ended is in what is returned.
 pub(crate) async fn to_the_end<F>(
-    session: &Session,
-    client: &Client,
-    request_id: &str,
-    longest: Duration,
-    ask: impl Fn(prost_types::Duration) -> F,
-) -> Result<Operation>
-where
-    F: Future<Output = std::result::Result<Response<longrunning::Operation>, Status>>,
-{
-    shown(session, client, request_id, longest, &Bar::new(session.out), ask).await
-}
-
-/// The same with a bar among others: several of these may go on at once.
-///
-/// # Errors
-/// As for one.
-pub(crate) async fn shown<F>(
     session: &Session,
     client: &Client,
     request_id: &str,

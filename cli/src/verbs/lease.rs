@@ -12,13 +12,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::future::Future;
 use std::io::{ErrorKind, IsTerminal as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use futures_util::future::{join_all, ready};
+use futures_util::future::{join_all, ready, try_join_all};
 use futures_util::{StreamExt as _, stream};
 use hoist_domain::Lease;
 use hoist_wire::v1;
@@ -55,12 +56,16 @@ pub(crate) async fn run(session: &Session, args: &HoldArgs) -> Result<Exit> {
         return Err(Error::usage("there is no command", Some("write it after `--`")));
     };
     let client = session.connect().await?;
-    let mut wanted = Vec::with_capacity(args.names.len());
-    for name in &args.names {
-        wanted.push(wanted::resolve(&client, name, &[]).await?);
-    }
+    let named = wanted::once(wanted::resolve_each(&client, &args.names, &[]).await?);
+    let wanted = named.into_iter().map(|(_, wanted)| wanted).collect::<Result<Vec<Wanted>>>()?;
     let holder = args.holder.clone().unwrap_or_else(|| named_after(program));
-    let mut held = all(session, &client, &wanted, &holder).await?;
+    let bars = Bars::new(session.out, wanted.len());
+    let asking = wanted.iter().map(|it| {
+        let bar = bars.bar(&it.model.display_name);
+        let (client, holder) = (&client, &holder);
+        async move { Held::ask(client, it, holder, &bar).await }
+    });
+    let mut held = all(asking).await?;
     let variables =
         variables(&held.iter().map(|it| (it.model.as_str(), &it.components[..])).collect::<Vec<_>>());
     let mut command = tokio::process::Command::new(program);
@@ -79,16 +84,10 @@ pub(crate) async fn run(session: &Session, args: &HoldArgs) -> Result<Exit> {
     ended.map(exit_of).map_err(|cause| Error::failed(format!("cannot wait for the command: {cause}")))
 }
 
-/// All of the leases, or none.
-async fn all(session: &Session, client: &Client, wanted: &[Wanted], holder: &str) -> Result<Vec<Held>> {
-    let bars = Bars::new(session.out);
-    let is_alone = wanted.len() == 1;
-    let asking = join_all(wanted.iter().map(|it| {
-        let bar = if is_alone { Bar::new(session.out) } else { bars.bar(&it.model.display_name) };
-        async move { Held::ask(client, it, holder, &bar).await }
-    }));
+/// All of these, or the first refusal, which none of the others is waited for.
+async fn all<T>(asking: impl IntoIterator<Item = impl Future<Output = Result<T>>>) -> Result<Vec<T>> {
     tokio::select! {
-        held = asking => held.into_iter().collect(),
+        held = try_join_all(asking) => held,
         // Leaving drops the streams, and with them what was asked for.
         _ = hoist_runtime::stop_signal() => Err(Error::interrupted("interrupted: nothing was run")),
     }
@@ -311,9 +310,24 @@ fn variables(held: &[(&str, &[v1::CachedComponent])]) -> BTreeMap<String, String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
 
     fn component(name: &str, path: &str) -> v1::CachedComponent {
         v1::CachedComponent { component: name.into(), path: path.into(), ..Default::default() }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_while_others_still_wait() {
+        let ask = |number: u8| async move {
+            match number {
+                0 => std::future::pending().await,
+                1 => Err(Error::refused("no")),
+                _ => Ok(number),
+            }
+        };
+        let told = all([2, 0, 1].map(ask)).now_or_never().unwrap();
+        assert_eq!(told.unwrap_err().exit(), Exit::Refused);
+        assert_eq!(all([2, 3].map(ask)).await.unwrap(), [2, 3]);
     }
 
     #[test]

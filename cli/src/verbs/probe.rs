@@ -10,6 +10,7 @@ use crate::client::request_id;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::output::json::{self, Operation, Response};
+use crate::output::progress::Bar;
 use crate::output::table;
 use crate::verbs::{Session, hold};
 
@@ -32,7 +33,7 @@ pub(crate) async fn run(session: &Session, args: &DoctorArgs) -> Result<Exit> {
             (client.admin(), v1::ProbeMachineRequest { wait_for: Some(wait_for), ..request.clone() });
         async move { admin.probe_machine(request).await }
     };
-    print(session, &hold::to_the_end(session, &client, &id, HOLD, ask).await?)
+    print(session, &hold::to_the_end(session, &client, &id, HOLD, &Bar::new(session.out), ask).await?)
 }
 
 fn print(session: &Session, operation: &Operation) -> Result<Exit> {

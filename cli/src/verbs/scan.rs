@@ -9,6 +9,7 @@ use crate::client::request_id;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::output::json::{self, Operation, Response};
+use crate::output::progress::Bar;
 use crate::output::results;
 use crate::verbs::{Session, hold, names};
 
@@ -45,7 +46,7 @@ pub(crate) async fn scan(session: &Session, args: &ScanArgs) -> Result<Exit> {
             (client.catalog(), v1::ScanModelsRequest { wait_for: Some(wait_for), ..request.clone() });
         async move { catalog.scan_models(request).await }
     };
-    let operation = hold::to_the_end(session, &client, &id, HOLD_SCAN, ask).await?;
+    let operation = hold::to_the_end(session, &client, &id, HOLD_SCAN, &Bar::new(session.out), ask).await?;
     match (operation.failure(), &operation.response) {
         (Some(error), _) => Err(error),
         (None, Some(Response::ScanModels(scan))) if session.out.json => {
@@ -76,7 +77,7 @@ pub(crate) async fn digest(session: &Session, args: &DigestArgs) -> Result<Exit>
             (client.catalog(), v1::DigestModelsRequest { wait_for: Some(wait_for), ..request.clone() });
         async move { catalog.digest_models(request).await }
     };
-    let operation = hold::to_the_end(session, &client, &id, HOLD_DIGEST, ask).await?;
+    let operation = hold::to_the_end(session, &client, &id, HOLD_DIGEST, &Bar::new(session.out), ask).await?;
     let digests = match (operation.failure(), &operation.response) {
         (Some(error), _) => return Err(error),
         (None, Some(Response::DigestModels(digests))) => digests,

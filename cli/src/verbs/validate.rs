@@ -12,6 +12,7 @@ use crate::exit::Exit;
 use crate::output::apart::apart;
 use crate::output::json::{Response, set, time};
 use crate::output::model::{findings, print_findings, verdict_kind, verdict_tone};
+use crate::output::progress::Bar;
 use crate::output::results::{note_first_look, plural, print_validation, validation_value};
 use crate::output::table::{Table, Toned};
 use crate::output::{Out, Tone, error_value, text};
@@ -101,7 +102,8 @@ async fn one(
             (client.integrity(), v1::ValidateModelRequest { wait_for: Some(wait_for), ..request.clone() });
         async move { integrity.validate_model(request).await }
     };
-    let operation = Box::pin(hold::to_the_end(session, client, &id, HOLD, ask)).await?;
+    let operation =
+        Box::pin(hold::to_the_end(session, client, &id, HOLD, &Bar::new(session.out), ask)).await?;
     match (operation.failure(), operation.response) {
         (Some(error), _) => Err(error),
         (None, Some(Response::ValidateModel(found))) => Ok((model, found)),

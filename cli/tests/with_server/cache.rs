@@ -257,6 +257,11 @@ fn a_model_that_is_named_twice_is_one() {
     assert_eq!(twice.as_array().unwrap().len(), 1, "{twice}");
     let table = server.hoist(&["cache", "one", "one:rest"]);
     told(&table, 0, "1 component, ");
+    assert_eq!(stdout(&server.hoist(&["path", "one", "one:rest", "one"])).lines().count(), 1);
+    let holding = Holding::start(&server, &["one", "one:rest", "one"]);
+    assert_eq!(server.json(&["leases"]).as_array().unwrap().len(), 1);
+    assert_eq!(holding.end().status.code(), Some(7));
+    told(&server.hoist(&["evict", "one", "one:rest", "one"]), 0, "one: ");
 }
 
 #[test]
@@ -276,9 +281,13 @@ fn a_shutdown_tells_what_stays_in_ram_and_what_frees_it() {
 #[test]
 fn what_should_stop_it_stops_the_command() {
     let server = start();
-    let holding = Holding::start(&server, &["one"]);
+    let mut holding = Holding::start(&server, &["one"]);
     let id = holding.process.id().to_string();
+    // Open until all is over: the end of its input would end the command, too.
+    let input = holding.process.stdin.take();
     assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    holding.process.wait().unwrap();
+    drop(input);
     let ended = holding.end();
     // As a shell tells it: 128 and the signal's number.
     assert_eq!(ended.status.code(), Some(143), "{}", stderr(&ended));
