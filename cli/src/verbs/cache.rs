@@ -15,7 +15,7 @@ use crate::output::json::{self, Operation, Response, set};
 use crate::output::progress::Bars;
 use crate::output::{apart::apart, cache, error_value};
 use crate::verbs::wanted::{self, Wanted};
-use crate::verbs::{Session, hold, policy};
+use crate::verbs::{Session, awaited, cache_state};
 
 /// The server gives up after an hour; a little longer, so that its answer is what ends the wait.
 const HOLD: Duration = Duration::from_secs(61 * 60);
@@ -41,7 +41,7 @@ pub(crate) struct Cached {
 
 pub(crate) async fn run(session: &Session, args: &CacheArgs) -> Result<Exit> {
     if args.names.is_empty() {
-        return policy::state(session).await;
+        return cache_state::show(session).await;
     }
     let client = session.connect().await?;
     let how = How { priority: args.priority, validate: args.validate, allow: args.allow.clone() };
@@ -99,7 +99,7 @@ async fn one(
         async move { cache.cache_model(request).await }
     };
     let bar = bars.bar(&wanted.model.display_name);
-    let operation = Box::pin(hold::to_the_end(session, client, &id, HOLD, &bar, ask)).await?;
+    let operation = Box::pin(awaited::to_the_end(session, client, &id, HOLD, &bar, ask)).await?;
     match (operation.failure(), operation.response) {
         (Some(error), _) => Err(error),
         (None, Some(Response::CacheModel(report))) => Ok(Cached { model: wanted.model, report }),

@@ -148,7 +148,7 @@ impl Asked {
         match (self.models.as_slice(), self.segments.keys().collect::<Vec<_>>().as_slice()) {
             ([], []) if is_all => "the cache".to_owned(),
             ([(_, one)], []) => one.words(),
-            ([], [one]) => format!("segment {}", short_segment(one)),
+            ([], [one]) => format!("segment {}", short_segment(one).unwrap_or(one)),
             _ => "all of them".to_owned(),
         }
     }
@@ -180,7 +180,7 @@ fn print(out: Out, answer: &v1::EvictModelResponse, users: &Users, what: &str) -
             (false, _) => Toned(Tone::Warning, "kept".to_owned()),
         };
         table.row([
-            Toned(Tone::Dim, short_segment(&it.segment).to_owned()),
+            Toned(Tone::Dim, short_segment(&it.segment).unwrap_or("-").to_owned()),
             Bytes(it.size_bytes).to_string().into(),
             users.get(&it.segment).cloned().unwrap_or_default().into(),
             became,

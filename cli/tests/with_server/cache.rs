@@ -155,12 +155,12 @@ fn a_policy_holds_at_once_and_goes_back_to_its_default() {
     }
 
     let own = server.json(&["cache-policy", "one", "--priority", "high", "--idle-ttl", "10m"]);
-    assert_eq!((&own["priority"], &own["idle_ttl_seconds"]), (&json!("high"), &json!(600.0)));
+    assert_eq!((&own["cache_priority"], &own["cache_idle_ttl_seconds"]), (&json!("high"), &json!(600.0)));
     assert_eq!(server.json(&["show", "one"])["notes"]["config"]["cache_priority"], "high");
     server.json(&["cache", "one"]);
     assert_eq!(server.json(&["segments", "one"])[0]["priority"], "high");
     let own = server.json(&["cache-policy", "one", "--priority", "default", "--idle-ttl", "default"]);
-    assert_eq!((&own["priority"], &own["idle_ttl_seconds"]), (&Value::Null, &Value::Null));
+    assert_eq!((&own["cache_priority"], &own["cache_idle_ttl_seconds"]), (&Value::Null, &Value::Null));
     told(&server.hoist(&["cache-policy", "one", "--idle-ttl", "never"]), 2, "hoist pin one");
     told(&server.hoist(&["cache-policy", "--idle-ttl", "1ms"]), 2, "error: --idle-ttl: ");
     told(&server.hoist(&["cache-policy", "--budget", "40"]), 2, "at least 1.0 MiB");

@@ -14,8 +14,8 @@ fn what_is_pinned_stays_until_it_is_not() {
     assert!(stdout(&server.hoist(&["show", "one"])).contains("in RAM      pinned (not in RAM)\n"));
     let shown = server.json(&["show", "one"]);
     assert_eq!(
-        (&shown["cache"]["pinned"], &shown["cache"]["pinned_and_absent"]),
-        (&json!(true), &json!(["rest"]))
+        (&shown["cache"]["pinned_now"], &shown["cache"]["pinned_and_absent"]),
+        (&json!(["rest"]), &json!(["rest"]))
     );
     server.json(&["cache", "one", "portrait"]);
     assert!(stdout(&server.hoist(&["pin", "one:rest"])).starts_with("rest of one is pinned\n"));
