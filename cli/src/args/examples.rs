@@ -205,9 +205,8 @@ Examples:
 
 pub(super) const HOLD: &str = "\
 For each component HOIST_PATH_MODEL_COMPONENT is the path of its file, with both names in capitals: HOIST_PATH_SD_XL_BASE_VAE. \
-HOIST_PATH_COMPONENT, as HOIST_PATH_VAE, is there where only one file is called so. The exit code is 127 where there is no such \
-command. A server that is \
-started anew is asked for the same lease again.
+HOIST_PATH_COMPONENT, as HOIST_PATH_VAE, is there where only one file is called so. The exit code is the command's; 127 where there \
+is no such command, 126 where it cannot be run. A server that is started anew is asked for the same lease again.
 
 Examples:
   hoist hold sd_xl_base:vae -- sh -c 'python decode.py --vae \"$HOIST_PATH_VAE\"'

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::error::Result;
 use crate::output::called::Called;
 use crate::output::json::{seconds, set, time};
-use crate::output::model::digest_start;
+use crate::output::model_page::digest_start;
 use crate::output::results::plural;
 use crate::output::table::{Table, Toned};
 use crate::output::{Out, Tone, text};
@@ -106,9 +106,10 @@ pub(crate) fn report(it: &v1::CacheModelResponse) -> Value {
 }
 
 /// As much of a segment's name as people read: the start of the digest. Without one the segment is not complete.
-pub(crate) fn short_segment(name: &str) -> &str {
+pub(crate) fn short_segment(name: &str) -> Option<&str> {
     let id = name.strip_prefix("segments/").unwrap_or(name);
-    if id.contains('.') { "-" } else { digest_start(id) }
+    let is_digest = !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit());
+    is_digest.then(|| digest_start(id))
 }
 
 /// How a component came into RAM, and how that looks.
@@ -253,15 +254,20 @@ pub(crate) fn print_segment(
     Ok(())
 }
 
+/// Why something was evicted, from the word that stands for it in JSON.
+pub(crate) fn reason_words(reason: &str) -> &str {
+    match reason {
+        "asked" => "because somebody asked for it",
+        "room" => "to make room",
+        "pressure" => "because the machine is short of memory",
+        "idle" => "because nobody used it",
+        other => other,
+    }
+}
+
 fn why_evicted(it: &v1::Eviction, called: &Called) -> String {
-    use v1::eviction::Reason;
-    let why = match Reason::try_from(it.reason) {
-        Ok(Reason::Asked) => "because somebody asked for it",
-        Ok(Reason::Room) => "to make room",
-        Ok(Reason::Pressure) => "because the machine is short of memory",
-        Ok(Reason::Idle) => "because nobody used it",
-        Ok(Reason::Unspecified) | Err(_) => "for a reason that this hoist is too old to know",
-    };
+    let reason = text::eviction_reason(it.reason);
+    let why = reason_words(&reason);
     if it.beneficiary.is_empty() {
         why.to_owned()
     } else {
@@ -289,8 +295,7 @@ pub(crate) fn print_lease(out: Out, it: &v1::Lease, called: &Called) -> Result<(
     out.row("caller", &format!("{}{process}", text::one_line(&it.principal)))?;
     out.row("granted", &it.grant_time.as_ref().map(text::when).unwrap_or_default())?;
     for segment in &it.segments {
-        let start = short_segment(segment);
-        out.row("segment", if start == "-" { segment } else { start })?;
+        out.row("segment", short_segment(segment).unwrap_or(segment))?;
     }
     Ok(())
 }
@@ -372,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_segment_is_called_by_the_start_of_its_digest() {
-        assert_eq!(short_segment(&format!("segments/{}", "ab".repeat(32))), "abababababab");
-        assert_eq!(short_segment("segments/0198c2f4-0000-7000-8000-00000000000a.3"), "-");
+        assert_eq!(short_segment(&format!("segments/{}", "ab".repeat(32))), Some("abababababab"));
+        assert_eq!(short_segment("segments/0198c2f4-0000-7000-8000-00000000000a.3"), None);
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod called;
 pub(crate) mod details;
 pub(crate) mod json;
 pub(crate) mod model;
+pub(crate) mod model_page;
 pub(crate) mod progress;
 pub(crate) mod results;
 pub(crate) mod table;

@@ -13,18 +13,23 @@ const LABEL_CHARS: usize = 24;
 
 /// Several bars below one another, or nothing where one bar would be nothing.
 #[derive(Debug)]
-pub(crate) struct Bars(Option<MultiProgress>);
+pub(crate) struct Bars {
+    shown: Option<MultiProgress>,
+    /// One alone is what everybody knows that it is about.
+    has_labels: bool,
+}
 
 impl Bars {
-    pub(crate) fn new(out: Out) -> Self {
-        Self(is_watched(out).then(MultiProgress::new))
+    /// Room for this many.
+    pub(crate) fn new(out: Out, count: usize) -> Self {
+        Self { shown: is_watched(out).then(MultiProgress::new), has_labels: count > 1 }
     }
 
     /// A bar among these. It appears when there is something to show: what waits for its turn takes no line.
     pub(crate) fn bar(&self, label: &str) -> Bar {
         Bar {
-            shown: self.0.as_ref().map(|bars| bars.add(styled())),
-            label: Some(text::shortened(&text::one_line(label), LABEL_CHARS)),
+            shown: self.shown.as_ref().map(|bars| bars.add(styled())),
+            label: self.has_labels.then(|| text::shortened(&text::one_line(label), LABEL_CHARS)),
         }
     }
 }

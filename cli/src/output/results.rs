@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 
 use crate::error::Result;
 use crate::output::json::seconds;
-use crate::output::model::{findings, print_findings, verdict_kind, verdict_tone};
+use crate::output::model::{findings, verdict_kind};
+use crate::output::model_page::{print_findings, verdict_tone};
 use crate::output::{Out, Tone, text};
 
 /// Problems that are listed for people; `--json` has all that the server tells.

@@ -1,9 +1,9 @@
 //! `hoist cache`: brings models into RAM. Without a name it shows the cache.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
 use hoist_wire::v1;
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use crate::output::json::{self, Operation, Response, set};
 use crate::output::progress::Bars;
 use crate::output::{apart::apart, cache, error_value};
 use crate::verbs::wanted::{self, Wanted};
-use crate::verbs::{Session, hold, policy};
+use crate::verbs::{Session, awaited, cache_state};
 
 /// The server gives up after an hour; a little longer, so that its answer is what ends the wait.
 const HOLD: Duration = Duration::from_secs(61 * 60);
@@ -41,19 +41,12 @@ pub(crate) struct Cached {
 
 pub(crate) async fn run(session: &Session, args: &CacheArgs) -> Result<Exit> {
     if args.names.is_empty() {
-        return policy::state(session).await;
+        return cache_state::show(session).await;
     }
     let client = session.connect().await?;
     let how = How { priority: args.priority, validate: args.validate, allow: args.allow.clone() };
-    let mut wanted = Vec::with_capacity(args.names.len());
-    for name in &args.names {
-        match wanted::resolve(&client, name, &args.components).await {
-            Err(error) if error.is_ours() => return Err(error),
-            known => wanted.push(known),
-        }
-    }
-    let (names, wanted): (Vec<String>, Vec<_>) =
-        once(args.names.iter().cloned().zip(wanted)).into_iter().unzip();
+    let named = wanted::resolve_each(&client, &args.names, &args.components).await?;
+    let (names, wanted): (Vec<String>, Vec<_>) = wanted::once(named).into_iter().unzip();
     if args.no_wait {
         return start(session, &client, &names, wanted, &how).await;
     }
@@ -61,20 +54,6 @@ pub(crate) async fn run(session: &Session, args: &CacheArgs) -> Result<Exit> {
     let answers = all(session, &client, wanted, &how).await?;
     let together = (answers.len() > 1).then(|| session.clock.monotonic().saturating_sub(began));
     tell(session, &names, &answers, together)
-}
-
-/// Each model once, however often it is named; a component of a model that is named itself comes with that.
-fn once(named: impl Iterator<Item = (String, Result<Wanted>)>) -> Vec<(String, Result<Wanted>)> {
-    let mut named: Vec<_> = named.collect();
-    let mut known: BTreeSet<(String, Vec<String>)> = BTreeSet::new();
-    named.retain(|(_, wanted)| match wanted {
-        Ok(it) => known.insert((it.model.name.clone(), it.components.clone())),
-        Err(_) => true,
-    });
-    let is_part_of_another =
-        |it: &Wanted| !it.components.is_empty() && known.contains(&(it.model.name.clone(), Vec::new()));
-    named.retain(|(_, wanted)| !wanted.as_ref().is_ok_and(is_part_of_another));
-    named
 }
 
 /// Brings models into RAM, all at the same time, as far as they are known. One that fails does not fail the others.
@@ -87,23 +66,21 @@ pub(crate) async fn all(
     wanted: Vec<Result<Wanted>>,
     how: &How,
 ) -> Result<Vec<Result<Cached>>> {
-    let mut answers: Vec<Result<Cached>> = Vec::with_capacity(wanted.len());
-    let mut wanted = wanted.into_iter();
-    loop {
-        let some: Vec<_> = wanted.by_ref().take(TOGETHER).collect();
-        if some.is_empty() {
-            return Ok(answers);
-        }
-        let bars = Bars::new(session.out);
-        let is_alone = answers.is_empty() && some.len() == 1;
-        let each = some.into_iter().map(|it| one(session, client, it, how, &bars, is_alone));
-        for answer in join_all(each).await {
-            match answer {
-                Err(error) if error.is_ours() => return Err(error),
-                answer => answers.push(answer),
-            }
+    let bars = &Bars::new(session.out, wanted.len());
+    let each = wanted
+        .into_iter()
+        .enumerate()
+        .map(|(index, wanted)| async move { (index, one(session, client, wanted, how, bars).await) });
+    // As they end: a slow one keeps nothing from beginning.
+    let mut ended = stream::iter(each).buffer_unordered(TOGETHER);
+    let mut answers = BTreeMap::new();
+    while let Some((index, answer)) = ended.next().await {
+        match answer {
+            Err(error) if error.is_ours() => return Err(error),
+            answer => drop(answers.insert(index, answer)),
         }
     }
+    Ok(answers.into_values().collect())
 }
 
 async fn one(
@@ -112,7 +89,6 @@ async fn one(
     wanted: Result<Wanted>,
     how: &How,
     bars: &Bars,
-    is_alone: bool,
 ) -> Result<Cached> {
     let wanted = wanted?;
     let request = request(&wanted, how, true);
@@ -122,12 +98,8 @@ async fn one(
             (client.cache(), v1::CacheModelRequest { wait_for: Some(wait_for), ..request.clone() });
         async move { cache.cache_model(request).await }
     };
-    let operation = if is_alone {
-        Box::pin(hold::to_the_end(session, client, &id, HOLD, ask)).await?
-    } else {
-        let bar = bars.bar(&wanted.model.display_name);
-        Box::pin(hold::shown(session, client, &id, HOLD, &bar, ask)).await?
-    };
+    let bar = bars.bar(&wanted.model.display_name);
+    let operation = Box::pin(awaited::to_the_end(session, client, &id, HOLD, &bar, ask)).await?;
     match (operation.failure(), operation.response) {
         (Some(error), _) => Err(error),
         (None, Some(Response::CacheModel(report))) => Ok(Cached { model: wanted.model, report }),
@@ -198,17 +170,9 @@ fn tell(
         });
         out.value(&rows.collect::<Value>())?;
     } else if !done.is_empty() {
-        // A model may be there once for each of its components: that is no other of the same name.
-        let things = done.iter().map(|it| (it.model.display_name.as_str(), it.model.path.as_str()));
-        let things: Vec<(&str, &str)> = things.collect::<BTreeSet<_>>().into_iter().collect();
-        let shown: HashMap<(&str, &str), String> = things.iter().copied().zip(apart(&things)).collect();
-        let reports: Vec<_> = done
-            .iter()
-            .map(|it| {
-                let thing = (it.model.display_name.as_str(), it.model.path.as_str());
-                (shown.get(&thing).map_or("", String::as_str), &it.report)
-            })
-            .collect();
+        let labels = labels(&done);
+        let reports: Vec<_> =
+            labels.iter().map(String::as_str).zip(done.iter().map(|it| &it.report)).collect();
         cache::print_reports(out, &reports)?;
         let reports: Vec<_> = done.iter().map(|it| &it.report).collect();
         out.note(cache::summary(&reports, together));
@@ -219,6 +183,17 @@ fn tell(
         exit = exit.max(error.exit());
     }
     Ok(exit)
+}
+
+/// What tells these models apart, for each: its name, and more where another has the same. A model may be there once for
+/// each of its components: that is no other.
+pub(crate) fn labels(done: &[&Cached]) -> Vec<String> {
+    let thing = |it: &&Cached| (it.model.display_name.clone(), it.model.path.clone());
+    let things: BTreeSet<(String, String)> = done.iter().map(thing).collect();
+    let things: Vec<(&str, &str)> = things.iter().map(|(name, path)| (&**name, &**path)).collect();
+    let shown: HashMap<(&str, &str), String> = things.iter().copied().zip(apart(&things)).collect();
+    let of = |it: &&Cached| shown.get(&(&*it.model.display_name, &*it.model.path)).cloned();
+    done.iter().map(|it| of(it).unwrap_or_default()).collect()
 }
 
 fn value(cached: &Cached) -> Value {
@@ -233,20 +208,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_named_twice_is_asked_for_once() {
-        let named = |written: &str| {
-            let (name, part) = written.split_once(':').unwrap_or((written, ""));
-            let components = Some(part.to_owned()).filter(|part| !part.is_empty()).into_iter().collect();
-            let model = v1::Model { name: name.to_owned(), ..Default::default() };
-            (written.to_owned(), Ok(Wanted { model, components }))
+    fn models_of_one_name_are_told_apart_and_components_of_one_are_not() {
+        let cached = |name: &str, path: &str| Cached {
+            model: v1::Model { display_name: name.into(), path: path.into(), ..Default::default() },
+            report: v1::CacheModelResponse::default(),
         };
-        let kept = |all: &[&str]| -> Vec<String> {
-            once(all.iter().map(|written| named(written))).into_iter().map(|(written, _)| written).collect()
-        };
-        assert_eq!(kept(&["a:vae", "b", "a:vae", "a:unet", "b"]), ["a:vae", "b", "a:unet"]);
-        assert_eq!(kept(&["a:vae", "a", "b:vae"]), ["a", "b:vae"]);
-        let missing = || ("x".to_owned(), Err(Error::failed("no")));
-        assert_eq!(once([missing(), missing()].into_iter()).len(), 2);
+        let done = [cached("a", "/m/1/a"), cached("a", "/m/2/a"), cached("a", "/m/1/a"), cached("b", "/m/b")];
+        let labels = labels(&done.iter().collect::<Vec<_>>());
+        assert_eq!((&labels[0], labels[3].as_str()), (&labels[2], "b"));
+        assert_ne!(labels[0], labels[1]);
     }
 
     #[test]

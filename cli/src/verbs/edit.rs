@@ -10,7 +10,7 @@ use crate::args::{EditArgs, Field, TagArgs};
 use crate::client::{Client, request_id};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::output::{model, text};
+use crate::output::{model, model_page, text};
 use crate::verbs::{Session, names, show};
 
 /// Reads and repeats of an edit that others come before each time. More than this is a fight, which somebody should see.
@@ -126,7 +126,7 @@ pub(crate) async fn edit(session: &Session, args: &EditArgs) -> Result<Exit> {
     if session.out.json {
         session.out.value(&model::value(&changed))?;
     } else {
-        model::print(session.out, &changed)?;
+        model_page::print(session.out, &changed, &[])?;
     }
     Ok(Exit::Done)
 }

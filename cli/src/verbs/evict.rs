@@ -1,6 +1,6 @@
 //! `hoist evict`: what goes out of RAM.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use hoist_domain::Bytes;
@@ -15,20 +15,17 @@ use crate::output::cache::short_segment;
 use crate::output::results::plural;
 use crate::output::table::{Table, Toned};
 use crate::output::{Out, Tone, error_value, text};
-use crate::verbs::{Session, names, segments, wanted};
+use crate::verbs::segments::{self, Listed};
+use crate::verbs::wanted::{self, Wanted};
+use crate::verbs::{Session, names};
 
-/// What stays out of all that was asked for, and what goes. Models are judged together: what only they share goes with them,
-/// so that a dry run tells what really happens.
+/// What was named and is known, each thing once; and what is not.
 #[derive(Debug, Default)]
 struct Asked {
-    /// As people call it, in the order in which it was written.
-    called: Vec<String>,
-    /// Whole models.
-    models: Vec<v1::Model>,
-    /// Some components of a model.
-    parts: Vec<wanted::Wanted>,
-    /// `segments/{digest}`, whosever they are.
-    segments: Vec<String>,
+    /// Models or components of them, each beside what was written for it.
+    models: Vec<(String, Wanted)>,
+    /// `segments/{digest}`, whosever they are, with what was written for them.
+    segments: BTreeMap<String, String>,
     errors: Vec<(String, Error)>,
 }
 
@@ -39,74 +36,81 @@ pub(crate) async fn evict(session: &Session, args: &EvictArgs) -> Result<Exit> {
     }
     let client = session.connect().await?;
     let out = session.out;
-    let users = users(&client).await?;
-    let request = v1::EvictModelRequest { dry_run: args.dry_run, ..Default::default() };
-    if args.all {
-        let answer = ask(&client, v1::EvictModelRequest { all: true, ..request }).await?;
-        if out.json {
-            out.value(&value(&Asked::default(), &answer, &users))?;
-        } else {
-            print(out, &answer, &users, "the cache")?;
-        }
-        return Ok(Exit::Done);
-    }
-    let mut asked = asked(&client, args).await?;
-    if let ([_], Some((_, error))) = (args.names.as_slice(), asked.errors.pop_if(|_| args.names.len() == 1)) {
+    // Read before: afterwards it is gone.
+    let known = segments::pages(&client, "").await?;
+    let mut asked = asked(&client, &known, args).await?;
+    if args.names.len() == 1
+        && let Some((_, error)) = asked.errors.pop()
+    {
         return Err(error);
     }
-    let answer = answers(&client, &mut asked, request).await?;
+    let request = asked.request(args);
+    let is_any = args.all || !asked.models.is_empty() || !asked.segments.is_empty();
+    let mut answer = v1::EvictModelResponse { dry_run: args.dry_run, ..Default::default() };
+    if is_any {
+        let id = request.request_id.clone();
+        match client.call(Some(&id), client.cache().evict_model(request)).await {
+            Ok(told) => answer = told,
+            Err(error) if error.is_ours() || asked.errors.is_empty() => return Err(error),
+            Err(error) => asked.errors.push((asked.written(), error)),
+        }
+    }
     let mut exit = Exit::Done;
     for (_, error) in &asked.errors {
         out.report(error);
         exit = exit.max(error.exit());
     }
+    let users = users(&known);
     if out.json {
         out.value(&value(&asked, &answer, &users))?;
-    } else if !asked.called.is_empty() {
-        let what = match asked.called.as_slice() {
-            [one] => one.as_str(),
-            _ => "all of them",
-        };
-        print(out, &answer, &users, what)?;
+    } else if is_any {
+        print(out, &answer, &users, &asked.called(args.all))?;
     }
     let evicted = answer.segments.iter().filter(|it| it.evicted).count();
-    Ok(exit.max(refusal(answer.segments.len() - evicted, evicted, args.dry_run)))
+    let kept = if args.all { 0 } else { answer.segments.len() - evicted };
+    Ok(exit.max(refusal(kept, evicted, args.dry_run)))
 }
 
 /// What the names stand for. One that stands for nothing does not fail the others.
-async fn asked(client: &Client, args: &EvictArgs) -> Result<Asked> {
+async fn asked(client: &Client, known: &Listed, args: &EvictArgs) -> Result<Asked> {
     let mut asked = Asked::default();
-    for written in &args.names {
-        match one(client, written, &args.components).await {
-            Ok(One::Model(wanted)) => asked.add(*wanted),
-            Ok(One::Segment(name)) => asked.add_segment(name),
-            Err(error) if error.is_ours() => return Err(error),
-            Err(error) => asked.errors.push((written.clone(), error)),
+    let (segments, others): (Vec<String>, Vec<String>) =
+        args.names.iter().cloned().partition(|written| written.starts_with("segments/"));
+    for written in segments {
+        match names::resolve_segment(known, &written) {
+            Ok(name) => drop(asked.segments.insert(name, written)),
+            Err(error) => asked.errors.push((written, error)),
+        }
+    }
+    let mut models = Vec::new();
+    for (written, model) in wanted::resolve_each(client, &others, &args.components).await? {
+        match segment_instead(known, &written, &args.components, &model) {
+            // All is one request, which a component that is not there would fail.
+            Ok(None) => models.push((written, model.and_then(Wanted::of_its_components))),
+            Ok(Some(name)) => drop(asked.segments.insert(name, written)),
+            Err(error) => asked.errors.push((written, error)),
+        }
+    }
+    for (written, model) in wanted::once(models) {
+        match model {
+            Ok(wanted) => asked.models.push((written, wanted)),
+            Err(error) => asked.errors.push((written, error)),
         }
     }
     Ok(asked)
 }
 
-/// What a name stands for.
-enum One {
-    Model(Box<wanted::Wanted>),
-    Segment(String),
-}
-
-async fn one(client: &Client, written: &str, components: &[String]) -> Result<One> {
-    if written.starts_with("segments/") {
-        return named_segment(client, written).await.map(One::Segment);
+/// The segment that digits mean. Models are found by digests, too; who writes one that is a segment's means that alone.
+fn segment_instead(
+    known: &Listed,
+    written: &str,
+    components: &[String],
+    model: &Result<Wanted>,
+) -> Result<Option<String>> {
+    if !components.is_empty() || model.as_ref().is_ok_and(|it| is_called(&it.model, written)) {
+        return Ok(None);
     }
-    let model = wanted::resolve(client, written, components).await;
-    let is_meant = |it: &wanted::Wanted| !components.is_empty() || is_called(&it.model, written);
-    if model.as_ref().is_ok_and(is_meant) || model.as_ref().is_err_and(Error::is_ours) {
-        return model.map(Box::new).map(One::Model);
-    }
-    // Models are found by digests, too; who writes one that is a segment's means that alone.
-    match names::segment_by_digits(client, written).await? {
-        Some(name) if components.is_empty() => Ok(One::Segment(name)),
-        _ => model.map(Box::new).map(One::Model),
-    }
+    names::segment_by_digits(known, written)
 }
 
 /// Whether this is what somebody calls the model, and not a part of its digest.
@@ -116,73 +120,38 @@ fn is_called(model: &v1::Model, written: &str) -> bool {
     aliases.chain([&model.display_name]).any(|name| name == written) || stem == Some(written)
 }
 
-async fn named_segment(client: &Client, written: &str) -> Result<String> {
-    names::resolve_all(client, &[written.to_owned()])
-        .await?
-        .pop()
-        .ok_or_else(|| Error::usage(format!("`{written}` is not a segment"), None))
-}
-
 impl Asked {
-    fn add(&mut self, wanted: wanted::Wanted) {
-        self.called.push(wanted.model.display_name.clone());
-        if !wanted.components.is_empty() {
-            self.parts.push(wanted);
-        } else if !self.models.iter().any(|it| it.name == wanted.model.name) {
-            self.models.push(wanted.model);
+    /// One request for everything: what only these share goes with them, so that a dry run tells what really happens.
+    fn request(&self, args: &EvictArgs) -> v1::EvictModelRequest {
+        let part = |wanted: &Wanted| v1::ModelPart {
+            name: wanted.model.name.clone(),
+            components: wanted.components.clone(),
+        };
+        v1::EvictModelRequest {
+            request_id: request_id(),
+            all: args.all,
+            dry_run: args.dry_run,
+            parts: self.models.iter().map(|(_, wanted)| part(wanted)).collect(),
+            segments: self.segments.keys().cloned().collect(),
+            ..Default::default()
         }
     }
 
-    fn add_segment(&mut self, name: String) {
-        self.called.push(format!("segment {}", short_segment(&name)));
-        if !self.segments.contains(&name) {
-            self.segments.push(name);
-        }
+    /// As it was written.
+    fn written(&self) -> String {
+        let models = self.models.iter().map(|(written, _)| written.as_str());
+        models.chain(self.segments.values().map(String::as_str)).collect::<Vec<_>>().join(", ")
     }
-}
 
-/// One answer of all that was asked for. Components and segments cannot be said beside models, so they are asked for apart.
-async fn answers(
-    client: &Client,
-    asked: &mut Asked,
-    request: v1::EvictModelRequest,
-) -> Result<v1::EvictModelResponse> {
-    let mut requests = Vec::new();
-    if !asked.models.is_empty() {
-        let names = asked.models.iter().map(|it| it.name.clone()).collect();
-        requests.push(v1::EvictModelRequest { names, ..request.clone() });
-    }
-    for part in &asked.parts {
-        let (name, components) = (part.model.name.clone(), part.components.clone());
-        requests.push(v1::EvictModelRequest { name, components, ..request.clone() });
-    }
-    if !asked.segments.is_empty() {
-        requests.push(v1::EvictModelRequest { segments: asked.segments.clone(), ..request.clone() });
-    }
-    let mut all = v1::EvictModelResponse { dry_run: request.dry_run, ..Default::default() };
-    for request in requests {
-        let about = request.name.clone();
-        match ask(client, request).await {
-            Ok(answer) => add(&mut all, answer),
-            // Something may have gone already: that is told all the same.
-            Err(error) if error.is_ours() || asked.called.len() == 1 => return Err(error),
-            Err(error) => asked.errors.push((about, error)),
+    /// What all of it is, in words.
+    fn called(&self, is_all: bool) -> String {
+        match (self.models.as_slice(), self.segments.keys().collect::<Vec<_>>().as_slice()) {
+            ([], []) if is_all => "the cache".to_owned(),
+            ([(_, one)], []) => one.words(),
+            ([], [one]) => format!("segment {}", short_segment(one).unwrap_or(one)),
+            _ => "all of them".to_owned(),
         }
     }
-    Ok(all)
-}
-
-/// What one answer adds to others. Where several tell of a segment, it goes if it does by any.
-fn add(all: &mut v1::EvictModelResponse, answer: v1::EvictModelResponse) {
-    for it in answer.segments {
-        match all.segments.iter_mut().find(|known| known.segment == it.segment) {
-            Some(known) if it.evicted => *known = it,
-            Some(_) => {}
-            None => all.segments.push(it),
-        }
-    }
-    let freed = all.segments.iter().filter(|it| it.evicted).map(|it| it.size_bytes);
-    all.freed_bytes = freed.fold(0, u64::saturating_add);
 }
 
 /// A dry run has told what it was asked for, whatever that is.
@@ -190,23 +159,15 @@ const fn refusal(kept: usize, evicted: usize, is_dry_run: bool) -> Exit {
     if kept > 0 && evicted == 0 && !is_dry_run { Exit::Refused } else { Exit::Done }
 }
 
-/// What uses each segment, in words. Read before, as afterwards they are gone.
+/// What uses each segment, in words.
 type Users = HashMap<String, String>;
 
-async fn users(client: &Client) -> Result<Users> {
-    let listed = segments::pages(client, "").await?.segments;
+fn users(known: &Listed) -> Users {
     let named = |it: &v1::SegmentStatus| Some((it.segment.as_ref()?.name.clone(), segments::used_by(it)));
-    Ok(listed.iter().filter_map(named).collect())
-}
-
-async fn ask(client: &Client, request: v1::EvictModelRequest) -> Result<v1::EvictModelResponse> {
-    let request = v1::EvictModelRequest { request_id: request_id(), ..request };
-    let id = request.request_id.clone();
-    client.call(Some(&id), client.cache().evict_model(request)).await
+    known.segments.iter().filter_map(named).collect()
 }
 
 fn print(out: Out, answer: &v1::EvictModelResponse, users: &Users, what: &str) -> Result<()> {
-    let what = text::one_line(what);
     if answer.segments.is_empty() {
         out.note(format_args!("nothing of {what} is in RAM"));
         return Ok(());
@@ -219,7 +180,7 @@ fn print(out: Out, answer: &v1::EvictModelResponse, users: &Users, what: &str) -
             (false, _) => Toned(Tone::Warning, "kept".to_owned()),
         };
         table.row([
-            Toned(Tone::Dim, short_segment(&it.segment).to_owned()),
+            Toned(Tone::Dim, short_segment(&it.segment).unwrap_or("-").to_owned()),
             Bytes(it.size_bytes).to_string().into(),
             users.get(&it.segment).cloned().unwrap_or_default().into(),
             became,
@@ -254,12 +215,8 @@ fn value(asked: &Asked, answer: &v1::EvictModelResponse, users: &Users) -> Value
         })
     };
     let mut known = BTreeSet::new();
-    let models: Vec<&v1::Model> = asked
-        .models
-        .iter()
-        .chain(asked.parts.iter().map(|part| &part.model))
-        .filter(|it| known.insert(it.name.as_str()))
-        .collect();
+    let models = asked.models.iter().map(|(_, it)| &it.model);
+    let models: Vec<&v1::Model> = models.filter(|it| known.insert(it.name.as_str())).collect();
     let only = match models.as_slice() {
         [one] => Some(*one),
         _ => None,
@@ -308,20 +265,20 @@ mod tests {
     }
 
     #[test]
-    fn what_several_answers_tell_of_is_counted_once() {
-        let answer = |evicted: bool| v1::EvictModelResponse {
-            segments: vec![v1::EvictedSegment {
-                segment: "segments/ab".into(),
-                size_bytes: 7,
-                evicted,
-                ..Default::default()
-            }],
-            ..Default::default()
+    fn what_was_named_is_told_as_it_was_written() {
+        let wanted = |component: &str| Wanted {
+            model: v1::Model { display_name: "sdxl".into(), ..Default::default() },
+            components: vec![component.into()],
         };
-        let mut all = v1::EvictModelResponse::default();
-        for (evicted, freed) in [(false, 0), (true, 7), (false, 7), (true, 7)] {
-            add(&mut all, answer(evicted));
-            assert_eq!((all.segments.len(), all.freed_bytes), (1, freed));
-        }
+        let mut asked = Asked { models: vec![("xl:vae".into(), wanted("vae"))], ..Default::default() };
+        assert_eq!((asked.written().as_str(), asked.called(false).as_str()), ("xl:vae", "vae of sdxl"));
+        asked.segments.insert(format!("segments/{}", "ab".repeat(32)), "abababab".into());
+        assert_eq!(
+            (asked.written().as_str(), asked.called(false).as_str()),
+            ("xl:vae, abababab", "all of them")
+        );
+        asked.models.clear();
+        assert_eq!(asked.called(false), "segment abababababab");
+        assert_eq!(Asked::default().called(true), "the cache");
     }
 }

@@ -13,7 +13,7 @@ use crate::output::json::set;
 use crate::output::results::plural;
 use crate::output::table::{Table, Toned};
 use crate::output::text;
-use crate::verbs::{Session, called, names};
+use crate::verbs::{Session, names, names_of};
 
 pub(crate) async fn run(session: &Session, args: LeasesArgs) -> Result<Exit> {
     match args.verb {
@@ -37,7 +37,7 @@ pub(crate) fn id_of(it: &v1::Lease) -> &str {
 async fn list(session: &Session) -> Result<Exit> {
     let client = session.connect().await?;
     let leases = read(&client).await?;
-    let called = called::read(&client, leases.iter().map(|it| it.model.as_str())).await?;
+    let called = names_of::read(&client, leases.iter().map(|it| it.model.as_str())).await?;
     let out = session.out;
     if out.json {
         let rows = leases.iter().map(|it| {

@@ -9,7 +9,8 @@ use crate::client::{Client, request_id};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::output::apart::apart;
-use crate::output::model::{self, verdict_tone};
+use crate::output::model;
+use crate::output::model_page::{self, verdict_tone};
 use crate::output::results::{note_first_look, plural};
 use crate::output::table::{Table, Toned};
 use crate::output::{Out, Tone, text};
@@ -197,10 +198,10 @@ fn row(it: &v1::Model, name: String) -> [Toned; 7] {
     [
         Toned(Tone::Strong, name),
         it.r#type.as_str().into(),
-        text::one_line(&model::base(it)).into(),
+        text::one_line(&model_page::base(it)).into(),
         Bytes(it.size_bytes).to_string().into(),
         params.replace(' ', "").into(),
-        text::one_line(&model::dtype(it)).into(),
+        text::one_line(&model_page::dtype(it)).into(),
         verdict(it),
     ]
 }

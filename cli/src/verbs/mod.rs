@@ -1,7 +1,8 @@
 //! The verbs, one file each, and what they share: how to print, where the server is, and the time.
 
+mod awaited;
 mod cache;
-mod called;
+mod cache_state;
 mod completions;
 mod components;
 mod config;
@@ -10,10 +11,10 @@ mod edit;
 mod evict;
 mod follow;
 mod hold;
-mod lease;
 mod leases;
 mod list;
 mod names;
+mod names_of;
 mod ops;
 mod path;
 mod pin;
@@ -29,6 +30,7 @@ mod status;
 mod validate;
 mod wanted;
 mod watch;
+mod written;
 
 use std::time::Duration;
 
@@ -104,7 +106,7 @@ fn client_verb(session: &Session, verb: Verb) -> Result<Exit> {
             Verb::Segments(args) => Box::pin(segments::run(session, &args)).await,
             Verb::CachePolicy(args) => Box::pin(policy::run(session, &args)).await,
             Verb::Path(args) => Box::pin(path::run(session, &args)).await,
-            Verb::Hold(args) => Box::pin(lease::run(session, &args)).await,
+            Verb::Hold(args) => Box::pin(hold::run(session, &args)).await,
             Verb::Leases(args) => Box::pin(leases::run(session, args)).await,
             Verb::Status(args) => Box::pin(status::run(session, &args)).await,
             Verb::Watch(args) => Box::pin(watch::run(session, &args)).await,

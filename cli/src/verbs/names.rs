@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use hoist_domain::{ConditionKind, ResourceName};
 use hoist_wire::longrunning::ListOperationsRequest;
 use hoist_wire::v1;
 use prost_types::FieldMask;
@@ -15,112 +14,51 @@ use crate::client::{Client, request_id};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::output::json::Operation;
+use crate::verbs::written::{UUID_CHARS, Written};
 use crate::verbs::{leases, segments};
 
 /// The most operations in one answer; the server's own bound.
 pub(crate) const PAGE: i32 = 1_000;
 /// Candidates that an ambiguous start is answered with.
 const CANDIDATES: usize = 8;
-const UUID_CHARS: usize = 36;
 /// Digits of a digest that stand for a segment also where nothing says that they do.
 const LEAST_DIGITS: usize = 8;
 const LAST_GROUP: usize = 12;
 
-/// A name as it was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Written {
-    Name(String),
-    /// The start or the end of an operation's id. The start is its time, so for most it is the end that tells. If no
-    /// operation fits, it may still be what a model is called.
-    Part(String),
-    /// The start of a segment's digest.
-    Segment(String),
-    /// The start or the end of a lease's id.
-    Lease(String),
-    /// What a model is called: which one, only the server knows.
-    Model(String),
-}
-
-impl Written {
-    fn read(text: &str) -> Result<Self> {
-        if text == "machine" {
-            return Ok(Self::Name(text.to_owned()));
-        }
-        if let Some(kind) = text.strip_prefix("conditions/") {
-            let kind = kind.to_ascii_uppercase();
-            let known = ConditionKind::ALL.map(ConditionKind::as_str);
-            if !known.contains(&kind.as_str()) {
-                return Err(Error::usage(
-                    format!("`{text}` is not a condition: there are {}", known.join(", ")),
-                    Some("`hoist status` shows those that hold"),
-                ));
-            }
-            return Ok(Self::Name(format!("conditions/{kind}")));
-        }
-        for (collection, partly) in
-            [("segments/", Self::Segment as fn(String) -> Self), ("leases/", Self::Lease)]
-        {
-            let Some(id) = text.strip_prefix(collection).map(str::to_ascii_lowercase) else { continue };
-            let name = format!("{collection}{id}");
-            return match name.parse::<ResourceName>() {
-                Ok(_) => Ok(Self::Name(name)),
-                Err(_) if is_hex(&id) => Ok(partly(id)),
-                Err(_) => Err(Error::usage(
-                    format!("`{text}` is not a name"),
-                    Some("write segments/DIGEST or leases/ID, whole or in part"),
-                )),
-            };
-        }
-        let written = text.strip_prefix("operations/");
-        let id = written.unwrap_or(text).to_ascii_lowercase();
-        if written.is_none() && !text.is_empty() && !is_part(&id) {
-            return Ok(Self::Model(text.to_owned()));
-        }
-        if !is_part(&id) {
-            return Err(Error::usage(
-                format!("`{text}` is not a name"),
-                Some(
-                    "write machine, operations/ID, conditions/KIND, segments/DIGEST, leases/ID, the start or end of an \
-                     operation's id, or a model's name",
-                ),
-            ));
-        }
-        Ok(if id.len() == UUID_CHARS { Self::Name(format!("operations/{id}")) } else { Self::Part(id) })
-    }
-}
-
-/// Whether this can be an operation's id or a piece of one.
-fn is_part(id: &str) -> bool {
-    id.len() <= UUID_CHARS && is_hex(id)
-}
-
-fn is_hex(id: &str) -> bool {
-    !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
-}
-
 /// The names for what was written; one that stands for nothing does not fail the others.
 pub(crate) async fn resolve_each(client: &Client, written: &[String]) -> Result<Vec<Result<String>>> {
     let written: Vec<_> = written.iter().map(|text| Written::read(text)).collect();
-    let known = if written.iter().any(|it| matches!(it, Ok(Written::Part(_)))) {
-        list(client, "", |_| true).await?.operations
-    } else {
-        Vec::new()
-    };
+    // Each list is read once, and only if something is looked for in it.
+    let is_any = |is_it: fn(&Written) -> bool| written.iter().flatten().any(is_it);
+    let (mut operations, mut known, mut leases) = (Vec::new(), segments::Listed::default(), Vec::new());
+    if is_any(|it| matches!(it, Written::Part(_))) {
+        operations = list(client, "", |_| true).await?.operations;
+    }
+    if is_any(|it| matches!(it, Written::Segment(_))) {
+        known = segments::pages(client, "").await?;
+    }
+    if is_any(|it| matches!(it, Written::Lease(_))) {
+        leases = leases::read(client).await?;
+    }
     let mut resolved = Vec::with_capacity(written.len());
     for it in written {
         resolved.push(match it {
             Ok(Written::Name(name)) => Ok(name),
             Ok(Written::Model(name)) => resolve_model(client, &name).await,
-            Ok(Written::Segment(start)) => the_segment(client, &start).await,
-            Ok(Written::Lease(part)) => the_lease(client, &part).await,
-            Ok(Written::Part(part)) => match OPERATIONS.the_one(&part, known.iter().map(Operation::id)) {
-                // `cafe` is hexadecimal, and what somebody calls a model.
-                Err(error) if error.exit() == Exit::NotFound => match resolve_model(client, &part).await {
-                    Err(other) if other.exit() == Exit::NotFound => Err(error),
-                    model => model,
-                },
-                one => one,
-            },
+            Ok(Written::Segment(part)) => the_segment(&known, &part),
+            Ok(Written::Lease(part)) => the_lease(&leases, &part),
+            Ok(Written::Part(part)) => {
+                match OPERATIONS.the_one(&part, operations.iter().map(Operation::id)) {
+                    // `cafe` is hexadecimal, and what somebody calls a model.
+                    Err(error) if error.exit() == Exit::NotFound => {
+                        match resolve_model(client, &part).await {
+                            Err(other) if other.exit() == Exit::NotFound => Err(error),
+                            model => model,
+                        }
+                    }
+                    one => one,
+                }
+            }
             Err(error) => Err(error),
         });
     }
@@ -189,29 +127,36 @@ pub(crate) async fn resolve_lease(client: &Client, written: &str) -> Result<Stri
     let id = written.strip_prefix("leases/").unwrap_or(written);
     match Written::read(&format!("leases/{id}")) {
         Ok(Written::Name(name)) => Ok(name),
-        Ok(Written::Lease(part)) => the_lease(client, &part).await,
+        Ok(Written::Lease(part)) => the_lease(&leases::read(client).await?, &part),
         _ => Err(Error::usage(format!("`{written}` is not a lease"), Some("`hoist leases` lists them"))),
     }
 }
 
-async fn the_lease(client: &Client, part: &str) -> Result<String> {
-    let known = leases::read(client).await?;
+/// The name of the one segment that is meant, among those that are known.
+pub(crate) fn resolve_segment(known: &segments::Listed, written: &str) -> Result<String> {
+    match Written::read(written) {
+        Ok(Written::Name(name)) if name.starts_with("segments/") => Ok(name),
+        Ok(Written::Segment(part)) => the_segment(known, &part),
+        _ => Err(Error::usage(format!("`{written}` is not a segment"), Some("`hoist segments` lists them"))),
+    }
+}
+
+fn the_lease(known: &[v1::Lease], part: &str) -> Result<String> {
     LEASES.the_one(part, known.iter().map(leases::id_of))
 }
 
-async fn the_segment(client: &Client, start: &str) -> Result<String> {
-    let known = segments::pages(client, "").await?.segments;
-    let names = known.iter().filter_map(|it| it.segment.as_ref()).map(|it| it.name.as_str());
-    SEGMENTS.the_one(start, names.filter_map(|name| name.strip_prefix("segments/")))
+fn the_segment(known: &segments::Listed, part: &str) -> Result<String> {
+    let names = known.segments.iter().filter_map(|it| it.segment.as_ref()).map(|it| it.name.as_str());
+    SEGMENTS.the_one(part, names.filter_map(|name| name.strip_prefix("segments/")))
 }
 
 /// The one segment whose digest begins or ends with these digits; none where they are too few to mean one, or no digits.
-pub(crate) async fn segment_by_digits(client: &Client, written: &str) -> Result<Option<String>> {
+pub(crate) fn segment_by_digits(known: &segments::Listed, written: &str) -> Result<Option<String>> {
     let digits = written.to_ascii_lowercase();
     if digits.len() < LEAST_DIGITS || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Ok(None);
     }
-    match the_segment(client, &digits).await {
+    match the_segment(known, &digits) {
         Ok(name) => Ok(Some(name)),
         Err(error) if error.exit() == Exit::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -324,29 +269,6 @@ mod tests {
     use super::*;
 
     const ID: &str = "0198c2f4-0000-7000-8000-00000000000a";
-
-    #[test]
-    fn a_name_may_be_written_short_and_in_capitals() {
-        let name = |text: &str| Written::read(text).map_err(|e| e.exit());
-        assert_eq!(name("machine"), Ok(Written::Name("machine".into())));
-        assert_eq!(name("conditions/store_readonly"), Ok(Written::Name("conditions/STORE_READONLY".into())));
-        assert_eq!(name(&ID.to_uppercase()), Ok(Written::Name(format!("operations/{ID}"))));
-        assert_eq!(name("operations/0198C2"), Ok(Written::Part("0198c2".into())));
-        let digest = "ab".repeat(32);
-        assert_eq!(name(&format!("segments/{digest}")), Ok(Written::Name(format!("segments/{digest}"))));
-        assert_eq!(name(&format!("segments/{ID}.3")), Ok(Written::Name(format!("segments/{ID}.3"))));
-        assert_eq!(name("segments/ABAB"), Ok(Written::Segment("abab".into())));
-        assert_eq!(name(&format!("leases/{ID}")), Ok(Written::Name(format!("leases/{ID}"))));
-        assert_eq!(name("leases/000a"), Ok(Written::Lease("000a".into())));
-        assert!(Written::read("conditions/nope").unwrap_err().message().contains("STORE_READONLY"));
-        for text in ["", "operations/", "operations/zebra", "conditions/NOPE", "segments/", "leases/zebra"] {
-            assert_eq!(name(text), Err(Exit::Usage), "{text}");
-        }
-        for text in ["models/x", "zebra", "sd_xl_base", "0198c2f4-0000-7000-8000-00000000000abc", "/m/a.gguf"]
-        {
-            assert_eq!(name(text), Ok(Written::Model(text.into())), "{text}");
-        }
-    }
 
     #[test]
     fn a_path_to_a_model_is_made_absolute_and_a_name_is_left_alone() {

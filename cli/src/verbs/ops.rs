@@ -12,7 +12,7 @@ use crate::output::called::Called;
 use crate::output::json::{self, Operation, Response};
 use crate::output::table::{self, Table, Toned, state_tone};
 use crate::output::{Out, Tone, cache, progress, results, text};
-use crate::verbs::{Session, called, follow, names};
+use crate::verbs::{Session, follow, names, names_of};
 
 /// Who asked for what the server does by itself, as for reading digests.
 const OF_SERVER: &str = "hoist";
@@ -49,7 +49,7 @@ async fn list(session: &Session, args: &OpsListArgs) -> Result<Exit> {
     }
     let now = session.clock.wall();
     let called =
-        called::read(&client, listed.operations.iter().map(|it| it.metadata.subject.as_str())).await?;
+        names_of::read(&client, listed.operations.iter().map(|it| it.metadata.subject.as_str())).await?;
     let mut table = Table::new(["ID", "KIND", "ABOUT", "STATE", "AGE", "TOOK", "NOW"]).spare(&[5, 4]);
     let ids: Vec<&str> = listed.operations.iter().map(Operation::id).collect();
     for (operation, id) in listed.operations.iter().zip(names::short(&ids)) {
@@ -96,7 +96,7 @@ async fn show(session: &Session, args: &OpsIdArgs) -> Result<Exit> {
     let called = if session.out.json {
         Called::default()
     } else {
-        called::read(&client, std::iter::once(operation.metadata.subject.as_str())).await?
+        names_of::read(&client, std::iter::once(operation.metadata.subject.as_str())).await?
     };
     print(session.out, &operation, &called)?;
     Ok(Exit::Done)

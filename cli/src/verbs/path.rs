@@ -15,13 +15,8 @@ use crate::verbs::{Session, wanted};
 /// What is not in RAM is cached first; of what is, nothing is read. The exit code is the worst.
 pub(crate) async fn run(session: &Session, args: &PathArgs) -> Result<Exit> {
     let client = session.connect().await?;
-    let mut wanted = Vec::with_capacity(args.names.len());
-    for name in &args.names {
-        match wanted::resolve(&client, name, &[]).await {
-            Err(error) if error.is_ours() => return Err(error),
-            known => wanted.push(known),
-        }
-    }
+    let named = wanted::resolve_each(&client, &args.names, &[]).await?;
+    let (names, wanted): (Vec<String>, Vec<_>) = wanted::once(named).into_iter().unzip();
     let answers = cache::all(session, &client, wanted, &How::default()).await?;
     let out = session.out;
     let done: Vec<&Cached> = answers.iter().filter_map(|answer| answer.as_ref().ok()).collect();
@@ -30,7 +25,7 @@ pub(crate) async fn run(session: &Session, args: &PathArgs) -> Result<Exit> {
             answer.as_ref().err().map(|error| json!({ "name": written, "error": error_value(error) }))
         };
         let rows = done.iter().flat_map(|it| it.report.components.iter().map(|one| value(&it.model, one)));
-        out.value(&rows.chain(args.names.iter().zip(&answers).filter_map(failed)).collect::<Value>())?;
+        out.value(&rows.chain(names.iter().zip(&answers).filter_map(failed)).collect::<Value>())?;
     } else if out.width().is_some() {
         table(session, &done)?;
     } else {
@@ -62,10 +57,10 @@ fn table(session: &Session, done: &[&Cached]) -> Result<()> {
     let skipped = usize::from(!several);
     let mut table = Table::new(["MODEL", "COMPONENT", "PATH", "STRIPPED PREFIX"].into_iter().skip(skipped));
     let mut is_empty = true;
-    for cached in done {
+    for (cached, label) in done.iter().zip(cache::labels(done)) {
         for it in &cached.report.components {
             let cells: [Toned; 4] = [
-                text::one_line(&cached.model.display_name).into(),
+                text::one_line(&label).into(),
                 Toned(Tone::Strong, text::one_line(&it.component)),
                 text::one_line(&it.path).into(),
                 Toned(Tone::Dim, text::one_line(&it.prefix)),

@@ -9,7 +9,8 @@ use crate::error::Result;
 use crate::exit::Exit;
 use crate::output::results::plural;
 use crate::output::text;
-use crate::verbs::{Session, wanted};
+use crate::verbs::Session;
+use crate::verbs::wanted::{self, Wanted};
 
 pub(crate) async fn pin(session: &Session, args: &PinArgs) -> Result<Exit> {
     let client = session.connect().await?;
@@ -17,11 +18,11 @@ pub(crate) async fn pin(session: &Session, args: &PinArgs) -> Result<Exit> {
     let request = v1::PinModelRequest {
         request_id: request_id(),
         name: wanted.model.name.clone(),
-        components: wanted.components,
+        components: wanted.components.clone(),
     };
     let id = request.request_id.clone();
     let answer = client.call(Some(&id), client.cache().pin_model(request)).await?;
-    let (out, name) = (session.out, text::one_line(&wanted.model.display_name));
+    let out = session.out;
     if out.json {
         out.value(&json!({
             "id": answer.model,
@@ -31,7 +32,8 @@ pub(crate) async fn pin(session: &Session, args: &PinArgs) -> Result<Exit> {
         }))?;
         return Ok(Exit::Done);
     }
-    out.line(format_args!("{name} is pinned"))?;
+    let [is, _] = verbs(&wanted);
+    out.line(format_args!("{} {is} pinned", wanted.words()))?;
     out.row("in RAM", &text::one_line(&answer.resident.join(", ")))?;
     out.row("not yet", &text::one_line(&answer.absent.join(", ")))?;
     if !answer.absent.is_empty() {
@@ -51,12 +53,7 @@ pub(crate) async fn unpin(session: &Session, args: &PinArgs) -> Result<Exit> {
     };
     let id = request.request_id.clone();
     let answer = client.call(Some(&id), client.cache().unpin_model(request)).await?;
-    let (out, name) = (session.out, text::one_line(&wanted.model.display_name));
-    let what = match wanted.components.as_slice() {
-        [] => name.clone(),
-        some => format!("{} of {name}", text::one_line(&some.join(", "))),
-    };
-    let is = if wanted.components.len() > 1 { ["are", "were"] } else { ["is", "was"] };
+    let out = session.out;
     if out.json {
         out.value(&json!({
             "id": answer.model,
@@ -66,7 +63,7 @@ pub(crate) async fn unpin(session: &Session, args: &PinArgs) -> Result<Exit> {
         }))?;
         return Ok(Exit::Done);
     }
-    let [is, was] = is;
+    let ([is, was], what) = (verbs(&wanted), wanted.words());
     if answer.was_pinned {
         out.line(format_args!("{what} {is} not pinned any more"))?;
     } else {
@@ -74,4 +71,9 @@ pub(crate) async fn unpin(session: &Session, args: &PinArgs) -> Result<Exit> {
     }
     out.row("still", &text::one_line(&answer.pinned.join(", ")))?;
     Ok(Exit::Done)
+}
+
+/// What is and was of one, or of several.
+const fn verbs(wanted: &Wanted) -> [&'static str; 2] {
+    if wanted.components.len() > 1 { ["are", "were"] } else { ["is", "was"] }
 }

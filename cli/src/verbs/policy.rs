@@ -1,28 +1,28 @@
-//! `hoist cache-policy`: how memory is used, of the whole cache or of one model; and the cache's state.
+//! `hoist cache-policy`: how memory is used, of the whole cache or of one model.
 
 use hoist_domain::Bytes;
 use hoist_wire::{encode, v1};
 use prost_types::FieldMask;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::args::{Budget, IdleTtl, PolicyArgs, PolicyPriority};
 use crate::client::{Client, request_id};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::output::json::{seconds, set, time};
-use crate::output::{Out, Tone, model, text, usage};
-use crate::verbs::{Session, show};
+use crate::output::json::{set, time};
+use crate::output::{Out, Tone, model, model_page, text, usage};
+use crate::verbs::{Session, cache_state, show};
 
 pub(crate) async fn run(session: &Session, args: &PolicyArgs) -> Result<Exit> {
     let (policy, paths) = changes(args)?;
     if args.name.is_none() && paths.is_empty() {
-        return state(session).await;
+        return cache_state::show(session).await;
     }
     let client = session.connect().await?;
     let Some(written) = &args.name else {
         let answer = update(&client, String::new(), policy, paths).await?;
         if let Some(asked) = policy.budget_bytes {
-            warn_of_less(session.out, asked, &read(&client).await?);
+            warn_of_less(session.out, asked, &cache_state::read(&client).await?);
         }
         return told(session.out, &answer);
     };
@@ -42,24 +42,6 @@ fn warn_of_less(out: Out, asked: u64, it: &v1::GetCacheResponse) {
         let why = usage::limit_words(&it.budget_limit);
         out.say(format_args!("warning: {asked} is more than there can be: {in_force} are in force, {why}"));
     }
-}
-
-/// The cache as it is.
-pub(crate) async fn state(session: &Session) -> Result<Exit> {
-    let client = session.connect().await?;
-    let it = read(&client).await?;
-    if session.out.json {
-        session.out.value(&usage::value(&it))?;
-    } else {
-        usage::print(session.out, &it)?;
-    }
-    Ok(Exit::Done)
-}
-
-pub(crate) async fn read(client: &Client) -> Result<v1::GetCacheResponse> {
-    let request = v1::GetCacheRequest { request_id: request_id() };
-    let id = request.request_id.clone();
-    client.call(Some(&id), client.cache().get_cache(request)).await
 }
 
 /// The policy and the mask that the flags come to.
@@ -138,19 +120,15 @@ fn print_model(out: Out, it: &v1::Model) -> Result<()> {
         return out.value(&model_value(it, &config));
     }
     out.line(out.toned(Tone::Strong, &text::one_line(&it.display_name)))?;
-    let own = model::in_ram(&config, &[], 0);
+    let own = model_page::in_ram(&config, &[], 0);
     out.row("in RAM", if own.is_empty() { "as the cache's policy says" } else { &own })
 }
 
 fn model_value(it: &v1::Model, config: &v1::ModelConfig) -> Value {
-    json!({
-        "id": it.name,
-        "name": it.display_name,
-        "priority": (config.cache_priority != 0).then(|| text::priority(config.cache_priority)),
-        "idle_ttl_seconds": seconds(config.cache_idle_ttl.as_ref()),
-        "pinned": config.pinned,
-        "pinned_components": config.pinned_components,
-    })
+    let mut value = model::cache_config(config);
+    set(&mut value, "id", it.name.as_str().into());
+    set(&mut value, "name", it.display_name.as_str().into());
+    value
 }
 
 #[cfg(test)]

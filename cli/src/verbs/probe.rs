@@ -10,8 +10,9 @@ use crate::client::request_id;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::output::json::{self, Operation, Response};
+use crate::output::progress::Bar;
 use crate::output::table;
-use crate::verbs::{Session, hold};
+use crate::verbs::{Session, awaited};
 
 /// The server gives a probe up after 10 minutes; a little longer, so that its answer is what ends the wait.
 const HOLD: Duration = Duration::from_secs(11 * 60);
@@ -32,7 +33,7 @@ pub(crate) async fn run(session: &Session, args: &DoctorArgs) -> Result<Exit> {
             (client.admin(), v1::ProbeMachineRequest { wait_for: Some(wait_for), ..request.clone() });
         async move { admin.probe_machine(request).await }
     };
-    print(session, &hold::to_the_end(session, &client, &id, HOLD, ask).await?)
+    print(session, &awaited::to_the_end(session, &client, &id, HOLD, &Bar::new(session.out), ask).await?)
 }
 
 fn print(session: &Session, operation: &Operation) -> Result<Exit> {

@@ -9,8 +9,9 @@ use crate::client::request_id;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::output::json::{self, Operation, Response};
+use crate::output::progress::Bar;
 use crate::output::results;
-use crate::verbs::{Session, hold, names};
+use crate::verbs::{Session, awaited, names};
 
 /// The server gives a scan up after an hour, and reading bytes after a day; each a little longer here.
 const HOLD_SCAN: Duration = Duration::from_secs(61 * 60);
@@ -45,7 +46,8 @@ pub(crate) async fn scan(session: &Session, args: &ScanArgs) -> Result<Exit> {
             (client.catalog(), v1::ScanModelsRequest { wait_for: Some(wait_for), ..request.clone() });
         async move { catalog.scan_models(request).await }
     };
-    let operation = hold::to_the_end(session, &client, &id, HOLD_SCAN, ask).await?;
+    let operation =
+        awaited::to_the_end(session, &client, &id, HOLD_SCAN, &Bar::new(session.out), ask).await?;
     match (operation.failure(), &operation.response) {
         (Some(error), _) => Err(error),
         (None, Some(Response::ScanModels(scan))) if session.out.json => {
@@ -76,7 +78,8 @@ pub(crate) async fn digest(session: &Session, args: &DigestArgs) -> Result<Exit>
             (client.catalog(), v1::DigestModelsRequest { wait_for: Some(wait_for), ..request.clone() });
         async move { catalog.digest_models(request).await }
     };
-    let operation = hold::to_the_end(session, &client, &id, HOLD_DIGEST, ask).await?;
+    let operation =
+        awaited::to_the_end(session, &client, &id, HOLD_DIGEST, &Bar::new(session.out), ask).await?;
     let digests = match (operation.failure(), &operation.response) {
         (Some(error), _) => return Err(error),
         (None, Some(Response::DigestModels(digests))) => digests,

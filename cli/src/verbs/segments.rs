@@ -23,9 +23,9 @@ pub(crate) struct Listed {
 
 impl Listed {
     /// The one of this name.
-    pub(crate) fn find(self, name: &str) -> Option<v1::SegmentStatus> {
+    pub(crate) fn find(&self, name: &str) -> Option<&v1::SegmentStatus> {
         let is_it = |it: &v1::SegmentStatus| it.segment.as_ref().is_some_and(|segment| segment.name == name);
-        self.segments.into_iter().find(is_it)
+        self.segments.iter().find(|it| is_it(it))
     }
 }
 
@@ -74,7 +74,7 @@ pub(crate) async fn run(session: &Session, args: &SegmentsArgs) -> Result<Exit> 
     for it in &listed.segments {
         let segment = it.segment.clone().unwrap_or_default();
         table.row([
-            Toned(Tone::Dim, short_segment(&segment.name).to_owned()),
+            Toned(Tone::Dim, short_segment(&segment.name).unwrap_or("-").to_owned()),
             segment.r#type.as_str().into(),
             Bytes(segment.size_bytes).to_string().into(),
             Toned(state_tone(segment.state), state_words(&segment)),

@@ -7,8 +7,8 @@ use crate::args::ShowArgs;
 use crate::client::{Client, request_id};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::output::json::seconds;
-use crate::output::{details, error_value, model, text};
+use crate::output::json::set;
+use crate::output::{details, error_value, model, model_page};
 use crate::verbs::{Session, names, segments};
 
 /// A model, and its details as far as its files could be read.
@@ -46,7 +46,7 @@ pub(crate) async fn run(session: &Session, args: &ShowArgs) -> Result<Exit> {
                 if index > 0 {
                     out.line("")?;
                 }
-                model::print_beside(out, &shown.model, &shown.absent)?;
+                model_page::print(out, &shown.model, &shown.absent)?;
                 match &shown.details {
                     Ok(details) => details::print(out, details)?,
                     Err(error) => out.note(format_args!("\nits files cannot be read: {}", error.message())),
@@ -63,14 +63,11 @@ pub(crate) async fn run(session: &Session, args: &ShowArgs) -> Result<Exit> {
 
 fn value(shown: &Shown, tensors: bool) -> Value {
     let mut value = model::value(&shown.model);
-    let config = shown.model.notes.as_ref().and_then(|notes| notes.config.clone()).unwrap_or_default();
-    let cache = json!({
-        "pinned": config.pinned,
-        "pinned_components": model::pinned(&shown.model),
-        "pinned_and_absent": shown.absent,
-        "priority": (config.cache_priority != 0).then(|| text::priority(config.cache_priority)),
-        "idle_ttl_seconds": seconds(config.cache_idle_ttl.as_ref()),
-    });
+    let unset = v1::ModelConfig::default();
+    let config = shown.model.notes.as_ref().and_then(|notes| notes.config.as_ref()).unwrap_or(&unset);
+    let mut cache = model::cache_config(config);
+    set(&mut cache, "pinned_now", json!(model_page::pinned(&shown.model)));
+    set(&mut cache, "pinned_and_absent", json!(shown.absent));
     let added = details::value(shown.details.as_ref().ok(), tensors);
     if let Value::Object(fields) = &mut value {
         fields.extend(added);
@@ -94,7 +91,7 @@ async fn read(client: &Client, name: &str, tensors: bool) -> Result<Shown> {
 
 /// The components of a model that are pinned and not in RAM.
 async fn absent(client: &Client, model: &v1::Model) -> Result<Vec<String>> {
-    let pinned = model::pinned(model);
+    let pinned = model_page::pinned(model);
     if pinned.is_empty() {
         return Ok(Vec::new());
     }

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::output::results::plural;
 use crate::output::text;
-use crate::verbs::{Session, policy};
+use crate::verbs::{Session, cache_state};
 
 /// A stop takes 10 s of grace and a few seconds of last words at most; longer, and something hangs.
 const LONGEST_STOP: Duration = Duration::from_secs(30);
@@ -28,7 +28,7 @@ pub(crate) async fn run(session: &Session, args: &ShutdownArgs) -> Result<Exit> 
     // Opened before the server is told: afterwards its number may already be another process's.
     let process = if args.no_wait { None } else { process_at(&session.endpoint).await };
     // What it cannot tell is no reason to let it run on.
-    let kept = policy::read(&client).await.ok().filter(|it| it.segments > 0);
+    let kept = cache_state::read(&client).await.ok().filter(|it| it.segments > 0);
     let request = v1::ShutdownRequest { request_id: request_id(), grace: args.grace.map(encode::duration) };
     let id = request.request_id.clone();
     let began = session.clock.monotonic();

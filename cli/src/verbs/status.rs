@@ -9,8 +9,9 @@ use crate::client::{Client, request_id};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::output::called::Called;
-use crate::output::{Out, Tone, cache, error_value, json, results, table, text};
-use crate::verbs::{Session, called, names, ops, segments};
+use crate::output::{Out, Tone, cache, error_value, json, model_page, results, table, text};
+use crate::verbs::segments::{self, Listed};
+use crate::verbs::{Session, names, names_of, ops};
 
 pub(crate) async fn run(session: &Session, args: &StatusArgs) -> Result<Exit> {
     let client = session.connect().await?;
@@ -19,7 +20,7 @@ pub(crate) async fn run(session: &Session, args: &StatusArgs) -> Result<Exit> {
         if session.out.json {
             session.out.value(&json::status(&status))?;
         } else {
-            print(session.out, &status, &Called::default(), None)?;
+            print(session.out, &status, &Beside::default())?;
         }
         return Ok(Exit::Done);
     }
@@ -61,19 +62,14 @@ async fn many(session: &Session, client: &Client, written: &[String]) -> Result<
         out.value(&rows.collect::<Value>())?;
     }
     let mut exit = Exit::Done;
+    let beside = if out.json { Beside::default() } else { Beside::of(client, &statuses).await? };
     for (index, status) in statuses.iter().enumerate() {
         match status {
             Ok(status) if !out.json => {
                 if index > 0 {
                     out.line("")?;
                 }
-                let called = called::of(client, status.resource.as_ref()).await?;
-                let segment = if status.name.starts_with("segments/") {
-                    segments::pages(client, "").await?.find(&status.name)
-                } else {
-                    None
-                };
-                print(out, status, &called, segment.as_ref())?;
+                print(out, status, &beside)?;
             }
             Ok(_) => {}
             Err(error) => {
@@ -83,6 +79,23 @@ async fn many(session: &Session, client: &Client, written: &[String]) -> Result<
         }
     }
     Ok(exit)
+}
+
+/// What is told beside these statuses: read once for all.
+#[derive(Debug, Default)]
+struct Beside {
+    called: Called,
+    segments: Listed,
+}
+
+impl Beside {
+    async fn of(client: &Client, statuses: &[Result<v1::Status>]) -> Result<Self> {
+        let found = || statuses.iter().flatten();
+        let called = names_of::of(client, found().filter_map(|it| it.resource.as_ref())).await?;
+        let is_any = found().any(|status| status.name.starts_with("segments/"));
+        let segments = if is_any { segments::pages(client, "").await? } else { Listed::default() };
+        Ok(Self { called, segments })
+    }
 }
 
 /// What is known about each of these, in their order.
@@ -102,14 +115,17 @@ pub(crate) async fn batch(client: &Client, names: Vec<String>) -> Result<Vec<Res
     Ok(each.collect())
 }
 
-fn print(out: Out, status: &v1::Status, called: &Called, used: Option<&v1::SegmentStatus>) -> Result<()> {
+fn print(out: Out, status: &v1::Status, beside: &Beside) -> Result<()> {
     use v1::resource::Value as Kind;
+    let called = &beside.called;
     match status.resource.as_ref().and_then(|resource| resource.value.as_ref()) {
         Some(Kind::Machine(machine)) => print_machine(out, status, machine),
         Some(Kind::Operation(operation)) => ops::print_metadata(out, operation, called),
         Some(Kind::Condition(condition)) => print_condition(out, condition),
-        Some(Kind::Model(model)) => crate::output::model::print(out, model),
-        Some(Kind::Segment(segment)) => cache::print_segment(out, segment, used, called),
+        Some(Kind::Model(model)) => model_page::print(out, model, &[]),
+        Some(Kind::Segment(segment)) => {
+            cache::print_segment(out, segment, beside.segments.find(&status.name), called)
+        }
         Some(Kind::Lease(lease)) => cache::print_lease(out, lease, called),
         None => out.line(format_args!(
             "{}: of a kind that this hoist is too old to show",

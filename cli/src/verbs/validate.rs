@@ -11,11 +11,13 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::output::apart::apart;
 use crate::output::json::{Response, set, time};
-use crate::output::model::{findings, print_findings, verdict_kind, verdict_tone};
+use crate::output::model::{findings, verdict_kind};
+use crate::output::model_page::{print_findings, verdict_tone};
+use crate::output::progress::Bar;
 use crate::output::results::{note_first_look, plural, print_validation, validation_value};
 use crate::output::table::{Table, Toned};
 use crate::output::{Out, Tone, error_value, text};
-use crate::verbs::{Session, hold, list, scan, show};
+use crate::verbs::{Session, awaited, list, scan, show};
 
 /// The server gives a validation up after an hour; a little longer, so that its answer is what ends the wait.
 const HOLD: Duration = Duration::from_secs(61 * 60);
@@ -101,7 +103,8 @@ async fn one(
             (client.integrity(), v1::ValidateModelRequest { wait_for: Some(wait_for), ..request.clone() });
         async move { integrity.validate_model(request).await }
     };
-    let operation = Box::pin(hold::to_the_end(session, client, &id, HOLD, ask)).await?;
+    let operation =
+        Box::pin(awaited::to_the_end(session, client, &id, HOLD, &Bar::new(session.out), ask)).await?;
     match (operation.failure(), operation.response) {
         (Some(error), _) => Err(error),
         (None, Some(Response::ValidateModel(found))) => Ok((model, found)),

@@ -1,10 +1,13 @@
-//! What people write for a model or one component of it: NAME or NAME:COMPONENT.
+//! What people write for models or components of them: NAME or NAME:COMPONENT.
+
+use std::collections::BTreeSet;
 
 use hoist_wire::v1;
 
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::output::text;
 use crate::verbs::show;
 
 /// A model, and which of its components are meant. None: all of them.
@@ -12,6 +15,32 @@ use crate::verbs::show;
 pub(crate) struct Wanted {
     pub(crate) model: v1::Model,
     pub(crate) components: Vec<String>,
+}
+
+impl Wanted {
+    /// In words: `vae of sdxl`, or the model's name alone for all of it.
+    pub(crate) fn words(&self) -> String {
+        let model = &self.model.display_name;
+        text::one_line(&match self.components.as_slice() {
+            [] => model.clone(),
+            some => format!("{} of {model}", some.join(", ")),
+        })
+    }
+
+    /// The same, if the model has all of them.
+    ///
+    /// # Errors
+    /// It has one of them not, as the server would tell.
+    pub(crate) fn of_its_components(self) -> Result<Self> {
+        let known: Vec<&str> = self.model.components.iter().map(|one| one.name.as_str()).collect();
+        let Some(missing) = self.components.iter().find(|one| !known.contains(&one.as_str())) else {
+            return Ok(self);
+        };
+        Err(Error::usage(
+            format!("{} has no component `{missing}`; it has: {}", self.model.display_name, known.join(", ")),
+            None,
+        ))
+    }
 }
 
 /// The model that is called so, or else the one that what stands before the last colon is called: a name with a colon in
@@ -34,6 +63,38 @@ pub(crate) async fn resolve(client: &Client, written: &str, flags: &[String]) ->
     Ok(Wanted { model, components: vec![component.to_owned()] })
 }
 
+/// The same for several, each beside what was written. One that stands for nothing does not fail the others.
+///
+/// # Errors
+/// The server is not there, or speaks of something else.
+pub(crate) async fn resolve_each(
+    client: &Client,
+    written: &[String],
+    flags: &[String],
+) -> Result<Vec<(String, Result<Wanted>)>> {
+    let mut named = Vec::with_capacity(written.len());
+    for name in written {
+        match resolve(client, name, flags).await {
+            Err(error) if error.is_ours() => return Err(error),
+            known => named.push((name.clone(), known)),
+        }
+    }
+    Ok(named)
+}
+
+/// Each model once, however often it is named; a component of a model that is named itself comes with that.
+pub(crate) fn once(mut named: Vec<(String, Result<Wanted>)>) -> Vec<(String, Result<Wanted>)> {
+    let mut known: BTreeSet<(String, Vec<String>)> = BTreeSet::new();
+    named.retain(|(_, wanted)| match wanted {
+        Ok(it) => known.insert((it.model.name.clone(), it.components.clone())),
+        Err(_) => true,
+    });
+    let is_part_of_another =
+        |it: &Wanted| !it.components.is_empty() && known.contains(&(it.model.name.clone(), Vec::new()));
+    named.retain(|(_, wanted)| !wanted.as_ref().is_ok_and(is_part_of_another));
+    named
+}
+
 /// The two sides of the last colon, where both can be what they should be.
 fn split(written: &str) -> Option<(&str, &str)> {
     let (name, component) = written.rsplit_once(':')?;
@@ -52,5 +113,25 @@ mod tests {
         for whole in ["sdxl", "sdxl:", ":vae", "/m/odd:folder/a.safetensors"] {
             assert_eq!(split(whole), None, "{whole}");
         }
+    }
+
+    #[test]
+    fn what_is_named_twice_is_asked_for_once() {
+        let named = |written: &str| {
+            let (name, part) = written.split_once(':').unwrap_or((written, ""));
+            let components = Some(part.to_owned()).filter(|part| !part.is_empty()).into_iter().collect();
+            let model = v1::Model { name: name.to_owned(), ..Default::default() };
+            (written.to_owned(), Ok(Wanted { model, components }))
+        };
+        let kept = |all: &[&str]| -> Vec<String> {
+            once(all.iter().map(|written| named(written)).collect())
+                .into_iter()
+                .map(|(written, _)| written)
+                .collect()
+        };
+        assert_eq!(kept(&["a:vae", "b", "a:vae", "a:unet", "b"]), ["a:vae", "b", "a:unet"]);
+        assert_eq!(kept(&["a:vae", "a", "b:vae"]), ["a", "b:vae"]);
+        let missing = || ("x".to_owned(), Err(Error::failed("no")));
+        assert_eq!(once(vec![missing(), missing()]).len(), 2);
     }
 }

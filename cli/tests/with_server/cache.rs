@@ -155,12 +155,12 @@ fn a_policy_holds_at_once_and_goes_back_to_its_default() {
     }
 
     let own = server.json(&["cache-policy", "one", "--priority", "high", "--idle-ttl", "10m"]);
-    assert_eq!((&own["priority"], &own["idle_ttl_seconds"]), (&json!("high"), &json!(600.0)));
+    assert_eq!((&own["cache_priority"], &own["cache_idle_ttl_seconds"]), (&json!("high"), &json!(600.0)));
     assert_eq!(server.json(&["show", "one"])["notes"]["config"]["cache_priority"], "high");
     server.json(&["cache", "one"]);
     assert_eq!(server.json(&["segments", "one"])[0]["priority"], "high");
     let own = server.json(&["cache-policy", "one", "--priority", "default", "--idle-ttl", "default"]);
-    assert_eq!((&own["priority"], &own["idle_ttl_seconds"]), (&Value::Null, &Value::Null));
+    assert_eq!((&own["cache_priority"], &own["cache_idle_ttl_seconds"]), (&Value::Null, &Value::Null));
     told(&server.hoist(&["cache-policy", "one", "--idle-ttl", "never"]), 2, "hoist pin one");
     told(&server.hoist(&["cache-policy", "--idle-ttl", "1ms"]), 2, "error: --idle-ttl: ");
     told(&server.hoist(&["cache-policy", "--budget", "40"]), 2, "at least 1.0 MiB");
@@ -257,6 +257,11 @@ fn a_model_that_is_named_twice_is_one() {
     assert_eq!(twice.as_array().unwrap().len(), 1, "{twice}");
     let table = server.hoist(&["cache", "one", "one:rest"]);
     told(&table, 0, "1 component, ");
+    assert_eq!(stdout(&server.hoist(&["path", "one", "one:rest", "one"])).lines().count(), 1);
+    let holding = Holding::start(&server, &["one", "one:rest", "one"]);
+    assert_eq!(server.json(&["leases"]).as_array().unwrap().len(), 1);
+    assert_eq!(holding.end().status.code(), Some(7));
+    told(&server.hoist(&["evict", "one", "one:rest", "one"]), 0, "one: ");
 }
 
 #[test]
@@ -276,9 +281,13 @@ fn a_shutdown_tells_what_stays_in_ram_and_what_frees_it() {
 #[test]
 fn what_should_stop_it_stops_the_command() {
     let server = start();
-    let holding = Holding::start(&server, &["one"]);
+    let mut holding = Holding::start(&server, &["one"]);
     let id = holding.process.id().to_string();
+    // Open until all is over: the end of its input would end the command, too.
+    let input = holding.process.stdin.take();
     assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    holding.process.wait().unwrap();
+    drop(input);
     let ended = holding.end();
     // As a shell tells it: 128 and the signal's number.
     assert_eq!(ended.status.code(), Some(143), "{}", stderr(&ended));

@@ -1,6 +1,6 @@
 //! What goes out of RAM and what stays there, against a server with the small models of `models`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cache::told;
 use crate::models::start;
@@ -10,13 +10,15 @@ use crate::server::{stderr, stdout};
 fn what_is_pinned_stays_until_it_is_not() {
     let server = start();
     assert_eq!(server.json(&["pin", "one"])["absent"], json!(["rest"]));
+    assert!(stdout(&server.hoist(&["pin", "one"])).starts_with("one is pinned\n"));
     assert!(stdout(&server.hoist(&["show", "one"])).contains("in RAM      pinned (not in RAM)\n"));
     let shown = server.json(&["show", "one"]);
     assert_eq!(
-        (&shown["cache"]["pinned"], &shown["cache"]["pinned_and_absent"]),
-        (&json!(true), &json!(["rest"]))
+        (&shown["cache"]["pinned_now"], &shown["cache"]["pinned_and_absent"]),
+        (&json!(["rest"]), &json!(["rest"]))
     );
     server.json(&["cache", "one", "portrait"]);
+    assert!(stdout(&server.hoist(&["pin", "one:rest"])).starts_with("rest of one is pinned\n"));
     assert_eq!(server.json(&["pin", "one:rest"])["resident"], json!(["rest"]));
     assert!(stdout(&server.hoist(&["show", "one"])).contains("in RAM      pinned\n"));
     let kept = server.hoist(&["evict", "one"]);
@@ -67,6 +69,31 @@ fn several_models_are_judged_together_and_a_dry_run_agrees() {
     told(&server.hoist(&["evict", "nobody", "portrait", "--json"]), 3, "nobody");
     told(&server.hoist(&["segments"]), 0, "nothing is in RAM");
     told(&server.hoist(&["evict"]), 2, "name models, or --all");
+}
+
+#[test]
+fn components_of_several_models_are_judged_together_and_a_dry_run_agrees() {
+    let server = start();
+    server.json(&["cache", "one", "two"]);
+    let judged = |more: &[&str]| {
+        let told = server.json(&[&["evict", "one:rest", "two:rest"], more].concat());
+        (told["segments"].clone(), told["freed_bytes"].clone())
+    };
+    let (dry, real) = (judged(&["--dry-run"]), judged(&[]));
+    assert_eq!(dry, real);
+    assert_eq!((dry.0.as_array().unwrap().len(), &dry.0[0]["evicted"]), (1, &json!(true)));
+}
+
+#[test]
+fn what_is_wrong_with_one_name_is_told_of_that_and_the_others_are_judged() {
+    let server = start();
+    server.json(&["cache", "one", "two"]);
+    let output = server.hoist(&["evict", "one:nope", "two", "one", "nobody", "--json"]);
+    told(&output, 3, "one has no component `nope`; it has: rest");
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["segments"][0]["evicted"], true);
+    let names: Vec<&Value> = answer["errors"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
+    assert_eq!(names, ["one:nope", "nobody"]);
 }
 
 #[test]

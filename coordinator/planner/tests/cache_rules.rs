@@ -3,6 +3,8 @@
 
 #[path = "cache_rules/setting.rs"]
 mod setting;
+#[path = "cache_rules/together.rs"]
+mod together;
 #[path = "segments/world.rs"]
 mod world;
 

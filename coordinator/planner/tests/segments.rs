@@ -47,7 +47,7 @@ fn histories() -> u32 {
 }
 
 /// What the histories must have come across, taken together: what never happens is not tested.
-const EVERYTHING: [&str; 43] = [
+const EVERYTHING: [&str; 46] = [
     "abandoned",
     "adopted",
     "awaited",
@@ -56,7 +56,9 @@ const EVERYTHING: [&str; 43] = [
     "equal to its own",
     "equal to what is complete",
     "evicted",
+    "evicted by its digest",
     "evicted dry",
+    "evicted together",
     "filled beside a zombie",
     "found present",
     "freed",
@@ -65,6 +67,7 @@ const EVERYTHING: [&str; 43] = [
     "idle",
     "kept: leased",
     "kept: open",
+    "kept: other parts named",
     "kept: pinned",
     "kept: shared",
     "kept: filling",

@@ -8,7 +8,7 @@ use hoist_domain::{
     Bytes, CacheSpec, Digest, Error, Model, Reason, ResourceName, Result, SegmentName, SegmentState,
     ValidationLevel, Work,
 };
-use hoist_planner::cache::{EvictionAsk, Out, pinned};
+use hoist_planner::cache::{EvictionAsk, Out, Parts, pinned};
 use hoist_planner::{Answer, State};
 use hoist_wire::decode::MAX_NAMES;
 use hoist_wire::server::v1::cache_service_server::CacheService;
@@ -150,37 +150,30 @@ impl Api {
 
     /// What a request wants out.
     async fn asked_out(&self, message: &v1::EvictModelRequest) -> Result<Out> {
-        let components = components(&message.components)?;
-        for (field, count) in [("names", message.names.len()), ("segments", message.segments.len())] {
+        for (field, count) in [("parts", message.parts.len()), ("segments", message.segments.len())] {
             if count > MAX_NAMES {
                 return Err(Error::invalid_field(field, format!("has {count} names, at most {MAX_NAMES}")));
             }
         }
-        let ways = [
-            !message.name.is_empty() || !message.names.is_empty(),
-            !message.segments.is_empty(),
-            message.all,
-        ];
-        if ways.iter().filter(|way| **way).count() != 1 {
-            return Err(Error::invalid_field("name", "say one of: models, `segments`, or `all`"));
-        }
-        if !components.is_empty() && (message.name.is_empty() || !message.names.is_empty()) {
+        let one = v1::ModelPart { name: message.name.clone(), components: message.components.clone() };
+        if one.name.is_empty() && !one.components.is_empty() {
             return Err(Error::invalid_field("components", "are those of the one model in `name`"));
         }
-        if message.all {
-            return Ok(Out::All);
+        let parts: Vec<_> = message.parts.iter().chain((!one.name.is_empty()).then_some(&one)).collect();
+        match (parts.is_empty() && message.segments.is_empty(), message.all) {
+            (true, true) => return Ok(Out::All),
+            (false, false) => {}
+            _ => return Err(Error::invalid_field("name", "say what: models, `segments`, or `all` alone")),
         }
-        if !message.segments.is_empty() {
-            let digests = message.segments.iter().map(|name| segment_digest(name)).collect::<Result<_>>()?;
-            return Ok(Out::Segments(digests));
-        }
-        let mut models = BTreeSet::new();
-        for name in message.names.iter().chain([&message.name]).filter(|name| !name.is_empty()) {
-            let model = self.named(name).await?;
+        let segments = message.segments.iter().map(|name| segment_digest(name)).collect::<Result<_>>()?;
+        let mut models = Parts::default();
+        for part in parts {
+            let components = components(&part.components)?;
+            let model = self.named(&part.name).await?;
             has_components(model.name(), &model.content.components, &components)?;
-            models.insert(model.id);
+            models.add(model.id, components);
         }
-        Ok(Out::Models { models, components })
+        Ok(Out::Named { models, segments })
     }
 
     async fn evict_one(&self, call: &Call<v1::EvictModelRequest>) -> Result<v1::EvictModelResponse> {

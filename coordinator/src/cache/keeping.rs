@@ -11,7 +11,7 @@ use hoist_domain::{
     Bytes, Condition, ConditionKind, ContentHash, Digest, Principal, RequestId, RequestKey, SegmentName,
     Severity,
 };
-use hoist_planner::cache::{EvictionAsk, Facts, Out};
+use hoist_planner::cache::{EvictionAsk, Facts, Out, Parts};
 use hoist_runtime::Shutdown;
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
@@ -102,7 +102,10 @@ impl Cache {
         }
         let key =
             RequestKey { principal: Principal::Hoist, method: "sweep".into(), id: RequestId(Uuid::new_v4()) };
-        let ask = EvictionAsk { out: Out::Segments(unsound), open: BTreeSet::new() };
+        let ask = EvictionAsk {
+            out: Out::Named { models: Parts::default(), segments: unsound },
+            open: BTreeSet::new(),
+        };
         match self.0.control.evict(Some((key, ContentHash([0; 32]))), ask).await {
             Ok(told) => {
                 for one in told.iter().filter(|one| one.kept.is_none()) {

@@ -10,7 +10,7 @@ use super::{Check, Verdict};
 use crate::client::{Client, request_id};
 use crate::error::{Error, Result};
 use crate::output::{text, usage};
-use crate::verbs::{Session, policy, status};
+use crate::verbs::{Session, cache_state, status};
 
 /// A server that is there answers at once; a doctor must not hang on one that is ill.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -52,7 +52,7 @@ async fn ask(session: &Session) -> Result<(v1::Status, Vec<v1::ConfigEntry>, v1:
     let request = v1::GetConfigRequest { request_id: request_id() };
     let id = request.request_id.clone();
     let config = client.call(Some(&id), client.admin().get_config(request)).await?;
-    Ok((status, config.entries, policy::read(&client).await?))
+    Ok((status, config.entries, cache_state::read(&client).await?))
 }
 
 /// How much room there is for weights. That there is none at all is a condition of the server's, which says why.

@@ -4,13 +4,15 @@
 use hoist_domain::Bytes;
 use serde_json::{Map, Value};
 
+use crate::output::cache::reason_words;
+
 type Fields = Map<String, Value>;
 
 /// What people call a model, as far as this watch has seen it; else its name.
-pub(super) type Called<'c> = &'c dyn Fn(&str) -> String;
+pub(super) type NameOf<'c> = &'c dyn Fn(&str) -> String;
 
 /// A segment or a lease in a few words; nothing for anything else.
-pub(super) fn summary(resource: &Value, called: Called<'_>) -> Option<String> {
+pub(super) fn summary(resource: &Value, called: NameOf<'_>) -> Option<String> {
     if let Some(it) = fields(resource, "segment") {
         let kind = Some(text(it, "type")).filter(|kind| !kind.is_empty()).unwrap_or("of no known model");
         let models: Vec<String> = texts(it, "models").map(called).collect();
@@ -24,7 +26,7 @@ pub(super) fn summary(resource: &Value, called: Called<'_>) -> Option<String> {
 }
 
 /// What differs between two states of a segment or a lease. Empty where nothing is worth a line; nothing for anything else.
-pub(super) fn difference(before: Option<&Value>, after: &Value, called: Called<'_>) -> Option<String> {
+pub(super) fn difference(before: Option<&Value>, after: &Value, called: NameOf<'_>) -> Option<String> {
     let kind = ["segment", "lease"].into_iter().find(|kind| after.get(*kind).is_some())?;
     let none = Fields::new();
     let old = before.and_then(|before| fields(before, kind)).unwrap_or(&none);
@@ -60,15 +62,9 @@ pub(super) fn difference(before: Option<&Value>, after: &Value, called: Called<'
     Some(parts.join(", "))
 }
 
-fn why(eviction: &Value, called: Called<'_>) -> Option<String> {
+fn why(eviction: &Value, called: NameOf<'_>) -> Option<String> {
     let it = eviction.as_object()?;
-    let why = match text(it, "reason") {
-        "asked" => "as asked",
-        "room" => "to make room",
-        "pressure" => "the machine is short of memory",
-        "idle" => "nobody used it",
-        other => other,
-    };
+    let why = reason_words(text(it, "reason"));
     Some(match text(it, "beneficiary") {
         "" => why.to_owned(),
         model => format!("{why} for {}", called(model)),

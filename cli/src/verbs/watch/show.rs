@@ -9,8 +9,8 @@ use hoist_wire::v1::watch_response::Event;
 use serde_json::{Value, json};
 
 use crate::error::Result;
+use crate::output::cache::short_segment;
 use crate::output::json::{changed, position, progress, resource, set};
-use crate::output::model::DIGEST_DIGITS;
 use crate::output::progress::in_words;
 use crate::output::results::plural;
 use crate::output::{Out, Tone, text};
@@ -199,19 +199,16 @@ impl Show {
         let time = self.out.toned(Tone::Dim, &text::time_of_day(self.clock.wall()));
         self.out.line(format_args!(
             "{time} {}  {}",
-            text::plain(short(name)),
+            text::plain(&short(name)),
             self.out.toned(tone, &text::plain(words))
         ))
     }
 }
 
 /// A segment by the start of its digest; everything else by its whole name.
-fn short(name: &str) -> &str {
-    let is_digest = |id: &str| id.len() > DIGEST_DIGITS && id.bytes().all(|b| b.is_ascii_hexdigit());
-    match name.strip_prefix("segments/") {
-        Some(id) if is_digest(id) => name.get(.."segments/".len() + DIGEST_DIGITS).unwrap_or(name),
-        _ => name,
-    }
+fn short(name: &str) -> String {
+    let start = name.strip_prefix("segments/").and_then(short_segment);
+    start.map_or_else(|| name.to_owned(), |start| format!("segments/{start}"))
 }
 
 fn has_ended(resource: &Value) -> bool {
@@ -258,7 +255,7 @@ fn model_called(known: &BTreeMap<String, Value>, name: &str) -> String {
 }
 
 /// What is most worth knowing about a resource, in a few words.
-fn summary(resource: &Value, models: cache::Called<'_>) -> String {
+fn summary(resource: &Value, models: cache::NameOf<'_>) -> String {
     if let Some(words) = cache::summary(resource, models) {
         return words;
     }
@@ -280,7 +277,7 @@ fn summary(resource: &Value, models: cache::Called<'_>) -> String {
 }
 
 /// What differs, as `state pending -> running`. Times are left out: the line has its own.
-fn difference(before: &Value, after: &Value, models: cache::Called<'_>) -> String {
+fn difference(before: &Value, after: &Value, models: cache::NameOf<'_>) -> String {
     if let Some(words) = cache::difference(Some(before), after, models) {
         return words;
     }

@@ -1,6 +1,7 @@
 //! What goes out of RAM without anybody needing its room: asked for, idle, or because the machine has less.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hoist_domain::{
@@ -26,14 +27,29 @@ pub enum Out {
     /// Whatever nobody uses.
     #[default]
     All,
-    /// What these were cached for, but for what others were, too.
-    Models {
-        models: BTreeSet<ModelId>,
-        /// Names of their components; empty: all.
-        components: Vec<Box<str>>,
+    /// All of this is judged together.
+    Named {
+        /// What these were cached for, but for what others were, too.
+        models: Parts,
+        /// These, whosever they are.
+        segments: BTreeSet<Digest>,
     },
-    /// These, whosever they are.
-    Segments(BTreeSet<Digest>),
+}
+
+/// Models, and the names of their components that are meant; none for all of them.
+#[derive(Clone, Debug, Default)]
+pub struct Parts(BTreeMap<ModelId, Vec<Box<str>>>);
+
+impl Parts {
+    /// Names more of a model, or all of it.
+    pub fn add(&mut self, model: ModelId, components: Vec<Box<str>>) {
+        match self.0.entry(model) {
+            Entry::Vacant(new) => drop(new.insert(components)),
+            Entry::Occupied(known) if components.is_empty() => known.into_mut().clear(),
+            Entry::Occupied(known) if known.get().is_empty() => {}
+            Entry::Occupied(known) => known.into_mut().extend(components),
+        }
+    }
 }
 
 /// What becomes of one segment.
@@ -53,29 +69,26 @@ pub fn evict(state: &State, ask: &EvictionAsk, now: Moment) -> (Decision, Vec<Ev
     let pinned = pinned(state);
     let eviction = Eviction { reason: EvictionReason::Asked, beneficiary: None };
     let (mut events, mut told) = (Vec::new(), Vec::new());
-    for digest in digests(state, &ask.out) {
+    for (digest, asking) in asked(state, &ask.out) {
         let name = SegmentName::Content(digest);
         let Some(segment) = cache.segment(name).filter(|segment| segment.state != SegmentState::Evicting)
         else {
             continue;
         };
-        let other = match &ask.out {
-            Out::Models { models, .. } => other_user(state, segment, models),
-            Out::All | Out::Segments(_) => None,
-        };
+        let other = asking.as_ref().and_then(|these| other_user(state, segment, these));
         let other = other.map(|other| format!("{} shares it, and is cached", other.name()));
         let vetoed = if segment.state == SegmentState::Filling {
             Some("it is being filled".to_owned())
         } else {
             veto(cache, segment, digest, &pinned, &ask.open).map(|veto| because(cache, name, veto))
         };
-        match (&vetoed, &other, &ask.out) {
-            (None, None, _) => events.push(evicting(digest, eviction, now)),
+        match (&vetoed, &other) {
+            (None, None) => events.push(evicting(digest, eviction, now)),
             // What stays for others alone is not theirs any more.
-            (None, Some(_), Out::Models { models, components }) => {
-                let their = segment.wanted_by.intersection(models).filter_map(|id| state.models().get(*id));
-                let their = their.filter(|model| !has_it_otherwise(model, components, digest));
-                events.extend(their.map(|model| Event::SegmentUnwanted { name, model: model.id }));
+            (None, Some(_)) => {
+                let their = asking.iter().flatten().filter(|(id, _)| segment.wanted_by.contains(id));
+                let their = their.filter(|(_, (model, parts))| !has_it_otherwise(model, parts, digest));
+                events.extend(their.map(|(id, _)| Event::SegmentUnwanted { name, model: *id }));
             }
             _ => {}
         }
@@ -89,30 +102,44 @@ fn is_named(components: &[Box<str>], name: &str) -> bool {
     components.is_empty() || components.iter().any(|one| **one == *name)
 }
 
-/// The contents that are asked out.
-fn digests(state: &State, out: &Out) -> BTreeSet<Digest> {
-    let cache = state.cache();
-    let (models, components) = match out {
-        Out::All => return cache.segments().filter_map(|segment| segment.name.digest()).collect(),
-        Out::Segments(digests) => return digests.clone(),
-        Out::Models { models, components } => (models, components),
+/// Models that ask a content out, each with the names of its components that are asked out.
+type Asking<'a> = BTreeMap<ModelId, (&'a Arc<Model>, &'a [Box<str>])>;
+
+/// The contents that are asked out, and by which models: one that is named for other parts of it alone has an interest in a
+/// content like any other. None where it goes whosever it is.
+fn asked<'a>(state: &'a State, out: &'a Out) -> BTreeMap<Digest, Option<Asking<'a>>> {
+    let segments = || state.cache().segments().filter_map(|one| Some((one.name.digest()?, one)));
+    let (models, named) = match out {
+        Out::All => return segments().map(|(digest, _)| (digest, None)).collect(),
+        Out::Named { models, segments } => (&models.0, segments),
     };
-    let models: BTreeSet<ModelId> =
-        models.iter().copied().filter(|id| state.models().get(*id).is_some()).collect();
-    let known = models.iter().filter_map(|id| state.models().get(*id)).flat_map(|model| {
-        let named = model.content.components.iter().filter(|one| is_named(components, &one.name));
-        named.filter_map(|one| one.digest)
-    });
+    let mut asked: BTreeMap<Digest, Option<Asking<'a>>> = BTreeMap::new();
+    let mut ask = |digest: Digest, id: ModelId, parts: &'a [Box<str>]| {
+        if let Some(model) = state.models().get(id) {
+            asked.entry(digest).or_default().get_or_insert_default().insert(id, (model, parts));
+        }
+    };
+    for (id, parts) in models {
+        let components = state.models().get(*id).into_iter().flat_map(|model| &model.content.components);
+        let components = components.filter(|one| is_named(parts, &one.name));
+        components.filter_map(|one| one.digest).for_each(|digest| ask(digest, *id, parts));
+    }
     // What was cached for them may have other digests by now: their files have changed.
-    let is_former =
-        |segment: &&Arc<Segment>| components.is_empty() && !segment.wanted_by.is_disjoint(&models);
-    let former = cache.segments().filter(is_former).filter_map(|segment| segment.name.digest());
-    known.chain(former).collect()
+    for (digest, segment) in segments() {
+        for id in &segment.wanted_by {
+            if let Some(parts) = models.get(id).filter(|parts| parts.is_empty()) {
+                ask(digest, *id, parts);
+            }
+        }
+    }
+    asked.extend(named.iter().map(|digest| (*digest, None)));
+    asked
 }
 
 /// A model that a segment was cached for, beside these.
-fn other_user<'a>(state: &'a State, segment: &Segment, these: &BTreeSet<ModelId>) -> Option<&'a Arc<Model>> {
-    segment.wanted_by.difference(these).find_map(|id| state.models().get(*id))
+fn other_user<'a>(state: &'a State, segment: &Segment, these: &Asking<'_>) -> Option<&'a Arc<Model>> {
+    let mut others = segment.wanted_by.iter().filter(|id| !these.contains_key(*id));
+    others.find_map(|id| state.models().get(*id))
 }
 
 /// Two components of one model may be equal: then one keeps what is asked out as the other.

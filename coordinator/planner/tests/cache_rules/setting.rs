@@ -8,7 +8,7 @@ use hoist_domain::{
     RequestId, RequestKey, Segment, SegmentName, ServiceTime, WallTime, Work,
 };
 use hoist_planner::cache::{
-    EvictionAsk, Identity, LeaseAsk, Out, Reservation, Reserved, Sealing, end, evict, grant, identify,
+    EvictionAsk, Identity, LeaseAsk, Out, Parts, Reservation, Reserved, Sealing, end, evict, grant, identify,
     reserve, sealed, shrink,
 };
 use hoist_planner::{Decision, Event, Limits, Moment, State, Submission, finish, schedule, submit};
@@ -154,10 +154,22 @@ impl World {
         model: Option<usize>,
         components: &[&str],
     ) -> Vec<(Digest, Option<String>)> {
-        let out = model.map_or(Out::All, |model| Out::Models {
-            models: [model_id(model)].into(),
-            components: components.iter().map(|name| (*name).into()).collect(),
-        });
+        match model {
+            None => self.out(Out::All),
+            Some(model) => self.evict_parts(&[(model, components)]),
+        }
+    }
+
+    /// Some components of some models, or all of a model with none named.
+    pub(crate) fn evict_parts(&mut self, parts: &[(usize, &[&str])]) -> Vec<(Digest, Option<String>)> {
+        let mut models = Parts::default();
+        for (model, names) in parts {
+            models.add(model_id(*model), names.iter().map(|name| (*name).into()).collect());
+        }
+        self.out(Out::Named { models, segments: BTreeSet::new() })
+    }
+
+    fn out(&mut self, out: Out) -> Vec<(Digest, Option<String>)> {
         let ask = EvictionAsk { out, open: self.open.clone() };
         let (events, told) = evict(&self.state, &ask, self.now);
         self.apply(&events);

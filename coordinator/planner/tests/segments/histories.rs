@@ -170,7 +170,7 @@ impl History {
                     self.clients.retain(|client| client.id != id);
                 }
             }
-            Step::Evict { model, component, is_dry } => self.evict(model, component, is_dry),
+            Step::Evict { parts, content, is_dry } => self.evict(&parts, content, is_dry),
             Step::Out { is_opened } => self.out(is_opened),
             Step::Free { zombie, part } => self.free(zombie, part),
             Step::Open { content } => {

@@ -2,23 +2,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hoist_domain::{Bytes, Digest, Eviction, EvictionReason, Priority, SegmentName, SegmentState};
+use hoist_domain::{Bytes, Digest, Eviction, EvictionReason, ModelId, Priority, SegmentName, SegmentState};
 use hoist_planner::Event;
-use hoist_planner::cache::{EvictionAsk, Facts, Out, evict, shrink};
+use hoist_planner::cache::{EvictionAsk, Facts, Out, Parts, evict, shrink};
 
 use crate::histories::{History, places};
 use crate::world::{CONTENTS, MODELS, digest, facts, model_id};
 
 impl History {
-    pub(crate) fn evict(&mut self, number: Option<usize>, component: Option<usize>, is_dry: bool) {
-        let places = number.map_or(Vec::new(), |number| places(number, component));
-        let name_of = |place: &usize| number.map(|number| MODELS[number][*place].0.into());
-        let asked = number.map(model_id);
-        let out = asked.map_or(Out::All, |id| Out::Models {
-            models: [id].into(),
-            components: places.iter().filter(|_| component.is_some()).filter_map(name_of).collect(),
-        });
-        let ask = EvictionAsk { out, open: self.open.clone() };
+    pub(crate) fn evict(&mut self, parts: &[(usize, Option<usize>)], content: Option<u8>, is_dry: bool) {
+        // Of each model the places that are asked out, and whether they are all by name of the whole.
+        let mut asked: BTreeMap<usize, (BTreeSet<usize>, bool)> = BTreeMap::new();
+        for (number, component) in parts {
+            let (of_it, is_whole) = asked.entry(*number).or_default();
+            of_it.extend(places(*number, *component));
+            *is_whole |= component.is_none();
+        }
+        let is_all = asked.is_empty() && content.is_none();
+        let mut models = Parts::default();
+        for (number, component) in parts {
+            let of_it = places(*number, *component);
+            let names = of_it.iter().filter(|_| component.is_some());
+            models.add(model_id(*number), names.map(|place| MODELS[*number][*place].0.into()).collect());
+        }
+        let segments: BTreeSet<Digest> = content.map(digest).into_iter().collect();
+        let out = Out::Named { models, segments: segments.clone() };
+        let ask = EvictionAsk { out: if is_all { Out::All } else { out }, open: self.open.clone() };
         let (events, told) = self.decide(|state| evict(state, &ask, self.now()));
         let before = self.state.clone();
         if !is_dry {
@@ -29,22 +38,20 @@ impl History {
             let digest = digest(content);
             let name = SegmentName::Content(digest);
             let Some(segment) = self.naive.segments.get(&name).cloned() else { continue };
-            let model = asked.map(|id| self.naive.models.get(&id));
-            let is_asked = match model {
-                None => true,
-                Some(None) => false,
-                Some(Some(model)) => {
-                    let parts = places.iter().map(|place| &model.content.components[*place]);
-                    let is_former = component.is_none() && segment.wanted_by.contains(&model.id);
-                    is_former || parts.into_iter().any(|part| part.digest == Some(digest))
-                }
+            let asks = |(number, (places, is_whole)): (&usize, &(BTreeSet<usize>, bool))| {
+                let model = self.naive.models.get(&model_id(*number))?;
+                let is_former = *is_whole && segment.wanted_by.contains(&model.id);
+                let is_of = |place: &usize| model.content.components[*place].digest == Some(digest);
+                (is_former || places.iter().any(is_of)).then(|| (model.clone(), places.clone()))
             };
-            if !is_asked || segment.state == SegmentState::Evicting {
+            let asking: Vec<_> = asked.iter().filter_map(asks).collect();
+            let is_named = is_all || segments.contains(&digest);
+            if !is_named && asking.is_empty() || segment.state == SegmentState::Evicting {
                 continue;
             }
-            let others = segment.wanted_by.iter().filter(|other| Some(**other) != asked);
-            let is_shared =
-                asked.is_some() && others.into_iter().any(|other| self.naive.models.contains_key(other));
+            let asks = |id: &ModelId| asking.iter().any(|(model, _)| model.id == *id);
+            let mut others = segment.wanted_by.iter().filter(|id| !asks(id));
+            let other = others.find(|id| !is_named && self.naive.models.contains_key(id));
             let kept = if segment.state == SegmentState::Filling {
                 Some("kept: filling")
             } else {
@@ -53,25 +60,34 @@ impl History {
                     Some(Leased | Filling) => Some("kept: leased"),
                     Some(Pinned) => Some("kept: pinned"),
                     Some(Open) => Some("kept: open"),
-                    None => is_shared.then_some("kept: shared"),
+                    None => other.map(|other| {
+                        let is_named_too = asked.keys().any(|number| model_id(*number) == *other);
+                        if is_named_too { "kept: other parts named" } else { "kept: shared" }
+                    }),
                 }
             };
-            self.seen.insert(kept.unwrap_or(if is_dry { "evicted dry" } else { "evicted" }));
+            let together = segment.wanted_by.iter().filter(|id| asks(id)).count() > 1;
+            self.seen.insert(match kept {
+                Some(kept) => kept,
+                None if is_dry => "evicted dry",
+                None if !segments.is_empty() && asking.is_empty() => "evicted by its digest",
+                None if together => "evicted together",
+                None => "evicted",
+            });
             expected.push((digest, segment.bytes, kept.is_some()));
             if is_dry {
                 continue;
             }
-            // What stays for others alone is not this model's any more, unless another part of it is that.
-            let is_let_go = kept == Some("kept: shared");
-            if let Some(model) =
-                model.flatten().filter(|model| is_let_go && segment.wanted_by.contains(&model.id))
-            {
+            // What stays for others alone is not these models' any more, unless another part of one is that.
+            let is_let_go = matches!(kept, Some("kept: shared" | "kept: other parts named"));
+            for (model, places) in asking.iter().filter(|_| is_let_go) {
                 let parts = model.content.components.iter().enumerate();
                 let mut unasked = parts.filter(|(place, _)| !places.contains(place));
-                if !unasked.any(|(_, part)| part.digest == Some(digest)) {
-                    let id = model.id;
-                    self.naive.segments.get_mut(&name).unwrap().wanted_by.remove(&id);
-                    if component.is_some() {
+                if segment.wanted_by.contains(&model.id)
+                    && !unasked.any(|(_, part)| part.digest == Some(digest))
+                {
+                    self.naive.segments.get_mut(&name).unwrap().wanted_by.remove(&model.id);
+                    if places.len() < model.content.components.len() {
                         self.seen.insert("component let go");
                     }
                 }

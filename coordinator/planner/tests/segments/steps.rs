@@ -61,9 +61,10 @@ pub(crate) enum Step {
     Cancel {
         operation: usize,
     },
+    /// With nothing named: everything.
     Evict {
-        model: Option<usize>,
-        component: Option<usize>,
+        parts: Vec<(usize, Option<usize>)>,
+        content: Option<u8>,
         is_dry: bool,
     },
     /// The keeper takes a name away; somebody may have opened it in the last moment.
@@ -176,8 +177,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         5 => pick().prop_map(|operation| Step::Seal { operation }),
         7 => (pick(), 0..3_u8).prop_map(|(operation, outcome)| Step::End { operation, outcome }),
         1 => pick().prop_map(|operation| Step::Cancel { operation }),
-        12 => (prop::option::weighted(0.9, model()), prop::option::weighted(0.7, 0..3_usize), prop::bool::weighted(0.2))
-            .prop_map(|(model, component, is_dry)| Step::Evict { model, component, is_dry }),
+        12 => evicted(),
         8 => prop::bool::weighted(0.6).prop_map(|is_opened| Step::Out { is_opened }),
         2 => (pick(), prop::option::of(1..20_u64)).prop_map(|(zombie, part)| Step::Free { zombie, part }),
         2 => (0..CONTENTS).prop_map(|content| Step::Open { content }),
@@ -199,4 +199,20 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         4 => (0..6_u64).prop_map(|steps| Step::Pass { ms: steps * 100 }),
         3 => prop_oneof![2 => Just(u32::MAX), 1 => any::<u32>()].prop_map(|found| Step::Restart { found }),
     ]
+}
+
+/// Mostly one model; the more are named, the less is left for other steps.
+fn evicted() -> impl Strategy<Value = Step> {
+    let part = || (0..MODELS.len(), prop::option::weighted(0.7, 0..3_usize));
+    let parts = prop_oneof![
+        1 => Just(Vec::new()),
+        7 => part().prop_map(|part| vec![part]),
+        3 => prop::collection::vec(part(), 2..4),
+    ];
+    let content = prop::option::weighted(0.05, 0..CONTENTS);
+    (parts, content, prop::bool::weighted(0.2)).prop_map(|(parts, content, is_dry)| Step::Evict {
+        parts,
+        content,
+        is_dry,
+    })
 }

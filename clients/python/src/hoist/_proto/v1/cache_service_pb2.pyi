@@ -88,23 +88,31 @@ class CachedComponent(_message.Message):
     source: CachedComponent.Source
     def __init__(self, component: _Optional[str] = ..., segment: _Optional[str] = ..., path: _Optional[str] = ..., prefix: _Optional[str] = ..., size_bytes: _Optional[int] = ..., source: _Optional[_Union[CachedComponent.Source, str]] = ...) -> None: ...
 
+class ModelPart(_message.Message):
+    __slots__ = ("name", "components")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    COMPONENTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    components: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., components: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class EvictModelRequest(_message.Message):
-    __slots__ = ("request_id", "name", "components", "all", "dry_run", "names", "segments")
+    __slots__ = ("request_id", "name", "components", "all", "dry_run", "parts", "segments")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     ALL_FIELD_NUMBER: _ClassVar[int]
     DRY_RUN_FIELD_NUMBER: _ClassVar[int]
-    NAMES_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
     SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     name: str
     components: _containers.RepeatedScalarFieldContainer[str]
     all: bool
     dry_run: bool
-    names: _containers.RepeatedScalarFieldContainer[str]
+    parts: _containers.RepeatedCompositeFieldContainer[ModelPart]
     segments: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., components: _Optional[_Iterable[str]] = ..., all: bool = ..., dry_run: bool = ..., names: _Optional[_Iterable[str]] = ..., segments: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., components: _Optional[_Iterable[str]] = ..., all: bool = ..., dry_run: bool = ..., parts: _Optional[_Iterable[_Union[ModelPart, _Mapping]]] = ..., segments: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class EvictModelResponse(_message.Message):
     __slots__ = ("request_id", "segments", "freed_bytes", "dry_run")

@@ -28,9 +28,16 @@ pub(crate) async fn read<'m>(client: &Client, models: impl Iterator<Item = &'m s
     Ok(Called(called))
 }
 
-/// The models that this resource speaks of.
-pub(crate) async fn of(client: &Client, resource: Option<&v1::Resource>) -> Result<Called> {
-    let models: Vec<&str> = match resource.and_then(|it| it.value.as_ref()) {
+/// The models that these resources speak of.
+pub(crate) async fn of<'r>(
+    client: &Client,
+    resources: impl Iterator<Item = &'r v1::Resource>,
+) -> Result<Called> {
+    read(client, resources.flat_map(models)).await
+}
+
+fn models(resource: &v1::Resource) -> Vec<&str> {
+    match resource.value.as_ref() {
         Some(Kind::Operation(it)) => vec![&it.subject],
         Some(Kind::Lease(it)) => vec![&it.model],
         Some(Kind::Segment(it)) => {
@@ -38,6 +45,5 @@ pub(crate) async fn of(client: &Client, resource: Option<&v1::Resource>) -> Resu
             it.models.iter().map(String::as_str).chain(beneficiary).collect()
         }
         _ => Vec::new(),
-    };
-    read(client, models.into_iter()).await
+    }
 }

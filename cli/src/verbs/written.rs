@@ -1,0 +1,110 @@
+//! What kind of thing somebody means by what they wrote, as far as its letters tell.
+
+use hoist_domain::{ConditionKind, ResourceName};
+
+use crate::error::{Error, Result};
+
+pub(crate) const UUID_CHARS: usize = 36;
+
+/// A name as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    Name(String),
+    /// The start or the end of an operation's id. The start is its time, so for most it is the end that tells. If no
+    /// operation fits, it may still be what a model is called.
+    Part(String),
+    /// The start or the end of a segment's digest.
+    Segment(String),
+    /// The start or the end of a lease's id.
+    Lease(String),
+    /// What a model is called: which one, only the server knows.
+    Model(String),
+}
+
+impl Written {
+    pub(crate) fn read(text: &str) -> Result<Self> {
+        if text == "machine" {
+            return Ok(Self::Name(text.to_owned()));
+        }
+        if let Some(kind) = text.strip_prefix("conditions/") {
+            let kind = kind.to_ascii_uppercase();
+            let known = ConditionKind::ALL.map(ConditionKind::as_str);
+            if !known.contains(&kind.as_str()) {
+                return Err(Error::usage(
+                    format!("`{text}` is not a condition: there are {}", known.join(", ")),
+                    Some("`hoist status` shows those that hold"),
+                ));
+            }
+            return Ok(Self::Name(format!("conditions/{kind}")));
+        }
+        for (collection, partly) in
+            [("segments/", Self::Segment as fn(String) -> Self), ("leases/", Self::Lease)]
+        {
+            let Some(id) = text.strip_prefix(collection).map(str::to_ascii_lowercase) else { continue };
+            let name = format!("{collection}{id}");
+            return match name.parse::<ResourceName>() {
+                Ok(_) => Ok(Self::Name(name)),
+                Err(_) if is_hex(&id) => Ok(partly(id)),
+                Err(_) => Err(Error::usage(
+                    format!("`{text}` is not a name"),
+                    Some("write segments/DIGEST or leases/ID, whole or in part"),
+                )),
+            };
+        }
+        let written = text.strip_prefix("operations/");
+        let id = written.unwrap_or(text).to_ascii_lowercase();
+        if written.is_none() && !text.is_empty() && !is_part(&id) {
+            return Ok(Self::Model(text.to_owned()));
+        }
+        if !is_part(&id) {
+            return Err(Error::usage(
+                format!("`{text}` is not a name"),
+                Some(
+                    "write machine, operations/ID, conditions/KIND, segments/DIGEST, leases/ID, the start or end of an \
+                     operation's id, or a model's name",
+                ),
+            ));
+        }
+        Ok(if id.len() == UUID_CHARS { Self::Name(format!("operations/{id}")) } else { Self::Part(id) })
+    }
+}
+
+/// Whether this can be an operation's id or a piece of one.
+fn is_part(id: &str) -> bool {
+    id.len() <= UUID_CHARS && is_hex(id)
+}
+
+fn is_hex(id: &str) -> bool {
+    !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Exit;
+
+    const ID: &str = "0198c2f4-0000-7000-8000-00000000000a";
+
+    #[test]
+    fn a_name_may_be_written_short_and_in_capitals() {
+        let name = |text: &str| Written::read(text).map_err(|e| e.exit());
+        assert_eq!(name("machine"), Ok(Written::Name("machine".into())));
+        assert_eq!(name("conditions/store_readonly"), Ok(Written::Name("conditions/STORE_READONLY".into())));
+        assert_eq!(name(&ID.to_uppercase()), Ok(Written::Name(format!("operations/{ID}"))));
+        assert_eq!(name("operations/0198C2"), Ok(Written::Part("0198c2".into())));
+        let digest = "ab".repeat(32);
+        assert_eq!(name(&format!("segments/{digest}")), Ok(Written::Name(format!("segments/{digest}"))));
+        assert_eq!(name(&format!("segments/{ID}.3")), Ok(Written::Name(format!("segments/{ID}.3"))));
+        assert_eq!(name("segments/ABAB"), Ok(Written::Segment("abab".into())));
+        assert_eq!(name(&format!("leases/{ID}")), Ok(Written::Name(format!("leases/{ID}"))));
+        assert_eq!(name("leases/000a"), Ok(Written::Lease("000a".into())));
+        assert!(Written::read("conditions/nope").unwrap_err().message().contains("STORE_READONLY"));
+        for text in ["", "operations/", "operations/zebra", "conditions/NOPE", "segments/", "leases/zebra"] {
+            assert_eq!(name(text), Err(Exit::Usage), "{text}");
+        }
+        for text in ["models/x", "zebra", "sd_xl_base", "0198c2f4-0000-7000-8000-00000000000abc", "/m/a.gguf"]
+        {
+            assert_eq!(name(text), Ok(Written::Model(text.into())), "{text}");
+        }
+    }
+}
