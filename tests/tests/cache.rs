@@ -126,7 +126,8 @@ async fn without_room_it_is_refused_before_the_first_byte_and_with_what_would_he
     let open = library.open().await.unwrap();
     let refused = cache(&open.at, "large", &[]).await.unwrap_err();
     assert_eq!(reason(&refused), "RAM_EXHAUSTED", "{refused:?}");
-    assert!(refused.message().contains("the budget is 3.0 MiB (configured)"), "{}", refused.message());
+    let told = "4.0 MiB are needed; the budget is 3.0 MiB (configured), of which 3.0 MiB are free and 0 B could be freed";
+    assert_eq!(refused.message(), told);
     let refused = acquire(&open.at, "large", &[]).await.unwrap_err();
     assert_eq!(reason(&refused), "RAM_EXHAUSTED");
     assert_eq!(on_tmpfs(&library.sandbox.runtime_dir().join("segments")).unwrap().1.len(), 0);
@@ -137,7 +138,8 @@ async fn without_room_it_is_refused_before_the_first_byte_and_with_what_would_he
     assert_eq!(report.evicted.len(), 1, "{report:?}");
     let held = acquire(&open.at, "two", &[]).await.unwrap();
     let refused = cache(&open.at, "one", &[]).await.unwrap_err();
-    assert!(refused.message().contains("in use"), "{}", refused.message());
+    let told = "of which 1.1 MiB are free and 0 B could be freed; 1.9 MiB in use";
+    assert!(refused.message().ends_with(told), "{}", refused.message());
     held.release(&open.at).await.unwrap();
     let pin = v1::PinModelRequest { name: "two".to_owned(), ..Default::default() };
     let pinned = open.at.cache().pin_model(pin).await.unwrap().into_inner();
