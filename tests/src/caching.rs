@@ -203,3 +203,16 @@ pub fn tensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     };
     Ok(read.tensors().into_iter().map(view).collect())
 }
+
+/// The one value of a segment of [`crate::making::uniform`].
+///
+/// # Errors
+/// When it cannot be read, or is torn.
+pub fn value(path: &Path) -> Result<f32> {
+    let read = tensors(path)?;
+    let (_, _, bytes) = read.values().next().context("no tensors")?;
+    let first: [u8; 4] = bytes.first_chunk().copied().context("no values")?;
+    let is_whole = bytes.as_chunks::<4>().0.iter().all(|chunk| *chunk == first);
+    ensure!(is_whole, "{} is torn", path.display());
+    Ok(f32::from_le_bytes(first))
+}

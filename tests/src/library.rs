@@ -86,6 +86,19 @@ impl Library {
         Ok(path)
     }
 
+    /// Writes a safetensors file of one tensor of so many bytes, all of them a hole: however many that are, they take no
+    /// room, and reading them takes time.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn sparse(&self, below: &str, bytes: u64) -> Result<PathBuf> {
+        let header = format!(r#"{{"w":{{"dtype":"U8","shape":[{bytes}],"data_offsets":[0,{bytes}]}}}}"#);
+        let file = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+        let path = self.write(below, &file)?;
+        std::fs::File::options().write(true).open(&path)?.set_len(file.len() as u64 + bytes)?;
+        Ok(path)
+    }
+
     /// Starts a server that has looked once.
     ///
     /// # Errors
@@ -137,6 +150,14 @@ impl Open {
     /// As [`Self::scan`].
     pub async fn look(&mut self) -> Result<v1::ScanModelsResponse, Status> {
         self.scan(v1::ScanModelsRequest::default()).await
+    }
+
+    /// Waits until the watch knows of no segment.
+    ///
+    /// # Errors
+    /// As [`Watcher::until`].
+    pub async fn until_no_segments(&mut self) -> Result<()> {
+        self.watch.until("an empty cache", |mirror| mirror.count("segments/") == 0).await
     }
 
     /// Validates a model, and waits for the end.

@@ -82,6 +82,28 @@ pub fn large(mebibytes: usize) -> Vec<u8> {
     safetensors(&[("w", vec![1.0; mebibytes << 18])], &[])
 }
 
+/// One tensor of so many mebibytes, whose every element is this.
+#[must_use]
+pub fn uniform(value: f32, mebibytes: usize) -> Vec<u8> {
+    safetensors(&[("weight", vec![value; mebibytes << 18])], &[])
+}
+
+/// A GGUF file of one tensor of four floats.
+#[must_use]
+pub fn gguf() -> Vec<u8> {
+    let counted = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let mut file = b"GGUF".to_vec();
+    // The version; a tensor and a pair of metadata, which is a text.
+    file.extend([&3_u32.to_le_bytes()[..], &1_u64.to_le_bytes(), &1_u64.to_le_bytes()].concat());
+    file.extend([counted("general.architecture"), 8_u32.to_le_bytes().to_vec(), counted("llama")].concat());
+    // One dimension of four, F32, at the beginning of the data.
+    file.extend([counted("blk.0.attn_q.weight"), 1_u32.to_le_bytes().to_vec()].concat());
+    file.extend([&4_u64.to_le_bytes()[..], &0_u32.to_le_bytes(), &0_u64.to_le_bytes()].concat());
+    file.resize(file.len().next_multiple_of(32), 0);
+    file.extend([1.0_f32, 2.0, 3.0, 4.0].map(f32::to_le_bytes).concat());
+    file
+}
+
 /// A LoRA of two layers, as a well-known trainer names its tensors.
 #[must_use]
 pub fn lora() -> Vec<u8> {

@@ -71,6 +71,28 @@ impl Mirror {
         Ok(())
     }
 
+    /// How many resources have names that begin so.
+    #[must_use]
+    pub fn count(&self, prefix: &str) -> usize {
+        self.resources.keys().filter(|name| name.starts_with(prefix)).count()
+    }
+
+    /// Every segment.
+    pub fn segments(&self) -> impl Iterator<Item = &v1::Segment> {
+        self.resources.values().filter_map(|resource| match &resource.value {
+            Some(Value::Segment(segment)) => Some(segment),
+            _ => None,
+        })
+    }
+
+    /// Every operation.
+    pub fn operations(&self) -> impl Iterator<Item = &v1::OperationMetadata> {
+        self.resources.values().filter_map(|resource| match &resource.value {
+            Some(Value::Operation(operation)) => Some(operation),
+            _ => None,
+        })
+    }
+
     fn advance(&mut self, to: v1::Position, strictly: bool) -> Result<()> {
         let at = self.position.context("a position before the snapshot's end")?;
         ensure!(to.epoch == at.epoch, "the epoch changed within a watch");

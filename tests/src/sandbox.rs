@@ -54,6 +54,18 @@ impl Sandbox {
         Ok(Self { state: tempfile::tempdir()?, runtime, flags: Vec::new(), environment: Vec::new() })
     }
 
+    /// With servers that know the models of this folder, and find out no digests: that would go on while something is
+    /// measured.
+    ///
+    /// # Errors
+    /// When the folder is not there.
+    pub fn serving(mut self, models: &Path) -> Result<Self> {
+        let models = models.canonicalize().with_context(|| models.display().to_string())?;
+        self.flags.extend(["--models".to_owned(), models.display().to_string()]);
+        self.environment.push(("HOIST_CATALOG_DIGEST".to_owned(), "false".to_owned()));
+        Ok(self)
+    }
+
     #[must_use]
     pub fn state_dir(&self) -> &Path {
         self.state.path()

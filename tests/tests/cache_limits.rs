@@ -55,7 +55,7 @@ async fn a_tmpfs_that_is_too_small_is_refused_with_a_plan_and_nobody_is_killed()
     assert_eq!((said.segments, said.held_bytes), (3, said.used_bytes));
 
     // Somebody else takes what was free: what was promised does not fit, which is an answer.
-    drop(held);
+    held.release(&open.at).await.unwrap();
     evict(&open.at, "").await.unwrap();
     disk.fill().unwrap();
     let refused = cache(&open.at, "m1", &[]).await.unwrap_err();
@@ -123,14 +123,21 @@ async fn a_control_group_s_limit_is_the_budget_and_the_kernel_s_killer_stays_awa
     assert!(said.budget_limit.contains("hoist-test-") && said.budget_bytes < 96 << 20, "{said:?}");
     let refused = cache(&open.at, "large", &[]).await.unwrap_err();
     assert_eq!(reason(&refused), "RAM_EXHAUSTED");
-    // Six of 20 MiB one after the other: each makes room, none too much.
+    // Six of 20 MiB one after the other: each makes room, none too much. The group counts what else its server takes, which
+    // is not the same from one moment to the next: now and then that is a refusal.
+    let mut cached = 0;
     for round in 0..12 {
         let name = format!("m{}", round % 6);
-        let outcome = cache(&open.at, &name, &[]).await;
-        if let Err(refused) = &outcome {
-            assert_eq!(reason(refused), "RAM_EXHAUSTED", "{refused:?}");
+        match cache(&open.at, &name, &[]).await {
+            Ok(report) => {
+                assert!(report.evicted.len() <= 1, "{report:?}");
+                cached += 1;
+            }
+            Err(refused) => assert_eq!(reason(&refused), "RAM_EXHAUSTED", "{refused:?}"),
         }
     }
+    println!("{cached} of 12 were cached");
+    assert!(cached >= 6, "only {cached} of 12 were cached");
     counts_are_true(&open.at, library.sandbox.runtime_dir()).await.unwrap();
     let said = status(&open.at).await.unwrap();
     assert!(said.segments >= 1 && said.statistics.unwrap().evictions > 0, "{said:?}");
@@ -155,8 +162,7 @@ async fn a_smaller_budget_is_in_force_at_once_and_spares_what_is_leased() {
     };
     open.at.cache().update_cache_policy(policy(Some(2 << 20))).await.unwrap();
     let is_shrunk = |mirror: &hoist_tests::Mirror| {
-        let of = |start: &str| mirror.resources.keys().filter(|name| name.starts_with(start)).count();
-        of("segments/") == 1 && mirror.resources.contains_key("conditions/MEMORY_TIGHT")
+        mirror.count("segments/") == 1 && mirror.resources.contains_key("conditions/MEMORY_TIGHT")
     };
     open.watch.until("a smaller cache that says that it is too large", is_shrunk).await.unwrap();
     let left = segments(&open.at).await.unwrap();
@@ -165,10 +171,7 @@ async fn a_smaller_budget_is_in_force_at_once_and_spares_what_is_leased() {
     assert_eq!((said.budget_limit.as_str(), said.budget_bytes), ("policy", 2 << 20));
     held.release(&open.at).await.unwrap();
     let is_well = |mirror: &hoist_tests::Mirror| {
-        !mirror
-            .resources
-            .keys()
-            .any(|name| name.starts_with("segments/") || name == "conditions/MEMORY_TIGHT")
+        mirror.count("segments/") == 0 && !mirror.resources.contains_key("conditions/MEMORY_TIGHT")
     };
     open.watch.until("the rest gone", is_well).await.unwrap();
     open.at.cache().update_cache_policy(policy(None)).await.unwrap();
@@ -196,10 +199,7 @@ async fn what_is_idle_too_long_goes_and_what_is_pinned_stays() {
         ..Default::default()
     };
     open.at.cache().update_cache_policy(request).await.unwrap();
-    let is_alone = |mirror: &hoist_tests::Mirror| {
-        mirror.resources.keys().filter(|name| name.starts_with("segments/")).count() == 1
-    };
-    open.watch.until("the idle one gone", is_alone).await.unwrap();
+    open.watch.until("the idle one gone", |mirror| mirror.count("segments/") == 1).await.unwrap();
     assert!(segments(&open.at).await.unwrap().first().unwrap().pinned);
     counts_are_true(&open.at, library.sandbox.runtime_dir()).await.unwrap();
 }

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,17 +29,6 @@ const LARGE: u64 = 64 << 30;
 
 /// So much that a test has time to act, and so little that it is read to its end.
 const MEDIUM: u64 = 384 << 20;
-
-/// A safetensors file of one tensor of so many bytes, all of them a hole.
-fn sparse(library: &Library, name: &str, bytes: u64) -> PathBuf {
-    let header = format!(r#"{{"w":{{"dtype":"U8","shape":[{bytes}],"data_offsets":[0,{bytes}]}}}}"#);
-    let mut file = (header.len() as u64).to_le_bytes().to_vec();
-    file.extend(header.as_bytes());
-    let path = library.write(name, &file).unwrap();
-    let file = std::fs::File::options().write(true).open(&path).unwrap();
-    file.set_len(8 + header.len() as u64 + bytes).unwrap();
-    path
-}
 
 /// Begins to read every byte, and waits until some have been read.
 async fn reading(open: &Open, path: &Path) -> String {
@@ -89,7 +78,7 @@ async fn unharmed(open: &Open, path: &Path) {
 #[tokio::test]
 async fn a_file_that_is_replaced_while_it_is_read_has_changed() {
     let library = Library::new().unwrap();
-    let path = sparse(&library, "a.safetensors", MEDIUM);
+    let path = library.sparse("a.safetensors", MEDIUM).unwrap();
     let mut open = library.open().await.unwrap();
     let name = reading(&open, &path).await;
     let beside = library.write("beside.tmp", &making::four(0.5)).unwrap();
@@ -105,7 +94,7 @@ async fn a_file_that_is_replaced_while_it_is_read_has_changed() {
 #[tokio::test]
 async fn a_file_that_is_written_to_while_it_is_read_has_changed() {
     let library = Library::new().unwrap();
-    let path = sparse(&library, "a.safetensors", MEDIUM);
+    let path = library.sparse("a.safetensors", MEDIUM).unwrap();
     let open = library.open().await.unwrap();
     let name = reading(&open, &path).await;
     let mut file = std::fs::File::options().write(true).open(&path).unwrap();
@@ -119,7 +108,7 @@ async fn a_file_that_is_written_to_while_it_is_read_has_changed() {
 #[tokio::test]
 async fn a_file_that_is_cut_short_while_it_is_read_ends_the_reading_and_nothing_else() {
     let library = Library::new().unwrap();
-    let path = sparse(&library, "a.safetensors", LARGE);
+    let path = library.sparse("a.safetensors", LARGE).unwrap();
     let mut open = library.open().await.unwrap();
     let name = reading(&open, &path).await;
     std::fs::File::options().write(true).open(&path).unwrap().set_len(1_000).unwrap();
@@ -132,7 +121,7 @@ async fn a_file_that_is_cut_short_while_it_is_read_ends_the_reading_and_nothing_
 #[tokio::test]
 async fn a_file_that_is_removed_while_it_is_read_has_changed() {
     let library = Library::new().unwrap();
-    let path = sparse(&library, "a.safetensors", MEDIUM);
+    let path = library.sparse("a.safetensors", MEDIUM).unwrap();
     let mut open = library.open().await.unwrap();
     let name = reading(&open, &path).await;
     std::fs::remove_file(&path).unwrap();
@@ -148,7 +137,7 @@ async fn a_file_that_is_removed_while_it_is_read_has_changed() {
 async fn a_long_reading_ends_within_a_second_of_its_cancel_and_keeps_nobody_waiting_meanwhile() {
     const CALLS: usize = 200;
     let library = Library::new().unwrap();
-    let path = sparse(&library, "a.safetensors", LARGE);
+    let path = library.sparse("a.safetensors", LARGE).unwrap();
     library.write("small.safetensors", &making::four(0.5)).unwrap();
     let open = library.open().await.unwrap();
     let name = reading(&open, &path).await;

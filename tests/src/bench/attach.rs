@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use super::figures::Rounds;
@@ -22,45 +21,30 @@ struct Measured {
 }
 
 pub(super) async fn run(options: &Options) -> Result<Vec<Row>> {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let candidate = options.python.clone().unwrap_or_else(|| repository.join(".venv/bin/python"));
-    let Some(python) = python::with_packages(candidate, "hoist, safetensors") else {
+    let Some(python) = python::interpreter(options, "hoist, safetensors") else {
         return Ok(vec![Row::not_run(
             "open",
             "no Python with hoist and safetensors: name one with --python, or run `make test-python` first",
         )]);
     };
     let file = fill::big(options)?;
-    let (sandbox, open) = fill::serve(options, &file).await?;
+    let (sandbox, open) = options.serve(fill::folder_of(&file)?).await?;
     cache(&open.at, &file.display().to_string(), &[]).await?;
-    let measured = measure(options, &python, &repository, &sandbox.socket(), &file)?;
+    let measured = measure(options, &python, &sandbox.socket(), &file)?;
     open.server.kill()?;
     rows(&measured)
 }
 
-fn measure(
-    options: &Options,
-    python: &Path,
-    repository: &Path,
-    socket: &Path,
-    file: &Path,
-) -> Result<Measured> {
-    let output = Command::new(python)
-        .arg(repository.join("clients/python/bench/attach.py"))
-        // The client of this commit, whichever the interpreter has installed.
-        .env("PYTHONPATH", repository.join("clients/python/src"))
+fn measure(options: &Options, python: &Path, socket: &Path, file: &Path) -> Result<Measured> {
+    let output = python::script(python, "attach.py")
         .arg("--endpoint")
         .arg(format!("unix://{}", socket.display()))
         .arg("--file")
         .arg(file)
         .args(["--rounds", &options.rounds().to_string()])
         .args(["--calls", options.pick("30", "5"), "--json"])
-        .output()
-        .with_context(|| format!("cannot run {}", python.display()))?;
-    if !output.status.success() {
-        bail!("attach.py ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(serde_json::from_slice(&output.stdout)?)
+        .output();
+    python::measured(output, "attach.py")
 }
 
 fn rows(measured: &Measured) -> Result<Vec<Row>> {

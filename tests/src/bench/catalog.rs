@@ -74,9 +74,7 @@ fn still(models: u32) -> Result<Still> {
     let top = place.path().canonicalize()?;
     tree::fill(&top, models)?;
     rustix::fs::sync();
-    let mut sandbox = Sandbox::new()?;
-    sandbox.flags.extend(["--models".to_owned(), top.display().to_string()]);
-    sandbox.environment.push(("HOIST_CATALOG_DIGEST".to_owned(), "false".to_owned()));
+    let sandbox = Sandbox::new()?.serving(&top)?;
     Ok(Still { top, sandbox, _place: place })
 }
 
@@ -427,9 +425,7 @@ async fn digest_rate(options: &Options) -> Result<Row> {
     tree::write_large(&top.join("large.safetensors"), bytes)?;
     let mut rates = Vec::new();
     for _ in 0..3 {
-        let mut sandbox = Sandbox::new()?;
-        sandbox.flags.extend(["--models".to_owned(), top.display().to_string()]);
-        sandbox.environment.push(("HOIST_CATALOG_DIGEST".to_owned(), "false".to_owned()));
+        let sandbox = Sandbox::new()?.serving(&top)?;
         let server = sandbox.start()?;
         let mut client = client(&server).await?;
         looked_at(&mut client, 1).await?;

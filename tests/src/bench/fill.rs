@@ -39,7 +39,7 @@ struct Figures {
 
 pub(super) async fn run(options: &Options) -> Result<Vec<Row>> {
     let file = big(options)?;
-    let (sandbox, open) = serve(options, &file).await?;
+    let (sandbox, open) = options.serve(folder_of(&file)?).await?;
     let name = file.display().to_string();
     let mut figures = Figures::default();
     // The first fill of a server's life pays for what every later one finds: it is none of the rounds.
@@ -85,14 +85,9 @@ pub(super) fn big(options: &Options) -> Result<PathBuf> {
     file.canonicalize().with_context(|| file.display().to_string())
 }
 
-/// A server that knows this file, and does nothing but what it is asked for.
-pub(super) async fn serve(options: &Options, file: &Path) -> Result<(Sandbox, Open)> {
-    let mut sandbox = options.sandbox()?;
-    let folder = file.parent().context("a file is in a folder")?;
-    sandbox.flags.extend(["--models".to_owned(), folder.display().to_string()]);
-    sandbox.environment.push(("HOIST_CATALOG_DIGEST".to_owned(), "false".to_owned()));
-    let open = Open::to(sandbox.start()?).await?;
-    Ok((sandbox, open))
+/// The folder that is served for a file.
+pub(super) fn folder_of(file: &Path) -> Result<&Path> {
+    file.parent().context("a file is in a folder")
 }
 
 /// Caches it, which must mean to read it.

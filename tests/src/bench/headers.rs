@@ -34,9 +34,7 @@ pub(super) async fn run(options: &Options) -> Result<Vec<Row>> {
     let top = place.path().canonicalize()?;
     let paths = fill(&top, models)?;
     rustix::fs::sync();
-    let mut sandbox = Sandbox::new()?;
-    sandbox.flags.extend(["--models".to_owned(), top.display().to_string()]);
-    sandbox.environment.push(("HOIST_CATALOG_DIGEST".to_owned(), "false".to_owned()));
+    let sandbox = Sandbox::new()?.serving(&top)?;
     let server = sandbox.start()?;
     let mut client = CatalogServiceClient::new(connect(&server.socket).await?.channel);
     let (mut ours, mut reference, mut python) = (Vec::new(), Vec::new(), Vec::new());

@@ -19,15 +19,6 @@ const MEBIBYTES: u64 = 8;
 /// Of one row of [`Weights`].
 const ROWS_PER_MEBIBYTE: u64 = 128;
 
-/// A folder of models on the disk, and a server that knows it.
-async fn serve(options: &Options, top: &Path) -> Result<(crate::Sandbox, Open)> {
-    let mut sandbox = options.sandbox()?;
-    sandbox.flags.extend(["--models".to_owned(), top.canonicalize()?.display().to_string()]);
-    sandbox.environment.push(("HOIST_CATALOG_DIGEST".to_owned(), "false".to_owned()));
-    let open = Open::to(sandbox.start()?).await?;
-    Ok((sandbox, open))
-}
-
 /// Fine-tunes with a denoiser of their own and everything else in common.
 pub(super) async fn shared(options: &Options) -> Result<Vec<Row>> {
     let place = tempfile::tempdir()?;
@@ -35,7 +26,7 @@ pub(super) async fn shared(options: &Options) -> Result<Vec<Row>> {
     for number in 0..FINE_TUNES {
         unique += pipeline(&place.path().join(format!("tune-{number}")), number)?;
     }
-    let (sandbox, open) = serve(options, place.path()).await?;
+    let (sandbox, open) = options.serve(place.path()).await?;
     let mut read = 0;
     for number in 0..FINE_TUNES {
         let report = cache(&open.at, &format!("tune-{number}"), &[]).await?;
@@ -89,7 +80,7 @@ pub(super) async fn restarts(options: &Options) -> Result<Vec<Row>> {
             Weights { dtype: "BF16", tensors: 4, rows: MEBIBYTES * ROWS_PER_MEBIBYTE / 4, seed: number };
         weights.write(&place.path().join(format!("model-{number}.safetensors")))?;
     }
-    let (sandbox, open) = serve(options, place.path()).await?;
+    let (sandbox, open) = options.serve(place.path()).await?;
     for number in 0..SEGMENTS {
         cache(&open.at, &format!("model-{number}"), &[]).await?;
     }

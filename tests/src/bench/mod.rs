@@ -39,6 +39,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::library::Open;
 use crate::{Sandbox, Server};
 use report::{Report, Row, Verdict};
 
@@ -70,9 +71,11 @@ impl Options {
         if self.quick { quick } else { full }
     }
 
-    /// Directories for a server that fills segments.
-    fn sandbox(&self) -> Result<Sandbox> {
-        self.tmpfs.as_deref().map_or_else(Sandbox::new, Sandbox::on)
+    /// A server that fills segments with the models of this folder, and does nothing but what it is asked for.
+    async fn serve(&self, models: &Path) -> Result<(Sandbox, Open)> {
+        let sandbox = self.tmpfs.as_deref().map_or_else(Sandbox::new, Sandbox::on)?.serving(models)?;
+        let open = Open::to(sandbox.start()?).await?;
+        Ok((sandbox, open))
     }
 
     /// Targets are about medians of at least five.

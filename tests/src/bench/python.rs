@@ -2,10 +2,11 @@
 //! `clients/python/bench/unary.py`.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::figures::Rounds;
 use super::report::{Row, Target};
@@ -27,9 +28,7 @@ struct Side {
 }
 
 pub(super) fn run(options: &Options) -> Result<Vec<Row>> {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let candidate = options.python.clone().unwrap_or_else(|| repository.join(".venv/bin/python"));
-    let Some(python) = with_packages(candidate, "hoist") else {
+    let Some(python) = interpreter(options, "hoist") else {
         return Ok(vec![Row::not_run(
             "status()",
             "no Python with the hoist package: name one with --python, or run `make test-python` first",
@@ -37,20 +36,15 @@ pub(super) fn run(options: &Options) -> Result<Vec<Row>> {
     };
     let (_sandbox, server) = start(RESOURCES)?;
     let (_place, echo) = start_echo()?;
-    let output = Command::new(&python)
-        .arg(repository.join("clients/python/bench/unary.py"))
+    let output = script(&python, "unary.py")
         .arg("--endpoint")
         .arg(format!("unix://{}", server.socket.display()))
         .arg("--echo")
         .arg(format!("unix://{}", echo.socket.display()))
         .args(["--rounds", &options.rounds().to_string()])
         .args(["--calls", options.pick("3000", "500"), "--json"])
-        .output()
-        .with_context(|| format!("cannot run {}", python.display()))?;
-    if !output.status.success() {
-        bail!("unary.py ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
-    }
-    let measured: Measured = serde_json::from_slice(&output.stdout)?;
+        .output();
+    let measured: Measured = measured(output, "unary.py")?;
     let row = |figure: &str, ours: &[f64], peers: &[f64]| {
         Row::new(format!("status() through the client: {figure}"), "us", Rounds::of(ours))
             .beside(Rounds::of(peers), Rounds::ratio(ours, peers, |time| *time))
@@ -63,8 +57,30 @@ pub(super) fn run(options: &Options) -> Result<Vec<Row>> {
     ])
 }
 
-/// This interpreter, if it has them.
-pub(super) fn with_packages(python: PathBuf, packages: &str) -> Option<PathBuf> {
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The interpreter that was named, or the one that tests have, if it has these packages.
+pub(super) fn interpreter(options: &Options, packages: &str) -> Option<PathBuf> {
+    let python = options.python.clone().unwrap_or_else(|| repository().join(".venv/bin/python"));
     let asked = Command::new(&python).args(["-c", &format!("import {packages}")]).output().ok()?;
     asked.status.success().then_some(python)
+}
+
+/// A script of the client's benchmarks, with the client of this commit, whichever the interpreter has installed.
+pub(super) fn script(python: &Path, name: &str) -> Command {
+    let mut command = Command::new(python);
+    command.arg(repository().join("clients/python/bench").join(name));
+    command.env("PYTHONPATH", repository().join("clients/python/src"));
+    command
+}
+
+/// What a script printed.
+pub(super) fn measured<T: DeserializeOwned>(output: std::io::Result<Output>, name: &str) -> Result<T> {
+    let output = output.with_context(|| format!("cannot run {name}"))?;
+    if !output.status.success() {
+        bail!("{name} ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
