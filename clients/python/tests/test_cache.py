@@ -154,6 +154,21 @@ def test_equal_components_are_kept_once(stocked: hoist.Client) -> None:
     }
 
 
+def test_what_only_the_named_share_goes_with_them_and_a_segment_goes_by_its_digest(
+    stocked: hoist.Client,
+) -> None:
+    first, second = stocked.cache("first"), stocked.cache("second")
+    named = {each.segment for each in (*first.components, *second.components)}
+    assert len(named) == 3
+    gone = stocked.evict(["first", "second"])
+    assert {each.segment for each in gone.segments if each.evicted} == named
+    vae = stocked.cache("first", "vae")["vae"].segment
+    unet = stocked.cache("first", "unet")["unet"].segment
+    [alone] = stocked.evict(segments=vae.removeprefix("segments/").upper()).segments
+    assert (alone.segment, alone.evicted) == (vae, True)
+    assert [each.segment.name for each in stocked.segments()] == [unet]
+
+
 def test_the_operation_can_be_waited_for_later(stocked: hoist.Client) -> None:
     operation = stocked.cache("first", "vae", wait=False)
     assert operation.metadata.kind is OperationKind.CACHE_MODEL

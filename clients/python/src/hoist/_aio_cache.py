@@ -90,15 +90,16 @@ class AsyncCacheCalls:
 
     async def evict(
         self,
-        name: Name | None = None,
+        name: Name | Iterable[Name] | None = None,
         components: Words | None = None,
         *,
+        segments: Words | None = None,
         all: bool = False,
         dry_run: bool = False,
         request_id: str | None = None,
     ) -> EvictResult:
         """See `hoist.Client.evict`."""
-        return await self._run(_plans_cache.evict(name, components, all, dry_run, request_id))
+        return await self._run(_plans_cache.evict(name, components, segments, all, dry_run, request_id))
 
     async def cache_status(self) -> CacheStatus:
         """See `hoist.Client.cache_status`."""

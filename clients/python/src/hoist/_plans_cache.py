@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from datetime import timedelta
 
@@ -76,21 +77,49 @@ def cache_model(
 
 
 def evict(
-    name: Name | None, components: Words | None, all: bool, dry_run: bool, request_id: str | None
+    name: Name | Iterable[Name] | None,
+    components: Words | None,
+    segments: Words | None,
+    all: bool,
+    dry_run: bool,
+    request_id: str | None,
 ) -> Plan[EvictResult]:
-    """What is asked must be one model or, in so many words, everything."""
-    if flag("all", all) is (name is not None):
-        raise ValueError("give the name of a model, or all=True for everything that nobody uses")
-    if all and components is not None:
-        raise ValueError("components are those of a model: give its name instead of all=True")
+    """What is asked must be named or, in so many words, everything."""
+    is_named = name is not None or segments is not None
+    if flag("all", all) is is_named:
+        raise ValueError("give names of models or segments, or all=True for everything that nobody uses")
+    if components is not None and (name is None or not isinstance(name, (str, os.PathLike))):
+        raise ValueError("components are those of one model: give its name alone, and no all=True")
     request = cache.EvictModelRequest(
         request_id=_decode.word("request_id", request_id or fresh_id()),
-        name="" if name is None else model_name("name", name),
         components=_components(components),
+        segments=_segments(segments),
         all=all,
         dry_run=flag("dry_run", dry_run),
     )
+    if isinstance(name, (str, os.PathLike)):
+        request.name = model_name("name", name)
+    elif name is not None:
+        request.names.extend(_names(name))
     return _decode_cache.evicted((yield from unary(_methods.EVICT_MODEL, request)))
+
+
+def _names(names: Iterable[Name]) -> list[str]:
+    if not isinstance(names, Iterable):
+        raise TypeError(f"name must be a name or a list of names, not {names!r}")
+    given = [model_name("name", each) for each in names]
+    if not given:
+        raise ValueError("name is a list of none: nothing is said by that")
+    return given
+
+
+def _segments(segments: Words | None) -> list[str]:
+    if segments is None:
+        return []
+    if not (given := some("segments", segments)):
+        raise ValueError("segments names none: leave it out")
+    # As in `leases/{uuid}`, the last part alone says it, too.
+    return [each if "/" in each else f"segments/{each.lower()}" for each in given]
 
 
 def cache_status() -> Plan[CacheStatus]:

@@ -95,19 +95,21 @@ class CacheCalls:
 
     def evict(
         self,
-        name: Name | None = None,
+        name: Name | Iterable[Name] | None = None,
         components: Words | None = None,
         *,
+        segments: Words | None = None,
         all: bool = False,
         dry_run: bool = False,
         request_id: str | None = None,
     ) -> EvictResult:
-        """Takes a model out of RAM, or with `all` everything that nobody uses.
+        """Takes models out of RAM, or `components` of one, or with `all` everything that nobody uses.
 
-        What is leased, pinned, or shared by another cached model stays, and `kept_because` says so. `dry_run`
-        only tells what would happen.
+        What is leased, pinned, or shared by another cached model stays, and `kept_because` says so; what only
+        several models share goes when all of them are named in one call. `segments`: by `segments/{digest}`
+        or digest, whosever they are. `dry_run` only tells what would happen.
         """
-        return self._run(_plans_cache.evict(name, components, all, dry_run, request_id))
+        return self._run(_plans_cache.evict(name, components, segments, all, dry_run, request_id))
 
     def cache_status(self) -> CacheStatus:
         """How much memory there is for segments, what it is used for, and how well that works."""
