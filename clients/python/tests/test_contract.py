@@ -1,4 +1,4 @@
-"""The client against the descriptors: whatever is added to the contract and not here fails one of these."""
+"""The client against the descriptors: its words, its calls, its kinds. Fields are in test_contract_fields."""
 
 from __future__ import annotations
 

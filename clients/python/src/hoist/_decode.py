@@ -193,6 +193,7 @@ def operation_metadata(message: operation_pb2.OperationMetadata) -> OperationMet
         cancel_requested=message.cancel_requested,
         error=error,
         progress=progress(message.progress) if message.HasField("progress") else None,
+        subject=message.subject,
     )
 
 
