@@ -21,6 +21,7 @@ import hoist
 from hoist import Code, _backoff, _lease_stream, _open, _plans_cache
 from hoist._enums import Priority
 from hoist._lease import LeaseState
+from hoist._lease_stream import LeaseStream
 from hoist._open import OpenModel
 from hoist._proto.v1 import lease_service_pb2 as lease
 from hoist._proto.v1.operation_pb2 import Progress
@@ -255,6 +256,45 @@ def test_a_server_that_hangs_is_given_up(
     with pytest.raises(hoist.TimedOut, match=r"not granted after 0\.05 s"):
         client.open("m", timeout=0.05)
     assert model.requests[0].deadline.nanos == 50_000_000
+
+
+def test_time_that_is_over_between_two_tries_is_over(
+    model: FakeLessor, client: hoist.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_lease_stream, "LATE_SECONDS", 0.0)
+    model.refusal = (Code.UNAVAILABLE, "DRAINING")
+
+    def delay(*_: object) -> float:
+        model.refusal, model.grants = None, False
+        return PATIENCE_SECONDS
+
+    monkeypatch.setattr(_backoff.Backoff, "delay", delay)
+    with pytest.raises(hoist.TimedOut, match=r"not granted after 0\.05 s"):
+        client.open("m", timeout=0.05)
+    assert len(model.requests) == 1
+
+
+def test_a_lease_that_is_granted_when_time_is_over_is_not_had(
+    model: FakeLessor, client: hoist.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_lease_stream, "LATE_SECONDS", 0.0)
+    over = threading.Event()
+    expire, feed = LeaseStream._expire, LeaseState.feed
+
+    def expired(stream: LeaseStream) -> None:
+        expire(stream)
+        over.set()
+
+    def fed(of: LeaseState, answer: lease.AcquireResponse) -> object:
+        assert answer.HasField("granted")
+        assert over.wait(PATIENCE_SECONDS)
+        return feed(of, answer)
+
+    monkeypatch.setattr(LeaseStream, "_expire", expired)
+    monkeypatch.setattr(LeaseState, "feed", fed)
+    with pytest.raises(hoist.TimedOut):
+        client.open("m", timeout=0.05)
+    model.wait(lambda: not model.held)
 
 
 def test_closing_the_client_ends_waiting(model: FakeLessor, client: hoist.Client) -> None:
