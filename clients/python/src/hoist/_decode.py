@@ -32,7 +32,7 @@ from hoist._proto.v1 import (
     resources_pb2,
     state_service_pb2,
 )
-from hoist._times import span, time
+from hoist._times import span, span_if, time, time_if
 from hoist._types import (
     Condition,
     ConfigEntry,
@@ -169,8 +169,8 @@ def progress(message: operation_pb2.Progress) -> Progress:
         done_bytes=message.done_bytes,
         total_bytes=message.total_bytes,
         bytes_per_second=message.bytes_per_second if message.HasField("bytes_per_second") else None,
-        remaining=span(message.remaining) if message.HasField("remaining") else None,
-        stalled=span(message.stalled) if message.HasField("stalled") else None,
+        remaining=span_if(message, "remaining"),
+        stalled=span_if(message, "stalled"),
         done_items=message.done_items,
         total_items=message.total_items,
     )
@@ -187,8 +187,8 @@ def operation_metadata(message: operation_pb2.OperationMetadata) -> OperationMet
         request_id=message.request_id,
         principal=message.principal,
         create_time=time(message.create_time),
-        start_time=time(message.start_time) if message.HasField("start_time") else None,
-        end_time=time(message.end_time) if message.HasField("end_time") else None,
+        start_time=time_if(message, "start_time"),
+        end_time=time_if(message, "end_time"),
         attempts=message.attempts,
         cancel_requested=message.cancel_requested,
         error=error,
