@@ -207,12 +207,21 @@ def test_a_model_is_opened_as_a_whole_under_one_lease(model: FakeLessor, client:
     opened["vae"].close()
     with pytest.raises(ValueError, match="closed"):
         opened["vae"]["w"]
+    assert (opened["vae"].closed, opened["vae"].held) == (True, False)
     assert bytes(opened["unet"]["w"]) == b"unet"
+    assert opened["unet"].held
     assert opened.held
     opened.close()
     assert model.held == set()
     with pytest.raises(ValueError, match="closed"):
         opened["unet"]["w"]
+
+
+def test_what_was_opened_twice_is_two_things_though_it_has_the_same_tensors(client: hoist.Client) -> None:
+    with client.open("m") as one, client.open("m") as other:
+        assert one != other
+        assert one["vae"] != other["vae"]
+        assert len({one, other, one["vae"], other["vae"]}) == 4
 
 
 def test_the_only_component_stands_for_the_model(model: FakeLessor, client: hoist.Client) -> None:

@@ -196,12 +196,9 @@ class AsyncCacheCalls:
         What it gives is the same as there. Its `close` waits for the server, a moment; leaving the
         `async with` block does so without holding up the event loop. `on_progress` is called in the loop.
         """
-        if component is not None:
-            if components is not None:
-                raise ValueError("give component, for its tensors, or components, for a model of some")
-            _open.one_word(component)
-        wish = _plans_cache.acquire(name, component or components, priority, allow, holder, timeout)
-        look = _open.look(framework, writable)
+        wish, look = _open.asked(
+            name, component, components, framework, writable, priority, allow, holder, timeout
+        )
         lessor = self._lessor()
         if component is None:
             return Opening(lessor, wish, look, on_progress, timeout, lambda opened: opened)

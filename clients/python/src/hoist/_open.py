@@ -6,25 +6,28 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from types import TracebackType
 
 import grpc
 
-from hoist import _decode, _frameworks
+from hoist import _decode, _frameworks, _plans_cache
+from hoist._enums import Priority
 from hoist._errors import Error, closed, of_caching
 from hoist._frameworks import Framework
+from hoist._held import Held
 from hoist._lease import LeaseState
 from hoist._lease_stream import GOODBYE_SECONDS, Failed, Hold, LeaseStream
+from hoist._plans_cache import Verdicts
+from hoist._plans_models import Name, Words
 from hoist._proto.v1 import lease_service_pb2 as lease
 from hoist._tensors import Look, Tensors
 from hoist._types import Progress
 
-__all__ = ["Framework", "Lessor", "OpenModel", "look", "one_word"]
+__all__ = ["Framework", "Lessor", "OpenModel", "asked", "opened"]
 
 Heard = Callable[[Progress], object]
 
 
-class OpenModel(Mapping[str, Tensors]):
+class OpenModel(Held, Mapping[str, Tensors]):
     """The tensors of a model, by component. Made by `open`; holds a lease until it is closed.
 
     Each component's `Tensors` tells the rest: its file, its tensors, what became of the lease.
@@ -42,31 +45,6 @@ class OpenModel(Mapping[str, Tensors]):
     def model(self) -> str:
         """`models/{uuid}`."""
         return self._granted.lease.model
-
-    @property
-    def lease(self) -> str:
-        """`leases/{uuid}`."""
-        return self._granted.lease.name
-
-    @property
-    def held(self) -> bool:
-        """See `Tensors.held`."""
-        return self._hold.held
-
-    @property
-    def revoked(self) -> str | None:
-        """See `Tensors.revoked`."""
-        return self._hold.state.revoked
-
-    @property
-    def lost(self) -> Error | None:
-        """See `Tensors.lost`."""
-        return self._hold.state.lost
-
-    @property
-    def closed(self) -> bool:
-        """Whether `close` was called, or the client was closed."""
-        return self._hold.closed
 
     def only(self) -> Tensors:
         """The tensors of a model of one component. Raises ValueError, which names them, for several."""
@@ -91,20 +69,8 @@ class OpenModel(Mapping[str, Tensors]):
     def __len__(self) -> int:
         return len(self._components)
 
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
-
-    def __enter__(self) -> OpenModel:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def __repr__(self) -> str:
-        state = "closed" if self.closed else "held" if self.held else "no longer held"
-        return f"<OpenModel {self.model} {', '.join(self._components)} {state}>"
+        return f"<OpenModel {self.model} {', '.join(self._components)} {self._state()}>"
 
 
 class Lessor:
@@ -153,15 +119,24 @@ def opened(
         raise
 
 
-def look(framework: Framework, writable: bool) -> Look:
-    """How tensors shall be shown, judged before anything is sent."""
+def asked(
+    name: Name,
+    component: str | None,
+    components: Words | None,
+    framework: Framework,
+    writable: bool,
+    priority: Priority | str | None,
+    allow: Verdicts,
+    holder: str | None,
+    timeout: float | timedelta | None,
+) -> tuple[lease.AcquireRequest, Look]:
+    """What `open` was told: what to ask for, and how to show it. Judged before anything is sent."""
+    if component is not None:
+        if components is not None:
+            raise ValueError("give component, for its tensors, or components, for a model of some")
+        if not _decode.word("component", component):
+            raise ValueError("component must be the name of one, and is empty: leave it out for all")
+    wish = _plans_cache.acquire(name, component or components, priority, allow, holder, timeout)
     if not isinstance(writable, bool):
         raise TypeError(f"writable must be True or False, not {writable!r}")
-    return Look(_frameworks.checked(framework), writable)
-
-
-def one_word(component: str) -> str:
-    """A component's name."""
-    if not _decode.word("component", component):
-        raise ValueError("component must be the name of one, and is empty: leave it out for all")
-    return component
+    return wish, Look(_frameworks.checked(framework), writable)

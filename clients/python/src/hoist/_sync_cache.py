@@ -225,11 +225,8 @@ class CacheCalls:
         `on_progress` hears of the caching, in this thread. `timeout`: seconds until it must be there, else
         `TimedOut`; without one, as the server says. See `cache` for the rest.
         """
-        if component is not None:
-            if components is not None:
-                raise ValueError("give component, for its tensors, or components, for a model of some")
-            _open.one_word(component)
-        wish = _plans_cache.acquire(name, component or components, priority, allow, holder, timeout)
-        look = _open.look(framework, writable)
+        wish, look = _open.asked(
+            name, component, components, framework, writable, priority, allow, holder, timeout
+        )
         opened = _open.opened(self._lessor().stream(wish), look, on_progress, timeout)
         return opened if component is None else opened.only()
