@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import timedelta
-from typing import Literal, TypeVar, overload
+from typing import Literal, overload
 
 from hoist import _open, _plans_cache
+from hoist._aio_calls import AsyncCalls
 from hoist._aio_open import Opening
 from hoist._aio_operation import AsyncOperation
 from hoist._cache import (
@@ -21,22 +22,13 @@ from hoist._cache import (
 )
 from hoist._enums import EvictionPolicy, Priority, ValidationLevel, Verdict
 from hoist._open import Framework, OpenModel
-from hoist._plans import Plan
 from hoist._plans_models import Name, Words
 from hoist._tensors import Tensors
 from hoist._types import Progress
 
-T = TypeVar("T")
 
-
-class AsyncCacheCalls:
+class AsyncCacheCalls(AsyncCalls):
     """What a client inherits."""
-
-    async def _run(self, plan: Plan[T]) -> T:
-        raise NotImplementedError
-
-    def _pages(self, plan: Callable[[str], Plan[tuple[list[T], str]]]) -> AsyncIterator[T]:
-        raise NotImplementedError
 
     def _lessor(self) -> _open.Lessor:
         raise NotImplementedError

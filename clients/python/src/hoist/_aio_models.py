@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import timedelta
-from typing import Literal, TypeVar, overload
+from typing import Literal, overload
 
 from hoist import _plans_models
+from hoist._aio_calls import AsyncCalls
 from hoist._aio_operation import AsyncOperation
 from hoist._enums import Priority, ValidationLevel, Verdict
 from hoist._models import (
@@ -19,18 +20,12 @@ from hoist._models import (
     ScanResult,
     ValidationResult,
 )
-from hoist._plans import Plan
 from hoist._plans_models import Name, Words
 from hoist._types import Progress
 
-T = TypeVar("T")
 
-
-class AsyncModelCalls:
+class AsyncModelCalls(AsyncCalls):
     """What a client inherits."""
-
-    async def _run(self, plan: Plan[T]) -> T:
-        raise NotImplementedError
 
     def models(
         self,
@@ -248,12 +243,3 @@ class AsyncModelCalls:
         """See `hoist.Client.components`."""
         request = _plans_models.components_request(type, shared, page_size)
         return self._pages(lambda token: _plans_models.components_page(request, token))
-
-    async def _pages(self, plan: Callable[[str], Plan[tuple[list[T], str]]]) -> AsyncIterator[T]:
-        token = ""
-        while True:
-            page, token = await self._run(plan(token))
-            for each in page:
-                yield each
-            if not token:
-                return

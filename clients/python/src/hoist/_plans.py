@@ -63,6 +63,11 @@ def fresh_id() -> str:
     return str(uuid.uuid4())
 
 
+def chosen_id(given: str | None) -> str:
+    """The id that a caller gave, for a request that may be repeated, or a fresh one."""
+    return _decode.word("request_id", given or fresh_id())
+
+
 def unary(
     method: Method[Req, Res], request: Req, *, extra_seconds: float = 0.0, tries: int = _backoff.TRIES
 ) -> Plan[Res]:
@@ -129,7 +134,7 @@ def probe(
 ) -> Plan[operations_pb2.Operation]:
     """Starts or joins a probe."""
     request = admin.ProbeMachineRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         kinds=[encode(MeasurementKind, kind) for kind in _decode.words("kinds", kinds)],
         bytes=_decode.number("bytes", size),
         deadline=_decode.to_span("deadline", deadline),

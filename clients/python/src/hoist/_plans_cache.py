@@ -20,7 +20,7 @@ from hoist._cache import (
     UnpinResult,
 )
 from hoist._enums import EvictionPolicy, Priority, ValidationLevel, Verdict, encode
-from hoist._plans import Plan, fresh_id, unary
+from hoist._plans import Plan, chosen_id, fresh_id, unary
 from hoist._plans_models import Name, Words, flag, model_name, page_limit, some
 from hoist._proto.v1 import cache_service_pb2 as cache
 from hoist._proto.v1 import lease_service_pb2 as lease
@@ -65,7 +65,7 @@ def cache_model(
 ) -> Plan[operations_pb2.Operation]:
     """Starts or joins the caching of a model."""
     request = cache.CacheModelRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         name=model_name("name", name),
         components=_components(components),
         priority=_priority(priority),
@@ -91,7 +91,7 @@ def evict(
     if components is not None and (name is None or not isinstance(name, (str, os.PathLike))):
         raise ValueError("components are those of one model: give its name alone, and no all=True")
     request = cache.EvictModelRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         components=_components(components),
         segments=_segments(segments),
         all=all,
@@ -141,7 +141,7 @@ def segments_page(request: cache.ListSegmentsRequest, token: str) -> Plan[tuple[
 
 def pin(name: Name, components: Words | None, request_id: str | None) -> Plan[PinResult]:
     request = cache.PinModelRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         name=model_name("name", name),
         components=_components(components),
     )
@@ -150,7 +150,7 @@ def pin(name: Name, components: Words | None, request_id: str | None) -> Plan[Pi
 
 def unpin(name: Name, components: Words | None, request_id: str | None) -> Plan[UnpinResult]:
     request = cache.UnpinModelRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         name=model_name("name", name),
         components=_components(components),
     )
@@ -179,7 +179,7 @@ def cache_policy(
     if name is not None and (wrong := [each for each in changed if each in ("budget", "eviction")]):
         raise ValueError(f"{wrong[0]} is of the whole cache: leave the name out")
     request = cache.UpdateCachePolicyRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         name="" if name is None else model_name("name", name),
         policy=cache.CachePolicy(
             budget_bytes=None if budget is None else _decode.number("budget", budget),
@@ -208,7 +208,7 @@ def leases() -> Plan[list[Lease]]:
 
 def revoke(name: str | Lease, reason: str, request_id: str | None) -> Plan[None]:
     request = lease.RevokeLeaseRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         name=_decode.resource_name("lease", name.name if isinstance(name, Lease) else name, "leases"),
         reason=_decode.word("reason", reason),
     )

@@ -14,7 +14,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from hoist import _decode, _decode_models, _methods
 from hoist._enums import Priority, ValidationLevel, Verdict, encode
 from hoist._models import ComponentGroup, DeletedModel, Model, ModelVerdict, Root
-from hoist._plans import Plan, fresh_id, unary
+from hoist._plans import Plan, chosen_id, fresh_id, unary
 from hoist._proto.v1 import catalog_service_pb2 as catalog
 from hoist._proto.v1 import integrity_service_pb2 as integrity
 from hoist._proto.v1 import model_pb2
@@ -161,7 +161,7 @@ def update_model(
     if not paths:
         raise ValueError("there is nothing to change: give at least one field")
     request = catalog.UpdateModelRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         name=model_name("name", name),
         notes=notes,
         update_mask=FieldMask(paths=paths),
@@ -174,7 +174,7 @@ def update_model(
 
 def delete_model(name: Name, files: bool, etag: str | None, request_id: str | None) -> Plan[DeletedModel]:
     request = catalog.DeleteModelRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         name=model_name("name", name),
         etag=_decode.word("etag", etag or ""),
         delete_files=flag("files", files),
@@ -194,7 +194,7 @@ def scan(
     if isinstance(paths, (str, os.PathLike)):
         raise TypeError(f"paths must be a list of paths, not {paths!r}")
     request = catalog.ScanModelsRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         # The server does not know where this process stands.
         paths=[os.path.abspath(_path("paths", each)) for each in paths or ()],
         reread=flag("reread", reread),
@@ -224,7 +224,7 @@ def digest(
     if isinstance(names, (str, os.PathLike)):
         raise TypeError(f"names must be a list of names, not {names!r}")
     request = catalog.DigestModelsRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         names=[model_name("names", each) for each in names or ()],
         deadline=_decode.to_span("deadline", deadline),
     )
@@ -242,7 +242,7 @@ def validate(
 ) -> Plan[operations_pb2.Operation]:
     """Starts or joins a validation."""
     request = integrity.ValidateModelRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         name=model_name("name", name),
         level=encode(ValidationLevel, level),
         device=_decode.word("device", device),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
-from typing import Literal, TypeVar, overload
+from typing import Literal, overload
 
 from hoist import _open, _plans_cache
 from hoist._cache import (
@@ -19,23 +19,15 @@ from hoist._cache import (
 )
 from hoist._enums import EvictionPolicy, Priority, ValidationLevel, Verdict
 from hoist._open import Framework, OpenModel
-from hoist._plans import Plan
 from hoist._plans_models import Name, Words
+from hoist._sync_calls import Calls
 from hoist._sync_operation import Operation
 from hoist._tensors import Tensors
 from hoist._types import Progress
 
-T = TypeVar("T")
 
-
-class CacheCalls:
+class CacheCalls(Calls):
     """What a client inherits."""
-
-    def _run(self, plan: Plan[T]) -> T:
-        raise NotImplementedError
-
-    def _pages(self, plan: Callable[[str], Plan[tuple[list[T], str]]]) -> Iterator[T]:
-        raise NotImplementedError
 
     def _lessor(self) -> _open.Lessor:
         raise NotImplementedError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
-from typing import Literal, TypeVar, overload
+from typing import Literal, overload
 
 from hoist import _plans_models
 from hoist._enums import Priority, ValidationLevel, Verdict
@@ -18,19 +18,14 @@ from hoist._models import (
     ScanResult,
     ValidationResult,
 )
-from hoist._plans import Plan
 from hoist._plans_models import Name, Words
+from hoist._sync_calls import Calls
 from hoist._sync_operation import Operation
 from hoist._types import Progress
 
-T = TypeVar("T")
 
-
-class ModelCalls:
+class ModelCalls(Calls):
     """What a client inherits."""
-
-    def _run(self, plan: Plan[T]) -> T:
-        raise NotImplementedError
 
     def models(
         self,
@@ -282,11 +277,3 @@ class ModelCalls:
         """Components over all models, equal ones together; `shared`: only those of several models."""
         request = _plans_models.components_request(type, shared, page_size)
         return self._pages(lambda token: _plans_models.components_page(request, token))
-
-    def _pages(self, plan: Callable[[str], Plan[tuple[list[T], str]]]) -> Iterator[T]:
-        token = ""
-        while True:
-            page, token = self._run(plan(token))
-            yield from page
-            if not token:
-                return
