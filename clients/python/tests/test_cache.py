@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -329,8 +330,9 @@ def test_pins_are_kept_and_told(server: Server, stocked: hoist.Client) -> None:
 def test_a_policy_is_changed_and_goes_back(server: Server, stocked: hoist.Client) -> None:
     before = stocked.cache_policy()
     assert before.budget_bytes is None
-    changed = stocked.cache_policy(budget=1 << 20, eviction="lru", idle_ttl=3600, priority="low")
+    changed = stocked.cache_policy(budget="1MiB", eviction="lru", idle_ttl="1h", priority="low")
     assert (changed.budget_bytes, changed.eviction, changed.priority) == (1 << 20, "LRU", Priority.LOW)
+    assert changed.idle_ttl == timedelta(hours=1)
     assert stocked.cache_policy() == changed
     assert stocked.cache_status().budget_bytes == 1 << 20
     server.kill()

@@ -205,6 +205,8 @@ def test_a_policy_is_read_or_changed_by_what_is_given() -> None:
         ),
         update_mask={"paths": ["budget_bytes", "eviction", "idle_ttl", "priority"]},
     )
+    written = sent(_plans_cache.cache_policy(None, "8GiB", None, "1h", None, (), None)).policy
+    assert (written.budget_bytes, written.idle_ttl.seconds) == (8 << 30, 3600)
     back = sent(_plans_cache.cache_policy("x", None, None, 60, None, "priority", None))
     assert (back.name, list(back.update_mask.paths)) == ("x", ["idle_ttl", "priority"])
     assert back.policy.priority == 0
@@ -238,7 +240,12 @@ def test_a_model_s_own_policy_is_what_people_say_about_it() -> None:
         ),
         ((None, 5, None, None, None, ["budget"], None), ValueError, "budget is given, and shall go back"),
         (("x", 5, None, None, None, (), None), ValueError, "budget is of the whole cache"),
-        ((None, "5G", None, None, None, (), None), TypeError, "budget must be a whole number"),
+        ((None, 5.5, None, None, None, (), None), TypeError, "budget must be a whole number"),
+        ((None, "lots", None, None, None, (), None), ValueError, "budget: 'lots' is not a size"),
+        ((None, "40", None, None, None, (), None), ValueError, "budget: '40' is less than 1MiB"),
+        ((None, "auto", None, None, None, (), None), ValueError, r"say reset=\['budget'\]"),
+        ((None, None, None, "Never", None, (), None), ValueError, r"say reset=\['idle_ttl'\]"),
+        ((None, None, None, "60", None, (), None), ValueError, "idle_ttl: '60' is not a time"),
         ((None, None, "fifo", None, None, (), None), ValueError, "use COST, LRU"),
         ((None, None, None, None, None, [3], None), TypeError, "reset"),
     ],
@@ -320,13 +327,16 @@ def test_a_model_s_cache_is_a_note_like_others() -> None:
     assert list(request.update_mask.paths) == [f"config.{each}" for each in fields]
     assert (request.notes.config.cache_priority, request.notes.config.cache_idle_ttl.seconds) == (4, 60)
     assert list(request.notes.config.pinned_components) == ["vae"]
+    written = _plans_models.CacheEdits(idle_ttl="1h")
+    request = first(_plans_models.update_model("x", {}, {}, None, None, False, None, None, written))
+    assert request.notes.config.cache_idle_ttl.seconds == 3600
     cleared = _plans_models.CacheEdits("", "", False, ())
     request = first(_plans_models.update_model("x", {}, {}, None, None, False, None, None, cleared))
     assert list(request.update_mask.paths) == [f"config.{each}" for each in fields]
     assert request.notes.config.ByteSize() == 0
     for wrong, error in (
         (_plans_models.CacheEdits("urgent"), ValueError),
-        (_plans_models.CacheEdits(idle_ttl="1h"), TypeError),
+        (_plans_models.CacheEdits(idle_ttl="an hour"), ValueError),
     ):
         with pytest.raises(error):
             next(_plans_models.update_model("x", {}, {}, None, None, False, None, None, wrong))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from datetime import timedelta
 from typing import Literal, overload
 
 from hoist import _open, _plans_cache
@@ -23,6 +22,7 @@ from hoist._cache import (
 from hoist._enums import EvictionPolicy, Priority, ValidationLevel, Verdict
 from hoist._open import Framework, OpenModel
 from hoist._plans_models import Name, Words
+from hoist._quantities import Size, Time
 from hoist._tensors import Tensors
 from hoist._types import Progress
 
@@ -44,7 +44,7 @@ class AsyncCacheCalls(AsyncCalls):
         validation: ValidationLevel | str | None = None,
         wait: Literal[True] = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> CacheResult: ...
 
@@ -58,7 +58,7 @@ class AsyncCacheCalls(AsyncCalls):
         allow: Iterable[Verdict | str] = (),
         validation: ValidationLevel | str | None = None,
         wait: Literal[False],
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> AsyncOperation[CacheResult]: ...
 
@@ -72,7 +72,7 @@ class AsyncCacheCalls(AsyncCalls):
         validation: ValidationLevel | str | None = None,
         wait: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> CacheResult | AsyncOperation[CacheResult]:
         """See `hoist.Client.cache`."""
@@ -118,9 +118,9 @@ class AsyncCacheCalls(AsyncCalls):
         self,
         name: Name | None = None,
         *,
-        budget: int | None = None,
+        budget: Size | None = None,
         eviction: EvictionPolicy | str | None = None,
-        idle_ttl: float | timedelta | None = None,
+        idle_ttl: Time | None = None,
         priority: Priority | str | None = None,
         reset: Words = (),
         request_id: str | None = None,
@@ -151,7 +151,7 @@ class AsyncCacheCalls(AsyncCalls):
         allow: Iterable[Verdict | str] = (),
         holder: str | None = None,
         on_progress: Callable[[Progress], object] | None = None,
-        timeout: float | timedelta | None = None,
+        timeout: Time | None = None,
     ) -> Opening[OpenModel]: ...
 
     @overload
@@ -166,7 +166,7 @@ class AsyncCacheCalls(AsyncCalls):
         allow: Iterable[Verdict | str] = (),
         holder: str | None = None,
         on_progress: Callable[[Progress], object] | None = None,
-        timeout: float | timedelta | None = None,
+        timeout: Time | None = None,
     ) -> Opening[Tensors]: ...
 
     def open(
@@ -181,7 +181,7 @@ class AsyncCacheCalls(AsyncCalls):
         allow: Iterable[Verdict | str] = (),
         holder: str | None = None,
         on_progress: Callable[[Progress], object] | None = None,
-        timeout: float | timedelta | None = None,
+        timeout: Time | None = None,
     ) -> Opening[OpenModel] | Opening[Tensors]:
         """See `hoist.Client.open`. `await` it, or enter it: `async with client.open(...) as tensors`.
 

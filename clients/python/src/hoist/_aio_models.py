@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from datetime import timedelta
 from typing import Literal, overload
 
 from hoist import _plans_models
@@ -21,6 +20,7 @@ from hoist._models import (
     ValidationResult,
 )
 from hoist._plans_models import Name, Words
+from hoist._quantities import Time
 from hoist._types import Progress
 
 
@@ -69,7 +69,7 @@ class AsyncModelCalls(AsyncCalls):
         default_device: str | None = None,
         trusted: bool | None = None,
         cache_priority: Priority | str | None = None,
-        cache_idle_ttl: float | timedelta | Literal[""] | None = None,
+        cache_idle_ttl: Time | None = None,
         pinned: bool | None = None,
         pinned_components: Words | None = None,
         any_base: bool = False,
@@ -110,7 +110,7 @@ class AsyncModelCalls(AsyncCalls):
         validate: bool = False,
         wait: Literal[True] = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> ScanResult: ...
 
@@ -123,7 +123,7 @@ class AsyncModelCalls(AsyncCalls):
         max_depth: int | None = None,
         validate: bool = False,
         wait: Literal[False],
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> AsyncOperation[ScanResult]: ...
 
@@ -136,7 +136,7 @@ class AsyncModelCalls(AsyncCalls):
         validate: bool = False,
         wait: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> ScanResult | AsyncOperation[ScanResult]:
         """See `hoist.Client.scan`."""
@@ -151,7 +151,7 @@ class AsyncModelCalls(AsyncCalls):
         *,
         wait: Literal[True] = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> DigestResult: ...
 
@@ -161,7 +161,7 @@ class AsyncModelCalls(AsyncCalls):
         names: Iterable[Name] | None = None,
         *,
         wait: Literal[False],
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> AsyncOperation[DigestResult]: ...
 
@@ -171,7 +171,7 @@ class AsyncModelCalls(AsyncCalls):
         *,
         wait: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> DigestResult | AsyncOperation[DigestResult]:
         """See `hoist.Client.digest`."""
@@ -190,7 +190,7 @@ class AsyncModelCalls(AsyncCalls):
         sha256: str = "",
         wait: Literal[True] = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> ValidationResult: ...
 
@@ -204,7 +204,7 @@ class AsyncModelCalls(AsyncCalls):
         checksums: bool = False,
         sha256: str = "",
         wait: Literal[False],
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> AsyncOperation[ValidationResult]: ...
 
@@ -218,7 +218,7 @@ class AsyncModelCalls(AsyncCalls):
         sha256: str = "",
         wait: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> ValidationResult | AsyncOperation[ValidationResult]:
         """See `hoist.Client.validate`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
 
 import grpc
 
@@ -19,6 +18,7 @@ from hoist._lease_stream import GOODBYE_SECONDS, Failed, Hold, LeaseStream
 from hoist._plans_cache import Verdicts
 from hoist._plans_models import Name, Words
 from hoist._proto.v1 import lease_service_pb2 as lease
+from hoist._quantities import Time
 from hoist._tensors import Look, Tensors
 from hoist._types import Progress
 
@@ -101,9 +101,7 @@ class Lessor:
             each.join(end)
 
 
-def opened(
-    stream: LeaseStream, look: Look, on_progress: Heard | None, timeout: float | timedelta | None
-) -> OpenModel:
+def opened(stream: LeaseStream, look: Look, on_progress: Heard | None, timeout: Time | None) -> OpenModel:
     """Waits for the lease, and maps what it is on."""
     try:
         granted = stream.acquire(on_progress, _decode.seconds("timeout", timeout))
@@ -128,7 +126,7 @@ def asked(
     priority: Priority | str | None,
     allow: Verdicts,
     holder: str | None,
-    timeout: float | timedelta | None,
+    timeout: Time | None,
 ) -> tuple[lease.AcquireRequest, Look]:
     """What `open` was told: what to ask for, and how to show it. Judged before anything is sent."""
     if component is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from datetime import timedelta
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -24,6 +23,7 @@ from hoist._plans import Plan, chosen_id, fresh_id, unary
 from hoist._plans_models import Name, Words, flag, model_name, page_limit, some
 from hoist._proto.v1 import cache_service_pb2 as cache
 from hoist._proto.v1 import lease_service_pb2 as lease
+from hoist._quantities import Size, Time
 
 Verdicts = Verdict | str | Iterable[Verdict | str]
 
@@ -34,6 +34,13 @@ _POLICY_FIELDS = {
     "idle_ttl": "idle_ttl",
     "priority": "priority",
 }
+
+
+# What the command line calls a field's default.
+_DEFAULTS = ("auto", "default", "never")
+
+# In bytes. No component fits into less, so that a text that says less is a slip: `40` for `40GiB`.
+_LEAST_WRITTEN_BUDGET = 1 << 20
 
 
 def _priority(value: Priority | str | None) -> str | None:
@@ -60,7 +67,7 @@ def cache_model(
     priority: Priority | str | None,
     allow: Verdicts,
     validation: ValidationLevel | str | None,
-    deadline: float | timedelta | None,
+    deadline: Time | None,
     request_id: str | None,
 ) -> Plan[operations_pb2.Operation]:
     """Starts or joins the caching of a model."""
@@ -159,9 +166,9 @@ def unpin(name: Name, components: Words | None, request_id: str | None) -> Plan[
 
 def cache_policy(
     name: Name | None,
-    budget: int | None,
+    budget: Size | None,
     eviction: EvictionPolicy | str | None,
-    idle_ttl: float | timedelta | None,
+    idle_ttl: Time | None,
     priority: Priority | str | None,
     reset: Words,
     request_id: str | None,
@@ -173,6 +180,9 @@ def cache_policy(
         raise ValueError(f"reset: {wrong[0]!r} is no field of a policy: use {', '.join(_POLICY_FIELDS)}")
     if both := [each for each in back if given[each] is not None]:
         raise ValueError(f"{both[0]} is given, and shall go back to its default: do one of both")
+    for field, value in given.items():
+        if isinstance(value, str) and value.lower() in _DEFAULTS:
+            raise ValueError(f"{field}: instead of {value!r} say reset=[{field!r}]")
     changed = [each for each in _POLICY_FIELDS if given[each] is not None or each in back]
     if not changed:
         return (yield from _read_policy(name))
@@ -182,7 +192,7 @@ def cache_policy(
         request_id=chosen_id(request_id),
         name="" if name is None else model_name("name", name),
         policy=cache.CachePolicy(
-            budget_bytes=None if budget is None else _decode.number("budget", budget),
+            budget_bytes=None if budget is None else _budget(budget),
             eviction=None if eviction is None else encode(EvictionPolicy, eviction),
             idle_ttl=_decode.to_span("idle_ttl", idle_ttl),
             priority=_priority(priority),
@@ -191,6 +201,13 @@ def cache_policy(
     )
     answer = yield from unary(_methods.UPDATE_CACHE_POLICY, request)
     return _decode_cache.policy(answer.policy)
+
+
+def _budget(given: Size) -> int:
+    size = _decode.size("budget", given)
+    if isinstance(given, str) and size < _LEAST_WRITTEN_BUDGET:
+        raise ValueError(f"budget: {given!r} is less than 1MiB: say evict(all=True) to empty the cache")
+    return size
 
 
 def _read_policy(name: Name | None) -> Plan[CachePolicy]:
@@ -221,7 +238,7 @@ def acquire(
     priority: Priority | str | None,
     allow: Verdicts,
     holder: str | None,
-    timeout: float | timedelta | None,
+    timeout: Time | None,
 ) -> lease.AcquireRequest:
     """What a lease is asked for with."""
     return lease.AcquireRequest(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import cast
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -18,6 +16,7 @@ from hoist._plans import Plan, chosen_id, fresh_id, unary
 from hoist._proto.v1 import catalog_service_pb2 as catalog
 from hoist._proto.v1 import integrity_service_pb2 as integrity
 from hoist._proto.v1 import model_pb2
+from hoist._quantities import Time
 
 Words = str | Iterable[str]
 Name = str | os.PathLike[str]
@@ -101,7 +100,7 @@ class CacheEdits:
     """What people want of a model in RAM. As with all notes, None leaves it, and what is empty clears it."""
 
     priority: Priority | str | None = None
-    idle_ttl: float | timedelta | str | None = None
+    idle_ttl: Time | None = None
     pinned: bool | None = None
     pinned_components: Words | None = None
 
@@ -114,9 +113,7 @@ class CacheEdits:
                 config.MergeFrom(model_pb2.ModelConfig(cache_priority=wire))
             paths.append("config.cache_priority")
         if self.idle_ttl is not None:
-            # What is a string and not empty is refused there.
-            given = None if self.idle_ttl == "" else cast("float | timedelta", self.idle_ttl)
-            ttl = _decode.to_span("cache_idle_ttl", given)
+            ttl = _decode.to_span("cache_idle_ttl", None if self.idle_ttl == "" else self.idle_ttl)
             config.MergeFrom(model_pb2.ModelConfig(cache_idle_ttl=ttl))
             paths.append("config.cache_idle_ttl")
         if self.pinned is not None:
@@ -187,7 +184,7 @@ def scan(
     reread: bool,
     max_depth: int | None,
     validate: bool,
-    deadline: float | timedelta | None,
+    deadline: Time | None,
     request_id: str | None,
 ) -> Plan[operations_pb2.Operation]:
     """Starts or joins a scan."""
@@ -218,7 +215,7 @@ def _depth(depth: int | None) -> int:
 
 
 def digest(
-    names: Iterable[Name] | None, deadline: float | timedelta | None, request_id: str | None
+    names: Iterable[Name] | None, deadline: Time | None, request_id: str | None
 ) -> Plan[operations_pb2.Operation]:
     """Starts or joins the reading of bytes."""
     if isinstance(names, (str, os.PathLike)):
@@ -237,7 +234,7 @@ def validate(
     device: str,
     checksums: bool,
     sha256: str,
-    deadline: float | timedelta | None,
+    deadline: Time | None,
     request_id: str | None,
 ) -> Plan[operations_pb2.Operation]:
     """Starts or joins a validation."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
 from typing import Literal, overload
 
 from hoist import _open, _plans_cache
@@ -20,6 +19,7 @@ from hoist._cache import (
 from hoist._enums import EvictionPolicy, Priority, ValidationLevel, Verdict
 from hoist._open import Framework, OpenModel
 from hoist._plans_models import Name, Words
+from hoist._quantities import Size, Time
 from hoist._sync_calls import Calls
 from hoist._sync_operation import Operation
 from hoist._tensors import Tensors
@@ -43,7 +43,7 @@ class CacheCalls(Calls):
         validation: ValidationLevel | str | None = None,
         wait: Literal[True] = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> CacheResult: ...
 
@@ -57,7 +57,7 @@ class CacheCalls(Calls):
         allow: Iterable[Verdict | str] = (),
         validation: ValidationLevel | str | None = None,
         wait: Literal[False],
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> Operation[CacheResult]: ...
 
@@ -71,7 +71,7 @@ class CacheCalls(Calls):
         validation: ValidationLevel | str | None = None,
         wait: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> CacheResult | Operation[CacheResult]:
         """Brings a model, or `components` of it, into RAM. What is there already is not read again.
@@ -129,16 +129,17 @@ class CacheCalls(Calls):
         self,
         name: Name | None = None,
         *,
-        budget: int | None = None,
+        budget: Size | None = None,
         eviction: EvictionPolicy | str | None = None,
-        idle_ttl: float | timedelta | None = None,
+        idle_ttl: Time | None = None,
         priority: Priority | str | None = None,
         reset: Words = (),
         request_id: str | None = None,
     ) -> CachePolicy:
         """How memory is used, by all models or by one of them: reads it, or changes what is given.
 
-        `budget`: bytes that segments may take. `idle_ttl`: seconds after which what nobody uses goes.
+        `budget`: what segments may take: bytes, or `"8GiB"`. `idle_ttl`: when what nobody uses goes: after
+        seconds, a timedelta, or `"1h"`.
         `reset`: fields that go back to their defaults: `reset=["budget"]`. Of one model there are only
         `idle_ttl` and `priority`; what is None there is as for all.
         """
@@ -167,7 +168,7 @@ class CacheCalls(Calls):
         allow: Iterable[Verdict | str] = (),
         holder: str | None = None,
         on_progress: Callable[[Progress], object] | None = None,
-        timeout: float | timedelta | None = None,
+        timeout: Time | None = None,
     ) -> OpenModel: ...
 
     @overload
@@ -182,7 +183,7 @@ class CacheCalls(Calls):
         allow: Iterable[Verdict | str] = (),
         holder: str | None = None,
         on_progress: Callable[[Progress], object] | None = None,
-        timeout: float | timedelta | None = None,
+        timeout: Time | None = None,
     ) -> Tensors: ...
 
     def open(
@@ -197,7 +198,7 @@ class CacheCalls(Calls):
         allow: Iterable[Verdict | str] = (),
         holder: str | None = None,
         on_progress: Callable[[Progress], object] | None = None,
-        timeout: float | timedelta | None = None,
+        timeout: Time | None = None,
     ) -> OpenModel | Tensors:
         """A model's tensors where they are in RAM, without a copy; caches it first if it is not there.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
 from typing import Literal, overload
 
 from hoist import _plans_models
@@ -19,6 +18,7 @@ from hoist._models import (
     ValidationResult,
 )
 from hoist._plans_models import Name, Words
+from hoist._quantities import Time
 from hoist._sync_calls import Calls
 from hoist._sync_operation import Operation
 from hoist._types import Progress
@@ -79,7 +79,7 @@ class ModelCalls(Calls):
         default_device: str | None = None,
         trusted: bool | None = None,
         cache_priority: Priority | str | None = None,
-        cache_idle_ttl: float | timedelta | Literal[""] | None = None,
+        cache_idle_ttl: Time | None = None,
         pinned: bool | None = None,
         pinned_components: Words | None = None,
         any_base: bool = False,
@@ -129,7 +129,7 @@ class ModelCalls(Calls):
         validate: bool = False,
         wait: Literal[True] = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> ScanResult: ...
 
@@ -142,7 +142,7 @@ class ModelCalls(Calls):
         max_depth: int | None = None,
         validate: bool = False,
         wait: Literal[False],
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> Operation[ScanResult]: ...
 
@@ -155,7 +155,7 @@ class ModelCalls(Calls):
         validate: bool = False,
         wait: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> ScanResult | Operation[ScanResult]:
         """Looks for models now, below all roots or at `paths`; `reread` also what has not changed.
@@ -175,7 +175,7 @@ class ModelCalls(Calls):
         *,
         wait: Literal[True] = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> DigestResult: ...
 
@@ -185,7 +185,7 @@ class ModelCalls(Calls):
         names: Iterable[Name] | None = None,
         *,
         wait: Literal[False],
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> Operation[DigestResult]: ...
 
@@ -195,7 +195,7 @@ class ModelCalls(Calls):
         *,
         wait: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> DigestResult | Operation[DigestResult]:
         """Reads models' bytes and keeps the digests of their components; without `names`, of all without one.
@@ -217,7 +217,7 @@ class ModelCalls(Calls):
         sha256: str = "",
         wait: Literal[True] = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> ValidationResult: ...
 
@@ -231,7 +231,7 @@ class ModelCalls(Calls):
         checksums: bool = False,
         sha256: str = "",
         wait: Literal[False],
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> Operation[ValidationResult]: ...
 
@@ -245,7 +245,7 @@ class ModelCalls(Calls):
         sha256: str = "",
         wait: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> ValidationResult | Operation[ValidationResult]:
         """Looks into a model: its headers, every byte of it, or whether a `device` can take it.
