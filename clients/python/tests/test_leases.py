@@ -14,11 +14,10 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 
-import grpc
 import pytest
 
 import hoist
-from hoist import Code, _backoff, _lease_stream, _open, _plans_cache
+from hoist import Code, _backoff, _endpoint, _lease_stream, _open, _plans_cache
 from hoist._lease import LeaseState
 from hoist._lease_stream import LeaseStream
 from hoist._open import OpenModel
@@ -544,8 +543,25 @@ async def test_asyncio_can_stop_waiting(model: FakeLessor) -> None:
 
 
 def test_a_closed_lessor_gives_nothing() -> None:
-    with grpc.insecure_channel("unix:///nowhere") as channel:
-        lessor = _open.Lessor(channel, lambda failure, _: hoist.Error(str(failure)))
-        lessor.close()
-        with pytest.raises(hoist.Error, match="closed"):
-            lessor.stream(lease.AcquireRequest())
+    lessor = _open.Lessor(_endpoint.parse("unix:///nowhere", "endpoint").channel, lambda failure, _: UNKNOWN)
+    lessor.close()
+    with pytest.raises(hoist.Error, match="closed"):
+        lessor.stream(lease.AcquireRequest())
+
+
+def test_a_channel_takes_leases_while_it_has_room_and_ends_with_the_client(
+    model: FakeLessor, client: hoist.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_open, "LEASES_ON_A_CHANNEL", 1)
+    channels = client._leases._channels
+    first = client.open("m")
+    model.tell("room for another")
+    joined(first)
+    second = client.open("m")
+    assert len(channels) == 1, "what was revoked takes no place"
+    third = client.open("m")
+    assert (second.held, third.held, len(channels)) == (True, True, 2)
+    client.close()
+    for channel, _ in channels:
+        with pytest.raises(ValueError, match="closed"):
+            channel.unary_unary("/nothing")(b"")

@@ -63,6 +63,11 @@ class LeaseStream:
         self._limit = math.inf
         self._late = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes a place on its connection, or will again."""
+        return not self.closed and not self.state.over
+
     def acquire(self, on_progress: Callable[[Progress], object] | None, limit: float | None) -> lease.Granted:
         """Returns once the lease is granted, raises why it is not."""
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,11 @@ from hoist._tensors import Look, Tensors
 from hoist._types import Progress
 
 __all__ = ["Framework", "Lessor", "OpenModel", "asked", "opened"]
+
+# The server takes 256 calls at once on a connection unless it is configured otherwise; with more leases than
+# that on one, `open` would hang. The rest is for calls and watches, which share the first connection, and for
+# leases that were let go of a moment ago.
+LEASES_ON_A_CHANNEL = 128
 
 Heard = Callable[[Progress], object]
 
@@ -74,31 +80,57 @@ class OpenModel(Held, Mapping[str, Tensors]):
 
 
 class Lessor:
-    """What leases are had from: a channel, and those that were had and must end with it."""
+    """What leases are had from: channels, and those that were had and must end with them.
 
-    def __init__(self, channel: grpc.Channel, error: Failed) -> None:
-        self._channel = channel
+    A connection takes so many calls at once, and a lease is one for as long as it is held; a call beyond that
+    would wait, without a word, for another to end. So a lease that finds a channel full goes on the next,
+    which is made when it is needed, and stays for leases to come.
+    """
+
+    def __init__(
+        self, more: Callable[[], grpc.Channel], error: Failed, first: grpc.Channel | None = None
+    ) -> None:
+        """`first`: a channel that is there already, and somebody else's to close."""
+        self._more = more
         self._error = error
-        self._streams: weakref.WeakSet[LeaseStream] = weakref.WeakSet()
+        self._first = first
+        # Of the list and its sets. No finalizer takes it: one may run while its own thread has it.
+        self._lock = threading.Lock()
+        self._channels: list[tuple[grpc.Channel, weakref.WeakSet[LeaseStream]]] = []
+        if first is not None:
+            self._channels.append((first, weakref.WeakSet()))
         self._closed = False
 
     def stream(self, wish: lease.AcquireRequest) -> LeaseStream:
         """A lease that is not asked for yet."""
-        if self._closed:
-            raise closed()
-        stream = LeaseStream(self._channel, self._error, LeaseState(wish))
-        self._streams.add(stream)
+        with self._lock:
+            if self._closed:
+                raise closed()
+            channel, streams = self._with_room()
+            stream = LeaseStream(channel, self._error, LeaseState(wish))
+            streams.add(stream)
         return stream
 
     def close(self) -> None:
         """Ends every lease."""
-        self._closed = True
-        streams = list(self._streams)
+        with self._lock:
+            self._closed = True
+            streams = [each for _, of_channel in self._channels for each in of_channel]
         for each in streams:
             each.release()
         end = time.monotonic() + GOODBYE_SECONDS
         for each in streams:
             each.join(end)
+        for channel, _ in self._channels:
+            if channel is not self._first:
+                channel.close()
+
+    def _with_room(self) -> tuple[grpc.Channel, weakref.WeakSet[LeaseStream]]:
+        for channel, streams in self._channels:
+            if sum(each.is_open for each in streams) < LEASES_ON_A_CHANNEL:
+                return channel, streams
+        self._channels.append((self._more(), weakref.WeakSet()))
+        return self._channels[-1]
 
 
 def opened(stream: LeaseStream, look: Look, on_progress: Heard | None, timeout: Time | None) -> OpenModel:

@@ -48,10 +48,10 @@ class Client(ModelCalls, CacheCalls):
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
         self._endpoint = endpoint
         self._timeout = timeout
-        self._channel = grpc.insecure_channel(endpoint.target, options=endpoint.options())
+        self._channel = endpoint.channel()
         self._calls: dict[str, Callable[..., Any]] = {}
         self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
-        self._leases = _open.Lessor(self._channel, self._error)
+        self._leases = _open.Lessor(endpoint.channel, self._error, self._channel)
         self._closed = False
 
     @property

@@ -73,9 +73,8 @@ class AsyncClient(AsyncModelCalls, AsyncCacheCalls):
         self._channel = grpc.aio.insecure_channel(endpoint.target, options=endpoint.options())
         self._calls: dict[str, Callable[..., Any]] = {}
         self._watches: weakref.WeakSet[AsyncWatch] = weakref.WeakSet()
-        # Leases have a connection that blocks, made when there is one: see `_aio_open`.
-        self._leases: _open.Lessor | None = None
-        self._lease_channel: grpc.Channel | None = None
+        # Leases have connections that block, made when there is one: see `_aio_open`.
+        self._leases = _open.Lessor(endpoint.channel, self._error)
         self._closed = False
 
     @property
@@ -86,9 +85,7 @@ class AsyncClient(AsyncModelCalls, AsyncCacheCalls):
     async def close(self) -> None:
         """Ends the connection, every watch on it, and every lease that was had through it."""
         self._closed = True
-        if self._leases is not None and self._lease_channel is not None:
-            await _aio_open.in_thread(self._leases.close)
-            self._lease_channel.close()
+        await _aio_open.in_thread(self._leases.close)
         for watch in list(self._watches):
             await watch.close()
         await self._channel.close()
@@ -190,10 +187,6 @@ class AsyncClient(AsyncModelCalls, AsyncCacheCalls):
     def _lessor(self) -> _open.Lessor:
         if self._closed:
             raise closed()
-        if self._leases is None:
-            endpoint = self._endpoint
-            self._lease_channel = grpc.insecure_channel(endpoint.target, options=endpoint.options())
-            self._leases = _open.Lessor(self._lease_channel, self._error)
         return self._leases
 
     async def _run(self, plan: Plan[T]) -> T:
