@@ -10,7 +10,7 @@ import hoist
 from hoist import _open
 
 from .conftest import Server
-from .test_cache import vae, write
+from .weights import vae, write
 
 pytestmark = pytest.mark.integration
 
