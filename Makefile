@@ -55,6 +55,10 @@ test-python: $(VENV)/ready ## The Python client against the real binary
 	cargo build --locked -p hoist-cli
 	HOIST_BINARY="$(CURDIR)/target/debug/hoist" $(PYTHON) -m pytest clients/python -q
 
+.PHONY: test-torch
+test-torch: $(PEERS)/test-ready ## The Python client's tensors, of torch too (5 GB of PyTorch the first time)
+	$(PEERS)/bin/python -m pytest clients/python/tests/test_tensors.py -q
+
 .PHONY: fixtures
 fixtures: $(FIXTURES)/ready ## Make the large trees of models for test-fixtures (a few minutes, 6 GB with PyTorch)
 
@@ -111,6 +115,10 @@ $(PEERS)/ready: clients/python/pyproject.toml
 	for one in $(PEERS_MAY); do \
 		$(PEERS)/bin/python -m pip install --quiet "$$one" || echo "setup: $$one cannot be installed here, and is left out"; \
 	done
+	@touch $@
+
+$(PEERS)/test-ready: $(PEERS)/ready
+	$(PEERS)/bin/python -m pip install --quiet --editable 'clients/python[test]'
 	@touch $@
 
 $(FIXTURES)/ready: $(wildcard tests/fixtures/*.py)

@@ -17,12 +17,11 @@ import sys
 from collections.abc import Callable
 
 import loaders
-from loaders import Load, Loaded, timed
+from loaders import MAPPED, ONE_BY_ONE, Load, Loaded, timed
 
 import hoist
 
 OURS = "hoist"
-MAPPED, ONE_BY_ONE = "safetensors load_file", "safetensors safe_open"
 # Those who copy 4 GB are not asked as often as those who map it.
 LONG_SECONDS = 0.5
 

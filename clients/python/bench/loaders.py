@@ -15,6 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# What the tables call those who load. torch.load reads another file, of the same tensors.
+MAPPED, ONE_BY_ONE = "safetensors load_file", "safetensors safe_open"
+FAST, STREAMED, PICKLED = "fastsafetensors", "runai streamer", "torch.load"
+
 PAGE = os.sysconf("SC_PAGE_SIZE")
 # The same on every architecture, as all system calls since 424; Linux 6.5 or later.
 CACHESTAT = 451
@@ -86,13 +90,12 @@ def _pickled(_framework: str) -> Load:
     return lambda path: Loaded(torch.load(path, map_location="cpu", weights_only=True))
 
 
-# By the names that the tables show. torch.load reads another file, of the same tensors.
 LOADERS: dict[str, Callable[[str], Load]] = {
-    "safetensors load_file": _mapped,
-    "safetensors safe_open": _one_by_one,
-    "fastsafetensors": _fast,
-    "runai streamer": _streamed,
-    "torch.load": _pickled,
+    MAPPED: _mapped,
+    ONE_BY_ONE: _one_by_one,
+    FAST: _fast,
+    STREAMED: _streamed,
+    PICKLED: _pickled,
 }
 
 

@@ -10,7 +10,8 @@ returned    the loader's call is over, and gave all tensors
 usable      and one byte of every page of every tensor was read. Loaders that copy have all bytes in memory by
             then, those that map have had every page brought in; a pass over all bytes is nobody's part of it
 
-Cold: the file is not in the page cache, which is looked at. Warm: all of it is; for Hoist: it has it in RAM.
+Cold: the file is not in the page cache, which is looked at, nor in RAM with Hoist, whoever's turn it is.
+Warm: all of it is in the page cache; for Hoist: it has it in RAM.
 """
 
 from __future__ import annotations
@@ -32,11 +33,9 @@ from pathlib import Path
 from typing import Any
 
 import loaders
-from loaders import Load, Loaded, timed
+from loaders import FAST, MAPPED, ONE_BY_ONE, PICKLED, STREAMED, Load, Loaded, timed
 
 OURS, CONNECTED, FROM_CACHE = "hoist", "hoist, connected", "hoist, file in the page cache"
-MAPPED, ONE_BY_ONE = "safetensors load_file", "safetensors safe_open"
-FAST, STREAMED, PICKLED = "fastsafetensors", "runai streamer", "torch.load"
 DISK = "fio, the disk alone"
 COPYING = (FAST, STREAMED, PICKLED)
 PROCESSES = 4
@@ -160,17 +159,21 @@ def take_turns(rounds: int, sides: dict[str, Callable[[], dict[str, float]]]) ->
 
 
 def cold(place: Place, peers: list[str], rounds: int, client: Any) -> Rounds:  # noqa: ANN401
-    def ours() -> dict[str, float]:
-        client.evict(place.file)
-        return load_once(place, OURS, "--cold")
+    def with_free_memory(load: Callable[[], dict[str, float]]) -> Callable[[], dict[str, float]]:
+        # How much of the machine's memory is taken can change how fast a disk is: all begin alike.
+        def evicted() -> dict[str, float]:
+            client.evict(place.file)
+            return load()
 
-    def peer(side: str) -> Callable[[], dict[str, float]]:
-        return lambda: load_once(place, side, "--cold")
+        return evicted
 
-    sides: dict[str, Callable[[], dict[str, float]]] = {OURS: ours}
+    def cold_load(side: str) -> Callable[[], dict[str, float]]:
+        return with_free_memory(lambda: load_once(place, side, "--cold"))
+
+    sides = {OURS: cold_load(OURS)}
     if shutil.which("fio"):
-        sides[DISK] = lambda: by_fio(place)
-    return take_turns(rounds, sides | {side: peer(side) for side in peers})
+        sides[DISK] = with_free_memory(lambda: by_fio(place))
+    return take_turns(rounds, sides | {side: cold_load(side) for side in peers})
 
 
 def warm(place: Place, peers: list[str], rounds: int, client: Any) -> Rounds:  # noqa: ANN401

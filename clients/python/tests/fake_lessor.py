@@ -63,6 +63,9 @@ class FakeLessor:
         self.grace_seconds = 30
         self.grants = True
         """False: it takes requests and never answers."""
+        self.may_grant = threading.Event()
+        """Cleared: it waits until it is set, after it has told of progress."""
+        self.may_grant.set()
         self.refusal: tuple[Code, str] | None = None
         self.requests: list[lease.AcquireRequest] = []
         self.known: set[str] = set()
@@ -174,6 +177,7 @@ class FakeLessor:
             # As one that hangs: it does not even notice a half-close.
             over.wait()
             return
+        assert self.may_grant.wait(PATIENCE_SECONDS)
         name = first.lease or f"leases/{len(self.requests)}"
         with self._changed:
             self.known.add(name)

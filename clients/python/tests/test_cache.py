@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import struct
@@ -11,76 +10,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 import hoist
 from hoist import CachedSource, LeaseState, OperationKind, Priority, SegmentState
 
 from .conftest import PATIENCE_SECONDS, Server
+from .weights import UNET_PREFIX, VAE_PREFIX, checkpoint, of, same, under, unet, vae, write
 
 pytestmark = pytest.mark.integration
 
 reference = pytest.importorskip("safetensors.numpy")
-
-Arrays = dict[str, Any]
-_NAMES = {"float16": "F16", "float32": "F32", "int64": "I64", "uint8": "U8", "bfloat16": "BF16"}
-
-UNET_PREFIX, VAE_PREFIX = "model.diffusion_model.", "first_stage_model."
-
-
-def of(seed: int, *shape: int, dtype: str = "float16") -> Any:  # noqa: ANN401
-    """Numbers that no other seed has."""
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
-
-
-def unet(seed: int) -> Arrays:
-    return {
-        "input_blocks.0.0.weight": of(seed, 8, 4, 3, 3),
-        "middle_block.0.in_layers.0.weight": of(seed + 1, 8, dtype="float32"),
-        "output_blocks.0.0.in_layers.0.weight": of(seed + 2, 1024, 64),
-    }
-
-
-def vae(seed: int) -> Arrays:
-    return {
-        "decoder.conv_in.weight": of(seed, 8, 4, 3, 3),
-        "decoder.mid.block_1.conv1.weight": of(seed + 1, 512, 64),
-        "encoder.conv_in.weight": of(seed + 2, 8, 3, 3, 3, dtype="float32"),
-    }
-
-
-def under(prefix: str, arrays: Arrays) -> Arrays:
-    return {prefix + name: array for name, array in arrays.items()}
-
-
-def checkpoint(unet_seed: int, vae_seed: int) -> Arrays:
-    return {**under(UNET_PREFIX, unet(unet_seed)), **under(VAE_PREFIX, vae(vae_seed))}
-
-
-def write(path: Path, arrays: Arrays) -> None:
-    """As writers in the wild do: nothing is aligned, and the names are in any order."""
-    header: dict[str, Any] = {"__metadata__": {"made": "here", "where": str(path)}}
-    end = 0
-    for name, array in reversed(arrays.items()):
-        entry = {"dtype": _NAMES[array.dtype.name], "shape": list(array.shape)}
-        header[name] = {**entry, "data_offsets": [end, end + array.nbytes]}
-        end += array.nbytes
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8 + 3)
-    content = b"".join(array.tobytes() for array in reversed(arrays.values()))
-    path.write_bytes(struct.pack("<Q", len(text)) + text + content)
-
-
-def same(theirs: Arrays, ours: Arrays) -> None:
-    """Bit by bit."""
-    assert theirs.keys() == ours.keys()
-    for name, array in ours.items():
-        assert (theirs[name].dtype, theirs[name].shape) == (array.dtype, array.shape)
-        assert theirs[name].tobytes() == array.tobytes()
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -152,6 +95,21 @@ def test_equal_components_are_kept_once(stocked: hoist.Client) -> None:
         first["unet"].segment: True,
         first["vae"].segment: False,
     }
+
+
+def test_what_only_the_named_share_goes_with_them_and_a_segment_goes_by_its_digest(
+    stocked: hoist.Client,
+) -> None:
+    first, second = stocked.cache("first"), stocked.cache("second")
+    named = {each.segment for each in (*first.components, *second.components)}
+    assert len(named) == 3
+    gone = stocked.evict(["first", "second"])
+    assert {each.segment for each in gone.segments if each.evicted} == named
+    vae = stocked.cache("first", "vae")["vae"].segment
+    unet = stocked.cache("first", "unet")["unet"].segment
+    [alone] = stocked.evict(segments=vae.removeprefix("segments/").upper()).segments
+    assert (alone.segment, alone.evicted) == (vae, True)
+    assert [each.segment.name for each in stocked.segments()] == [unet]
 
 
 def test_the_operation_can_be_waited_for_later(stocked: hoist.Client) -> None:
@@ -314,8 +272,9 @@ def test_pins_are_kept_and_told(server: Server, stocked: hoist.Client) -> None:
 def test_a_policy_is_changed_and_goes_back(server: Server, stocked: hoist.Client) -> None:
     before = stocked.cache_policy()
     assert before.budget_bytes is None
-    changed = stocked.cache_policy(budget=1 << 20, eviction="lru", idle_ttl=3600, priority="low")
+    changed = stocked.cache_policy(budget="1MiB", eviction="lru", idle_ttl="1h", priority="low")
     assert (changed.budget_bytes, changed.eviction, changed.priority) == (1 << 20, "LRU", Priority.LOW)
+    assert changed.idle_ttl == timedelta(hours=1)
     assert stocked.cache_policy() == changed
     assert stocked.cache_status().budget_bytes == 1 << 20
     server.kill()

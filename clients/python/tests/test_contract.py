@@ -1,8 +1,9 @@
-"""The client against the descriptors: whatever is added to the contract and not here fails one of these."""
+"""The client against the descriptors: its words, its calls, its kinds. Fields are in test_contract_fields."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 
 import pytest
@@ -94,7 +95,15 @@ def test_both_clients_have_the_same_calls() -> None:
         (hoist.Watch, hoist.aio.AsyncWatch),
     ]
     for blocking, asynchronous in pairs:
-        names = [
-            {name for name in dir(each) if not name.startswith("_")} for each in (blocking, asynchronous)
-        ]
-        assert names[0] == names[1]
+        assert taken(blocking) == taken(asynchronous)
+
+
+def taken(kind: type) -> dict[str, object]:
+    """What each call takes, as callers may write it; of a property, that it is one."""
+    members = {name: getattr(kind, name) for name in dir(kind) if not name.startswith("_")}
+    return {
+        name: [(each.name, each.kind, each.default) for each in inspect.signature(it).parameters.values()]
+        if callable(it)
+        else type(it)
+        for name, it in members.items()
+    }

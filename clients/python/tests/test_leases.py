@@ -1,4 +1,4 @@
-"""What the client makes of the course of a lease: by hand, and over the wire, from a server made for it."""
+"""What the client makes of the course of a lease, over the wire, from a server made for it."""
 
 from __future__ import annotations
 
@@ -14,142 +14,17 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 
-import grpc
 import pytest
 
 import hoist
-from hoist import Code, _backoff, _lease_stream, _open, _plans_cache
-from hoist._enums import Priority
+from hoist import Code, _backoff, _endpoint, _lease_stream, _open
 from hoist._lease import LeaseState
+from hoist._lease_stream import LeaseStream
 from hoist._open import OpenModel
 from hoist._proto.v1 import lease_service_pb2 as lease
 from hoist._proto.v1.operation_pb2 import Progress
 
 from .fake_lessor import DROP, PATIENCE_SECONDS, FakeLessor
-
-GONE = hoist.Unreachable("gone", code=Code.UNAVAILABLE)
-UNKNOWN = hoist.NotFound("no such lease", code=Code.NOT_FOUND, reason="LEASE_UNKNOWN")
-
-
-class Clock:
-    """The time that a test says it is."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def asked(clock: Clock | None = None) -> LeaseState:
-    wish = _plans_cache.acquire("sdxl", "vae", "high", ["corrupt"], "trainer 3", 5)
-    return LeaseState(wish, draw=lambda: 0.0, clock=clock or Clock())
-
-
-def granted(name: str = "leases/a", grace: int = 10) -> lease.AcquireResponse:
-    answer = lease.AcquireResponse()
-    answer.granted.lease.name = name
-    answer.granted.grace.seconds = grace
-    return answer
-
-
-def held(clock: Clock) -> LeaseState:
-    of = asked(clock)
-    of.request()
-    of.feed(granted())
-    return of
-
-
-def test_a_lease_is_asked_for_as_it_was_wished() -> None:
-    request = asked().request()
-    assert (request.name, list(request.components), request.holder) == ("sdxl", ["vae"], "trainer 3")
-    assert request.priority == lease.AcquireRequest(priority="PRIORITY_HIGH").priority
-    assert request.deadline.seconds == 5
-    assert len(request.allow) == 1
-    assert request.request_id
-
-
-def test_asking_is_repeated_for_a_lost_connection_and_for_nothing_else() -> None:
-    of = asked()
-    for _ in range(_backoff.TRIES - 1):
-        of.request()
-        assert of.ended(GONE)
-    of.request()
-    with pytest.raises(hoist.Unreachable):
-        of.ended(GONE)
-    refused = hoist.Refused("full", code=Code.RESOURCE_EXHAUSTED, reason="RAM_EXHAUSTED")
-    other = asked()
-    other.request()
-    with pytest.raises(hoist.Refused):
-        other.ended(refused)
-
-
-def test_a_lease_that_is_revoked_while_it_is_waited_for_is_refused() -> None:
-    of = asked()
-    of.request()
-    of.feed(lease.AcquireResponse(revoked=lease.Revoked(reason="drained")))
-    with pytest.raises(hoist.Refused, match="drained"):
-        of.ended(GONE)
-
-
-def test_after_a_break_the_lease_is_asked_for_by_its_name_until_the_grace_is_over() -> None:
-    clock = Clock()
-    of = held(clock)
-    assert of.held
-    # However it broke.
-    assert of.ended(UNKNOWN) == _backoff.FIRST_SECONDS
-    assert not of.held
-    request = of.request()
-    assert (request.lease, request.holder, request.name) == ("leases/a", "trainer 3", "")
-    assert request.skip_tensors
-    clock.now += 9.9
-    # Not beyond its end.
-    assert of.ended(GONE) == pytest.approx(0.1)
-    clock.now += 0.1
-    assert of.ended(GONE) is None
-    assert of.lost is GONE
-    assert of.over
-
-
-def test_a_lease_that_was_taken_up_again_is_as_new() -> None:
-    clock = Clock()
-    of = held(clock)
-    of.ended(GONE)
-    of.ended(GONE)
-    of.request()
-    of.feed(granted())
-    assert of.held
-    clock.now += 60
-    assert of.ended(GONE) == _backoff.FIRST_SECONDS, "a later break has a grace of its own"
-
-
-@pytest.mark.parametrize("code", [Code.NOT_FOUND, Code.PERMISSION_DENIED, Code.FAILED_PRECONDITION])
-def test_a_refusal_to_give_it_back_is_final(code: Code) -> None:
-    of = held(Clock())
-    of.ended(GONE)
-    assert of.ended(hoist.Error("no", code=code)) is None
-    assert of.lost is not None
-    assert of.lost.code is code
-
-
-@pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.INTERNAL, Code.CANCELLED])
-def test_a_server_that_is_starting_is_asked_again(code: Code) -> None:
-    of = held(Clock())
-    of.ended(GONE)
-    assert of.ended(hoist.Error("not yet", code=code))
-
-
-def test_nothing_follows_a_revocation() -> None:
-    of = held(Clock())
-    of.feed(lease.AcquireResponse(revoked=lease.Revoked(reason="make room")))
-    assert of.ended(GONE) is None
-    assert (of.revoked, of.lost, of.held) == ("make room", None, False)
-
-
-def test_a_revocation_without_a_reason_is_one() -> None:
-    of = held(Clock())
-    of.feed(lease.AcquireResponse(revoked=lease.Revoked()))
-    assert of.revoked
 
 
 @pytest.fixture
@@ -206,12 +81,21 @@ def test_a_model_is_opened_as_a_whole_under_one_lease(model: FakeLessor, client:
     opened["vae"].close()
     with pytest.raises(ValueError, match="closed"):
         opened["vae"]["w"]
+    assert (opened["vae"].closed, opened["vae"].held) == (True, False)
     assert bytes(opened["unet"]["w"]) == b"unet"
+    assert opened["unet"].held
     assert opened.held
     opened.close()
     assert model.held == set()
     with pytest.raises(ValueError, match="closed"):
         opened["unet"]["w"]
+
+
+def test_what_was_opened_twice_is_two_things_though_it_has_the_same_tensors(client: hoist.Client) -> None:
+    with client.open("m") as one, client.open("m") as other:
+        assert one != other
+        assert one["vae"] != other["vae"]
+        assert len({one, other, one["vae"], other["vae"]}) == 4
 
 
 def test_the_only_component_stands_for_the_model(model: FakeLessor, client: hoist.Client) -> None:
@@ -255,6 +139,45 @@ def test_a_server_that_hangs_is_given_up(
     with pytest.raises(hoist.TimedOut, match=r"not granted after 0\.05 s"):
         client.open("m", timeout=0.05)
     assert model.requests[0].deadline.nanos == 50_000_000
+
+
+def test_time_that_is_over_between_two_tries_is_over(
+    model: FakeLessor, client: hoist.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_lease_stream, "LATE_SECONDS", 0.0)
+    model.refusal = (Code.UNAVAILABLE, "DRAINING")
+
+    def delay(*_: object) -> float:
+        model.refusal, model.grants = None, False
+        return PATIENCE_SECONDS
+
+    monkeypatch.setattr(_backoff.Backoff, "delay", delay)
+    with pytest.raises(hoist.TimedOut, match=r"not granted after 0\.05 s"):
+        client.open("m", timeout=0.05)
+    assert len(model.requests) == 1
+
+
+def test_a_lease_that_is_granted_when_time_is_over_is_not_had(
+    model: FakeLessor, client: hoist.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_lease_stream, "LATE_SECONDS", 0.0)
+    over = threading.Event()
+    expire, feed = LeaseStream._expire, LeaseState.feed
+
+    def expired(stream: LeaseStream) -> None:
+        expire(stream)
+        over.set()
+
+    def fed(of: LeaseState, answer: lease.AcquireResponse) -> object:
+        assert answer.HasField("granted")
+        assert over.wait(PATIENCE_SECONDS)
+        return feed(of, answer)
+
+    monkeypatch.setattr(LeaseStream, "_expire", expired)
+    monkeypatch.setattr(LeaseState, "feed", fed)
+    with pytest.raises(hoist.TimedOut):
+        client.open("m", timeout=0.05)
+    model.wait(lambda: not model.held)
 
 
 def test_closing_the_client_ends_waiting(model: FakeLessor, client: hoist.Client) -> None:
@@ -458,15 +381,19 @@ def test_arguments_are_judged_before_anything_is_sent(model: FakeLessor, client:
         with pytest.raises(error, match=text):
             client.open("m", **arguments)  # type: ignore[call-overload]
     assert model.requests == []
-    assert Priority.HIGH == "HIGH"
 
 
 async def test_asyncio_opens_without_holding_up_the_loop(model: FakeLessor) -> None:
-    model.progress = [Progress(done_bytes=1)]
+    model.progress, model.may_grant = [Progress(done_bytes=1)], threading.Event()
     heard: list[threading.Thread] = []
+
+    def hear(_: hoist.Progress) -> None:
+        # Only while the loop runs beside the opening is there ever a grant.
+        heard.append(threading.current_thread())
+        model.may_grant.set()
+
     async with hoist.aio.connect(model.endpoint) as client:
-        opening = client.open("m", "vae", on_progress=lambda _: heard.append(threading.current_thread()))
-        async with opening as tensors:
+        async with client.open("m", "vae", on_progress=hear, timeout=PATIENCE_SECONDS) as tensors:
             assert bytes(tensors["w"]) == b"vae"
             assert model.held == {tensors.lease}
         assert model.held == set()
@@ -492,8 +419,27 @@ async def test_asyncio_can_stop_waiting(model: FakeLessor) -> None:
 
 
 def test_a_closed_lessor_gives_nothing() -> None:
-    with grpc.insecure_channel("unix:///nowhere") as channel:
-        lessor = _open.Lessor(channel, lambda failure, _: hoist.Error(str(failure)))
-        lessor.close()
-        with pytest.raises(hoist.Error, match="closed"):
-            lessor.stream(lease.AcquireRequest())
+    lessor = _open.Lessor(
+        _endpoint.parse("unix:///nowhere", "endpoint").channel, lambda failure, _: hoist.Error(str(failure))
+    )
+    lessor.close()
+    with pytest.raises(hoist.Error, match="closed"):
+        lessor.stream(lease.AcquireRequest())
+
+
+def test_a_channel_takes_leases_while_it_has_room_and_ends_with_the_client(
+    model: FakeLessor, client: hoist.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_open, "LEASES_ON_A_CHANNEL", 1)
+    channels = client._leases._channels
+    first = client.open("m")
+    model.tell("room for another")
+    joined(first)
+    second = client.open("m")
+    assert len(channels) == 1, "what was revoked takes no place"
+    third = client.open("m")
+    assert (second.held, third.held, len(channels)) == (True, True, 2)
+    client.close()
+    for channel, _ in channels:
+        with pytest.raises(ValueError, match="closed"):
+            channel.unary_unary("/nothing")(b"")  # type: ignore[arg-type]

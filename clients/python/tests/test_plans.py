@@ -180,13 +180,15 @@ def test_words_may_be_written_in_either_case_and_a_wrong_one_tells_the_right_one
 @pytest.mark.parametrize(
     ("plan", "error", "text"),
     [
-        (lambda: _plans.probe(None, "1", None, None), TypeError, "bytes must be a whole number"),  # type: ignore[arg-type]
+        (lambda: _plans.probe(None, 1.5, None, None), TypeError, "bytes must be a whole number"),  # type: ignore[arg-type]
+        (lambda: _plans.probe(None, "1 stone", None, None), ValueError, "bytes: '1 stone' is not a size"),
         (
             lambda: _plans.probe(None, -1, None, None),
             ValueError,
             "bytes must be .* at least 0",
         ),
-        (lambda: _plans.probe(None, 1, "1s", None), TypeError, "deadline must be a number of seconds"),  # type: ignore[arg-type]
+        (lambda: _plans.probe(None, 1, [], None), TypeError, "deadline must be a number of seconds"),  # type: ignore[arg-type]
+        (lambda: _plans.probe(None, 1, "90", None), ValueError, "deadline: '90' is not a time"),
         (lambda: _plans.probe(None, 1, None, 7), TypeError, "request_id must be a string"),  # type: ignore[arg-type]
         (lambda: _plans.shutdown(-1), ValueError, "grace must not be negative"),
         (lambda: _plans.status(7), TypeError, "name must be a string"),  # type: ignore[arg-type]

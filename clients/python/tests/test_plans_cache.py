@@ -93,20 +93,48 @@ def test_what_was_cached_is_the_result_of_the_operation() -> None:
         result["unet"]
 
 
-def test_evicting_everything_has_to_be_said() -> None:
-    assert sent(_plans_cache.evict("x", "vae", False, True, None)) == cache.EvictModelRequest(
+def evicting(name: object = None, components: object = None, **more: Any) -> Any:  # noqa: ANN401
+    given = {"segments": None, "all": False, "dry_run": False, "request_id": None, **more}
+    return _plans_cache.evict(name, components, **given)  # type: ignore[arg-type]
+
+
+def test_what_goes_is_named_in_one_request() -> None:
+    assert sent(evicting("x", "vae", dry_run=True)) == cache.EvictModelRequest(
         name="x", components=["vae"], dry_run=True
     )
-    assert sent(_plans_cache.evict(None, None, True, False, None)) == cache.EvictModelRequest(all=True)
-    for name, components, all_of_it in ((None, None, False), ("x", None, True), (None, "vae", True)):
+    assert sent(evicting(Path("/m/x"))) == cache.EvictModelRequest(name="/m/x")
+    assert sent(evicting(iter(["x", Path("/m/y")]))) == cache.EvictModelRequest(names=["x", "/m/y"])
+    digests = ["segments/0a", "0B"]
+    assert sent(evicting(segments=digests)) == cache.EvictModelRequest(
+        segments=["segments/0a", "segments/0b"]
+    )
+    assert sent(evicting(segments="0a")) == cache.EvictModelRequest(segments=["segments/0a"])
+    with pytest.raises(TypeError, match="name must be a name or a list"):
+        next(evicting(3))
+    for empty in ("name", "segments"):
+        with pytest.raises(ValueError, match="none"):
+            next(evicting(**{empty: []}))
+    for named in ({"name": ["x", "y"]}, {"segments": "0a"}):
+        with pytest.raises(ValueError, match="components are those of one model"):
+            next(evicting(components="vae", **named))
+
+
+def test_evicting_everything_has_to_be_said() -> None:
+    assert sent(evicting(all=True)) == cache.EvictModelRequest(all=True)
+    for given in (
+        {},
+        {"name": "x", "all": True},
+        {"segments": "0a", "all": True},
+        {"components": "vae", "all": True},
+    ):
         with pytest.raises(ValueError, match="all=True"):
-            next(_plans_cache.evict(name, components, all_of_it, False, None))
+            next(evicting(**given))
     answer = cache.EvictModelResponse(
         segments=[cache.EvictedSegment(segment="segments/d", size_bytes=3, kept_because="leased")],
         freed_bytes=0,
         dry_run=True,
     )
-    result, _ = carry_out(_plans_cache.evict("x", None, False, True, None), [answer])
+    result, _ = carry_out(evicting("x", dry_run=True), [answer])
     assert result == hoist.EvictResult((hoist.EvictedSegment("segments/d", 3, False, "leased"),), 0, True)
 
 
@@ -114,7 +142,7 @@ def test_evicting_everything_has_to_be_said() -> None:
     "plan",
     [
         lambda components: _plans_cache.cache_model("x", components, None, (), None, None, None),
-        lambda components: _plans_cache.evict("x", components, False, False, None),
+        lambda components: evicting("x", components),
         lambda components: _plans_cache.pin("x", components, None),
         lambda components: iter([_plans_cache.acquire("x", components, None, (), None, None)]),
     ],
@@ -177,6 +205,8 @@ def test_a_policy_is_read_or_changed_by_what_is_given() -> None:
         ),
         update_mask={"paths": ["budget_bytes", "eviction", "idle_ttl", "priority"]},
     )
+    written = sent(_plans_cache.cache_policy(None, "8GiB", None, "1h", None, (), None)).policy
+    assert (written.budget_bytes, written.idle_ttl.seconds) == (8 << 30, 3600)
     back = sent(_plans_cache.cache_policy("x", None, None, 60, None, "priority", None))
     assert (back.name, list(back.update_mask.paths)) == ("x", ["idle_ttl", "priority"])
     assert back.policy.priority == 0
@@ -210,7 +240,12 @@ def test_a_model_s_own_policy_is_what_people_say_about_it() -> None:
         ),
         ((None, 5, None, None, None, ["budget"], None), ValueError, "budget is given, and shall go back"),
         (("x", 5, None, None, None, (), None), ValueError, "budget is of the whole cache"),
-        ((None, "5G", None, None, None, (), None), TypeError, "budget must be a whole number"),
+        ((None, 5.5, None, None, None, (), None), TypeError, "budget must be a whole number"),
+        ((None, "lots", None, None, None, (), None), ValueError, "budget: 'lots' is not a size"),
+        ((None, "40", None, None, None, (), None), ValueError, "budget: '40' is less than 1MiB"),
+        ((None, "auto", None, None, None, (), None), ValueError, r"say reset=\['budget'\]"),
+        ((None, None, None, "Never", None, (), None), ValueError, r"say reset=\['idle_ttl'\]"),
+        ((None, None, None, "60", None, (), None), ValueError, "idle_ttl: '60' is not a time"),
         ((None, None, "fifo", None, None, (), None), ValueError, "use COST, LRU"),
         ((None, None, None, None, None, [3], None), TypeError, "reset"),
     ],
@@ -292,13 +327,16 @@ def test_a_model_s_cache_is_a_note_like_others() -> None:
     assert list(request.update_mask.paths) == [f"config.{each}" for each in fields]
     assert (request.notes.config.cache_priority, request.notes.config.cache_idle_ttl.seconds) == (4, 60)
     assert list(request.notes.config.pinned_components) == ["vae"]
+    written = _plans_models.CacheEdits(idle_ttl="1h")
+    request = first(_plans_models.update_model("x", {}, {}, None, None, False, None, None, written))
+    assert request.notes.config.cache_idle_ttl.seconds == 3600
     cleared = _plans_models.CacheEdits("", "", False, ())
     request = first(_plans_models.update_model("x", {}, {}, None, None, False, None, None, cleared))
     assert list(request.update_mask.paths) == [f"config.{each}" for each in fields]
     assert request.notes.config.ByteSize() == 0
     for wrong, error in (
         (_plans_models.CacheEdits("urgent"), ValueError),
-        (_plans_models.CacheEdits(idle_ttl="1h"), TypeError),
+        (_plans_models.CacheEdits(idle_ttl="an hour"), ValueError),
     ):
         with pytest.raises(error):
             next(_plans_models.update_model("x", {}, {}, None, None, False, None, None, wrong))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from datetime import timedelta
-from typing import Literal, TypeVar, overload
+from typing import Literal, overload
 
 from hoist import _open, _plans_cache
+from hoist._aio_calls import AsyncCalls
 from hoist._aio_open import Opening
 from hoist._aio_operation import AsyncOperation
 from hoist._cache import (
@@ -21,22 +21,14 @@ from hoist._cache import (
 )
 from hoist._enums import EvictionPolicy, Priority, ValidationLevel, Verdict
 from hoist._open import Framework, OpenModel
-from hoist._plans import Plan
 from hoist._plans_models import Name, Words
+from hoist._quantities import Size, Time
 from hoist._tensors import Tensors
 from hoist._types import Progress
 
-T = TypeVar("T")
 
-
-class AsyncCacheCalls:
+class AsyncCacheCalls(AsyncCalls):
     """What a client inherits."""
-
-    async def _run(self, plan: Plan[T]) -> T:
-        raise NotImplementedError
-
-    def _pages(self, plan: Callable[[str], Plan[tuple[list[T], str]]]) -> AsyncIterator[T]:
-        raise NotImplementedError
 
     def _lessor(self) -> _open.Lessor:
         raise NotImplementedError
@@ -52,7 +44,7 @@ class AsyncCacheCalls:
         validation: ValidationLevel | str | None = None,
         wait: Literal[True] = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> CacheResult: ...
 
@@ -66,7 +58,7 @@ class AsyncCacheCalls:
         allow: Iterable[Verdict | str] = (),
         validation: ValidationLevel | str | None = None,
         wait: Literal[False],
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> AsyncOperation[CacheResult]: ...
 
@@ -80,7 +72,7 @@ class AsyncCacheCalls:
         validation: ValidationLevel | str | None = None,
         wait: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> CacheResult | AsyncOperation[CacheResult]:
         """See `hoist.Client.cache`."""
@@ -90,15 +82,16 @@ class AsyncCacheCalls:
 
     async def evict(
         self,
-        name: Name | None = None,
+        name: Name | Iterable[Name] | None = None,
         components: Words | None = None,
         *,
+        segments: Words | None = None,
         all: bool = False,
         dry_run: bool = False,
         request_id: str | None = None,
     ) -> EvictResult:
         """See `hoist.Client.evict`."""
-        return await self._run(_plans_cache.evict(name, components, all, dry_run, request_id))
+        return await self._run(_plans_cache.evict(name, components, segments, all, dry_run, request_id))
 
     async def cache_status(self) -> CacheStatus:
         """See `hoist.Client.cache_status`."""
@@ -125,9 +118,9 @@ class AsyncCacheCalls:
         self,
         name: Name | None = None,
         *,
-        budget: int | None = None,
+        budget: Size | None = None,
         eviction: EvictionPolicy | str | None = None,
-        idle_ttl: float | timedelta | None = None,
+        idle_ttl: Time | None = None,
         priority: Priority | str | None = None,
         reset: Words = (),
         request_id: str | None = None,
@@ -158,7 +151,7 @@ class AsyncCacheCalls:
         allow: Iterable[Verdict | str] = (),
         holder: str | None = None,
         on_progress: Callable[[Progress], object] | None = None,
-        timeout: float | timedelta | None = None,
+        timeout: Time | None = None,
     ) -> Opening[OpenModel]: ...
 
     @overload
@@ -173,7 +166,7 @@ class AsyncCacheCalls:
         allow: Iterable[Verdict | str] = (),
         holder: str | None = None,
         on_progress: Callable[[Progress], object] | None = None,
-        timeout: float | timedelta | None = None,
+        timeout: Time | None = None,
     ) -> Opening[Tensors]: ...
 
     def open(
@@ -188,19 +181,16 @@ class AsyncCacheCalls:
         allow: Iterable[Verdict | str] = (),
         holder: str | None = None,
         on_progress: Callable[[Progress], object] | None = None,
-        timeout: float | timedelta | None = None,
+        timeout: Time | None = None,
     ) -> Opening[OpenModel] | Opening[Tensors]:
         """See `hoist.Client.open`. `await` it, or enter it: `async with client.open(...) as tensors`.
 
         What it gives is the same as there. Its `close` waits for the server, a moment; leaving the
         `async with` block does so without holding up the event loop. `on_progress` is called in the loop.
         """
-        if component is not None:
-            if components is not None:
-                raise ValueError("give component, for its tensors, or components, for a model of some")
-            _open.one_word(component)
-        wish = _plans_cache.acquire(name, component or components, priority, allow, holder, timeout)
-        look = _open.look(framework, writable)
+        wish, look = _open.asked(
+            name, component, components, framework, writable, priority, allow, holder, timeout
+        )
         lessor = self._lessor()
         if component is None:
             return Opening(lessor, wish, look, on_progress, timeout, lambda opened: opened)

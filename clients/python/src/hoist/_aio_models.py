@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from datetime import timedelta
-from typing import Literal, TypeVar, overload
+from typing import Literal, overload
 
 from hoist import _plans_models
+from hoist._aio_calls import AsyncCalls
 from hoist._aio_operation import AsyncOperation
 from hoist._enums import Priority, ValidationLevel, Verdict
 from hoist._models import (
@@ -19,18 +19,13 @@ from hoist._models import (
     ScanResult,
     ValidationResult,
 )
-from hoist._plans import Plan
 from hoist._plans_models import Name, Words
+from hoist._quantities import Time
 from hoist._types import Progress
 
-T = TypeVar("T")
 
-
-class AsyncModelCalls:
+class AsyncModelCalls(AsyncCalls):
     """What a client inherits."""
-
-    async def _run(self, plan: Plan[T]) -> T:
-        raise NotImplementedError
 
     def models(
         self,
@@ -74,7 +69,7 @@ class AsyncModelCalls:
         default_device: str | None = None,
         trusted: bool | None = None,
         cache_priority: Priority | str | None = None,
-        cache_idle_ttl: float | timedelta | Literal[""] | None = None,
+        cache_idle_ttl: Time | None = None,
         pinned: bool | None = None,
         pinned_components: Words | None = None,
         any_base: bool = False,
@@ -115,7 +110,7 @@ class AsyncModelCalls:
         validate: bool = False,
         wait: Literal[True] = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> ScanResult: ...
 
@@ -128,7 +123,7 @@ class AsyncModelCalls:
         max_depth: int | None = None,
         validate: bool = False,
         wait: Literal[False],
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> AsyncOperation[ScanResult]: ...
 
@@ -141,7 +136,7 @@ class AsyncModelCalls:
         validate: bool = False,
         wait: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> ScanResult | AsyncOperation[ScanResult]:
         """See `hoist.Client.scan`."""
@@ -156,7 +151,7 @@ class AsyncModelCalls:
         *,
         wait: Literal[True] = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> DigestResult: ...
 
@@ -166,7 +161,7 @@ class AsyncModelCalls:
         names: Iterable[Name] | None = None,
         *,
         wait: Literal[False],
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> AsyncOperation[DigestResult]: ...
 
@@ -176,7 +171,7 @@ class AsyncModelCalls:
         *,
         wait: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> DigestResult | AsyncOperation[DigestResult]:
         """See `hoist.Client.digest`."""
@@ -195,7 +190,7 @@ class AsyncModelCalls:
         sha256: str = "",
         wait: Literal[True] = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> ValidationResult: ...
 
@@ -209,7 +204,7 @@ class AsyncModelCalls:
         checksums: bool = False,
         sha256: str = "",
         wait: Literal[False],
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> AsyncOperation[ValidationResult]: ...
 
@@ -223,7 +218,7 @@ class AsyncModelCalls:
         sha256: str = "",
         wait: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> ValidationResult | AsyncOperation[ValidationResult]:
         """See `hoist.Client.validate`."""
@@ -248,12 +243,3 @@ class AsyncModelCalls:
         """See `hoist.Client.components`."""
         request = _plans_models.components_request(type, shared, page_size)
         return self._pages(lambda token: _plans_models.components_page(request, token))
-
-    async def _pages(self, plan: Callable[[str], Plan[tuple[list[T], str]]]) -> AsyncIterator[T]:
-        token = ""
-        while True:
-            page, token = await self._run(plan(token))
-            for each in page:
-                yield each
-            if not token:
-                return

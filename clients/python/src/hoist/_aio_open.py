@@ -10,13 +10,13 @@ import asyncio
 import concurrent.futures
 import threading
 from collections.abc import Callable, Generator
-from datetime import timedelta
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from hoist import _open
 from hoist._open import Heard, Lessor, OpenModel
 from hoist._proto.v1 import lease_service_pb2 as lease
+from hoist._quantities import Time
 from hoist._tensors import Look, Tensors
 from hoist._types import Progress
 
@@ -34,7 +34,7 @@ class Opening(Generic[O]):
         wish: lease.AcquireRequest,
         look: Look,
         on_progress: Heard | None,
-        timeout: float | timedelta | None,
+        timeout: Time | None,
         part: Callable[[OpenModel], O],
     ) -> None:
         self._lessor = lessor

@@ -10,7 +10,7 @@ from datetime import timedelta
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.duration_pb2 import Duration
 
-from hoist import _decode_cache, _decode_models, _errors
+from hoist import _decode_cache, _decode_models, _errors, _quantities
 from hoist._cache import Lease, Segment
 from hoist._enums import (
     ConfigOrigin,
@@ -32,7 +32,8 @@ from hoist._proto.v1 import (
     resources_pb2,
     state_service_pb2,
 )
-from hoist._times import span, time
+from hoist._quantities import Size, Time
+from hoist._times import span, span_if, time, time_if
 from hoist._types import (
     Condition,
     ConfigEntry,
@@ -50,25 +51,30 @@ from hoist._types import (
 _ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
-def to_span(name: str, value: float | timedelta | None) -> Duration | None:
-    """Seconds or a timedelta for the wire. Raises as `seconds` does."""
+def to_span(name: str, value: Time | None) -> Duration | None:
+    """A span of time for the wire. Raises as `seconds` does."""
     exact = seconds(name, value)
     if exact is None:
         return None
     result = Duration()
     try:
-        result.FromTimedelta(value if isinstance(value, timedelta) else timedelta(seconds=exact))
+        if isinstance(value, str):
+            result.FromNanoseconds(_quantities.nanoseconds(name, value))
+        else:
+            result.FromTimedelta(value if isinstance(value, timedelta) else timedelta(seconds=exact))
     except (OverflowError, ValueError):
-        raise ValueError(f"{name}: {value!r} is not a number of seconds") from None
+        raise ValueError(f"{name}: {value!r} is more than a request can say") from None
     return result
 
 
-def seconds(name: str, value: float | timedelta | None) -> float | None:
-    """Raises TypeError for what is no number and no timedelta, ValueError for what is no span of time."""
+def seconds(name: str, value: Time | None) -> float | None:
+    """Raises TypeError for what is no number, text or timedelta, ValueError for what is no span of time."""
     if value is None:
         return None
+    if isinstance(value, str):
+        return _quantities.nanoseconds(name, value) / 1e9
     if isinstance(value, bool) or not isinstance(value, (int, float, timedelta)):
-        raise TypeError(f"{name} must be a number of seconds or a timedelta, not {value!r}")
+        raise TypeError(f"{name} must be a number of seconds, a timedelta or a text as '90s', not {value!r}")
     exact = value.total_seconds() if isinstance(value, timedelta) else float(value)
     if math.isnan(exact):
         raise ValueError(f"{name}: {value!r} is not a number of seconds")
@@ -86,6 +92,15 @@ def number(name: str, value: int | None, least: int = 0) -> int:
     if not least <= value < 2**63:
         raise ValueError(f"{name} must be a whole number of at least {least}, and is {value!r}")
     return value
+
+
+def size(name: str, value: Size | None) -> int:
+    """A number of bytes for the wire, where None is 0."""
+    if value is None or isinstance(value, int):
+        return number(name, value)
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a whole number of bytes or a text as '8GiB', not {value!r}")
+    return number(name, _quantities.size(name, value))
 
 
 def word(name: str, value: str) -> str:
@@ -169,8 +184,8 @@ def progress(message: operation_pb2.Progress) -> Progress:
         done_bytes=message.done_bytes,
         total_bytes=message.total_bytes,
         bytes_per_second=message.bytes_per_second if message.HasField("bytes_per_second") else None,
-        remaining=span(message.remaining) if message.HasField("remaining") else None,
-        stalled=span(message.stalled) if message.HasField("stalled") else None,
+        remaining=span_if(message, "remaining"),
+        stalled=span_if(message, "stalled"),
         done_items=message.done_items,
         total_items=message.total_items,
     )
@@ -187,12 +202,13 @@ def operation_metadata(message: operation_pb2.OperationMetadata) -> OperationMet
         request_id=message.request_id,
         principal=message.principal,
         create_time=time(message.create_time),
-        start_time=time(message.start_time) if message.HasField("start_time") else None,
-        end_time=time(message.end_time) if message.HasField("end_time") else None,
+        start_time=time_if(message, "start_time"),
+        end_time=time_if(message, "end_time"),
         attempts=message.attempts,
         cancel_requested=message.cancel_requested,
         error=error,
         progress=progress(message.progress) if message.HasField("progress") else None,
+        subject=message.subject,
     )
 
 

@@ -29,7 +29,7 @@ from hoist._enums import (
 from hoist._enums import decode as enum
 from hoist._proto.v1 import cache_service_pb2 as cache
 from hoist._proto.v1 import resources_pb2
-from hoist._times import span, time
+from hoist._times import span, span_if, time, time_if
 
 
 def component(message: cache.CachedComponent) -> CachedComponent:
@@ -69,13 +69,12 @@ def policy(message: cache.CachePolicy) -> CachePolicy:
     return CachePolicy(
         budget_bytes=message.budget_bytes if message.HasField("budget_bytes") else None,
         eviction=enum(EvictionPolicy, message.eviction),
-        idle_ttl=span(message.idle_ttl) if message.HasField("idle_ttl") else None,
+        idle_ttl=span_if(message, "idle_ttl"),
         priority=enum(Priority, message.priority),
     )
 
 
 def statistics(message: cache.CacheStatistics) -> CacheStatistics:
-    idle = message.mean_idle_at_eviction if message.HasField("mean_idle_at_eviction") else None
     return CacheStatistics(
         hits=message.hits,
         misses=message.misses,
@@ -85,7 +84,7 @@ def statistics(message: cache.CacheStatistics) -> CacheStatistics:
         shared_bytes=message.shared_bytes,
         evictions=message.evictions,
         evicted_bytes=message.evicted_bytes,
-        mean_idle_at_eviction=None if idle is None else span(idle),
+        mean_idle_at_eviction=span_if(message, "mean_idle_at_eviction"),
         adopted=message.adopted,
         refusals=message.refusals,
         saved_bytes=message.saved_bytes,
@@ -121,7 +120,7 @@ def segment(message: resources_pb2.Segment) -> Segment:
         type=message.type,
         priority=enum(Priority, message.priority),
         models=tuple(message.models),
-        seal_time=time(message.seal_time) if message.HasField("seal_time") else None,
+        seal_time=time_if(message, "seal_time"),
         zombie=message.zombie,
         eviction=eviction,
     )
@@ -138,7 +137,7 @@ def segment_status(message: cache.SegmentStatus) -> SegmentStatus:
         user_count=message.user_count,
         leases=message.leases,
         pinned=message.pinned,
-        idle=span(message.idle) if message.HasField("idle") else None,
+        idle=span_if(message, "idle"),
         uses=message.uses,
     )
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
-from typing import TYPE_CHECKING
-
-from google.protobuf.message import Message
 
 from hoist._enums import (
     CheckCategory,
@@ -44,15 +40,7 @@ from hoist._models import (
 from hoist._proto.v1 import catalog_service_pb2 as catalog
 from hoist._proto.v1 import integrity_service_pb2 as integrity
 from hoist._proto.v1 import model_pb2
-from hoist._times import span, time
-
-if TYPE_CHECKING:
-    from google.protobuf.timestamp_pb2 import Timestamp
-
-
-def _time_if(message: Message, field: str) -> datetime | None:
-    value: Timestamp = getattr(message, field)
-    return time(value) if message.HasField(field) else None
+from hoist._times import span, span_if, time, time_if
 
 
 def finding(message: model_pb2.Finding) -> Finding:
@@ -105,7 +93,7 @@ def config(message: model_pb2.ModelConfig) -> ModelConfig:
         default_device=message.default_device,
         trusted=message.trusted,
         cache_priority=enum(Priority, message.cache_priority),
-        cache_idle_ttl=span(message.cache_idle_ttl) if message.HasField("cache_idle_ttl") else None,
+        cache_idle_ttl=span_if(message, "cache_idle_ttl"),
         pinned=message.pinned,
         pinned_components=tuple(message.pinned_components),
     )
@@ -138,9 +126,9 @@ def model(message: model_pb2.Model, details: catalog.ModelDetails | None = None)
         notes=notes(message.notes),
         etag=message.etag,
         discover_time=time(message.discover_time),
-        modify_time=_time_if(message, "modify_time"),
-        read_time=_time_if(message, "read_time"),
-        validate_time=_time_if(message, "validate_time"),
+        modify_time=time_if(message, "modify_time"),
+        read_time=time_if(message, "read_time"),
+        validate_time=time_if(message, "validate_time"),
         details=None if details is None else model_details(details),
     )
 
@@ -150,7 +138,7 @@ def model_details(message: catalog.ModelDetails) -> ModelDetails:
         evidence=tuple(Evidence(each.source, each.subject, each.says) for each in message.evidence),
         metadata=dict(message.metadata),
         files=tuple(
-            ModelFile(each.path, each.size_bytes, each.weights, _time_if(each, "modify_time"))
+            ModelFile(each.path, each.size_bytes, each.weights, time_if(each, "modify_time"))
             for each in message.files
         ),
         tensors=tuple(
@@ -244,7 +232,7 @@ def verdict(message: integrity.ModelVerdict) -> ModelVerdict:
         path=message.path,
         verdict=enum(Verdict, message.verdict),
         findings=findings(message.findings),
-        validate_time=_time_if(message, "validate_time"),
+        validate_time=time_if(message, "validate_time"),
         state=enum(ModelState, message.state),
     )
 
@@ -257,8 +245,8 @@ def root(message: catalog.Root) -> Root:
         watched=message.watched,
         models=message.models,
         size_bytes=message.size_bytes,
-        scan_time=_time_if(message, "scan_time"),
-        scan_took=span(message.scan_took) if message.HasField("scan_took") else None,
+        scan_time=time_if(message, "scan_time"),
+        scan_took=span_if(message, "scan_took"),
     )
 
 

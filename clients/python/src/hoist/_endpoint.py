@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import grpc
+
 VARIABLE = "HOIST_ENDPOINT"
 
 # A page of 1,000 failed operations carries each error twice, about 6 KB a time: too much for grpc's 4 MiB.
@@ -51,6 +53,8 @@ class Endpoint:
             ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
             # A quiet watch sends nothing; without this the pings stop after two.
             ("grpc.http2.max_pings_without_data", 0),
+            # Else equal channels of a process, of other clients too, share one connection and what it takes.
+            ("grpc.use_local_subchannel_pool", 1),
             # The server is on this machine or beside it; a proxy from the environment would only break that.
             ("grpc.enable_http_proxy", 0),
         ]
@@ -58,6 +62,10 @@ class Endpoint:
             # grpc sends the percent-encoded path as :authority, which servers refuse with PROTOCOL_ERROR.
             options.append(("grpc.default_authority", "localhost"))
         return options
+
+    def channel(self) -> grpc.Channel:
+        """A connection of its own, for calls that block."""
+        return grpc.insecure_channel(self.target, options=self.options())
 
 
 def default_url() -> str:

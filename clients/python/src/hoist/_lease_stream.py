@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import queue
 import threading
@@ -59,26 +60,27 @@ class LeaseStream:
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self.closed = False
+        self._limit = math.inf
         self._late = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes a place on its connection, or will again."""
+        return not self.closed and not self.state.over
 
     def acquire(self, on_progress: Callable[[Progress], object] | None, limit: float | None) -> lease.Granted:
         """Returns once the lease is granted, raises why it is not."""
-        timer = None
-        if limit is not None:
-            timer = threading.Timer(limit + LATE_SECONDS, self._expire)
-            timer.daemon = True
-            timer.start()
         try:
-            while (granted := self.state.granted) is None:
-                self._start()
-                if (lost := self._read(on_progress)) is not None:
-                    self._pause(self._judge(lost, limit))
+            with self._within(limit):
+                while (granted := self.state.granted) is None:
+                    self._start()
+                    if (lost := self._read(on_progress)) is not None:
+                        self._pause(self._judge(lost))
+            # What came beside the grant has ended it, or will: it must not be had.
+            self._go_on()
         except BaseException:
             self.release()
             raise
-        finally:
-            if timer is not None:
-                timer.cancel()
         self._thread = threading.Thread(target=self._follow, name="hoist-lease", daemon=True)
         self._thread.start()
         return granted
@@ -108,9 +110,32 @@ class LeaseStream:
         if self._thread.is_alive():
             self._call.cancel()
 
-    def _start(self) -> None:
+    @contextlib.contextmanager
+    def _within(self, limit: float | None) -> Iterator[None]:
+        """Ends the stream when time is over; what follows knows for certain whether it was."""
+        if limit is None:
+            yield
+            return
+        self._limit = limit
+        timer = threading.Timer(limit + LATE_SECONDS, self._expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+
+    def _go_on(self) -> None:
+        """Raises if nobody waits any more."""
+        if self._late:
+            text = f"not granted after {self._limit:g} s, and the server does not answer"
+            raise TimedOut(text, code=Code.DEADLINE_EXCEEDED, request_id=self.state.request_id)
         if self.closed:
             raise closed()
+
+    def _start(self) -> None:
+        self._go_on()
         self._requests = queue.SimpleQueue()
         self._requests.put(self.state.request())
         try:
@@ -118,8 +143,8 @@ class LeaseStream:
         except ValueError:
             # How grpc refuses a channel that another thread has closed since.
             raise closed() from None
-        if self.closed:
-            # `release` ran before there was a stream to end.
+        if self.closed or self._late:
+            # `release` or `_expire` ran before there was a stream to end.
             self._requests.put(None)
             self._call.cancel()
 
@@ -150,13 +175,9 @@ class LeaseStream:
         # Ends the thread in which grpc waits for requests.
         self._requests.put(None)
 
-    def _judge(self, lost: Error, limit: float | None) -> float:
+    def _judge(self, lost: Error) -> float:
         """Seconds until the next try. Raises if there is none."""
-        if self._late:
-            text = f"not granted after {limit:g} s, and the server does not answer"
-            raise TimedOut(text, code=Code.DEADLINE_EXCEEDED, request_id=lost.request_id)
-        if self.closed:
-            raise closed()
+        self._go_on()
         delay = self.state.ended(lost)
         assert delay is not None, "before it was granted an end is raised"
         return delay
@@ -168,7 +189,7 @@ class LeaseStream:
             call.cancel()
 
     def _pause(self, seconds: float) -> None:
-        """Waits, but not beyond `release`."""
+        """Waits, but not beyond `release` or `_expire`."""
         with contextlib.suppress(queue.Empty):
             self._wake.get(timeout=seconds)
 

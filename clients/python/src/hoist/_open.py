@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
-from types import TracebackType
 
 import grpc
 
-from hoist import _decode, _frameworks
+from hoist import _decode, _frameworks, _plans_cache
+from hoist._enums import Priority
 from hoist._errors import Error, closed, of_caching
 from hoist._frameworks import Framework
+from hoist._held import Held
 from hoist._lease import LeaseState
 from hoist._lease_stream import GOODBYE_SECONDS, Failed, Hold, LeaseStream
+from hoist._plans_cache import Verdicts
+from hoist._plans_models import Name, Words
 from hoist._proto.v1 import lease_service_pb2 as lease
+from hoist._quantities import Time
 from hoist._tensors import Look, Tensors
 from hoist._types import Progress
 
-__all__ = ["Framework", "Lessor", "OpenModel", "look", "one_word"]
+__all__ = ["Framework", "Lessor", "OpenModel", "asked", "opened"]
+
+# The server takes 256 calls at once on a connection unless it is configured otherwise; with more leases than
+# that on one, `open` would hang. The rest is for calls and watches, which share the first connection, and for
+# leases that were let go of a moment ago.
+LEASES_ON_A_CHANNEL = 128
 
 Heard = Callable[[Progress], object]
 
 
-class OpenModel(Mapping[str, Tensors]):
+class OpenModel(Held, Mapping[str, Tensors]):
     """The tensors of a model, by component. Made by `open`; holds a lease until it is closed.
 
     Each component's `Tensors` tells the rest: its file, its tensors, what became of the lease.
@@ -42,31 +51,6 @@ class OpenModel(Mapping[str, Tensors]):
     def model(self) -> str:
         """`models/{uuid}`."""
         return self._granted.lease.model
-
-    @property
-    def lease(self) -> str:
-        """`leases/{uuid}`."""
-        return self._granted.lease.name
-
-    @property
-    def held(self) -> bool:
-        """See `Tensors.held`."""
-        return self._hold.held
-
-    @property
-    def revoked(self) -> str | None:
-        """See `Tensors.revoked`."""
-        return self._hold.state.revoked
-
-    @property
-    def lost(self) -> Error | None:
-        """See `Tensors.lost`."""
-        return self._hold.state.lost
-
-    @property
-    def closed(self) -> bool:
-        """Whether `close` was called, or the client was closed."""
-        return self._hold.closed
 
     def only(self) -> Tensors:
         """The tensors of a model of one component. Raises ValueError, which names them, for several."""
@@ -91,53 +75,65 @@ class OpenModel(Mapping[str, Tensors]):
     def __len__(self) -> int:
         return len(self._components)
 
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
-
-    def __enter__(self) -> OpenModel:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def __repr__(self) -> str:
-        state = "closed" if self.closed else "held" if self.held else "no longer held"
-        return f"<OpenModel {self.model} {', '.join(self._components)} {state}>"
+        return f"<OpenModel {self.model} {', '.join(self._components)} {self._state()}>"
 
 
 class Lessor:
-    """What leases are had from: a channel, and those that were had and must end with it."""
+    """What leases are had from: channels, and those that were had and must end with them.
 
-    def __init__(self, channel: grpc.Channel, error: Failed) -> None:
-        self._channel = channel
+    A connection takes so many calls at once, and a lease is one for as long as it is held; a call beyond that
+    would wait, without a word, for another to end. So a lease that finds a channel full goes on the next,
+    which is made when it is needed, and stays for leases to come.
+    """
+
+    def __init__(
+        self, more: Callable[[], grpc.Channel], error: Failed, first: grpc.Channel | None = None
+    ) -> None:
+        """`first`: a channel that is there already, and somebody else's to close."""
+        self._more = more
         self._error = error
-        self._streams: weakref.WeakSet[LeaseStream] = weakref.WeakSet()
+        self._first = first
+        # Of the list and its sets. No finalizer takes it: one may run while its own thread has it.
+        self._lock = threading.Lock()
+        self._channels: list[tuple[grpc.Channel, weakref.WeakSet[LeaseStream]]] = []
+        if first is not None:
+            self._channels.append((first, weakref.WeakSet()))
         self._closed = False
 
     def stream(self, wish: lease.AcquireRequest) -> LeaseStream:
         """A lease that is not asked for yet."""
-        if self._closed:
-            raise closed()
-        stream = LeaseStream(self._channel, self._error, LeaseState(wish))
-        self._streams.add(stream)
+        with self._lock:
+            if self._closed:
+                raise closed()
+            channel, streams = self._with_room()
+            stream = LeaseStream(channel, self._error, LeaseState(wish))
+            streams.add(stream)
         return stream
 
     def close(self) -> None:
         """Ends every lease."""
-        self._closed = True
-        streams = list(self._streams)
+        with self._lock:
+            self._closed = True
+            streams = [each for _, of_channel in self._channels for each in of_channel]
         for each in streams:
             each.release()
         end = time.monotonic() + GOODBYE_SECONDS
         for each in streams:
             each.join(end)
+        for channel, _ in self._channels:
+            if channel is not self._first:
+                channel.close()
+
+    def _with_room(self) -> tuple[grpc.Channel, weakref.WeakSet[LeaseStream]]:
+        for channel, streams in self._channels:
+            if sum(each.is_open for each in streams) < LEASES_ON_A_CHANNEL:
+                return channel, streams
+        self._channels.append((self._more(), weakref.WeakSet()))
+        return self._channels[-1]
 
 
-def opened(
-    stream: LeaseStream, look: Look, on_progress: Heard | None, timeout: float | timedelta | None
-) -> OpenModel:
+def opened(stream: LeaseStream, look: Look, on_progress: Heard | None, timeout: Time | None) -> OpenModel:
     """Waits for the lease, and maps what it is on."""
     try:
         granted = stream.acquire(on_progress, _decode.seconds("timeout", timeout))
@@ -153,15 +149,24 @@ def opened(
         raise
 
 
-def look(framework: Framework, writable: bool) -> Look:
-    """How tensors shall be shown, judged before anything is sent."""
+def asked(
+    name: Name,
+    component: str | None,
+    components: Words | None,
+    framework: Framework,
+    writable: bool,
+    priority: Priority | str | None,
+    allow: Verdicts,
+    holder: str | None,
+    timeout: Time | None,
+) -> tuple[lease.AcquireRequest, Look]:
+    """What `open` was told: what to ask for, and how to show it. Judged before anything is sent."""
+    if component is not None:
+        if components is not None:
+            raise ValueError("give component, for its tensors, or components, for a model of some")
+        if not _decode.word("component", component):
+            raise ValueError("component must be the name of one, and is empty: leave it out for all")
+    wish = _plans_cache.acquire(name, component or components, priority, allow, holder, timeout)
     if not isinstance(writable, bool):
         raise TypeError(f"writable must be True or False, not {writable!r}")
-    return Look(_frameworks.checked(framework), writable)
-
-
-def one_word(component: str) -> str:
-    """A component's name."""
-    if not _decode.word("component", component):
-        raise ValueError("component must be the name of one, and is empty: leave it out for all")
-    return component
+    return wish, Look(_frameworks.checked(framework), writable)

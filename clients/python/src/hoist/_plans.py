@@ -9,7 +9,6 @@ import time
 import uuid
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, TypeVar
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
@@ -22,6 +21,7 @@ from hoist._errors import Error, NotFound, TimedOut
 from hoist._methods import Method, Req, Res
 from hoist._proto.v1 import admin_service_pb2 as admin
 from hoist._proto.v1 import state_service_pb2 as state
+from hoist._quantities import Size, Time
 from hoist._types import ConfigEntry, Progress, Status
 
 # One WaitOperation is at most this long, so that a connection that died quietly is noticed.
@@ -51,7 +51,7 @@ T = TypeVar("T")
 Plan = Generator[Call | Pause, Any, T]
 
 
-def call_timeout(timeout: float | timedelta) -> float:
+def call_timeout(timeout: Time) -> float:
     """What `connect` was told: how long one call may take."""
     seconds = _decode.seconds("timeout", timeout)
     if not seconds:
@@ -61,6 +61,11 @@ def call_timeout(timeout: float | timedelta) -> float:
 
 def fresh_id() -> str:
     return str(uuid.uuid4())
+
+
+def chosen_id(given: str | None) -> str:
+    """The id that a caller gave, for a request that may be repeated, or a fresh one."""
+    return _decode.word("request_id", given or fresh_id())
 
 
 def unary(
@@ -116,22 +121,22 @@ def config() -> Plan[dict[str, ConfigEntry]]:
     return {entry.key: _decode.config_entry(entry) for entry in answer.entries}
 
 
-def shutdown(grace: float | timedelta | None) -> Plan[None]:
+def shutdown(grace: Time | None) -> Plan[None]:
     request = admin.ShutdownRequest(request_id=fresh_id(), grace=_decode.to_span("grace", grace))
     yield from unary(_methods.SHUTDOWN, request)
 
 
 def probe(
     kinds: Iterable[MeasurementKind | str] | None,
-    size: int | None,
-    deadline: float | timedelta | None,
+    size: Size | None,
+    deadline: Time | None,
     request_id: str | None,
 ) -> Plan[operations_pb2.Operation]:
     """Starts or joins a probe."""
     request = admin.ProbeMachineRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         kinds=[encode(MeasurementKind, kind) for kind in _decode.words("kinds", kinds)],
-        bytes=_decode.number("bytes", size),
+        bytes=_decode.size("bytes", size),
         deadline=_decode.to_span("deadline", deadline),
     )
     return (yield from unary(_methods.PROBE_MACHINE, request))
@@ -155,7 +160,7 @@ def operation(name: str) -> Plan[operations_pb2.Operation]:
 
 def wait(
     name: str,
-    timeout: float | timedelta | None,
+    timeout: Time | None,
     on_progress: Callable[[Progress], object] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Plan[operations_pb2.Operation]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from datetime import timedelta
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -19,10 +19,11 @@ from hoist._cache import (
     UnpinResult,
 )
 from hoist._enums import EvictionPolicy, Priority, ValidationLevel, Verdict, encode
-from hoist._plans import Plan, fresh_id, unary
+from hoist._plans import Plan, chosen_id, fresh_id, unary
 from hoist._plans_models import Name, Words, flag, model_name, page_limit, some
 from hoist._proto.v1 import cache_service_pb2 as cache
 from hoist._proto.v1 import lease_service_pb2 as lease
+from hoist._quantities import Size, Time
 
 Verdicts = Verdict | str | Iterable[Verdict | str]
 
@@ -33,6 +34,13 @@ _POLICY_FIELDS = {
     "idle_ttl": "idle_ttl",
     "priority": "priority",
 }
+
+
+# What the command line calls a field's default.
+_DEFAULTS = ("auto", "default", "never")
+
+# In bytes. No component fits into less, so that a text that says less is a slip: `40` for `40GiB`.
+_LEAST_WRITTEN_BUDGET = 1 << 20
 
 
 def _priority(value: Priority | str | None) -> str | None:
@@ -59,12 +67,12 @@ def cache_model(
     priority: Priority | str | None,
     allow: Verdicts,
     validation: ValidationLevel | str | None,
-    deadline: float | timedelta | None,
+    deadline: Time | None,
     request_id: str | None,
 ) -> Plan[operations_pb2.Operation]:
     """Starts or joins the caching of a model."""
     request = cache.CacheModelRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         name=model_name("name", name),
         components=_components(components),
         priority=_priority(priority),
@@ -76,21 +84,49 @@ def cache_model(
 
 
 def evict(
-    name: Name | None, components: Words | None, all: bool, dry_run: bool, request_id: str | None
+    name: Name | Iterable[Name] | None,
+    components: Words | None,
+    segments: Words | None,
+    all: bool,
+    dry_run: bool,
+    request_id: str | None,
 ) -> Plan[EvictResult]:
-    """What is asked must be one model or, in so many words, everything."""
-    if flag("all", all) is (name is not None):
-        raise ValueError("give the name of a model, or all=True for everything that nobody uses")
-    if all and components is not None:
-        raise ValueError("components are those of a model: give its name instead of all=True")
+    """What is asked must be named or, in so many words, everything."""
+    is_named = name is not None or segments is not None
+    if flag("all", all) is is_named:
+        raise ValueError("give names of models or segments, or all=True for everything that nobody uses")
+    if components is not None and (name is None or not isinstance(name, (str, os.PathLike))):
+        raise ValueError("components are those of one model: give its name alone, and no all=True")
     request = cache.EvictModelRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
-        name="" if name is None else model_name("name", name),
+        request_id=chosen_id(request_id),
         components=_components(components),
+        segments=_segments(segments),
         all=all,
         dry_run=flag("dry_run", dry_run),
     )
+    if isinstance(name, (str, os.PathLike)):
+        request.name = model_name("name", name)
+    elif name is not None:
+        request.names.extend(_names(name))
     return _decode_cache.evicted((yield from unary(_methods.EVICT_MODEL, request)))
+
+
+def _names(names: Iterable[Name]) -> list[str]:
+    if not isinstance(names, Iterable):
+        raise TypeError(f"name must be a name or a list of names, not {names!r}")
+    given = [model_name("name", each) for each in names]
+    if not given:
+        raise ValueError("name is a list of none: nothing is said by that")
+    return given
+
+
+def _segments(segments: Words | None) -> list[str]:
+    if segments is None:
+        return []
+    if not (given := some("segments", segments)):
+        raise ValueError("segments names none: leave it out")
+    # As in `leases/{uuid}`, the last part alone says it, too.
+    return [each if "/" in each else f"segments/{each.lower()}" for each in given]
 
 
 def cache_status() -> Plan[CacheStatus]:
@@ -112,7 +148,7 @@ def segments_page(request: cache.ListSegmentsRequest, token: str) -> Plan[tuple[
 
 def pin(name: Name, components: Words | None, request_id: str | None) -> Plan[PinResult]:
     request = cache.PinModelRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         name=model_name("name", name),
         components=_components(components),
     )
@@ -121,7 +157,7 @@ def pin(name: Name, components: Words | None, request_id: str | None) -> Plan[Pi
 
 def unpin(name: Name, components: Words | None, request_id: str | None) -> Plan[UnpinResult]:
     request = cache.UnpinModelRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         name=model_name("name", name),
         components=_components(components),
     )
@@ -130,9 +166,9 @@ def unpin(name: Name, components: Words | None, request_id: str | None) -> Plan[
 
 def cache_policy(
     name: Name | None,
-    budget: int | None,
+    budget: Size | None,
     eviction: EvictionPolicy | str | None,
-    idle_ttl: float | timedelta | None,
+    idle_ttl: Time | None,
     priority: Priority | str | None,
     reset: Words,
     request_id: str | None,
@@ -144,16 +180,19 @@ def cache_policy(
         raise ValueError(f"reset: {wrong[0]!r} is no field of a policy: use {', '.join(_POLICY_FIELDS)}")
     if both := [each for each in back if given[each] is not None]:
         raise ValueError(f"{both[0]} is given, and shall go back to its default: do one of both")
+    for field, value in given.items():
+        if isinstance(value, str) and value.lower() in _DEFAULTS:
+            raise ValueError(f"{field}: instead of {value!r} say reset=[{field!r}]")
     changed = [each for each in _POLICY_FIELDS if given[each] is not None or each in back]
     if not changed:
         return (yield from _read_policy(name))
     if name is not None and (wrong := [each for each in changed if each in ("budget", "eviction")]):
         raise ValueError(f"{wrong[0]} is of the whole cache: leave the name out")
     request = cache.UpdateCachePolicyRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         name="" if name is None else model_name("name", name),
         policy=cache.CachePolicy(
-            budget_bytes=None if budget is None else _decode.number("budget", budget),
+            budget_bytes=None if budget is None else _budget(budget),
             eviction=None if eviction is None else encode(EvictionPolicy, eviction),
             idle_ttl=_decode.to_span("idle_ttl", idle_ttl),
             priority=_priority(priority),
@@ -162,6 +201,13 @@ def cache_policy(
     )
     answer = yield from unary(_methods.UPDATE_CACHE_POLICY, request)
     return _decode_cache.policy(answer.policy)
+
+
+def _budget(given: Size) -> int:
+    size = _decode.size("budget", given)
+    if isinstance(given, str) and size < _LEAST_WRITTEN_BUDGET:
+        raise ValueError(f"budget: {given!r} is less than 1MiB: say evict(all=True) to empty the cache")
+    return size
 
 
 def _read_policy(name: Name | None) -> Plan[CachePolicy]:
@@ -179,7 +225,7 @@ def leases() -> Plan[list[Lease]]:
 
 def revoke(name: str | Lease, reason: str, request_id: str | None) -> Plan[None]:
     request = lease.RevokeLeaseRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         name=_decode.resource_name("lease", name.name if isinstance(name, Lease) else name, "leases"),
         reason=_decode.word("reason", reason),
     )
@@ -192,7 +238,7 @@ def acquire(
     priority: Priority | str | None,
     allow: Verdicts,
     holder: str | None,
-    timeout: float | timedelta | None,
+    timeout: Time | None,
 ) -> lease.AcquireRequest:
     """What a lease is asked for with."""
     return lease.AcquireRequest(

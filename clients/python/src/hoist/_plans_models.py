@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import cast
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -14,10 +12,11 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from hoist import _decode, _decode_models, _methods
 from hoist._enums import Priority, ValidationLevel, Verdict, encode
 from hoist._models import ComponentGroup, DeletedModel, Model, ModelVerdict, Root
-from hoist._plans import Plan, fresh_id, unary
+from hoist._plans import Plan, chosen_id, fresh_id, unary
 from hoist._proto.v1 import catalog_service_pb2 as catalog
 from hoist._proto.v1 import integrity_service_pb2 as integrity
 from hoist._proto.v1 import model_pb2
+from hoist._quantities import Time
 
 Words = str | Iterable[str]
 Name = str | os.PathLike[str]
@@ -101,7 +100,7 @@ class CacheEdits:
     """What people want of a model in RAM. As with all notes, None leaves it, and what is empty clears it."""
 
     priority: Priority | str | None = None
-    idle_ttl: float | timedelta | str | None = None
+    idle_ttl: Time | None = None
     pinned: bool | None = None
     pinned_components: Words | None = None
 
@@ -114,9 +113,7 @@ class CacheEdits:
                 config.MergeFrom(model_pb2.ModelConfig(cache_priority=wire))
             paths.append("config.cache_priority")
         if self.idle_ttl is not None:
-            # What is a string and not empty is refused there.
-            given = None if self.idle_ttl == "" else cast("float | timedelta", self.idle_ttl)
-            ttl = _decode.to_span("cache_idle_ttl", given)
+            ttl = _decode.to_span("cache_idle_ttl", None if self.idle_ttl == "" else self.idle_ttl)
             config.MergeFrom(model_pb2.ModelConfig(cache_idle_ttl=ttl))
             paths.append("config.cache_idle_ttl")
         if self.pinned is not None:
@@ -161,7 +158,7 @@ def update_model(
     if not paths:
         raise ValueError("there is nothing to change: give at least one field")
     request = catalog.UpdateModelRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         name=model_name("name", name),
         notes=notes,
         update_mask=FieldMask(paths=paths),
@@ -174,7 +171,7 @@ def update_model(
 
 def delete_model(name: Name, files: bool, etag: str | None, request_id: str | None) -> Plan[DeletedModel]:
     request = catalog.DeleteModelRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         name=model_name("name", name),
         etag=_decode.word("etag", etag or ""),
         delete_files=flag("files", files),
@@ -187,14 +184,14 @@ def scan(
     reread: bool,
     max_depth: int | None,
     validate: bool,
-    deadline: float | timedelta | None,
+    deadline: Time | None,
     request_id: str | None,
 ) -> Plan[operations_pb2.Operation]:
     """Starts or joins a scan."""
     if isinstance(paths, (str, os.PathLike)):
         raise TypeError(f"paths must be a list of paths, not {paths!r}")
     request = catalog.ScanModelsRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         # The server does not know where this process stands.
         paths=[os.path.abspath(_path("paths", each)) for each in paths or ()],
         reread=flag("reread", reread),
@@ -218,13 +215,13 @@ def _depth(depth: int | None) -> int:
 
 
 def digest(
-    names: Iterable[Name] | None, deadline: float | timedelta | None, request_id: str | None
+    names: Iterable[Name] | None, deadline: Time | None, request_id: str | None
 ) -> Plan[operations_pb2.Operation]:
     """Starts or joins the reading of bytes."""
     if isinstance(names, (str, os.PathLike)):
         raise TypeError(f"names must be a list of names, not {names!r}")
     request = catalog.DigestModelsRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         names=[model_name("names", each) for each in names or ()],
         deadline=_decode.to_span("deadline", deadline),
     )
@@ -237,12 +234,12 @@ def validate(
     device: str,
     checksums: bool,
     sha256: str,
-    deadline: float | timedelta | None,
+    deadline: Time | None,
     request_id: str | None,
 ) -> Plan[operations_pb2.Operation]:
     """Starts or joins a validation."""
     request = integrity.ValidateModelRequest(
-        request_id=_decode.word("request_id", request_id or fresh_id()),
+        request_id=chosen_id(request_id),
         name=model_name("name", name),
         level=encode(ValidationLevel, level),
         device=_decode.word("device", device),

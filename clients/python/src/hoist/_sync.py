@@ -6,7 +6,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, TypeVar, cast, overload
 
@@ -18,6 +17,7 @@ from hoist._enums import MeasurementKind, OperationState, ResourceKind
 from hoist._errors import Error, RpcFailure, closed, from_rpc
 from hoist._events import Event
 from hoist._plans import Call, Pause, Plan
+from hoist._quantities import Size, Time
 from hoist._sync_cache import CacheCalls
 from hoist._sync_models import ModelCalls
 from hoist._sync_operation import Operation
@@ -26,7 +26,7 @@ from hoist._types import ConfigEntry, Position, ProbeResult, Progress, Status
 T = TypeVar("T")
 
 
-def connect(endpoint: str | None = None, *, timeout: float | timedelta = 10.0) -> Client:
+def connect(endpoint: str | None = None, *, timeout: Time = 10.0) -> Client:
     """Connects to the server at `endpoint`, else at `HOIST_ENDPOINT`, else at the default socket.
 
     Raises `Unreachable` at once if nothing answers, ValueError for what is no endpoint. `timeout`: seconds
@@ -48,10 +48,10 @@ class Client(ModelCalls, CacheCalls):
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
         self._endpoint = endpoint
         self._timeout = timeout
-        self._channel = grpc.insecure_channel(endpoint.target, options=endpoint.options())
+        self._channel = endpoint.channel()
         self._calls: dict[str, Callable[..., Any]] = {}
         self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
-        self._leases = _open.Lessor(self._channel, self._error)
+        self._leases = _open.Lessor(endpoint.channel, self._error, self._channel)
         self._closed = False
 
     @property
@@ -91,8 +91,8 @@ class Client(ModelCalls, CacheCalls):
         names: Iterable[str] | None = None,
         states: Iterable[OperationState | str] | None = None,
         since: Position | None = None,
-        progress: float | timedelta | None = None,
-        mark_interval: float | timedelta | None = None,
+        progress: Time | None = None,
+        mark_interval: Time | None = None,
         resume: bool = True,
     ) -> Watch:
         """Follows the state: a `Snapshot`, then each change in order.
@@ -114,10 +114,10 @@ class Client(ModelCalls, CacheCalls):
         self,
         kinds: Iterable[MeasurementKind | str] | None = None,
         *,
-        bytes: int | None = None,
+        bytes: Size | None = None,
         wait: Literal[True] = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> ProbeResult: ...
 
@@ -126,9 +126,9 @@ class Client(ModelCalls, CacheCalls):
         self,
         kinds: Iterable[MeasurementKind | str] | None = None,
         *,
-        bytes: int | None = None,
+        bytes: Size | None = None,
         wait: Literal[False],
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> Operation[ProbeResult]: ...
 
@@ -136,10 +136,10 @@ class Client(ModelCalls, CacheCalls):
         self,
         kinds: Iterable[MeasurementKind | str] | None = None,
         *,
-        bytes: int | None = None,
+        bytes: Size | None = None,
         wait: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> ProbeResult | Operation[ProbeResult]:
         """Measures the machine: disk, tmpfs and memory speed, or only `kinds`, moving `bytes` for each.
@@ -175,7 +175,7 @@ class Client(ModelCalls, CacheCalls):
         """The effective configuration, by key."""
         return self._run(_plans.config())
 
-    def shutdown(self, grace: float | timedelta | None = None) -> None:
+    def shutdown(self, grace: Time | None = None) -> None:
         """Asks the server to stop; only over its Unix socket. `grace`: seconds that operations may go on."""
         self._run(_plans.shutdown(grace))
 

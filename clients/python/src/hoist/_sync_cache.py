@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
-from typing import Literal, TypeVar, overload
+from typing import Literal, overload
 
 from hoist import _open, _plans_cache
 from hoist._cache import (
@@ -19,23 +18,16 @@ from hoist._cache import (
 )
 from hoist._enums import EvictionPolicy, Priority, ValidationLevel, Verdict
 from hoist._open import Framework, OpenModel
-from hoist._plans import Plan
 from hoist._plans_models import Name, Words
+from hoist._quantities import Size, Time
+from hoist._sync_calls import Calls
 from hoist._sync_operation import Operation
 from hoist._tensors import Tensors
 from hoist._types import Progress
 
-T = TypeVar("T")
 
-
-class CacheCalls:
+class CacheCalls(Calls):
     """What a client inherits."""
-
-    def _run(self, plan: Plan[T]) -> T:
-        raise NotImplementedError
-
-    def _pages(self, plan: Callable[[str], Plan[tuple[list[T], str]]]) -> Iterator[T]:
-        raise NotImplementedError
 
     def _lessor(self) -> _open.Lessor:
         raise NotImplementedError
@@ -51,7 +43,7 @@ class CacheCalls:
         validation: ValidationLevel | str | None = None,
         wait: Literal[True] = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> CacheResult: ...
 
@@ -65,7 +57,7 @@ class CacheCalls:
         allow: Iterable[Verdict | str] = (),
         validation: ValidationLevel | str | None = None,
         wait: Literal[False],
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> Operation[CacheResult]: ...
 
@@ -79,7 +71,7 @@ class CacheCalls:
         validation: ValidationLevel | str | None = None,
         wait: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> CacheResult | Operation[CacheResult]:
         """Brings a model, or `components` of it, into RAM. What is there already is not read again.
@@ -95,19 +87,21 @@ class CacheCalls:
 
     def evict(
         self,
-        name: Name | None = None,
+        name: Name | Iterable[Name] | None = None,
         components: Words | None = None,
         *,
+        segments: Words | None = None,
         all: bool = False,
         dry_run: bool = False,
         request_id: str | None = None,
     ) -> EvictResult:
-        """Takes a model out of RAM, or with `all` everything that nobody uses.
+        """Takes models out of RAM, or `components` of one, or with `all` everything that nobody uses.
 
-        What is leased, pinned, or shared by another cached model stays, and `kept_because` says so. `dry_run`
-        only tells what would happen.
+        What is leased, pinned, or shared by another cached model stays, and `kept_because` says so; what only
+        several models share goes when all of them are named in one call. `segments`: by `segments/{digest}`
+        or digest, whosever they are. `dry_run` only tells what would happen.
         """
-        return self._run(_plans_cache.evict(name, components, all, dry_run, request_id))
+        return self._run(_plans_cache.evict(name, components, segments, all, dry_run, request_id))
 
     def cache_status(self) -> CacheStatus:
         """How much memory there is for segments, what it is used for, and how well that works."""
@@ -135,16 +129,17 @@ class CacheCalls:
         self,
         name: Name | None = None,
         *,
-        budget: int | None = None,
+        budget: Size | None = None,
         eviction: EvictionPolicy | str | None = None,
-        idle_ttl: float | timedelta | None = None,
+        idle_ttl: Time | None = None,
         priority: Priority | str | None = None,
         reset: Words = (),
         request_id: str | None = None,
     ) -> CachePolicy:
         """How memory is used, by all models or by one of them: reads it, or changes what is given.
 
-        `budget`: bytes that segments may take. `idle_ttl`: seconds after which what nobody uses goes.
+        `budget`: what segments may take: bytes, or `"8GiB"`. `idle_ttl`: when what nobody uses goes: after
+        seconds, a timedelta, or `"1h"`.
         `reset`: fields that go back to their defaults: `reset=["budget"]`. Of one model there are only
         `idle_ttl` and `priority`; what is None there is as for all.
         """
@@ -173,7 +168,7 @@ class CacheCalls:
         allow: Iterable[Verdict | str] = (),
         holder: str | None = None,
         on_progress: Callable[[Progress], object] | None = None,
-        timeout: float | timedelta | None = None,
+        timeout: Time | None = None,
     ) -> OpenModel: ...
 
     @overload
@@ -188,7 +183,7 @@ class CacheCalls:
         allow: Iterable[Verdict | str] = (),
         holder: str | None = None,
         on_progress: Callable[[Progress], object] | None = None,
-        timeout: float | timedelta | None = None,
+        timeout: Time | None = None,
     ) -> Tensors: ...
 
     def open(
@@ -203,7 +198,7 @@ class CacheCalls:
         allow: Iterable[Verdict | str] = (),
         holder: str | None = None,
         on_progress: Callable[[Progress], object] | None = None,
-        timeout: float | timedelta | None = None,
+        timeout: Time | None = None,
     ) -> OpenModel | Tensors:
         """A model's tensors where they are in RAM, without a copy; caches it first if it is not there.
 
@@ -223,11 +218,8 @@ class CacheCalls:
         `on_progress` hears of the caching, in this thread. `timeout`: seconds until it must be there, else
         `TimedOut`; without one, as the server says. See `cache` for the rest.
         """
-        if component is not None:
-            if components is not None:
-                raise ValueError("give component, for its tensors, or components, for a model of some")
-            _open.one_word(component)
-        wish = _plans_cache.acquire(name, component or components, priority, allow, holder, timeout)
-        look = _open.look(framework, writable)
+        wish, look = _open.asked(
+            name, component, components, framework, writable, priority, allow, holder, timeout
+        )
         opened = _open.opened(self._lessor().stream(wish), look, on_progress, timeout)
         return opened if component is None else opened.only()

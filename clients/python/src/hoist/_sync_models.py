@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
-from typing import Literal, TypeVar, overload
+from typing import Literal, overload
 
 from hoist import _plans_models
 from hoist._enums import Priority, ValidationLevel, Verdict
@@ -18,19 +17,15 @@ from hoist._models import (
     ScanResult,
     ValidationResult,
 )
-from hoist._plans import Plan
 from hoist._plans_models import Name, Words
+from hoist._quantities import Time
+from hoist._sync_calls import Calls
 from hoist._sync_operation import Operation
 from hoist._types import Progress
 
-T = TypeVar("T")
 
-
-class ModelCalls:
+class ModelCalls(Calls):
     """What a client inherits."""
-
-    def _run(self, plan: Plan[T]) -> T:
-        raise NotImplementedError
 
     def models(
         self,
@@ -84,7 +79,7 @@ class ModelCalls:
         default_device: str | None = None,
         trusted: bool | None = None,
         cache_priority: Priority | str | None = None,
-        cache_idle_ttl: float | timedelta | Literal[""] | None = None,
+        cache_idle_ttl: Time | None = None,
         pinned: bool | None = None,
         pinned_components: Words | None = None,
         any_base: bool = False,
@@ -134,7 +129,7 @@ class ModelCalls:
         validate: bool = False,
         wait: Literal[True] = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> ScanResult: ...
 
@@ -147,7 +142,7 @@ class ModelCalls:
         max_depth: int | None = None,
         validate: bool = False,
         wait: Literal[False],
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> Operation[ScanResult]: ...
 
@@ -160,7 +155,7 @@ class ModelCalls:
         validate: bool = False,
         wait: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> ScanResult | Operation[ScanResult]:
         """Looks for models now, below all roots or at `paths`; `reread` also what has not changed.
@@ -180,7 +175,7 @@ class ModelCalls:
         *,
         wait: Literal[True] = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> DigestResult: ...
 
@@ -190,7 +185,7 @@ class ModelCalls:
         names: Iterable[Name] | None = None,
         *,
         wait: Literal[False],
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> Operation[DigestResult]: ...
 
@@ -200,7 +195,7 @@ class ModelCalls:
         *,
         wait: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> DigestResult | Operation[DigestResult]:
         """Reads models' bytes and keeps the digests of their components; without `names`, of all without one.
@@ -222,7 +217,7 @@ class ModelCalls:
         sha256: str = "",
         wait: Literal[True] = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> ValidationResult: ...
 
@@ -236,7 +231,7 @@ class ModelCalls:
         checksums: bool = False,
         sha256: str = "",
         wait: Literal[False],
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> Operation[ValidationResult]: ...
 
@@ -250,7 +245,7 @@ class ModelCalls:
         sha256: str = "",
         wait: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> ValidationResult | Operation[ValidationResult]:
         """Looks into a model: its headers, every byte of it, or whether a `device` can take it.
@@ -282,11 +277,3 @@ class ModelCalls:
         """Components over all models, equal ones together; `shared`: only those of several models."""
         request = _plans_models.components_request(type, shared, page_size)
         return self._pages(lambda token: _plans_models.components_page(request, token))
-
-    def _pages(self, plan: Callable[[str], Plan[tuple[list[T], str]]]) -> Iterator[T]:
-        token = ""
-        while True:
-            page, token = self._run(plan(token))
-            yield from page
-            if not token:
-                return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Protocol, TypeVar
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
@@ -13,6 +12,7 @@ from hoist._enums import OperationState
 from hoist._operation import Handle
 from hoist._operation_result import R
 from hoist._plans import Plan
+from hoist._quantities import Time
 from hoist._types import Progress
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ class Operation(Handle[R]):
 
     def wait(
         self,
-        timeout: float | timedelta | None = None,
+        timeout: Time | None = None,
         *,
         on_progress: Callable[[Progress], object] | None = None,
     ) -> OperationState:
@@ -50,7 +50,7 @@ class Operation(Handle[R]):
 
     def result(
         self,
-        timeout: float | timedelta | None = None,
+        timeout: Time | None = None,
         *,
         on_progress: Callable[[Progress], object] | None = None,
     ) -> R:

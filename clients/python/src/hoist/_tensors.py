@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
 import difflib
 import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from hoist import _frameworks, _header
@@ -15,6 +13,7 @@ from hoist._enums import Code
 from hoist._errors import Error
 from hoist._frameworks import Framework
 from hoist._header import Header
+from hoist._held import Held
 from hoist._lease_stream import Hold
 from hoist._models import TensorInfo
 from hoist._proto.v1 import lease_service_pb2 as wire
@@ -28,7 +27,7 @@ class Look:
     writable: bool
 
 
-class Tensors(Mapping[str, Any]):
+class Tensors(Held, Mapping[str, Any]):
     """The tensors of one component, by name. Made by `open`; holds a lease until it is closed.
 
     A tensor is made when it is asked for, over the file's memory, without a copy; asked for again, another
@@ -83,12 +82,6 @@ class Tensors(Mapping[str, Any]):
         return self._message.component.segment
 
     @property
-    def lease(self) -> str:
-        """`leases/{uuid}`."""
-        granted = self._hold.state.granted
-        return granted.lease.name if granted is not None else ""
-
-    @property
     def nbytes(self) -> int:
         """Bytes of all tensors together."""
         return sum(each.size_bytes for each in self._places().values())
@@ -97,21 +90,6 @@ class Tensors(Mapping[str, Any]):
     def metadata(self) -> Mapping[str, str]:
         """What the file says of itself: `{"format": "pt"}`."""
         return {} if self._message.files else self._read_header().metadata
-
-    @property
-    def held(self) -> bool:
-        """Whether the lease is in force. False also while the server is away and may come back."""
-        return self._hold.held and not self._closed
-
-    @property
-    def revoked(self) -> str | None:
-        """Why the server ended the lease, or None. The tensors stay valid."""
-        return self._hold.state.revoked
-
-    @property
-    def lost(self) -> Error | None:
-        """Why the lease could not be taken up again after the server was gone, or None. As with `revoked`."""
-        return self._hold.state.lost
 
     @property
     def closed(self) -> bool:
@@ -159,24 +137,8 @@ class Tensors(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._places())
 
-    # Two are equal only if they are one: Mapping would compare tensor by tensor.
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
-
-    def __enter__(self) -> Tensors:
-        return self
-
-    def __exit__(
-        self,
-        kind: builtins.type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def __repr__(self) -> str:
-        state = "closed" if self.closed else "held" if self.held else "no longer held"
-        return f"<Tensors {self.component!r} {self.segment} {state}>"
+        return f"<Tensors {self.component!r} {self.segment} {self._state()}>"
 
     def _let_go(self) -> None:
         # Closing the map itself would fail while tensors refer to it; without this reference the last of them

@@ -100,6 +100,8 @@ class OperationMetadata:
     """Why it FAILED or was CANCELLED."""
     progress: Progress | None
     """Never set in events of a watch, nor unless RUNNING."""
+    subject: str = ""
+    """The one resource that it is about: `models/{uuid}`. Empty: it is about several, or none."""
 
 
 @dataclass(frozen=True, slots=True)

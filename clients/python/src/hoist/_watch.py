@@ -15,7 +15,6 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -28,6 +27,7 @@ from hoist._mask import merge
 from hoist._plans import fresh_id
 from hoist._proto.v1 import resources_pb2
 from hoist._proto.v1 import state_service_pb2 as state
+from hoist._quantities import Time
 from hoist._types import Position
 
 _START_AGAIN = frozenset({"REVISION_COMPACTED", "EPOCH_MISMATCH", "TOO_SLOW"})
@@ -49,8 +49,8 @@ def wish(
     names: Iterable[str] | None,
     states: Iterable[OperationState | str] | None,
     since: Position | None,
-    progress: float | timedelta | None,
-    mark_interval: float | timedelta | None,
+    progress: Time | None,
+    mark_interval: Time | None,
     resume: bool,
 ) -> Wish:
     """The caller's arguments, judged before anything is sent."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterable
-from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, TypeVar, cast, overload
 
@@ -21,6 +20,7 @@ from hoist._enums import MeasurementKind, OperationState, ResourceKind
 from hoist._errors import Error, RpcFailure, closed, from_rpc
 from hoist._events import Event
 from hoist._plans import Call, Pause, Plan
+from hoist._quantities import Size, Time
 from hoist._types import ConfigEntry, Position, ProbeResult, Progress, Status
 
 __all__ = ["AsyncClient", "AsyncOperation", "AsyncWatch", "connect"]
@@ -28,7 +28,7 @@ __all__ = ["AsyncClient", "AsyncOperation", "AsyncWatch", "connect"]
 T = TypeVar("T")
 
 
-def connect(endpoint: str | None = None, *, timeout: float | timedelta = 10.0) -> Connecting:
+def connect(endpoint: str | None = None, *, timeout: Time = 10.0) -> Connecting:
     """`await` it, or enter it: `async with hoist.aio.connect() as client`. See `hoist.connect`."""
     return Connecting(_endpoint.resolve(endpoint), _plans.call_timeout(timeout))
 
@@ -73,9 +73,8 @@ class AsyncClient(AsyncModelCalls, AsyncCacheCalls):
         self._channel = grpc.aio.insecure_channel(endpoint.target, options=endpoint.options())
         self._calls: dict[str, Callable[..., Any]] = {}
         self._watches: weakref.WeakSet[AsyncWatch] = weakref.WeakSet()
-        # Leases have a connection that blocks, made when there is one: see `_aio_open`.
-        self._leases: _open.Lessor | None = None
-        self._lease_channel: grpc.Channel | None = None
+        # Leases have connections that block, made when there is one: see `_aio_open`.
+        self._leases = _open.Lessor(endpoint.channel, self._error)
         self._closed = False
 
     @property
@@ -86,9 +85,7 @@ class AsyncClient(AsyncModelCalls, AsyncCacheCalls):
     async def close(self) -> None:
         """Ends the connection, every watch on it, and every lease that was had through it."""
         self._closed = True
-        if self._leases is not None and self._lease_channel is not None:
-            await _aio_open.in_thread(self._leases.close)
-            self._lease_channel.close()
+        await _aio_open.in_thread(self._leases.close)
         for watch in list(self._watches):
             await watch.close()
         await self._channel.close()
@@ -116,8 +113,8 @@ class AsyncClient(AsyncModelCalls, AsyncCacheCalls):
         names: Iterable[str] | None = None,
         states: Iterable[OperationState | str] | None = None,
         since: Position | None = None,
-        progress: float | timedelta | None = None,
-        mark_interval: float | timedelta | None = None,
+        progress: Time | None = None,
+        mark_interval: Time | None = None,
         resume: bool = True,
     ) -> AsyncWatch:
         """See `hoist.Client.watch`."""
@@ -131,10 +128,10 @@ class AsyncClient(AsyncModelCalls, AsyncCacheCalls):
         self,
         kinds: Iterable[MeasurementKind | str] | None = None,
         *,
-        bytes: int | None = None,
+        bytes: Size | None = None,
         wait: Literal[True] = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> ProbeResult: ...
 
@@ -143,9 +140,9 @@ class AsyncClient(AsyncModelCalls, AsyncCacheCalls):
         self,
         kinds: Iterable[MeasurementKind | str] | None = None,
         *,
-        bytes: int | None = None,
+        bytes: Size | None = None,
         wait: Literal[False],
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> AsyncOperation[ProbeResult]: ...
 
@@ -153,10 +150,10 @@ class AsyncClient(AsyncModelCalls, AsyncCacheCalls):
         self,
         kinds: Iterable[MeasurementKind | str] | None = None,
         *,
-        bytes: int | None = None,
+        bytes: Size | None = None,
         wait: bool = True,
         on_progress: Callable[[Progress], object] | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: Time | None = None,
         request_id: str | None = None,
     ) -> ProbeResult | AsyncOperation[ProbeResult]:
         """See `hoist.Client.probe`. `on_progress` is an ordinary function, not a coroutine."""
@@ -183,17 +180,13 @@ class AsyncClient(AsyncModelCalls, AsyncCacheCalls):
         """See `hoist.Client.config`."""
         return await self._run(_plans.config())
 
-    async def shutdown(self, grace: float | timedelta | None = None) -> None:
+    async def shutdown(self, grace: Time | None = None) -> None:
         """See `hoist.Client.shutdown`."""
         await self._run(_plans.shutdown(grace))
 
     def _lessor(self) -> _open.Lessor:
         if self._closed:
             raise closed()
-        if self._leases is None:
-            endpoint = self._endpoint
-            self._lease_channel = grpc.insecure_channel(endpoint.target, options=endpoint.options())
-            self._leases = _open.Lessor(self._lease_channel, self._error)
         return self._leases
 
     async def _run(self, plan: Plan[T]) -> T:
