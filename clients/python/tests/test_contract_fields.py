@@ -257,7 +257,7 @@ SENT: list[Callable[[], Message]] = [
     lambda: first(_plans.probe(["DISK_READ"], 1, 1, ID)),
     lambda: first(_plans_cache.cache_model("x", "vae", "HIGH", ["CORRUPT"], "FULL", 1, ID)),
     lambda: first(_plans_cache.evict("x", "vae", None, False, True, ID)),
-    lambda: first(_plans_cache.evict(["x", "y"], None, None, False, True, ID)),
+    lambda: first(_plans_cache.evict({"x": "vae", "y": None}, None, None, False, True, ID)),
     lambda: first(_plans_cache.evict(None, None, "0a", False, True, ID)),
     lambda: first(_plans_cache.evict(None, None, None, True, True, ID)),
     lambda: first(_plans_cache.cache_status()),

@@ -103,7 +103,12 @@ def test_what_goes_is_named_in_one_request() -> None:
         name="x", components=["vae"], dry_run=True
     )
     assert sent(evicting(Path("/m/x"))) == cache.EvictModelRequest(name="/m/x")
-    assert sent(evicting(iter(["x", Path("/m/y")]))) == cache.EvictModelRequest(names=["x", "/m/y"])
+    assert sent(evicting(iter(["x", Path("/m/y")]))) == cache.EvictModelRequest(
+        parts=[cache.ModelPart(name="x"), cache.ModelPart(name="/m/y")]
+    )
+    assert sent(evicting({"x": "vae", "y": None})) == cache.EvictModelRequest(
+        parts=[cache.ModelPart(name="x", components=["vae"]), cache.ModelPart(name="y")]
+    )
     digests = ["segments/0a", "0B"]
     assert sent(evicting(segments=digests)) == cache.EvictModelRequest(
         segments=["segments/0a", "segments/0b"]

@@ -21,6 +21,7 @@ from hoist._cache import (
 )
 from hoist._enums import EvictionPolicy, Priority, ValidationLevel, Verdict
 from hoist._open import Framework, OpenModel
+from hoist._plans_cache import Several
 from hoist._plans_models import Name, Words
 from hoist._quantities import Size, Time
 from hoist._tensors import Tensors
@@ -82,7 +83,7 @@ class AsyncCacheCalls(AsyncCalls):
 
     async def evict(
         self,
-        name: Name | Iterable[Name] | None = None,
+        name: Name | Several | None = None,
         components: Words | None = None,
         *,
         segments: Words | None = None,

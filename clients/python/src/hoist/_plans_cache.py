@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -26,6 +26,8 @@ from hoist._proto.v1 import lease_service_pb2 as lease
 from hoist._quantities import Size, Time
 
 Verdicts = Verdict | str | Iterable[Verdict | str]
+# Models, or parts of each.
+Several = Iterable[Name] | Mapping[Name, Words | None]
 
 # What `cache_policy` calls a field, and what the contract does.
 _POLICY_FIELDS = {
@@ -84,7 +86,7 @@ def cache_model(
 
 
 def evict(
-    name: Name | Iterable[Name] | None,
+    name: Name | Several | None,
     components: Words | None,
     segments: Words | None,
     all: bool,
@@ -107,14 +109,17 @@ def evict(
     if isinstance(name, (str, os.PathLike)):
         request.name = model_name("name", name)
     elif name is not None:
-        request.names.extend(_names(name))
+        request.parts.extend(_parts(name))
     return _decode_cache.evicted((yield from unary(_methods.EVICT_MODEL, request)))
 
 
-def _names(names: Iterable[Name]) -> list[str]:
+def _parts(names: Several) -> list[cache.ModelPart]:
     if not isinstance(names, Iterable):
         raise TypeError(f"name must be a name or a list of names, not {names!r}")
-    given = [model_name("name", each) for each in names]
+    named = names.items() if isinstance(names, Mapping) else ((each, None) for each in names)
+    given = [
+        cache.ModelPart(name=model_name("name", each), components=_components(parts)) for each, parts in named
+    ]
     if not given:
         raise ValueError("name is a list of none: nothing is said by that")
     return given

@@ -18,6 +18,7 @@ from hoist._cache import (
 )
 from hoist._enums import EvictionPolicy, Priority, ValidationLevel, Verdict
 from hoist._open import Framework, OpenModel
+from hoist._plans_cache import Several
 from hoist._plans_models import Name, Words
 from hoist._quantities import Size, Time
 from hoist._sync_calls import Calls
@@ -87,7 +88,7 @@ class CacheCalls(Calls):
 
     def evict(
         self,
-        name: Name | Iterable[Name] | None = None,
+        name: Name | Several | None = None,
         components: Words | None = None,
         *,
         segments: Words | None = None,
@@ -97,9 +98,10 @@ class CacheCalls(Calls):
     ) -> EvictResult:
         """Takes models out of RAM, or `components` of one, or with `all` everything that nobody uses.
 
-        What is leased, pinned, or shared by another cached model stays, and `kept_because` says so; what only
-        several models share goes when all of them are named in one call. `segments`: by `segments/{digest}`
-        or digest, whosever they are. `dry_run` only tells what would happen.
+        Several: a list of names, or `{name: components, name: None}`. What is leased, pinned, or shared by
+        another cached model stays, and `kept_because` says so; what only several models share goes when all
+        of them are named in one call. `segments`: by `segments/{digest}` or digest, whosever they are.
+        `dry_run` only tells what would happen.
         """
         return self._run(_plans_cache.evict(name, components, segments, all, dry_run, request_id))
 
