@@ -323,7 +323,7 @@ fn cache(r: &mut Reader) -> CacheSettings {
         is_group_readable: r.read(
             "cache.group_readable",
             false,
-            "whether the group of the runtime directory may read weights",
+            "whether the group of the runtime directory's `segments` may read weights there",
         ),
     };
     r.check("ram_budget", settings.budget.is_none_or(|budget| budget.0 > 0), "must be at least 1");

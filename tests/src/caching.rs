@@ -152,7 +152,16 @@ pub async fn acquire_as(at: &Channels, request: v1::AcquireRequest) -> Result<He
 /// # Errors
 /// As the server refuses.
 pub async fn leases(at: &Channels) -> Result<Vec<v1::Lease>> {
-    Ok(at.leases().list_leases(v1::ListLeasesRequest::default()).await?.into_inner().leases)
+    let (mut found, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = v1::ListLeasesRequest { page_token, ..Default::default() };
+        let page = at.leases().list_leases(request).await?.into_inner();
+        found.extend(page.leases);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(found);
+        }
+    }
 }
 
 /// What the files below a directory take of the memory, in the kernel's count; and their names.

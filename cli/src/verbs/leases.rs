@@ -13,7 +13,7 @@ use crate::output::json::set;
 use crate::output::results::plural;
 use crate::output::table::{Table, Toned};
 use crate::output::text;
-use crate::verbs::{Session, names, names_of};
+use crate::verbs::{Session, list, names, names_of};
 
 pub(crate) async fn run(session: &Session, args: LeasesArgs) -> Result<Exit> {
     match args.verb {
@@ -24,9 +24,18 @@ pub(crate) async fn run(session: &Session, args: LeasesArgs) -> Result<Exit> {
 
 /// All leases, oldest first.
 pub(crate) async fn read(client: &Client) -> Result<Vec<v1::Lease>> {
-    let request = v1::ListLeasesRequest { request_id: request_id() };
-    let id = request.request_id.clone();
-    Ok(client.call(Some(&id), client.leases().list_leases(request)).await?.leases)
+    let (mut leases, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let page_size = i32::try_from(list::PAGE).unwrap_or(i32::MAX);
+        let request = v1::ListLeasesRequest { request_id: request_id(), page_size, page_token };
+        let id = request.request_id.clone();
+        let page = client.call(Some(&id), client.leases().list_leases(request)).await?;
+        leases.extend(page.leases);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(leases);
+        }
+    }
 }
 
 /// The id without the collection.

@@ -277,13 +277,11 @@ impl Api {
             segments.partition_point(|one| (std::cmp::Reverse(one.bytes), one.name) <= after)
         });
         let shown: Vec<_> = segments.iter().skip(from).take(size).collect();
-        let next = shown.last().filter(|_| from + shown.len() < segments.len());
-        let next_page_token = next.map(|last| format!("{}:{}", last.bytes.0, last.name)).unwrap_or_default();
         let users = users(state, &shown.iter().filter_map(|one| one.name.digest()).collect());
         let leases = state.cache().lease_counts();
         let pinned = pinned(state);
         let now = self.control.service_time();
-        let segments = shown.into_iter().map(|one| {
+        let statuses = shown.iter().map(|one| {
             let digest = one.name.digest();
             let none = Vec::new();
             let users = digest.and_then(|digest| users.get(&digest)).unwrap_or(&none);
@@ -306,10 +304,13 @@ impl Api {
                 uses: state.cache().use_of(one.name).map_or(0, |used| used.count),
             }
         });
+        let statuses = page::fitting(statuses);
+        let last = statuses.len().checked_sub(1).and_then(|last| shown.get(last));
+        let next = last.filter(|_| from + statuses.len() < segments.len());
         Ok(v1::ListSegmentsResponse {
             request_id: call.id.to_string(),
-            segments: segments.collect(),
-            next_page_token,
+            segments: statuses,
+            next_page_token: next.map(|last| format!("{}:{}", last.bytes.0, last.name)).unwrap_or_default(),
             total_size,
             total_bytes,
             position: Some(encode::position(state.position())),
@@ -360,8 +361,5 @@ fn segment_token(token: &str) -> Result<(std::cmp::Reverse<Bytes>, SegmentName)>
     let parsed = token.split_once(':').and_then(|(bytes, name)| {
         Some((std::cmp::Reverse(Bytes(bytes.parse().ok()?)), SegmentName::parse(name)?))
     });
-    parsed.ok_or_else(|| {
-        Error::new(Reason::PageTokenInvalid, "this page token is not of this list; start from the first page")
-            .field("page_token", "is not of this list")
-    })
+    parsed.ok_or_else(Error::other_page)
 }

@@ -21,6 +21,18 @@ pub(super) struct Caller {
     pub(super) process: Option<u32>,
 }
 
+impl Caller {
+    /// Only the guard leads to a handler, and it names the caller; without one nothing may be done.
+    pub(super) fn of<T>(request: &Request<T>) -> Result<Self, Status> {
+        request.extensions().get::<Self>().cloned().ok_or_else(|| {
+            refuse(&Error::new(
+                Reason::PermissionDenied,
+                "the caller is not known; this is a defect of Hoist",
+            ))
+        })
+    }
+}
+
 /// One call: its caller, its id, its message.
 #[derive(Debug)]
 pub(super) struct Call<T> {
@@ -32,13 +44,7 @@ pub(super) struct Call<T> {
 impl<T> Call<T> {
     /// Takes a request apart; `id` picks the request id, and an empty one gets a fresh one.
     pub(super) fn open(request: Request<T>, id: impl Fn(&T) -> &str) -> Result<Self, Status> {
-        // Only the guard leads here, and it names the caller; without one nothing may be done.
-        let caller = request.extensions().get::<Caller>().cloned().ok_or_else(|| {
-            refuse(&Error::new(
-                Reason::PermissionDenied,
-                "the caller is not known; this is a defect of Hoist",
-            ))
-        })?;
+        let caller = Caller::of(&request)?;
         let message = request.into_inner();
         let id = decode::request_id(id(&message)).map_err(|e| refuse(&e))?;
         Ok(Self { caller, id: id.unwrap_or_else(|| RequestId(Uuid::new_v4())), message })

@@ -48,7 +48,7 @@ impl FromStr for OperationFilter {
 }
 
 const STATES: [&str; 5] = ["PENDING", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"];
-const KINDS: [&str; 4] = ["PROBE_MACHINE", "SCAN_MODELS", "DIGEST_MODELS", "VALIDATE_MODEL"];
+const KINDS: [&str; 5] = ["PROBE_MACHINE", "SCAN_MODELS", "DIGEST_MODELS", "VALIDATE_MODEL", "CACHE_MODEL"];
 const FIELDS: [&str; 3] = ["state", "kind", "done"];
 
 fn parse(term: &str) -> Result<Term, String> {

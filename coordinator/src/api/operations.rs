@@ -173,10 +173,6 @@ fn page_start(token: &str) -> Result<Option<OperationId>> {
     }
     match format!("operations/{token}").parse() {
         Ok(ResourceName::Operation(id)) => Ok(Some(id)),
-        _ => Err(Error::new(
-            Reason::PageTokenInvalid,
-            "the page token is not one of this list; start from the first page",
-        )
-        .field("page_token", "must be next_page_token of the page before")),
+        _ => Err(Error::other_page()),
     }
 }

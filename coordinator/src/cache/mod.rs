@@ -96,6 +96,11 @@ impl Cache {
         clock: Clock,
     ) -> (Self, mpsc::Receiver<Digest>) {
         let access = if settings.is_group_readable { Access::Group } else { Access::Owner };
+        if settings.is_group_readable
+            && let Err(error) = let_through(runtime_dir)
+        {
+            warn!(%error, "the group cannot get into the runtime directory, so it cannot read segments");
+        }
         let directory = Directory::open(&runtime_dir.join("segments"), access);
         let ledger = Ledger::open(&runtime_dir.join("leases"));
         let store = directory.and_then(|directory| Ok((Shelf::new(directory), ledger?)));
@@ -284,6 +289,14 @@ impl Cache {
     pub fn close(&self) {
         self.0.pool.close();
     }
+}
+
+/// Lets a directory's group go through it, to what it is allowed to see below.
+fn let_through(directory: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut permissions = std::fs::metadata(directory)?.permissions();
+    permissions.set_mode(permissions.mode() | 0o010);
+    std::fs::set_permissions(directory, permissions)
 }
 
 fn explained(error: &hoist_segment::DirectoryError) -> String {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use hoist_domain::{
-    Digest, Error, Model, ModelComponent, ModelId, ModelPath, ModelState, ModelType, Reason, Result, Verdict,
+    Digest, Error, Model, ModelComponent, ModelId, ModelPath, ModelState, ModelType, Result, Verdict,
 };
 use hoist_planner::Models;
 use uuid::Uuid;
@@ -108,13 +108,7 @@ impl<'a> Token<'a> {
             };
             (is_ours && parts.next().is_none()).then_some(token)
         };
-        read().ok_or_else(|| {
-            Error::new(
-                Reason::PageTokenInvalid,
-                "this page token is not of this list; start from the first page",
-            )
-            .field("page_token", "is not of this list")
-        })
+        read().ok_or_else(Error::other_page)
     }
 }
 
@@ -248,7 +242,7 @@ mod tests {
             (None, false, "any0.1.2.vae.x.0"),
         ] {
             let refused = components(state.models(), of_type, shared_only, 1, token).unwrap_err();
-            assert_eq!(refused.reason(), Reason::PageTokenInvalid, "{token}");
+            assert_eq!(refused.reason(), hoist_domain::Reason::PageTokenInvalid, "{token}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hoist_domain::{Error, Model, ModelId, ModelState, Reason, Result, Verdict, WallTime};
+use hoist_domain::{Error, Model, ModelId, ModelState, Result, Verdict, WallTime};
 use hoist_planner::Models;
 use uuid::Uuid;
 
@@ -305,13 +305,7 @@ struct Token {
 
 impl Token {
     fn parse(text: &str, mark: u64) -> Result<Self> {
-        let invalid = || {
-            Error::new(
-                Reason::PageTokenInvalid,
-                "this page token is not of this list; start from the first page",
-            )
-            .field("page_token", "is not of this list")
-        };
+        let invalid = Error::other_page;
         let mut parts = text.splitn(3, '.');
         let mut part = || parts.next().ok_or_else(invalid);
         let found = u64::from_str_radix(part()?, 16).map_err(|_| invalid())?;

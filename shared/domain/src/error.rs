@@ -55,6 +55,13 @@ impl Error {
         Self::new(Reason::FieldInvalid, format!("{field}: {description}")).field(field, description)
     }
 
+    /// A page token that no answer about this list had.
+    #[must_use]
+    pub fn other_page() -> Self {
+        let message = "this page token is not of this list; start from the first page";
+        Self::new(Reason::PageTokenInvalid, message).field("page_token", "is not of this list")
+    }
+
     /// Adds an id or a number that a program may branch on.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl fmt::Display) -> Self {

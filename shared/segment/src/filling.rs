@@ -88,7 +88,7 @@ impl Directory {
         }
         let total = files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.length));
         let mut filling = self.begin(Form::Raw, total)?;
-        rustix::fs::mkdirat(self.descriptor(), &*filling.temporary, Mode::RWXU | Mode::RGRP | Mode::XGRP)?;
+        rustix::fs::mkdirat(self.descriptor(), &*filling.temporary, Mode::RWXU)?;
         for file in files {
             let path = format!("{}/{}", filling.temporary, file.name);
             filling.add(&path, &file.name, file.length)?;
@@ -168,6 +168,12 @@ impl Filling {
         }
         let name = self.form.name(digest);
         let directory = self.directory.descriptor();
+        if self.form == Form::Raw {
+            // The mask of the process, which may be anything, was taken off when it was made.
+            let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP;
+            rustix::fs::chmodat(directory, &*self.temporary, mode, AtFlags::empty())
+                .map_err(io::Error::from)?;
+        }
         let flags = RenameFlags::NOREPLACE;
         match rustix::fs::renameat_with(directory, &*self.temporary, directory, &*name, flags) {
             Ok(()) => {}

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hoist_domain::{Bytes, Digest};
-use rustix::fs::RenameFlags;
+use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 use uuid::Uuid;
 
@@ -82,13 +82,17 @@ impl Segment {
         Bytes(self.files.iter().map(|file| file.length).sum())
     }
 
-    /// Whether its files are still under their names, as long as they were: nobody but somebody with a hand on the directory
-    /// changes that.
+    /// Whether its files are still under their names and no others, as long as they were: nobody but somebody with a hand on
+    /// the directory changes that.
     #[must_use]
     pub fn is_sound(&self) -> bool {
+        let name = self.form.name(self.digest);
         self.files.iter().all(|file| {
+            let place = if file.name.is_empty() { name.clone() } else { format!("{name}/{}", file.name) };
+            let named = rustix::fs::statat(self.directory.descriptor(), place, AtFlags::SYMLINK_NOFOLLOW);
+            let (Ok(stat), Ok(named)) = (rustix::fs::fstat(&file.file), named) else { return false };
             let length = i64::try_from(file.length).unwrap_or(i64::MAX);
-            rustix::fs::fstat(&file.file).is_ok_and(|stat| stat.st_nlink == 1 && stat.st_size == length)
+            stat.st_nlink == 1 && stat.st_size == length && stat.st_ino == named.st_ino
         })
     }
 

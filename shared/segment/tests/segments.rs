@@ -204,7 +204,11 @@ fn what_somebody_has_cut_or_given_another_name_is_not_sound() {
     let other = above.path().join("other");
     std::fs::hard_link(segment.path(), &other).unwrap();
     assert!(!segment.is_sound());
-    std::fs::remove_file(other).unwrap();
+    std::fs::remove_file(&other).unwrap();
+    assert!(segment.is_sound());
+    std::fs::rename(segment.path(), &other).unwrap();
+    assert!(!segment.is_sound());
+    std::fs::rename(&other, segment.path()).unwrap();
     assert!(segment.is_sound());
     std::fs::set_permissions(segment.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
     let file = std::fs::File::options().write(true).open(segment.path()).unwrap();

@@ -38,6 +38,9 @@ _POLICY_FIELDS = {
 }
 
 
+# Leases in one answer: as many as the server gives.
+_LEASES = 1_000
+
 # What the command line calls a field's default.
 _DEFAULTS = ("auto", "default", "never")
 
@@ -224,8 +227,14 @@ def _read_policy(name: Name | None) -> Plan[CachePolicy]:
 
 
 def leases() -> Plan[list[Lease]]:
-    answer = yield from unary(_methods.LIST_LEASES, lease.ListLeasesRequest(request_id=fresh_id()))
-    return [_decode_cache.lease(each) for each in answer.leases]
+    found: list[Lease] = []
+    token = ""
+    while True:
+        request = lease.ListLeasesRequest(request_id=fresh_id(), page_size=_LEASES, page_token=token)
+        answer = yield from unary(_methods.LIST_LEASES, request)
+        found.extend(_decode_cache.lease(each) for each in answer.leases)
+        if not (token := answer.next_page_token):
+            return found
 
 
 def revoke(name: str | Lease, reason: str, request_id: str | None) -> Plan[None]:

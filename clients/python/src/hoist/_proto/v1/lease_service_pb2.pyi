@@ -98,20 +98,28 @@ class Revoked(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class ListLeasesRequest(_message.Message):
-    __slots__ = ("request_id",)
+    __slots__ = ("request_id", "page_size", "page_token")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     request_id: str
-    def __init__(self, request_id: _Optional[str] = ...) -> None: ...
+    page_size: int
+    page_token: str
+    def __init__(self, request_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListLeasesResponse(_message.Message):
-    __slots__ = ("request_id", "leases", "position")
+    __slots__ = ("request_id", "leases", "position", "next_page_token", "total_size")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     LEASES_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_SIZE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     leases: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Lease]
     position: _resources_pb2.Position
-    def __init__(self, request_id: _Optional[str] = ..., leases: _Optional[_Iterable[_Union[_resources_pb2.Lease, _Mapping]]] = ..., position: _Optional[_Union[_resources_pb2.Position, _Mapping]] = ...) -> None: ...
+    next_page_token: str
+    total_size: int
+    def __init__(self, request_id: _Optional[str] = ..., leases: _Optional[_Iterable[_Union[_resources_pb2.Lease, _Mapping]]] = ..., position: _Optional[_Union[_resources_pb2.Position, _Mapping]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ...) -> None: ...
 
 class RevokeLeaseRequest(_message.Message):
     __slots__ = ("request_id", "name", "reason")
