@@ -24,13 +24,14 @@ async fn the_group_gets_as_far_as_the_weights_where_that_is_wished_and_nobody_el
         library.write("one.safetensors", &making::safetensors(&[("weight", vec![1.0; 64])], &[])).unwrap();
         library.write("two.gguf", &making::gguf()).unwrap();
         library.set("CACHE_GROUP_READABLE", if is_wished { "true" } else { "false" });
+        let runtime = library.sandbox.runtime_dir().to_owned();
+        std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o700)).unwrap();
         let open = library.open().await.unwrap();
         let mut paths = Vec::new();
         for name in ["one", "two"] {
             paths.push(cache(&open.at, name, &[]).await.unwrap().components[0].path.clone());
         }
-        let runtime = library.sandbox.runtime_dir();
-        assert_eq!((mode(runtime), mode(&runtime.join("segments"))), (top, folder));
+        assert_eq!((mode(&runtime), mode(&runtime.join("segments"))), (top, folder));
         // Nobody but the server reads who holds what.
         assert_eq!(mode(&runtime.join("leases")), 0o700);
         assert_eq!(mode(Path::new(&paths[0])), 0o440);
