@@ -228,7 +228,7 @@ fn two_that_are_equal_to_what_is_there_leave_it_what_mattered_most_to_either() {
         wants: vec![want(2, 1, VAE, false)],
         facts: facts(1_000, &world.open),
     };
-    let (events, _) = reserve(&world.state, &ask, world.now).unwrap();
+    let (events, _) = reserve(&world.state, &ask, world.now);
     world.apply(&events);
     let found = [(source_name(2, 1), VAE), (source_name(2, 2), VAE)];
     assert_eq!(world.identify(operation, &found), [Identity::Equal, Identity::Equal]);
@@ -258,10 +258,11 @@ fn who_needs_no_room_is_not_refused_for_want_of_it() {
     world.cache(0, 1);
     world.cache(0, 2);
     let operation = world.begin(1, &["vae"], Priority::Normal);
-    let (events, reserved) = world.ask(operation, 1, &[(1, VAE, true)], 5).unwrap();
+    let (events, reserved) = world.ask(operation, 1, &[(1, VAE, true)], 5);
+    let reserved = reserved.unwrap();
     assert_eq!((reserved.present, reserved.victims), (vec![0], vec![]), "the machine has less memory by now");
     world.apply(&events);
-    let (_, reserved) = world.ask(operation, 1, &[], 5).unwrap();
+    let reserved = world.ask(operation, 1, &[], 5).1.unwrap();
     assert_eq!(reserved.victims, [], "nothing of it is being filled");
 }
 
@@ -271,10 +272,29 @@ fn who_fills_gives_way_for_what_is_reserved_when_it_is_asked_again() {
     world.cache(0, 2);
     let operation = world.begin(1, &["vae"], Priority::Normal);
     world.reserve(operation, 1, &[(1, VAE, true)]);
-    let (_, reserved) = world.ask(operation, 1, &[], bytes_of(VAE).0).unwrap();
+    let reserved = world.ask(operation, 1, &[], bytes_of(VAE).0).1.unwrap();
     assert_eq!(reserved.victims, [digest(TEXT)]);
-    let refused = world.ask(operation, 1, &[], 1).unwrap_err();
-    assert_eq!(refused.reason(), Reason::RamExhausted);
+    let (events, refused) = world.ask(operation, 1, &[], 1);
+    let refused = refused.unwrap_err();
+    assert_eq!((refused.reason(), events), (Reason::RamExhausted, vec![Event::RoomRefused]));
+    // Nothing is asked for anew: what is missing is what it has over and above the budget.
+    let over = bytes_of(VAE).0 + bytes_of(TEXT).0 - 1;
+    let said = format!("{over} B more are needed for what is being filled");
+    assert!(refused.to_string().contains(&said), "{refused}");
+}
+
+#[test]
+fn only_a_want_of_room_counts_as_a_refusal() {
+    let mut world = World::new();
+    let operation = world.begin(0, &["vae"], Priority::Normal);
+    world.finish(operation, 0);
+    let (events, refused) = world.ask(operation, 0, &[(1, VAE, true)], 1);
+    assert_eq!((refused.unwrap_err().reason(), events), (Reason::OperationCancelled, vec![]));
+    let operation = world.begin(0, &["vae"], Priority::Normal);
+    let (events, refused) = world.ask(operation, 0, &[(1, VAE, true)], 1);
+    assert_eq!(refused.unwrap_err().reason(), Reason::RamExhausted);
+    world.apply(&events);
+    assert_eq!(world.state.cache().statistics().refusals, 1);
 }
 
 #[test]
@@ -370,7 +390,7 @@ fn what_is_pinned_open_or_matters_more_makes_no_room() {
     world.configure(0, &pin(&["unet"]));
     world.open.insert(digest(VAE));
     assert_eq!(world.going(0), [digest(TEXT)]);
-    let wanted = |world: &World, id| world.ask(id, 1, &[(0, 1, true)], world.used()).unwrap_err();
+    let wanted = |world: &World, id| world.ask(id, 1, &[(0, 1, true)], world.used()).1.unwrap_err();
     let id = world.begin(1, &["unet"], Priority::Normal);
     let refused = wanted(&world, id);
     assert_eq!(refused.reason(), Reason::RamExhausted);
@@ -385,14 +405,14 @@ fn what_is_pinned_open_or_matters_more_makes_no_room() {
         wants: vec![want(0, 2, TEXT, true)],
         facts: facts(1_000, &world.open),
     };
-    let (events, _) = reserve(&world.state, &ask, world.now).unwrap();
+    let (events, _) = reserve(&world.state, &ask, world.now);
     world.apply(&events);
     world.finish(high, 0);
     let refused = wanted(&world, id);
     assert!(refused.to_string().contains("15 B matters more"), "{refused}");
     world.configure(0, &ModelConfig::default());
     world.open.clear();
-    let (_, reserved) = world.ask(id, 1, &[(0, 1, true)], world.used()).unwrap();
+    let reserved = world.ask(id, 1, &[(0, 1, true)], world.used()).1.unwrap();
     assert_eq!(reserved.victims, [digest(0)], "what matters more stays all the same");
 }
 

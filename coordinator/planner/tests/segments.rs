@@ -47,7 +47,7 @@ fn histories() -> u32 {
 }
 
 /// What the histories must have come across, taken together: what never happens is not tested.
-const EVERYTHING: [&str; 43] = [
+const EVERYTHING: [&str; 44] = [
     "abandoned",
     "adopted",
     "awaited",
@@ -81,6 +81,7 @@ const EVERYTHING: [&str; 43] = [
     "out",
     "pressure",
     "refused",
+    "refused as it is cancelled",
     "reported by one that has ended",
     "reserved again",
     "resumed",

@@ -121,10 +121,10 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
         CacheCommand::Adopt { segments, leases, reply } => {
             (Answer::Unit(reply, Ok(())), adopt(segments, leases, LEASE_GRACE, now))
         }
-        CacheCommand::Reserve { ask, reply } => match reserve(state, &ask, now) {
-            Ok((events, reserved)) => (Answer::Reserved(reply, Ok(reserved)), events),
-            Err(error) => (Answer::Reserved(reply, Err(error)), vec![Event::RoomRefused]),
-        },
+        CacheCommand::Reserve { ask, reply } => {
+            let (events, reserved) = reserve(state, &ask, now);
+            (Answer::Reserved(reply, reserved), events)
+        }
         CacheCommand::Identify { operation, found, reply } => {
             let (events, identities) = identify(state, operation, &found, now);
             (Answer::Identified(reply, Some(identities)), events)

@@ -68,17 +68,16 @@ pub struct Reserved {
     pub victims: Vec<Digest>,
 }
 
-/// Judges a reservation. To be repeated until nothing is awaited.
-///
-/// # Errors
-/// RAM_EXHAUSTED with what would help; OPERATION_CANCELLED when the operation does not run any more.
-pub fn reserve(state: &State, ask: &Reservation, now: Moment) -> Result<(Decision, Reserved)> {
+/// Judges a reservation. To be repeated until nothing is awaited. A refusal for want of room is counted; whoever asks for
+/// an operation that does not run any more is refused, too, with OPERATION_CANCELLED.
+#[must_use]
+pub fn reserve(state: &State, ask: &Reservation, now: Moment) -> (Decision, Result<Reserved>) {
     let is_running = state
         .operation(ask.operation)
         .is_some_and(|operation| operation.state == OperationState::Running && !operation.cancel_requested);
     if !is_running {
-        return Err(Error::new(Reason::OperationCancelled, "the operation does not run any more")
-            .with("operation", ask.operation));
+        let error = Error::new(Reason::OperationCancelled, "the operation does not run any more");
+        return (Vec::new(), Err(error.with("operation", ask.operation)));
     }
     let cache = state.cache();
     let wanted = |is_use| Wanted {
@@ -149,22 +148,37 @@ pub fn reserve(state: &State, ask: &Reservation, now: Moment) -> Result<(Decisio
     if fills && over > 0 {
         let candidates = candidates(state, &ask.facts.open, &own, now);
         let policy = cache.policy().eviction;
-        let chosen = victims(&candidates, Bytes(over), ask.priority, policy, cache.tick())
-            .map_err(|shortage| refusal(state, ask, Bytes(needed), &shortage))?;
+        let chosen = match victims(&candidates, Bytes(over), ask.priority, policy, cache.tick()) {
+            Ok(chosen) => chosen,
+            Err(shortage) => {
+                let lack = Lack { needed: Bytes(needed), over: Bytes(over) };
+                return (vec![Event::RoomRefused], Err(refusal(state, ask, lack, &shortage)));
+            }
+        };
         reserved.victims = chosen.into_iter().filter_map(SegmentName::digest).collect();
         let eviction = Eviction { reason: EvictionReason::Room, beneficiary: Some(ask.model) };
         let evicting = reserved.victims.iter().map(|digest| evicting(*digest, eviction, now));
         // First out, then in.
         events.splice(0..0, evicting);
     }
-    Ok((events, reserved))
+    (events, Ok(reserved))
 }
 
 pub(super) fn evicting(digest: Digest, eviction: Eviction, now: Moment) -> Event {
     Event::SegmentEvicting { digest, eviction, at: now.service }
 }
 
-fn refusal(state: &State, ask: &Reservation, needed: Bytes, shortage: &Shortage) -> Error {
+/// What there is no room for.
+#[derive(Clone, Copy)]
+struct Lack {
+    /// Asked for now; none where it was asked for before, and the budget has become less since.
+    needed: Bytes,
+    /// What would have to go.
+    over: Bytes,
+}
+
+fn refusal(state: &State, ask: &Reservation, lack: Lack, shortage: &Shortage) -> Error {
+    let Lack { needed, over } = lack;
     let used = state.cache().totals().used();
     let free = Bytes(ask.facts.budget.0.saturating_sub(used.0));
     let mut stands = Vec::new();
@@ -178,7 +192,12 @@ fn refusal(state: &State, ask: &Reservation, needed: Bytes, shortage: &Shortage)
         stands.push(format!("{} {why}", vetoed.bytes));
     }
     let stands = if stands.is_empty() { String::new() } else { format!("; {}", stands.join(", ")) };
-    let advice = if needed > ask.facts.budget {
+    let (missing, wanted) = if needed == Bytes(0) {
+        (over, format!("{over} more are needed for what is being filled"))
+    } else {
+        (needed, format!("{needed} are needed"))
+    };
+    let advice = if missing > ask.facts.budget {
         "raise the budget (`hoist cache-policy --budget`, `hoist serve --ram-budget`), or cache single components"
     } else if shortage.vetoed.is_empty() {
         "raise the budget with `hoist cache-policy --budget`"
@@ -186,13 +205,13 @@ fn refusal(state: &State, ask: &Reservation, needed: Bytes, shortage: &Shortage)
         "release leases, unpin or evict something, give it a higher priority, or raise the budget"
     };
     let message = format!(
-        "{needed} are needed; the budget is {} ({}), of which {free} are free and {} could be freed{stands}",
+        "{wanted}; the budget is {} ({}), of which {free} are free and {} could be freed{stands}",
         ask.facts.budget, ask.facts.limit, shortage.evictable
     );
     Error::new(Reason::RamExhausted, message)
         .with("advice", advice)
         .with("model", ResourceName::Model(ask.model))
-        .with("needed_bytes", needed.0)
+        .with("needed_bytes", missing.0)
         .with("free_bytes", free.0)
         .with("budget_bytes", ask.facts.budget.0)
         .with("evictable_bytes", shortage.evictable.0)

@@ -89,7 +89,7 @@ impl World {
         number: usize,
         wants: &[(usize, u8, bool)],
         budget: u64,
-    ) -> hoist_domain::Result<(Decision, Reserved)> {
+    ) -> (Decision, hoist_domain::Result<Reserved>) {
         let wants = wants.iter().map(|(place, content, is_known)| want(number, *place, *content, *is_known));
         let ask = Reservation {
             operation,
@@ -107,9 +107,9 @@ impl World {
         number: usize,
         wants: &[(usize, u8, bool)],
     ) -> Reserved {
-        let (events, reserved) = self.ask(operation, number, wants, 1_000).unwrap();
+        let (events, reserved) = self.ask(operation, number, wants, 1_000);
         self.apply(&events);
-        reserved
+        reserved.unwrap()
     }
 
     /// What an operation has read turns out to be this.

@@ -64,8 +64,11 @@ impl History {
             facts: facts(budget, &self.open),
         };
         let answer = self.decide(|state| reserve(state, &ask, self.now()));
+        let (events, answer) = answer;
         if self.state.operation(ask.operation).unwrap().cancel_requested {
             assert_eq!(answer.as_ref().map_err(Error::reason).unwrap_err(), Reason::OperationCancelled);
+            self.apply(&events);
+            self.seen.insert("refused as it is cancelled");
             return;
         }
         let expected = self.naive.expect_reserve(&ask);
@@ -73,13 +76,12 @@ impl History {
         let mut evictable = self.naive.evictable(&self.open, ask.priority);
         evictable.retain(|digest, _| ask.wants.iter().all(|want| want.name != SegmentName::Content(*digest)));
         let most: u64 = evictable.values().sum();
-        let (events, reserved) = match answer {
+        let reserved = match answer {
             Ok(reserved) => reserved,
             Err(error) => {
                 assert_eq!(error.reason(), Reason::RamExhausted, "{error}");
                 assert!(expected.over > most, "refused: {} over, {most} evictable; {error}", expected.over);
-                // As the owner has it.
-                self.apply(&[Event::RoomRefused]);
+                self.apply(&events);
                 self.naive.statistics.refusals += 1;
                 self.seen.insert("refused");
                 return;
@@ -96,7 +98,8 @@ impl History {
         self.apply(&events);
         let fills = self.state.cache().filled_by(ask.operation).next().is_some();
         assert!(!fills || self.naive.used() <= budget, "over the budget after a reservation");
-        let (events, again) = self.decide(|state| reserve(state, &ask, self.now())).unwrap();
+        let (events, again) = self.decide(|state| reserve(state, &ask, self.now()));
+        let again = again.unwrap();
         assert_eq!((&again.fill, &again.victims), (&Vec::new(), &Vec::new()), "reserved again");
         let is_want = |event: &Event| matches!(event, Event::SegmentWanted { want, .. } if !want.is_use);
         assert!(events.iter().all(is_want), "reserved again: {events:?}");
