@@ -106,13 +106,13 @@ pub fn revoke(state: &State, id: LeaseId, reason: &str, now: Moment) -> Decision
         .collect()
 }
 
-/// Leases whose holders did not come back in time.
+/// Leases whose holders did not come back in time, so many of them at once.
 #[must_use]
-pub fn expired(state: &State, now: Moment) -> Decision {
+pub fn expired(state: &State, now: Moment, budget: usize) -> Decision {
     let cache = state.cache();
     if cache.awaited_until().is_none_or(|until| now.service < until) {
         return Vec::new();
     }
-    let awaited = cache.leases().filter(|lease| lease.state == LeaseState::Awaited);
-    awaited.map(|lease| Event::LeaseEnded { id: lease.id, at: now.service, revoked: None }).collect()
+    let ended = |id| Event::LeaseEnded { id, at: now.service, revoked: None };
+    cache.awaited().take(budget).map(ended).collect()
 }

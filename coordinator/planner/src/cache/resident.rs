@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_domain::{
-    Bytes, CachePolicy, Digest, Lease, LeaseId, LeaseState, Lifecycle, ModelId, OperationId, Position,
-    Priority, Revision, Segment, SegmentName, SegmentState, ServiceTime,
+    Bytes, CachePolicy, Digest, Lease, LeaseId, Lifecycle, ModelId, OperationId, Position, Priority,
+    Revision, Segment, SegmentName, SegmentState, ServiceTime,
 };
 use imbl::{OrdMap, OrdSet};
 use uuid::Uuid;
@@ -92,7 +92,9 @@ pub struct Cache {
     used_at: OrdMap<SegmentName, ServiceTime>,
     totals: Totals,
     statistics: CacheStatistics,
-    /// Awaited leases end then.
+    /// Those whose holders may still come back.
+    awaited: OrdSet<LeaseId>,
+    /// They end then; unset when none is awaited.
     awaited_until: Option<ServiceTime>,
 }
 
@@ -152,10 +154,15 @@ impl Cache {
         (self.policy_changed != Revision(0)).then_some((self.policy_changed, &*self.policy))
     }
 
-    /// When awaited leases end.
+    /// When awaited leases end; none when none is awaited.
     #[must_use]
     pub const fn awaited_until(&self) -> Option<ServiceTime> {
         self.awaited_until
+    }
+
+    /// Leases whose holders may still come back.
+    pub fn awaited(&self) -> impl Iterator<Item = LeaseId> {
+        self.awaited.iter().copied()
     }
 
     #[must_use]
@@ -447,11 +454,20 @@ impl Cache {
             self.hold(SegmentName::Content(digest), Holder::Lease(lease.id));
         }
         self.leases.insert(lease.id, Stamped { position, value: Arc::clone(lease) });
+        self.await_no_more(lease.id);
     }
 
     pub(crate) fn await_lease(&mut self, position: Position, lease: &Arc<Lease>, until: ServiceTime) {
-        self.awaited_until = Some(until);
         self.grant(position, lease);
+        self.awaited.insert(lease.id);
+        self.awaited_until = Some(until);
+    }
+
+    fn await_no_more(&mut self, id: LeaseId) {
+        self.awaited.remove(&id);
+        if self.awaited.is_empty() {
+            self.awaited_until = None;
+        }
     }
 
     /// What was held was in use until now.
@@ -462,9 +478,7 @@ impl Cache {
             }
         }
         self.leases.remove(&id);
-        if !self.leases().any(|lease| lease.state == LeaseState::Awaited) {
-            self.awaited_until = None;
-        }
+        self.await_no_more(id);
     }
 
     fn hold(&mut self, name: SegmentName, holder: Holder) {

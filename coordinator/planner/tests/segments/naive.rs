@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hoist_domain::{
-    Bytes, CachePolicy, Digest, Eviction, Lease, LeaseId, Model, ModelId, OperationId, Priority, Segment,
-    SegmentName, SegmentState, ServiceTime, Veto,
+    Bytes, CachePolicy, Digest, Eviction, Lease, LeaseId, LeaseState, Model, ModelId, OperationId, Priority,
+    Segment, SegmentName, SegmentState, ServiceTime, Veto,
 };
 use hoist_planner::cache::{CacheStatistics, Holder, Identity, Reservation, Reserved, Sealing, Totals, Want};
 use hoist_planner::{Moment, State};
@@ -353,6 +353,10 @@ impl Naive {
         assert_eq!(cache.segment_count(), shown.len());
         let leases: Vec<&Lease> = cache.leases().map(|lease| &**lease).collect();
         assert_eq!(leases, self.leases.values().collect::<Vec<_>>(), "leases");
+        let awaited = self.leases.values().filter(|lease| lease.state == LeaseState::Awaited);
+        let awaited: Vec<LeaseId> = awaited.map(|lease| lease.id).collect();
+        assert_eq!(cache.awaited().collect::<Vec<_>>(), awaited, "awaited");
+        assert_eq!(cache.awaited_until(), self.until.filter(|_| !awaited.is_empty()), "until when");
         assert_eq!(cache.totals(), self.totals(), "totals");
         assert_eq!(cache.walked(), self.totals(), "totals, walked");
         assert_eq!(cache.totals().used(), Bytes(self.used()));
