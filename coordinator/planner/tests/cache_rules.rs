@@ -9,7 +9,7 @@ mod world;
 use hoist_domain::{
     CachePolicy, Lease, LeaseId, LeaseState, ModelConfig, Principal, Priority, Reason, Segment, SegmentState,
 };
-use hoist_planner::cache::{Identity, LEASE_GRACE, Reservation, adopt, reserve, resume};
+use hoist_planner::cache::{Identity, LEASE_GRACE, Reservation, adopt, lost, reserve, resume};
 use hoist_planner::{Event, State, expire, finish};
 use setting::{LIMITS, World, at};
 use std::collections::BTreeSet;
@@ -334,10 +334,12 @@ fn an_awaited_lease_ends_after_the_grace_and_not_before() {
     assert_eq!(expire(&world.state, at(grace - 1), &LIMITS, 9), []);
     let events = expire(&world.state, at(grace), &LIMITS, 9);
     assert_eq!(events, [Event::LeaseEnded { id: late, at: at(grace).service, revoked: None }]);
+    assert_eq!(expire(&world.state, at(grace), &LIMITS, 0), [], "no more at once than there is time for");
     world.apply(&events);
     assert_eq!(world.going(0), [], "the one that came back holds it");
     let refused = resume(&world.state, late, &Principal::Uid(1), String::new(), None).unwrap_err();
     assert_eq!(refused.reason(), Reason::ResourceNotFound);
+    assert_eq!(world.state.cache().awaited_until(), None, "nobody is awaited any more");
     world.end_lease(back);
     assert_eq!(world.going(0), [digest(VAE)]);
 }
@@ -414,6 +416,26 @@ fn what_is_pinned_open_or_matters_more_makes_no_room() {
     world.open.clear();
     let reserved = world.ask(id, 1, &[(0, 1, true)], world.used()).1.unwrap();
     assert_eq!(reserved.victims, [digest(0)], "what matters more stays all the same");
+}
+
+#[test]
+fn what_was_lost_goes_once_nobody_holds_it_pinned_or_not() {
+    let mut world = World::new();
+    world.cache(0, 1);
+    world.configure(0, &ModelConfig { is_pinned: true, ..ModelConfig::default() });
+    let gone = BTreeSet::from([digest(VAE), digest(TEXT)]);
+    let id = world.lease(0, 1);
+    assert_eq!(lost(&world.state, &gone, world.now), [], "its holder may have it open");
+    world.end_lease(id);
+    assert_eq!(world.going(0), [], "pinned");
+    let events = lost(&world.state, &gone, world.now);
+    assert!(
+        matches!(*events, [Event::SegmentEvicting { digest: of, .. }] if of == digest(VAE)),
+        "{events:?}"
+    );
+    world.apply(&events);
+    assert!(!world.is_sealed(VAE));
+    assert_eq!(lost(&world.state, &gone, world.now), [], "once");
 }
 
 #[test]

@@ -1,19 +1,14 @@
 //! What goes on by itself: names are taken away as the owner says, what nobody has open any more is told, and room is given
 //! back when the machine needs it.
 
-use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use hoist_domain::{
-    Bytes, Condition, ConditionKind, ContentHash, Digest, Principal, RequestId, RequestKey, SegmentName,
-    Severity,
-};
-use hoist_planner::cache::{EvictionAsk, Facts, Out};
+use hoist_domain::{Bytes, Condition, ConditionKind, Digest, SegmentName, Severity};
+use hoist_planner::cache::Facts;
 use hoist_runtime::Shutdown;
 use tracing::{debug, error, info, warn};
-use uuid::Uuid;
 
 use super::Cache;
 
@@ -96,13 +91,10 @@ impl Cache {
         if unsound.is_empty() {
             return;
         }
-        let key =
-            RequestKey { principal: Principal::Hoist, method: "sweep".into(), id: RequestId(Uuid::new_v4()) };
-        let ask = EvictionAsk { out: Out::Segments(unsound), open: BTreeSet::new() };
-        match self.0.control.evict(Some((key, ContentHash([0; 32]))), ask).await {
-            Ok(told) => {
-                for one in told.iter().filter(|one| one.kept.is_none()) {
-                    warn!(digest = %one.digest, "somebody has removed, replaced or cut a segment's file: it is withdrawn");
+        match self.0.control.lost(unsound).await {
+            Ok(withdrawn) => {
+                for digest in withdrawn {
+                    warn!(%digest, "somebody has removed, replaced or cut a segment's file: it is withdrawn");
                 }
             }
             Err(error) => debug!(%error, "unsound segments stay for now"),

@@ -1,5 +1,6 @@
 //! What the cache asks of the owner, and what the planner makes of it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hoist_domain::{
@@ -8,7 +9,7 @@ use hoist_domain::{
 };
 use hoist_planner::cache::{
     Evicted, EvictionAsk, Facts, Identity, LEASE_GRACE, LeaseAsk, Reservation, Reserved, Sealing, Shortage,
-    adopt, evict, grant, identify, reserve, resume, sealed, shrink,
+    adopt, evict, grant, identify, lost, reserve, resume, sealed, shrink,
 };
 use hoist_planner::{Answer as Repeated, Decision, Event, Limits, Moment, State, record};
 use std::sync::Arc;
@@ -52,6 +53,11 @@ pub enum CacheCommand {
         request: Option<(RequestKey, ContentHash)>,
         ask: EvictionAsk,
         reply: oneshot::Sender<Result<Vec<Evicted>>>,
+    },
+    /// The files of these are not what was sealed any more. What of them is withdrawn is the answer.
+    Lost {
+        digests: BTreeSet<Digest>,
+        reply: oneshot::Sender<Result<Vec<Digest>>>,
     },
     /// A segment has lost its name; so many bytes of it are still open somewhere, or none.
     Out {
@@ -146,6 +152,14 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
                 Ok(recorded) => (Answer::Evicted(reply, Ok(told)), [recorded, events].concat()),
                 Err(error) => (Answer::Evicted(reply, Err(error)), Vec::new()),
             }
+        }
+        CacheCommand::Lost { digests, reply } => {
+            let events = lost(state, &digests, now);
+            let withdrawn = events.iter().filter_map(|event| match event {
+                Event::SegmentEvicting { digest, .. } => Some(*digest),
+                _ => None,
+            });
+            (Answer::Lost(reply, Ok(withdrawn.collect())), events)
         }
         CacheCommand::Out { digest, left } => {
             report = Some(Report::Out(digest, left));
@@ -272,6 +286,14 @@ impl Control {
         ask: EvictionAsk,
     ) -> Result<Vec<Evicted>> {
         self.ask_surely(|reply| CacheCommand::Evict { request, ask, reply }).await?
+    }
+
+    /// Tells that somebody has removed, replaced or cut the files of these; what of them is withdrawn.
+    ///
+    /// # Errors
+    /// STORE_READONLY, DRAINING.
+    pub async fn lost(&self, digests: BTreeSet<Digest>) -> Result<Vec<Digest>> {
+        self.ask_surely(|reply| CacheCommand::Lost { digests, reply }).await?
     }
 
     /// Tells that a segment has lost its name, and what of it is still open.

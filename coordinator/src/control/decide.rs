@@ -23,6 +23,7 @@ pub(super) enum Answer {
     Observed(oneshot::Sender<Result<CatalogChanges>>, Result<CatalogChanges>),
     Reserved(oneshot::Sender<Result<Reserved>>, Result<Reserved>),
     Evicted(oneshot::Sender<Result<Vec<Evicted>>>, Result<Vec<Evicted>>),
+    Lost(oneshot::Sender<Result<Vec<Digest>>>, Result<Vec<Digest>>),
     /// None: it was not committed.
     Identified(oneshot::Sender<Option<Vec<Identity>>>, Option<Vec<Identity>>),
     Shrunk(oneshot::Sender<Option<Shortage>>, Option<Shortage>),
@@ -40,6 +41,7 @@ impl Answer {
             Self::Observed(reply, answer) => drop(reply.send(answer)),
             Self::Reserved(reply, answer) => drop(reply.send(answer)),
             Self::Evicted(reply, answer) => drop(reply.send(answer)),
+            Self::Lost(reply, answer) => drop(reply.send(answer)),
             Self::Identified(reply, answer) => drop(reply.send(answer)),
             Self::Shrunk(reply, answer) => drop(reply.send(answer)),
             Self::Drained(reply) => drop(reply.send(())),
@@ -56,6 +58,7 @@ impl Answer {
             Self::Observed(reply, _) => Self::Observed(reply, Err(error)),
             Self::Reserved(reply, _) => Self::Reserved(reply, Err(error)),
             Self::Evicted(reply, _) => Self::Evicted(reply, Err(error)),
+            Self::Lost(reply, _) => Self::Lost(reply, Err(error)),
             Self::Identified(reply, _) => Self::Identified(reply, None),
             other => other,
         }

@@ -137,6 +137,17 @@ fn because(cache: &Cache, name: SegmentName, veto: Veto) -> String {
     }
 }
 
+/// What was in these is lost: somebody has removed, replaced or cut their files. What nobody holds goes, pinned or not: there
+/// is nothing left to keep. What is held stays until it is not: its holders may have it open.
+#[must_use]
+pub fn lost(state: &State, digests: &BTreeSet<Digest>, now: Moment) -> Decision {
+    let cache = state.cache();
+    let eviction = Eviction { reason: EvictionReason::Asked, beneficiary: None };
+    let is_idle =
+        |digest: &&Digest| cache.sealed(**digest).is_some_and(|segment| !cache.is_held(segment.name));
+    digests.iter().filter(is_idle).map(|digest| evicting(*digest, eviction, now)).collect()
+}
+
 /// What has to go because the budget has become less than what is used, and what was idle for too long.
 ///
 /// # Errors

@@ -15,7 +15,7 @@ mod victims;
 pub use adopting::adopt;
 pub use budget::{Budget, BudgetLimit, GroupFacts, MemoryFacts, budget};
 pub use leasing::{LEASE_GRACE, LeaseAsk, MOST_LEASES, end, expired, grant, resume, revoke};
-pub use leaving::{Evicted, EvictionAsk, Out, evict, shrink};
+pub use leaving::{Evicted, EvictionAsk, Out, evict, lost, shrink};
 pub use reserving::{
     Facts, Identity, Reservation, Reserved, Sealing, Want, abandoned, candidates, identify, pinned, reserve,
     sealed,

@@ -70,7 +70,6 @@ pub struct Reserved {
 
 /// Judges a reservation. To be repeated until nothing is awaited. A refusal for want of room is counted; whoever asks for
 /// an operation that does not run any more is refused, too, with OPERATION_CANCELLED.
-#[must_use]
 pub fn reserve(state: &State, ask: &Reservation, now: Moment) -> (Decision, Result<Reserved>) {
     let is_running = state
         .operation(ask.operation)
