@@ -249,7 +249,7 @@ impl Cache {
         }
         let cache = self.clone();
         let Ok(facts) = self.0.tasks.run_blocking("facts", move || cache.facts()).await else { return false };
-        matches!(self.0.control.shrink(facts).await, Ok(Some(_)))
+        matches!(self.0.control.shrink(facts).await, Ok(false))
     }
 }
 

@@ -140,8 +140,8 @@ impl Cache {
         let target = Bytes(facts.budget.0.saturating_sub(slack));
         let budget = facts.budget.0;
         let limit = facts.limit.clone();
-        let shortage = self.0.control.shrink(Facts { budget: target, ..facts }).await;
-        let is_short = matches!(shortage, Ok(Some(_))) && is_over;
+        let is_enough = self.0.control.shrink(Facts { budget: target, ..facts }).await;
+        let is_short = matches!(is_enough, Ok(false)) && is_over;
         let message = is_short.then(|| {
             let left = self.0.control.view().state.cache().totals().used().0;
             let over = Bytes(left.saturating_sub(budget));

@@ -8,8 +8,8 @@ use hoist_domain::{
     Segment, SegmentName,
 };
 use hoist_planner::cache::{
-    Evicted, EvictionAsk, Facts, Identity, LEASE_GRACE, LeaseAsk, Reservation, Reserved, Sealing, Shortage,
-    adopt, evict, grant, identify, lost, reserve, resume, sealed, shrink,
+    Evicted, EvictionAsk, Facts, Identity, LEASE_GRACE, LeaseAsk, Reservation, Reserved, Sealing, adopt,
+    evict, grant, identify, lost, reserve, resume, sealed, shrink,
 };
 use hoist_planner::{Answer as Repeated, Decision, Event, Limits, Moment, State, record};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub enum CacheCommand {
     Identify {
         operation: OperationId,
         found: Vec<(SegmentName, Digest)>,
-        reply: oneshot::Sender<Option<Vec<Identity>>>,
+        reply: oneshot::Sender<Result<Vec<Identity>>>,
     },
     /// So many bytes were read in so long.
     Filled {
@@ -69,10 +69,10 @@ pub enum CacheCommand {
         digest: Digest,
         left: Bytes,
     },
-    /// What has to go by these facts.
+    /// What has to go by these facts. Whether that is enough is the answer.
     Shrink {
         facts: Box<Facts>,
-        reply: oneshot::Sender<Option<Shortage>>,
+        reply: oneshot::Sender<Result<bool>>,
     },
     Grant {
         ask: Box<LeaseAsk>,
@@ -119,25 +119,25 @@ impl std::fmt::Debug for PolicyChange {
 /// Asks the planner what a command means.
 pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: &Limits) -> Decided {
     let unit = |reply, result: Result<Decision>| match result {
-        Ok(events) => (Answer::Unit(reply, Ok(())), events),
-        Err(error) => (Answer::Unit(reply, Err(error)), Vec::new()),
+        Ok(events) => (Answer::to(reply, Ok(())), events),
+        Err(error) => (Answer::to(reply, Err(error)), Vec::new()),
     };
     let mut report = None;
     let (answer, events) = match command {
         CacheCommand::Adopt { segments, leases, reply } => {
-            (Answer::Unit(reply, Ok(())), adopt(segments, leases, LEASE_GRACE, now))
+            (Answer::to(reply, Ok(())), adopt(segments, leases, LEASE_GRACE, now))
         }
         CacheCommand::Reserve { ask, reply } => {
             let (events, reserved) = reserve(state, &ask, now);
-            (Answer::Reserved(reply, reserved), events)
+            (Answer::to(reply, reserved), events)
         }
         CacheCommand::Identify { operation, found, reply } => {
             let (events, identities) = identify(state, operation, &found, now);
-            (Answer::Identified(reply, Some(identities)), events)
+            (Answer::to(reply, Ok(identities)), events)
         }
         CacheCommand::Filled { read, took } => (Answer::Nobody, vec![Event::SegmentsFilled { read, took }]),
         CacheCommand::Sealed { operation, sealings, reply } => {
-            (Answer::Unit(reply, Ok(())), sealed(state, operation, &sealings, now))
+            (Answer::to(reply, Ok(())), sealed(state, operation, &sealings, now))
         }
         CacheCommand::Evict { request, ask, reply } => {
             let is_dry = request.is_none();
@@ -146,11 +146,11 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
                 record(state, &key, content, Repeated::Done, now, limits)
             });
             match recorded {
-                Ok(_) if is_dry => (Answer::Evicted(reply, Ok(told)), Vec::new()),
+                Ok(_) if is_dry => (Answer::to(reply, Ok(told)), Vec::new()),
                 // It was done, and told, before.
-                Ok(recorded) if recorded.is_empty() => (Answer::Evicted(reply, Ok(Vec::new())), Vec::new()),
-                Ok(recorded) => (Answer::Evicted(reply, Ok(told)), [recorded, events].concat()),
-                Err(error) => (Answer::Evicted(reply, Err(error)), Vec::new()),
+                Ok(recorded) if recorded.is_empty() => (Answer::to(reply, Ok(Vec::new())), Vec::new()),
+                Ok(recorded) => (Answer::to(reply, Ok(told)), [recorded, events].concat()),
+                Err(error) => (Answer::to(reply, Err(error)), Vec::new()),
             }
         }
         CacheCommand::Lost { digests, reply } => {
@@ -159,7 +159,7 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
                 Event::SegmentEvicting { digest, .. } => Some(*digest),
                 _ => None,
             });
-            (Answer::Lost(reply, Ok(withdrawn.collect())), events)
+            (Answer::to(reply, Ok(withdrawn.collect())), events)
         }
         CacheCommand::Out { digest, left } => {
             report = Some(Report::Out(digest, left));
@@ -174,19 +174,19 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
             (Answer::Nobody, vec![Event::SegmentFreed { digest, left: Some(left) }])
         }
         CacheCommand::Shrink { facts, reply } => match shrink(state, &facts, now) {
-            Ok(events) => (Answer::Shrunk(reply, None), events),
-            Err((events, shortage)) => (Answer::Shrunk(reply, Some(shortage)), events),
+            Ok(events) => (Answer::to(reply, Ok(true)), events),
+            Err((events, _)) => (Answer::to(reply, Ok(false)), events),
         },
         CacheCommand::Grant { ask, reply } => match grant(state, &ask, now) {
-            Ok(None) => (Answer::Fresh(reply, Ok(false)), Vec::new()),
-            Ok(Some(events)) => (Answer::Fresh(reply, Ok(true)), events),
-            Err(error) => (Answer::Fresh(reply, Err(error)), Vec::new()),
+            Ok(None) => (Answer::to(reply, Ok(false)), Vec::new()),
+            Ok(Some(events)) => (Answer::to(reply, Ok(true)), events),
+            Err(error) => (Answer::to(reply, Err(error)), Vec::new()),
         },
         CacheCommand::Resume { id, by, holder, process, reply } => {
             unit(reply, resume(state, id, &by, holder, process))
         }
         CacheCommand::EndLease { id, reply } => {
-            (Answer::Unit(reply, Ok(())), hoist_planner::cache::end(state, id, now))
+            (Answer::to(reply, Ok(())), hoist_planner::cache::end(state, id, now))
         }
         CacheCommand::Revoke { key, content, id, reason, reply } => {
             let recorded = record(state, &key, content, Repeated::Done, now, limits);
@@ -259,8 +259,7 @@ impl Control {
         operation: OperationId,
         found: Vec<(SegmentName, Digest)>,
     ) -> Result<Vec<Identity>> {
-        let identities = self.ask_surely(|reply| CacheCommand::Identify { operation, found, reply }).await?;
-        identities.ok_or_else(|| super::storage::Readonly::error(None))
+        self.ask_surely(|reply| CacheCommand::Identify { operation, found, reply }).await?
     }
 
     /// Tells that everything that an operation has reserved has its names.
@@ -306,12 +305,12 @@ impl Control {
         let _ = self.commands.blocking_send(Command::Cache(CacheCommand::Freed { digest, left }));
     }
 
-    /// Lets go what has to by these facts; what stands against it, if that is not enough.
+    /// Lets go what has to by these facts; `false` when what may go is not enough.
     ///
     /// # Errors
-    /// DRAINING.
-    pub async fn shrink(&self, facts: Facts) -> Result<Option<Shortage>> {
-        self.ask_surely(|reply| CacheCommand::Shrink { facts: Box::new(facts), reply }).await
+    /// STORE_READONLY, DRAINING: then nothing goes.
+    pub async fn shrink(&self, facts: Facts) -> Result<bool> {
+        self.ask_surely(|reply| CacheCommand::Shrink { facts: Box::new(facts), reply }).await?
     }
 
     /// Grants a lease; `false` when something of it is not in RAM (any more).

@@ -195,14 +195,14 @@ impl Owner {
         draft.add(Decided::events(hoist_planner::schedule(&draft.state, now)));
         if let Some(failed) = self.commit(draft) {
             self.announce_readonly(now);
-            for mut decided in failed {
+            for decided in failed {
                 // What it was decided on is gone: reports are judged again, requests are to be made again.
-                match (decided.is_bound, decided.report.take()) {
-                    (true, None) => {
-                        decided.answer.refuse(Readonly::error(self.storage.readonly())).send();
-                    }
-                    (true, Some(report)) => self.serve_readonly(vec![report.into()], now),
-                    (false, report) => self.refuse(Decided { report, ..decided }),
+                if !decided.is_bound {
+                    self.refuse(decided);
+                } else if let Some(report) = decided.report {
+                    self.serve_readonly(vec![report.into()], now);
+                } else {
+                    decided.answer.refuse(Readonly::error(self.storage.readonly()));
                 }
             }
         }
@@ -309,7 +309,7 @@ impl Owner {
         }
         if decided.events.is_empty() || decided.events.iter().any(Event::is_durable) {
             // Without events: it was decided on a draft that is gone, so its answer may not hold.
-            decided.answer.refuse(Readonly::error(self.storage.readonly())).send();
+            decided.answer.refuse(Readonly::error(self.storage.readonly()));
         } else {
             self.commit_volatile(decided);
         }
