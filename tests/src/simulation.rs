@@ -13,15 +13,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::{FutureExt, Stream, StreamExt};
 use hoist_coordinator::control::{
-    Control, Effect, HistoryLimits, NotesChange, Owner, Parts, Restored, restore,
+    Control, Effect, HistoryLimits, NotesChange, Owner, Parts, PolicyChange, Restored, restore,
 };
 use hoist_coordinator::operations::ProgressBoard;
 use hoist_coordinator::watch::{WatchSpec, Watcher};
 use hoist_domain::{
-    Bytes, Condition, ConditionKind, ContentHash, Error, Machine, MachineState, Measurement, MeasurementKind,
-    ModelId, ModelNotes, Observation, OperationId, OperationOutput, Outcome, Principal, ProbeSpec, Reason,
-    RequestId, RequestKey, ServiceTime, Severity, WallTime, Work,
+    Bytes, CachePolicy, Condition, ConditionKind, ContentHash, Digest, Error, LeaseId, Machine, MachineState,
+    Measurement, MeasurementKind, ModelId, ModelNotes, Observation, OperationId, OperationOutput, Outcome,
+    Principal, ProbeSpec, Reason, RequestId, RequestKey, SegmentName, ServiceTime, Severity, WallTime, Work,
 };
+use hoist_planner::cache::{Evicted, EvictionAsk, Facts, Identity, LeaseAsk, Reservation, Reserved, Sealing};
 use hoist_planner::{CatalogChanges, Examination, Limits, State, Submission};
 use hoist_runtime::{Clock, ManualClock, Shutdown};
 use hoist_store::simulate::{SimulatedDisk, open_simulated};
@@ -118,6 +119,8 @@ impl World {
             watcher,
             draining,
             running,
+            withdrawn: Vec::new(),
+            ended_leases: Vec::new(),
             owner,
             effects,
             exporter,
@@ -156,6 +159,10 @@ pub struct Coordinator {
     pub draining: Shutdown,
     /// What executors have been told to run, and have not reported on.
     pub running: BTreeMap<OperationId, Running>,
+    /// Segments whose names are to be taken away, as that was said.
+    pub withdrawn: Vec<Digest>,
+    /// Leases that have ended, as that was said.
+    pub ended_leases: Vec<LeaseId>,
     owner: Owner,
     effects: mpsc::UnboundedReceiver<Effect>,
     exporter: Box<dyn Exporter>,
@@ -201,6 +208,37 @@ pub enum Request {
         model: ModelId,
         notes: Option<ModelNotes>,
     },
+    Reserve(Reservation),
+    Identify {
+        operation: OperationId,
+        found: Vec<(SegmentName, Digest)>,
+    },
+    Sealed {
+        operation: OperationId,
+        sealings: Vec<Sealing>,
+    },
+    Evict {
+        key: RequestKey,
+        content: ContentHash,
+        ask: EvictionAsk,
+    },
+    /// A name was taken away.
+    Out {
+        digest: Digest,
+        left: Option<Bytes>,
+    },
+    Shrink(Facts),
+    Grant(LeaseAsk),
+    Revoke {
+        key: RequestKey,
+        content: ContentHash,
+        id: LeaseId,
+    },
+    SetPolicy {
+        key: RequestKey,
+        content: ContentHash,
+        policy: CachePolicy,
+    },
     Raise(Condition),
     Clear(ConditionKind),
     Drain,
@@ -211,6 +249,11 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     Operation(OperationId),
+    Reserved(Reserved),
+    Identified(Vec<Identity>),
+    Evicted(Vec<Evicted>),
+    /// Whether it was enough, or all was there.
+    Enough(bool),
     /// Whether it was new.
     Recorded(bool),
     Observed(CatalogChanges),
@@ -282,8 +325,8 @@ impl Coordinator {
                 }
             }
             Effect::Drained(reply) => drop(reply.send(())),
-            Effect::Evict(digest) => bail!("{digest} is evicted, and nothing was ever cached"),
-            Effect::LeaseEnded(id, _) => bail!("{id} has ended, and there was none"),
+            Effect::Evict(digest) => self.withdrawn.push(digest),
+            Effect::LeaseEnded(id, _) => self.ended_leases.push(id),
             Effect::Export(export) => {
                 export.write(self.exporter.as_mut());
                 let told = self.control.exported().now_or_never();
@@ -311,6 +354,29 @@ async fn ask(control: Control, request: Request) -> Reply {
         Request::Edit { key, content, model, notes } => {
             let change = notes.map(|notes| NotesChange(Box::new(move |_: &ModelNotes| Ok(notes))));
             control.edit(key, content, model, None, change).await.map(|()| Reply::Done)
+        }
+        Request::Reserve(ask) => control.reserve(ask).await.map(Reply::Reserved),
+        Request::Identify { operation, found } => {
+            control.identify(operation, found).await.map(Reply::Identified)
+        }
+        Request::Sealed { operation, sealings } => {
+            control.sealed(operation, sealings).await.map(|()| Reply::Done)
+        }
+        Request::Evict { key, content, ask } => {
+            control.evict(Some((key, content)), ask).await.map(Reply::Evicted)
+        }
+        Request::Out { digest, left } => {
+            control.out_blocking(digest, left);
+            Ok(Reply::Done)
+        }
+        Request::Shrink(facts) => control.shrink(facts).await.map(Reply::Enough),
+        Request::Grant(ask) => control.grant(ask).await.map(Reply::Enough),
+        Request::Revoke { key, content, id } => {
+            control.revoke(key, content, id, "a test".to_owned()).await.map(|()| Reply::Done)
+        }
+        Request::SetPolicy { key, content, policy } => {
+            let change = PolicyChange(Box::new(move |_: &CachePolicy| Ok(policy)));
+            control.set_policy(key, content, change).await.map(|()| Reply::Done)
         }
         Request::Raise(condition) => done(control.raise(condition)).await,
         Request::Clear(kind) => done(control.clear(kind)).await,
@@ -344,6 +410,9 @@ impl Workload {
     pub fn request(&mut self, random: &mut Random, coordinator: &Coordinator) -> Request {
         if self.has_models && random.percent(20) {
             return models::request(&mut self.made, random, coordinator);
+        }
+        if random.percent(5) {
+            return policy(random);
         }
         match random.below(100) {
             0..30 => Request::Submit(self.submission(random)),
@@ -405,6 +474,14 @@ impl Workload {
         };
         Request::Finish { id, outcome }
     }
+}
+
+/// A change of the cache's policy, which may be none.
+fn policy(random: &mut Random) -> Request {
+    let budget = (random.below(4) > 0).then(|| Bytes::mib(random.below(3)));
+    let content = content(u8::from(random.percent(5)));
+    let policy = CachePolicy { budget, ..CachePolicy::default() };
+    Request::SetPolicy { key: key("/policy", random.below(12)), content, policy }
 }
 
 /// An operation that exists, mostly.

@@ -237,8 +237,8 @@ pub fn delete(state: &State, id: OperationId) -> Result<Decision> {
     Ok(events)
 }
 
-/// What an executor's report means. A report on an operation that has ended, or is gone, means nothing: whoever was
-/// first has decided.
+/// What an executor's report means. Of one on an operation that has ended, or is gone, nothing counts any more: whoever was
+/// first has decided. What it was filling is given up all the same: its end may have become known without that.
 #[must_use]
 pub fn finish(state: &State, id: OperationId, outcome: Outcome, now: Moment) -> Decision {
     match state.operation(id) {
@@ -251,7 +251,7 @@ pub fn finish(state: &State, id: OperationId, outcome: Outcome, now: Moment) -> 
             events.push(ended(id, outcome, now));
             events
         }
-        _ => Vec::new(),
+        _ => crate::cache::abandoned(state, id),
     }
 }
 

@@ -15,7 +15,7 @@ use hoist_planner::{Answer as Repeated, Decision, Event, Limits, Moment, State, 
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-use super::decide::{Answer, Decided, Report};
+use super::decide::{Answer, Decided, FollowUp, Report};
 use super::{Command, Control, gone};
 
 /// Something about what is in RAM.
@@ -103,6 +103,8 @@ pub enum CacheCommand {
         change: PolicyChange,
         reply: oneshot::Sender<Result<()>>,
     },
+    /// What a request that is recorded has not done yet.
+    FollowUp(FollowUp),
 }
 
 type EditPolicy = dyn FnOnce(&CachePolicy) -> Result<CachePolicy> + Send;
@@ -122,7 +124,7 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
         Ok(events) => (Answer::to(reply, Ok(())), events),
         Err(error) => (Answer::to(reply, Err(error)), Vec::new()),
     };
-    let mut report = None;
+    let (mut report, mut follow_up) = (None, None);
     let (answer, events) = match command {
         CacheCommand::Adopt { segments, leases, reply } => {
             (Answer::to(reply, Ok(())), adopt(segments, leases, LEASE_GRACE, now))
@@ -142,6 +144,7 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
         CacheCommand::Evict { request, ask, reply } => {
             let is_dry = request.is_none();
             let (events, told) = evict(state, &ask, now);
+            follow_up = (!is_dry).then_some(FollowUp::Evict(ask));
             let recorded = request.map_or(Ok(Vec::new()), |(key, content)| {
                 record(state, &key, content, Repeated::Done, now, limits)
             });
@@ -195,6 +198,7 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
                     return Ok(recorded);
                 }
                 let ended = hoist_planner::cache::revoke(state, id, &reason, now);
+                follow_up = Some(FollowUp::Revoke(id, reason));
                 if ended.is_empty() {
                     return Err(lease_not_found(id));
                 }
@@ -202,6 +206,14 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
                 Ok(recorded)
             });
             unit(reply, events)
+        }
+        CacheCommand::FollowUp(left) => {
+            let events = match &left {
+                FollowUp::Evict(ask) => evict(state, ask, now).0,
+                FollowUp::Revoke(id, reason) => hoist_planner::cache::revoke(state, *id, reason, now),
+            };
+            report = Some(Report::FollowUp(left));
+            (Answer::Nobody, events)
         }
         CacheCommand::SetPolicy { key, content, change, reply } => {
             let recorded = record(state, &key, content, Repeated::Done, now, limits);
@@ -217,7 +229,7 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
             unit(reply, events)
         }
     };
-    Decided { answer, events, report, is_bound: true }
+    Decided { answer, events, report, follow_up, is_bound: true }
 }
 
 fn lease_not_found(id: LeaseId) -> hoist_domain::Error {

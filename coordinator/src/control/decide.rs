@@ -3,7 +3,8 @@
 //! Called by the owner, which commits the draft or drops it. Nothing here writes, publishes or sends before it is told
 //! to; a command has exactly one [`Answer`].
 
-use hoist_domain::{Bytes, Digest, Error, OperationId, Outcome, Result};
+use hoist_domain::{Bytes, Digest, Error, LeaseId, OperationId, Outcome, Result};
+use hoist_planner::cache::EvictionAsk;
 use hoist_planner::{Answer as Repeated, Decision, Delta, Limits, Moment, State, Submitted};
 use hoist_store::Write;
 use tokio::sync::oneshot;
@@ -56,8 +57,18 @@ pub(super) struct Decided {
     pub(super) events: Decision,
     /// Set for reports, which must survive a failed commit.
     pub(super) report: Option<Report>,
+    /// Set for a recorded request that does something which no disk knows of.
+    pub(super) follow_up: Option<FollowUp>,
     /// It means nothing but for the state that it was decided on.
     pub(super) is_bound: bool,
+}
+
+/// What follows from a request once it is recorded. A commit that fails and has landed holds the record alone: repeated, the
+/// request counts as done, so this is still to be done.
+#[derive(Clone, Debug)]
+pub enum FollowUp {
+    Evict(EvictionAsk),
+    Revoke(LeaseId, String),
 }
 
 /// What was reported, to be decided again.
@@ -65,6 +76,7 @@ pub(super) enum Report {
     Finish(OperationId, Outcome),
     Out(Digest, Option<Bytes>),
     Freed(Digest, Bytes),
+    FollowUp(FollowUp),
 }
 
 impl From<Report> for Command {
@@ -73,6 +85,7 @@ impl From<Report> for Command {
             Report::Finish(id, outcome) => Self::Finish { id, outcome },
             Report::Out(digest, left) => Self::Cache(CacheCommand::Out { digest, left }),
             Report::Freed(digest, left) => Self::Cache(CacheCommand::Freed { digest, left }),
+            Report::FollowUp(follow_up) => Self::Cache(CacheCommand::FollowUp(follow_up)),
         }
     }
 }
@@ -80,7 +93,7 @@ impl From<Report> for Command {
 impl Decided {
     /// What follows from no command.
     pub(super) fn events(events: Decision) -> Self {
-        Self { answer: Answer::Nobody, events, report: None, is_bound: false }
+        Self { answer: Answer::Nobody, events, report: None, follow_up: None, is_bound: false }
     }
 }
 
@@ -173,5 +186,5 @@ pub(super) fn decide(state: &State, command: Command, now: Moment, limits: &Limi
         Command::Tick => (Answer::Nobody, hoist_planner::expire(state, now, limits, EXPIRY_BUDGET), None),
         Command::Exported | Command::Stop => (Answer::Nobody, Vec::new(), None),
     };
-    Decided { answer, events, report, is_bound: false }
+    Decided { answer, events, report, follow_up: None, is_bound: false }
 }

@@ -31,6 +31,7 @@ use hoist_runtime::Clock;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use cache::{CacheCommand, PolicyChange};
+pub use decide::FollowUp;
 pub use encoded::{EncodedDelta, assemble, change_added, change_removed, resource};
 pub use export::{Export, write_exports};
 pub use history::{Behind, History, HistoryLimits};

@@ -14,7 +14,7 @@ use hoist_store::{Batch, Store, Write};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::info;
 
-use super::decide::{Answer, Decided, Draft, decide};
+use super::decide::{Answer, Decided, Draft, FollowUp, Report, decide};
 use super::export::{Export, Exports, Written};
 use super::storage::{Readonly, Storage};
 use super::{Age, Command, Control, EncodedDelta, History, HistoryLimits, View, channel};
@@ -76,8 +76,11 @@ pub struct Owner {
     history: Arc<History>,
     /// Bounded by the operations that may be active.
     effects: mpsc::UnboundedSender<Effect>,
-    /// Executors' reports that could not be made durable yet; kept until they can.
+    /// What must be decided and could not be yet: reports that are to be durable, and what follows from requests whose
+    /// records have landed. Executors, evictions and running operations bound it.
     owed: VecDeque<Command>,
+    /// What follows from the requests of the commit that is in doubt.
+    in_doubt: Vec<FollowUp>,
     clock: Clock,
     age: Age,
     limits: Limits,
@@ -105,6 +108,7 @@ impl Owner {
             history,
             effects,
             owed: VecDeque::new(),
+            in_doubt: Vec::new(),
             age,
             clock: parts.clock,
             limits: parts.limits,
@@ -195,7 +199,8 @@ impl Owner {
         draft.add(Decided::events(hoist_planner::schedule(&draft.state, now)));
         if let Some(failed) = self.commit(draft) {
             self.announce_readonly(now);
-            for decided in failed {
+            for mut decided in failed {
+                self.in_doubt.extend(decided.follow_up.take());
                 // What it was decided on is gone: reports are judged again, requests are to be made again.
                 if !decided.is_bound {
                     self.refuse(decided);
@@ -328,6 +333,10 @@ impl Owner {
             }
             return;
         };
+        let in_doubt = std::mem::take(&mut self.in_doubt);
+        if !landed.is_empty() {
+            self.owed.extend(in_doubt.into_iter().map(|left| Report::FollowUp(left).into()));
+        }
         // What landed after all is published at new revisions; the next commit overtakes the store's.
         let mut state = self.state.clone();
         let mut deltas: Vec<Delta> = landed.iter().filter_map(|events| state.apply(events)).collect();
