@@ -12,9 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::{FutureExt, Stream, StreamExt};
-use hoist_coordinator::control::{
-    Control, Effect, HistoryLimits, NotesChange, Owner, Parts, PolicyChange, Restored, restore,
-};
+use hoist_coordinator::control::{Change, Control, Effect, HistoryLimits, Owner, Parts, Restored, restore};
 use hoist_coordinator::operations::ProgressBoard;
 use hoist_coordinator::watch::{WatchSpec, Watcher};
 use hoist_domain::{
@@ -352,7 +350,7 @@ async fn ask(control: Control, request: Request) -> Reply {
         Request::Observe(observations) => control.observe(observations).await.map(Reply::Observed),
         Request::Examined(examinations) => control.examined(examinations).await.map(|()| Reply::Done),
         Request::Edit { key, content, model, notes } => {
-            let change = notes.map(|notes| NotesChange(Box::new(move |_: &ModelNotes| Ok(notes))));
+            let change = notes.map(|notes| Change(Box::new(move |_: &ModelNotes| Ok(notes))));
             control.edit(key, content, model, None, change).await.map(|()| Reply::Done)
         }
         Request::Reserve(ask) => control.reserve(ask).await.map(Reply::Reserved),
@@ -375,7 +373,7 @@ async fn ask(control: Control, request: Request) -> Reply {
             control.revoke(key, content, id, "a test".to_owned()).await.map(|()| Reply::Done)
         }
         Request::SetPolicy { key, content, policy } => {
-            let change = PolicyChange(Box::new(move |_: &CachePolicy| Ok(policy)));
+            let change = Change(Box::new(move |_: &CachePolicy| Ok(policy)));
             control.set_policy(key, content, change).await.map(|()| Reply::Done)
         }
         Request::Raise(condition) => done(control.raise(condition)).await,

@@ -124,6 +124,26 @@ pub fn record(
     Ok(vec![recorded(key, content, answer, now)])
 }
 
+/// Judges a mutation that makes no operation, with what it does the first time.
+///
+/// # Errors
+/// As [`record`], or as `what` refuses.
+pub fn once(
+    state: &State,
+    key: &RequestKey,
+    content: ContentHash,
+    answer: Answer,
+    now: Moment,
+    limits: &Limits,
+    what: impl FnOnce() -> Result<Decision>,
+) -> Result<Decision> {
+    let mut events = record(state, key, content, answer, now, limits)?;
+    if !events.is_empty() {
+        events.extend(what()?);
+    }
+    Ok(events)
+}
+
 /// Whether a request with this key was answered before.
 #[must_use]
 pub fn is_known(state: &State, key: &RequestKey) -> bool {
@@ -149,14 +169,18 @@ pub fn repeated(state: &State, key: &RequestKey, content: ContentHash) -> Result
     }
 }
 
-fn admit_request(state: &State, now: ServiceTime, limits: &Limits) -> Result<()> {
-    if state.is_draining() {
-        return Err(Error::new(
-            Reason::Draining,
-            "the server is stopping and takes no new work; try again later",
-        )
-        .retry_after(Duration::from_secs(5)));
+/// # Errors
+/// DRAINING.
+pub(crate) fn must_not_drain(state: &State) -> Result<()> {
+    if !state.is_draining() {
+        return Ok(());
     }
+    let message = "the server is stopping and takes no new work; try again later";
+    Err(Error::new(Reason::Draining, message).retry_after(Duration::from_secs(5)))
+}
+
+fn admit_request(state: &State, now: ServiceTime, limits: &Limits) -> Result<()> {
+    must_not_drain(state)?;
     if state.request_count() < limits.request_ids {
         return Ok(());
     }

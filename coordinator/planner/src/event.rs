@@ -11,7 +11,7 @@ use hoist_domain::{
 use serde::{Deserialize, Serialize};
 
 use crate::Record;
-use crate::cache::Wanted;
+use crate::cache::Interest;
 
 /// One thing that happened. Events of one revision happened together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub enum Event {
     /// Room is taken for a segment that an operation fills.
     SegmentReserved { segment: Arc<Segment>, by: OperationId },
     /// Somebody relies on a segment from now on.
-    SegmentWanted { name: SegmentName, want: Wanted },
+    SegmentWanted { name: SegmentName, interest: Interest },
     /// It was asked to be let go for this model; others keep it.
     SegmentUnwanted { name: SegmentName, model: ModelId },
     /// What fills as `from` was read, and is this.

@@ -168,7 +168,7 @@ impl State {
     #[must_use]
     pub fn with_policy(mut self, policy: Option<(Revision, CachePolicy)>) -> Self {
         if let Some((revision, policy)) = policy {
-            self.cache.restore_policy(revision, policy);
+            self.cache.set_policy(revision, Arc::new(policy));
         }
         self
     }
@@ -379,7 +379,9 @@ impl State {
         match event {
             Event::SegmentsFilled { read, took } => self.cache.count_fill(*read, *took),
             Event::RoomRefused => self.cache.count_refusal(),
-            Event::CachePolicyChanged(policy) => self.cache.change_policy(self.position, policy),
+            Event::CachePolicyChanged(policy) => {
+                self.cache.set_policy(self.position.revision, Arc::clone(policy))
+            }
             Event::OperationEnded { id, .. } => drop(self.cache.release(Holder::Operation(*id))),
             Event::RequestRecorded(request) => self.insert_request(Arc::clone(request)),
             Event::RequestForgotten { key } => self.remove_request(key),
@@ -431,7 +433,7 @@ impl State {
             }),
             Event::SegmentAdopted { segment, at } => self.cache.adopt(self.position, segment, *at),
             Event::SegmentReserved { segment, by } => self.cache.reserve(self.position, segment, *by),
-            Event::SegmentWanted { name, want } => self.cache.want(self.position, *name, want),
+            Event::SegmentWanted { name, interest } => self.cache.want(self.position, *name, interest),
             Event::SegmentUnwanted { name, model } => self.cache.unwant(self.position, *name, *model),
             Event::SegmentIdentified { from, digest } => self.cache.identify(self.position, *from, *digest),
             Event::SegmentSealed { from, segment, at } => self.cache.seal(self.position, *from, segment, *at),

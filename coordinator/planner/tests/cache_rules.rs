@@ -225,7 +225,7 @@ fn two_that_are_equal_to_what_is_there_leave_it_what_mattered_most_to_either() {
         operation: waiting,
         model: model_id(2),
         priority: Priority::High,
-        wants: vec![want(2, 1, VAE, false)],
+        parts: vec![want(2, 1, VAE, false)],
         facts: facts(1_000, &world.open),
     };
     let (events, _) = reserve(&world.state, &ask, world.now);
@@ -404,7 +404,7 @@ fn what_is_pinned_open_or_matters_more_makes_no_room() {
         operation: high,
         model: model_id(0),
         priority: Priority::High,
-        wants: vec![want(0, 2, TEXT, true)],
+        parts: vec![want(0, 2, TEXT, true)],
         facts: facts(1_000, &world.open),
     };
     let (events, _) = reserve(&world.state, &ask, world.now);

@@ -9,14 +9,14 @@ use hoist_domain::{
 };
 use hoist_planner::cache::{
     Evicted, EvictionAsk, Facts, Identity, LEASE_GRACE, LeaseAsk, Reservation, Reserved, Sealing, adopt,
-    evict, grant, identify, lost, reserve, resume, sealed, shrink,
+    complete, end, evict, grant, identify, lost, reserve, resume, revoke, shrink,
 };
-use hoist_planner::{Answer as Repeated, Decision, Event, Limits, Moment, State, record};
+use hoist_planner::{Answer as Repeated, Decision, Event, Limits, Moment, State, once};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::decide::{Answer, Decided, FollowUp, Report};
-use super::{Command, Control, gone};
+use super::{Change, Command, Control};
 
 /// Something about what is in RAM.
 #[derive(Debug)]
@@ -100,22 +100,11 @@ pub enum CacheCommand {
     SetPolicy {
         key: RequestKey,
         content: ContentHash,
-        change: PolicyChange,
+        change: Change<CachePolicy>,
         reply: oneshot::Sender<Result<()>>,
     },
     /// What a request that is recorded has not done yet.
     FollowUp(FollowUp),
-}
-
-type EditPolicy = dyn FnOnce(&CachePolicy) -> Result<CachePolicy> + Send;
-
-/// A change of the policy, judged against the one that is there when its turn comes.
-pub struct PolicyChange(pub Box<EditPolicy>);
-
-impl std::fmt::Debug for PolicyChange {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PolicyChange")
-    }
 }
 
 /// Asks the planner what a command means.
@@ -139,20 +128,22 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
         }
         CacheCommand::Filled { read, took } => (Answer::Nobody, vec![Event::SegmentsFilled { read, took }]),
         CacheCommand::Sealed { operation, sealings, reply } => {
-            (Answer::to(reply, Ok(())), sealed(state, operation, &sealings, now))
+            (Answer::to(reply, Ok(())), complete(state, operation, &sealings, now))
         }
-        CacheCommand::Evict { request, ask, reply } => {
-            let is_dry = request.is_none();
-            let (events, told) = evict(state, &ask, now);
-            follow_up = (!is_dry).then_some(FollowUp::Evict(ask));
-            let recorded = request.map_or(Ok(Vec::new()), |(key, content)| {
-                record(state, &key, content, Repeated::Done, now, limits)
+        CacheCommand::Evict { request: None, ask, reply } => {
+            (Answer::to(reply, Ok(evict(state, &ask, now).1)), Vec::new())
+        }
+        CacheCommand::Evict { request: Some((key, content)), ask, reply } => {
+            // Nothing is told again of what was done before.
+            let mut told = Vec::new();
+            let evicted = once(state, &key, content, Repeated::Done, now, limits, || {
+                let (events, evicted) = evict(state, &ask, now);
+                told = evicted;
+                follow_up = Some(FollowUp::Evict(ask));
+                Ok(events)
             });
-            match recorded {
-                Ok(_) if is_dry => (Answer::to(reply, Ok(told)), Vec::new()),
-                // It was done, and told, before.
-                Ok(recorded) if recorded.is_empty() => (Answer::to(reply, Ok(Vec::new())), Vec::new()),
-                Ok(recorded) => (Answer::to(reply, Ok(told)), [recorded, events].concat()),
+            match evicted {
+                Ok(events) => (Answer::to(reply, Ok(told)), events),
                 Err(error) => (Answer::to(reply, Err(error)), Vec::new()),
             }
         }
@@ -188,43 +179,28 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
         CacheCommand::Resume { id, by, holder, process, reply } => {
             unit(reply, resume(state, id, &by, holder, process))
         }
-        CacheCommand::EndLease { id, reply } => {
-            (Answer::to(reply, Ok(())), hoist_planner::cache::end(state, id, now))
-        }
+        CacheCommand::EndLease { id, reply } => (Answer::to(reply, Ok(())), end(state, id, None, now)),
         CacheCommand::Revoke { key, content, id, reason, reply } => {
-            let recorded = record(state, &key, content, Repeated::Done, now, limits);
-            let events = recorded.and_then(|mut recorded| {
-                if recorded.is_empty() {
-                    return Ok(recorded);
-                }
-                let ended = hoist_planner::cache::revoke(state, id, &reason, now);
+            let events = once(state, &key, content, Repeated::Done, now, limits, || {
+                let ended = revoke(state, id, &reason, now)?;
                 follow_up = Some(FollowUp::Revoke(id, reason));
-                if ended.is_empty() {
-                    return Err(lease_not_found(id));
-                }
-                recorded.extend(ended);
-                Ok(recorded)
+                Ok(ended)
             });
             unit(reply, events)
         }
         CacheCommand::FollowUp(left) => {
             let events = match &left {
                 FollowUp::Evict(ask) => evict(state, ask, now).0,
-                FollowUp::Revoke(id, reason) => hoist_planner::cache::revoke(state, *id, reason, now),
+                FollowUp::Revoke(id, reason) => end(state, *id, Some(reason.as_str().into()), now),
             };
             report = Some(Report::FollowUp(left));
             (Answer::Nobody, events)
         }
         CacheCommand::SetPolicy { key, content, change, reply } => {
-            let recorded = record(state, &key, content, Repeated::Done, now, limits);
-            let events = recorded.and_then(|mut recorded| {
-                if !recorded.is_empty() {
-                    let policy = (change.0)(state.cache().policy())?;
-                    if policy != *state.cache().policy() {
-                        recorded.push(Event::CachePolicyChanged(Arc::new(policy)));
-                    }
-                }
-                Ok(recorded)
+            let events = once(state, &key, content, Repeated::Done, now, limits, || {
+                let policy = (change.0)(state.cache().policy())?;
+                let is_other = policy != *state.cache().policy();
+                Ok(is_other.then(|| Event::CachePolicyChanged(Arc::new(policy))).into_iter().collect())
             });
             unit(reply, events)
         }
@@ -232,26 +208,14 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
     Decided { answer, events, report, follow_up, is_bound: true }
 }
 
-fn lease_not_found(id: LeaseId) -> hoist_domain::Error {
-    let name = hoist_domain::ResourceName::Lease(id);
-    let message = format!("{name} is not held, or not any more; `hoist leases` lists what is");
-    hoist_domain::Error::new(hoist_domain::Reason::ResourceNotFound, message).with("name", name)
-}
-
 /// For the cache. Calls wait for room in the queue: what they tell or ask for cannot be done without.
 impl Control {
-    async fn ask_surely<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> CacheCommand) -> Result<T> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Cache(command(reply))).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())
-    }
-
     /// Tells what was found complete at the start.
     ///
     /// # Errors
     /// STORE_READONLY, DRAINING.
     pub async fn adopt(&self, segments: Vec<Segment>, leases: Vec<Lease>) -> Result<()> {
-        self.ask_surely(|reply| CacheCommand::Adopt { segments, leases, reply }).await?
+        self.ask_surely(|reply| Command::Cache(CacheCommand::Adopt { segments, leases, reply })).await?
     }
 
     /// Asks for room.
@@ -259,7 +223,7 @@ impl Control {
     /// # Errors
     /// As the planner refuses, or STORE_READONLY, DRAINING.
     pub async fn reserve(&self, ask: Reservation) -> Result<Reserved> {
-        self.ask_surely(|reply| CacheCommand::Reserve { ask: Box::new(ask), reply }).await?
+        self.ask_surely(|reply| Command::Cache(CacheCommand::Reserve { ask: Box::new(ask), reply })).await?
     }
 
     /// Tells what an operation has read, before any of it gets its name.
@@ -271,7 +235,7 @@ impl Control {
         operation: OperationId,
         found: Vec<(SegmentName, Digest)>,
     ) -> Result<Vec<Identity>> {
-        self.ask_surely(|reply| CacheCommand::Identify { operation, found, reply }).await?
+        self.ask_surely(|reply| Command::Cache(CacheCommand::Identify { operation, found, reply })).await?
     }
 
     /// Tells that everything that an operation has reserved has its names.
@@ -279,7 +243,7 @@ impl Control {
     /// # Errors
     /// STORE_READONLY, DRAINING: then nobody knows of it.
     pub async fn sealed(&self, operation: OperationId, sealings: Vec<Sealing>) -> Result<()> {
-        self.ask_surely(|reply| CacheCommand::Sealed { operation, sealings, reply }).await?
+        self.ask_surely(|reply| Command::Cache(CacheCommand::Sealed { operation, sealings, reply })).await?
     }
 
     /// Tells how fast bytes were read.
@@ -296,7 +260,7 @@ impl Control {
         request: Option<(RequestKey, ContentHash)>,
         ask: EvictionAsk,
     ) -> Result<Vec<Evicted>> {
-        self.ask_surely(|reply| CacheCommand::Evict { request, ask, reply }).await?
+        self.ask_surely(|reply| Command::Cache(CacheCommand::Evict { request, ask, reply })).await?
     }
 
     /// Tells that somebody has removed, replaced or cut the files of these; what of them is withdrawn.
@@ -304,7 +268,7 @@ impl Control {
     /// # Errors
     /// STORE_READONLY, DRAINING.
     pub async fn lost(&self, digests: BTreeSet<Digest>) -> Result<Vec<Digest>> {
-        self.ask_surely(|reply| CacheCommand::Lost { digests, reply }).await?
+        self.ask_surely(|reply| Command::Cache(CacheCommand::Lost { digests, reply })).await?
     }
 
     /// Tells that a segment has lost its name, and what of it is still open.
@@ -322,7 +286,8 @@ impl Control {
     /// # Errors
     /// STORE_READONLY, DRAINING: then nothing goes.
     pub async fn shrink(&self, facts: Facts) -> Result<bool> {
-        self.ask_surely(|reply| CacheCommand::Shrink { facts: Box::new(facts), reply }).await?
+        self.ask_surely(|reply| Command::Cache(CacheCommand::Shrink { facts: Box::new(facts), reply }))
+            .await?
     }
 
     /// Grants a lease; `false` when something of it is not in RAM (any more).
@@ -330,7 +295,7 @@ impl Control {
     /// # Errors
     /// As the planner refuses, or STORE_READONLY, DRAINING.
     pub async fn grant(&self, ask: LeaseAsk) -> Result<bool> {
-        self.ask_surely(|reply| CacheCommand::Grant { ask: Box::new(ask), reply }).await?
+        self.ask_surely(|reply| Command::Cache(CacheCommand::Grant { ask: Box::new(ask), reply })).await?
     }
 
     /// Takes up a lease again.
@@ -344,12 +309,13 @@ impl Control {
         holder: String,
         process: Option<u32>,
     ) -> Result<()> {
-        self.ask_surely(|reply| CacheCommand::Resume { id, by, holder, process, reply }).await?
+        self.ask_surely(|reply| Command::Cache(CacheCommand::Resume { id, by, holder, process, reply }))
+            .await?
     }
 
     /// Tells that a lease's holder is gone, and waits until everybody can see that.
     pub async fn end_lease(&self, id: LeaseId) {
-        let _ = self.ask_surely(|reply| CacheCommand::EndLease { id, reply }).await;
+        let _ = self.ask_surely(|reply| Command::Cache(CacheCommand::EndLease { id, reply })).await;
     }
 
     /// Ends somebody's lease.
@@ -363,7 +329,8 @@ impl Control {
         id: LeaseId,
         reason: String,
     ) -> Result<()> {
-        self.ask_surely(|reply| CacheCommand::Revoke { key, content, id, reason, reply }).await?
+        self.ask_surely(|reply| Command::Cache(CacheCommand::Revoke { key, content, id, reason, reply }))
+            .await?
     }
 
     /// Changes the policy.
@@ -374,8 +341,9 @@ impl Control {
         &self,
         key: RequestKey,
         content: ContentHash,
-        change: PolicyChange,
+        change: Change<CachePolicy>,
     ) -> Result<()> {
-        self.ask_surely(|reply| CacheCommand::SetPolicy { key, content, change, reply }).await?
+        self.ask_surely(|reply| Command::Cache(CacheCommand::SetPolicy { key, content, change, reply }))
+            .await?
     }
 }

@@ -10,7 +10,7 @@ use hoist_store::Write;
 use tokio::sync::oneshot;
 
 use super::cache::{self, CacheCommand};
-use super::{Command, Edit, NotesChange, rows};
+use super::{Change, Command, Edit, rows};
 
 /// What expiry may forget in one commit.
 const EXPIRY_BUDGET: usize = 512;
@@ -160,23 +160,15 @@ pub(super) fn decide(state: &State, command: Command, now: Moment, limits: &Limi
         Command::Cache(command) => return cache::decide(state, command, now, limits),
         Command::Edit(edit) => {
             let Edit { key, content, model, etag, change, reply } = *edit;
-            let decided = hoist_planner::record(state, &key, content, Repeated::Model(model), now, limits)
-                .and_then(|mut recorded| {
-                    if recorded.is_empty() {
-                        return Ok(recorded);
-                    }
-                    let etag = etag.as_deref();
-                    let events = match change {
-                        None => hoist_planner::delete_model(state, model, etag)?,
-                        Some(NotesChange(change)) => {
-                            let notes =
-                                state.models().get(model).and_then(|model| model.notes.as_deref().cloned());
-                            hoist_planner::edit(state, model, etag, change(&notes.unwrap_or_default())?)?
-                        }
-                    };
-                    recorded.extend(events);
-                    Ok(recorded)
-                });
+            let answer = Repeated::Model(model);
+            let decided = hoist_planner::once(state, &key, content, answer, now, limits, || {
+                let etag = etag.as_deref();
+                let Some(Change(change)) = change else {
+                    return hoist_planner::delete_model(state, model, etag);
+                };
+                let notes = state.models().get(model).and_then(|model| model.notes.as_deref().cloned());
+                hoist_planner::edit(state, model, etag, change(&notes.unwrap_or_default())?)
+            });
             let (events, answer) = split(decided);
             (Answer::to(reply, answer), events, None)
         }

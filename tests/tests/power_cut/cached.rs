@@ -13,7 +13,7 @@ use hoist_domain::{
     Work,
 };
 use hoist_planner::Submission;
-use hoist_planner::cache::{EvictionAsk, Facts, LeaseAsk, Out, Reservation, Sealing, Want};
+use hoist_planner::cache::{EvictionAsk, Facts, LeaseAsk, Out, Part, Reservation, Sealing};
 use hoist_tests::simulation::{Coordinator, Reply, Request, World, content, key};
 use uuid::Uuid;
 
@@ -113,10 +113,10 @@ fn failed() -> Outcome {
 
 fn reserve(operation: OperationId) -> Request {
     let want =
-        Want { name: NAME, source: NAME, bytes: BYTES, is_raw: false, component_type: ModelType::Unet };
+        Part { name: NAME, source: NAME, bytes: BYTES, is_raw: false, component_type: ModelType::Unet };
     let facts = Facts { budget: Bytes::mib(1), limit: "policy".to_owned(), open: BTreeSet::new() };
-    let wants = vec![want];
-    Request::Reserve(Reservation { operation, model: MODEL, priority: Priority::Normal, wants, facts })
+    let parts = vec![want];
+    Request::Reserve(Reservation { operation, model: MODEL, priority: Priority::Normal, parts, facts })
 }
 
 fn evict() -> Request {
@@ -217,7 +217,7 @@ fn what_was_decided_on_a_lost_draft_is_refused_and_what_was_reported_is_judged_a
     let operation = one.begin()?;
     let other = SegmentName::Content(Digest([8; 32]));
     let Request::Reserve(mut ask) = reserve(operation) else { anyhow::bail!("no reservation") };
-    ask.wants.iter_mut().for_each(|want| want.name = other);
+    ask.parts.iter_mut().for_each(|want| want.name = other);
     one.fail(false);
     let submission = one.submission();
     let replies = one.life.serve(&[

@@ -14,17 +14,16 @@ use super::victims::{Shortage, victims};
 use crate::{Decision, Event, Moment, State};
 
 /// What somebody wants out of RAM.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct EvictionAsk {
     pub out: Out,
     /// Segments that somebody has open.
     pub open: BTreeSet<Digest>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub enum Out {
     /// Whatever nobody uses.
-    #[default]
     All,
     /// What these were cached for, but for what others were, too.
     Models {
@@ -64,11 +63,8 @@ pub fn evict(state: &State, ask: &EvictionAsk, now: Moment) -> (Decision, Vec<Ev
             Out::All | Out::Segments(_) => None,
         };
         let other = other.map(|other| format!("{} shares it, and is cached", other.name()));
-        let vetoed = if segment.state == SegmentState::Filling {
-            Some("it is being filled".to_owned())
-        } else {
-            veto(cache, segment, digest, &pinned, &ask.open).map(|veto| because(cache, name, veto))
-        };
+        let vetoed = veto(cache, segment, digest, &pinned, &ask.open);
+        let vetoed = vetoed.map(|veto| because(cache, name, veto));
         match (&vetoed, &other, &ask.out) {
             (None, None, _) => events.push(evicting(digest, eviction, now)),
             // What stays for others alone is not theirs any more.
@@ -133,7 +129,7 @@ fn because(cache: &Cache, name: SegmentName, veto: Veto) -> String {
         }
         (Veto::Leased, Some(_)) => "it is leased".to_owned(),
         (Veto::Leased, None) => "an operation has just cached it".to_owned(),
-        _ => veto.as_str().to_owned(),
+        _ => format!("it is {}", veto.as_str()),
     }
 }
 

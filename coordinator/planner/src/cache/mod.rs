@@ -17,9 +17,8 @@ pub use budget::{Budget, BudgetLimit, GroupFacts, MemoryFacts, budget};
 pub use leasing::{LEASE_GRACE, LeaseAsk, MOST_LEASES, end, expired, grant, resume, revoke};
 pub use leaving::{Evicted, EvictionAsk, Out, evict, lost, shrink};
 pub use reserving::{
-    Facts, Identity, Reservation, Reserved, Sealing, Want, abandoned, candidates, identify, pinned, reserve,
-    sealed,
+    Facts, Identity, Part, Reservation, Reserved, Sealing, abandoned, complete, identify, pinned, reserve,
 };
-pub use resident::{Cache, CacheStatistics, Holder, Totals, Wanted};
+pub use resident::{Cache, CacheStatistics, Holder, Interest, Totals};
 pub use usage::{Usage, Use};
 pub use victims::{Candidate, Shortage, Vetoed, victims};

@@ -11,7 +11,7 @@ use hoist_domain::{
     Priority, Reason, ResourceName, Result, Segment, SegmentName, SegmentState, Veto,
 };
 
-use super::resident::{Cache, Holder, Wanted};
+use super::resident::{Cache, Holder, Interest};
 use super::usage::Use;
 use super::victims::{Candidate, Shortage, victims};
 use crate::{Decision, Event, Moment, State};
@@ -24,7 +24,7 @@ const ANY_RELOAD_US: u64 = 5_000;
 
 /// A component that somebody wants in RAM.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Want {
+pub struct Part {
     /// By its content, where that is known.
     pub name: SegmentName,
     /// What to call it if its name is taken by what is on its way out.
@@ -41,7 +41,7 @@ pub struct Reservation {
     pub operation: OperationId,
     pub model: ModelId,
     pub priority: Priority,
-    pub wants: Vec<Want>,
+    pub parts: Vec<Part>,
     pub facts: Facts,
 }
 
@@ -55,7 +55,7 @@ pub struct Facts {
     pub open: BTreeSet<Digest>,
 }
 
-/// How a reservation came out: by the places of the wants.
+/// How a reservation came out: by the places of the parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reserved {
     /// There, and held.
@@ -79,7 +79,7 @@ pub fn reserve(state: &State, ask: &Reservation, now: Moment) -> (Decision, Resu
         return (Vec::new(), Err(error.with("operation", ask.operation)));
     }
     let cache = state.cache();
-    let wanted = |is_use| Wanted {
+    let interest = |is_use| Interest {
         by: Holder::Operation(ask.operation),
         model: ask.model,
         priority: ask.priority,
@@ -88,16 +88,16 @@ pub fn reserve(state: &State, ask: &Reservation, now: Moment) -> (Decision, Resu
     };
     let mut reserved = Reserved::default();
     let mut events = Vec::new();
-    let mut own = BTreeSet::new();
+    let mut asked = BTreeSet::new();
     let mut needed = 0_u64;
-    for (place, want) in ask.wants.iter().enumerate() {
-        let is_taken = cache.segment(want.name).is_some_and(|known| known.is_zombie);
-        let name = if is_taken { want.source } else { want.name };
+    for (place, part) in ask.parts.iter().enumerate() {
+        let is_taken = cache.segment(part.name).is_some_and(|known| known.is_zombie);
+        let name = if is_taken { part.source } else { part.name };
         match cache.segment(name).map(|known| known.state) {
             Some(SegmentState::Sealed) => {
                 let is_new = !cache.holders(name).any(|one| one == Holder::Operation(ask.operation));
-                if own.insert(name) && is_new {
-                    events.push(Event::SegmentWanted { name, want: wanted(true) });
+                if asked.insert(name) && is_new {
+                    events.push(Event::SegmentWanted { name, interest: interest(true) });
                 }
                 reserved.present.push(place);
                 continue;
@@ -105,8 +105,8 @@ pub fn reserve(state: &State, ask: &Reservation, now: Moment) -> (Decision, Resu
             Some(SegmentState::Filling) => {
                 // Its own is nothing to ask for, and nothing to wait for.
                 if cache.filler(name) != Some(ask.operation) {
-                    if own.insert(name) {
-                        events.push(Event::SegmentWanted { name, want: wanted(false) });
+                    if asked.insert(name) {
+                        events.push(Event::SegmentWanted { name, interest: interest(false) });
                     }
                     reserved.awaited.push((place, name));
                 }
@@ -118,20 +118,20 @@ pub fn reserve(state: &State, ask: &Reservation, now: Moment) -> (Decision, Resu
             }
             None => {}
         }
-        if !own.insert(name) {
+        if !asked.insert(name) {
             // Two components of one model with one content.
             reserved.awaited.push((place, name));
             continue;
         }
-        needed = needed.saturating_add(want.bytes.0);
+        needed = needed.saturating_add(part.bytes.0);
         reserved.fill.push((place, name));
         events.push(Event::SegmentReserved {
             segment: Arc::new(Segment {
                 name,
                 state: SegmentState::Filling,
-                bytes: want.bytes,
-                is_raw: want.is_raw,
-                component_type: Some(want.component_type),
+                bytes: part.bytes,
+                is_raw: part.is_raw,
+                component_type: Some(part.component_type),
                 priority: ask.priority,
                 wanted_by: [ask.model].into(),
                 sealed_at: None,
@@ -145,7 +145,7 @@ pub fn reserve(state: &State, ask: &Reservation, now: Moment) -> (Decision, Resu
     let fills = needed > 0 || cache.filled_by(ask.operation).next().is_some();
     let over = cache.totals().used().0.saturating_add(needed).saturating_sub(ask.facts.budget.0);
     if fills && over > 0 {
-        let candidates = candidates(state, &ask.facts.open, &own, now);
+        let candidates = candidates(state, &ask.facts.open, &asked, now);
         let policy = cache.policy().eviction;
         let chosen = match victims(&candidates, Bytes(over), ask.priority, policy, cache.tick()) {
             Ok(chosen) => chosen,
@@ -182,12 +182,7 @@ fn refusal(state: &State, ask: &Reservation, lack: Lack, shortage: &Shortage) ->
     let free = Bytes(ask.facts.budget.0.saturating_sub(used.0));
     let mut stands = Vec::new();
     for vetoed in &shortage.vetoed {
-        let why = vetoed.veto.map_or("matters more", |veto| match veto {
-            Veto::Filling => "being filled",
-            Veto::Leased => "in use",
-            Veto::Pinned => "pinned",
-            Veto::Open => "open in some process",
-        });
+        let why = vetoed.veto.map_or("matters more", Veto::as_str);
         stands.push(format!("{} {why}", vetoed.bytes));
     }
     let stands = if stands.is_empty() { String::new() } else { format!("; {}", stands.join(", ")) };
@@ -228,12 +223,11 @@ pub fn pinned(state: &State) -> BTreeSet<Digest> {
     pinned
 }
 
-/// Everything that is complete, with what stands against evicting it. What is in `own` is not to be touched.
-#[must_use]
-pub fn candidates(
+/// Everything that is complete, with what stands against evicting it. What is in `asked` is not to be touched.
+pub(super) fn candidates(
     state: &State,
     open: &BTreeSet<Digest>,
-    own: &BTreeSet<SegmentName>,
+    asked: &BTreeSet<SegmentName>,
     now: Moment,
 ) -> Vec<Candidate<SegmentName>> {
     let cache = state.cache();
@@ -244,7 +238,7 @@ pub fn candidates(
         let digest = segment.name.digest()?;
         let veto = veto(cache, segment, digest, &pinned, open).or_else(|| {
             // It is wanted by who asks, in the very same breath.
-            own.contains(&segment.name).then_some(Veto::Leased)
+            asked.contains(&segment.name).then_some(Veto::Leased)
         });
         Some(Candidate {
             key: segment.name,
@@ -261,7 +255,7 @@ pub fn candidates(
     sealed.filter_map(candidate).collect()
 }
 
-/// What stands against evicting a segment that is complete.
+/// What stands against evicting a segment.
 pub(super) fn veto(
     cache: &Cache,
     segment: &Segment,
@@ -269,7 +263,9 @@ pub(super) fn veto(
     pinned: &BTreeSet<Digest>,
     open: &BTreeSet<Digest>,
 ) -> Option<Veto> {
-    if cache.is_held(segment.name) {
+    if segment.state == SegmentState::Filling {
+        Some(Veto::Filling)
+    } else if cache.is_held(segment.name) {
         Some(Veto::Leased)
     } else if pinned.contains(&digest) {
         Some(Veto::Pinned)
@@ -281,7 +277,7 @@ pub(super) fn veto(
 }
 
 /// Whether nobody has used it for longer than it may be idle: by the longest that any of its models allows.
-pub(super) fn is_expired(state: &State, segment: &Segment, now: Moment) -> bool {
+fn is_expired(state: &State, segment: &Segment, now: Moment) -> bool {
     let cache = state.cache();
     let own = |model: &ModelId| -> Option<&Arc<Model>> { state.models().get(*model) };
     let of_models = segment.wanted_by.iter().filter_map(own);
@@ -321,7 +317,7 @@ pub fn identify(
     now: Moment,
 ) -> (Decision, Vec<Identity>) {
     let cache = state.cache();
-    let (mut events, mut own) = (Vec::new(), BTreeSet::new());
+    let (mut events, mut given) = (Vec::new(), BTreeSet::new());
     // What was there, with what it has got on the way: two may be equal to one.
     let mut grown: BTreeMap<Digest, Arc<Segment>> = BTreeMap::new();
     let mut identities = Vec::with_capacity(found.len());
@@ -338,7 +334,7 @@ pub fn identify(
             None => Identity::New,
         };
         let identity =
-            if identity == Identity::New && !own.insert(name) { Identity::Equal } else { identity };
+            if identity == Identity::New && !given.insert(name) { Identity::Equal } else { identity };
         let filled = cache.segment(*from).filter(|_| *from != name && cache.filler(*from) == Some(id));
         match (identity, filled) {
             (Identity::New, Some(_)) => {
@@ -378,7 +374,7 @@ pub struct Sealing {
 
 /// What an operation has filled is complete, all of it at once.
 #[must_use]
-pub fn sealed(state: &State, id: OperationId, sealings: &[Sealing], now: Moment) -> Decision {
+pub fn complete(state: &State, id: OperationId, sealings: &[Sealing], now: Moment) -> Decision {
     let cache = state.cache();
     let mut events = Vec::new();
     for Sealing { name, bytes } in sealings {

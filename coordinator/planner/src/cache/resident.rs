@@ -81,7 +81,8 @@ pub struct Cache {
     segments: OrdMap<SegmentName, Stamped<Segment>>,
     leases: OrdMap<LeaseId, Stamped<Lease>>,
     policy: Arc<CachePolicy>,
-    policy_changed: Revision,
+    /// When it last changed; unset if it never did.
+    policy_changed: Option<Revision>,
     holders: OrdSet<(SegmentName, Holder)>,
     held: OrdSet<(Holder, SegmentName)>,
     /// Who fills it.
@@ -151,7 +152,7 @@ impl Cache {
     /// The policy and when it last changed; none if it never was.
     #[must_use]
     pub fn changed_policy(&self) -> Option<(Revision, &CachePolicy)> {
-        (self.policy_changed != Revision(0)).then_some((self.policy_changed, &*self.policy))
+        self.policy_changed.map(|changed| (changed, &*self.policy))
     }
 
     /// When awaited leases end; none when none is awaited.
@@ -242,14 +243,9 @@ impl Cache {
 
 /// What events do. Each function is the whole of one.
 impl Cache {
-    pub(crate) fn restore_policy(&mut self, changed: Revision, policy: CachePolicy) {
-        self.policy = Arc::new(policy);
-        self.policy_changed = changed;
-    }
-
-    pub(crate) fn change_policy(&mut self, position: Position, policy: &Arc<CachePolicy>) {
-        self.policy = Arc::clone(policy);
-        self.policy_changed = position.revision;
+    pub(crate) fn set_policy(&mut self, changed: Revision, policy: Arc<CachePolicy>) {
+        self.policy = policy;
+        self.policy_changed = Some(changed);
     }
 
     /// Puts a segment in place of what had its name.
@@ -296,16 +292,15 @@ impl Cache {
         self.put(position, Arc::clone(segment));
     }
 
-    pub(crate) fn want(&mut self, position: Position, name: SegmentName, want: &Wanted) {
-        self.hold(name, want.by);
-        let is_sealed = self.segment(name).is_some_and(|segment| segment.state == SegmentState::Sealed);
-        if want.is_use && is_sealed {
+    pub(crate) fn want(&mut self, position: Position, name: SegmentName, interest: &Interest) {
+        self.hold(name, interest.by);
+        if interest.is_use && self.is_sealed(name) {
             self.statistics.hits += 1;
-            self.touch(name, want.at);
+            self.touch(name, interest.at);
         }
         self.edit(position, name, |segment| {
-            segment.wanted_by.insert(want.model);
-            segment.priority = segment.priority.max(want.priority);
+            segment.wanted_by.insert(interest.model);
+            segment.priority = segment.priority.max(interest.priority);
         });
     }
 
@@ -342,8 +337,6 @@ impl Cache {
             self.let_go(from, holder);
             self.hold(to, holder);
         }
-        self.usage.rename(&from, to);
-        self.used_at.remove(&from);
     }
 
     /// What was filled as `from` is complete, as `segment`, which may be what it turned out to be equal to.
@@ -361,7 +354,7 @@ impl Cache {
             legal(filled.state.to(SegmentState::Sealed));
             filled.bytes
         });
-        if self.sealed_name(segment.name) {
+        if self.is_sealed(segment.name) {
             self.statistics.shared.0 += filled_bytes.0;
         } else {
             self.statistics.fills += 1;
@@ -373,7 +366,7 @@ impl Cache {
         self.put(position, Arc::clone(segment));
     }
 
-    fn sealed_name(&self, name: SegmentName) -> bool {
+    fn is_sealed(&self, name: SegmentName) -> bool {
         self.segment(name).is_some_and(|segment| segment.state == SegmentState::Sealed)
     }
 
@@ -473,7 +466,7 @@ impl Cache {
     /// What was held was in use until now.
     pub(crate) fn end_lease(&mut self, id: LeaseId, at: ServiceTime) {
         for name in self.release(Holder::Lease(id)) {
-            if self.sealed_name(name) {
+            if self.is_sealed(name) {
                 self.used_at.insert(name, at);
             }
         }
@@ -538,7 +531,7 @@ impl Cache {
 
 /// Somebody's interest in a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct Interest {
     pub by: Holder,
     pub model: ModelId,
     pub priority: Priority,

@@ -1,17 +1,17 @@
 //! A cache whose operations, leases and clock are moved by hand.
 
 use crate::world::{
-    MODELS, START, bytes_of, content_name, digest, facts, machine, model, model_id, report, spec, want,
+    MODELS, START, bytes_of, content_name, digest, eviction, facts, lease, machine, model, model_id, report,
+    spec, submission, want,
 };
 use hoist_domain::{
-    Bytes, ContentHash, Digest, Lease, LeaseId, LeaseState, ModelConfig, OperationId, Principal, Priority,
-    RequestId, RequestKey, Segment, SegmentName, ServiceTime, WallTime, Work,
+    Bytes, Digest, LeaseId, ModelConfig, OperationId, Priority, Segment, SegmentName, ServiceTime, WallTime,
 };
 use hoist_planner::cache::{
-    EvictionAsk, Identity, LeaseAsk, Out, Reservation, Reserved, Sealing, end, evict, grant, identify,
-    reserve, sealed, shrink,
+    Identity, LeaseAsk, Reservation, Reserved, Sealing, complete, end, evict, grant, identify, reserve,
+    shrink,
 };
-use hoist_planner::{Decision, Event, Limits, Moment, State, Submission, finish, schedule, submit};
+use hoist_planner::{Decision, Event, Limits, Moment, State, finish, schedule, submit};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,14 +68,7 @@ impl World {
     pub(crate) fn begin(&mut self, model: usize, components: &[&str], priority: Priority) -> OperationId {
         self.fresh += 1;
         let id = Uuid::from_u128(self.fresh);
-        let key = RequestKey { principal: Principal::Uid(1), method: "/cache".into(), id: RequestId(id) };
-        let submission = Submission {
-            key,
-            content: ContentHash([0; 32]),
-            work: Work::CacheModel(spec(model, components, priority)),
-            deadline: Duration::from_secs(1 << 20),
-            new_id: OperationId(id),
-        };
+        let submission = submission(id, spec(model, components, priority));
         let submitted = submit(&self.state, &submission, self.now, &LIMITS).unwrap();
         self.apply(&submitted.events);
         self.apply(&schedule(&self.state, self.now));
@@ -95,7 +88,7 @@ impl World {
             operation,
             model: model_id(number),
             priority: Priority::Normal,
-            wants: wants.collect(),
+            parts: wants.collect(),
             facts: facts(budget, &self.open),
         };
         reserve(&self.state, &ask, self.now)
@@ -124,7 +117,7 @@ impl World {
     pub(crate) fn seal(&mut self, operation: OperationId, contents: &[u8]) {
         let sealing = |content: &u8| Sealing { name: content_name(*content), bytes: bytes_of(*content) };
         let sealings: Vec<Sealing> = contents.iter().map(sealing).collect();
-        let events = sealed(&self.state, operation, &sealings, self.now);
+        let events = complete(&self.state, operation, &sealings, self.now);
         assert_eq!(events.len(), contents.len());
         self.apply(&events);
     }
@@ -154,11 +147,7 @@ impl World {
         model: Option<usize>,
         components: &[&str],
     ) -> Vec<(Digest, Option<String>)> {
-        let out = model.map_or(Out::All, |model| Out::Models {
-            models: [model_id(model)].into(),
-            components: components.iter().map(|name| (*name).into()).collect(),
-        });
-        let ask = EvictionAsk { out, open: self.open.clone() };
+        let ask = eviction(model, components, &self.open);
         let (events, told) = evict(&self.state, &ask, self.now);
         self.apply(&events);
         told.into_iter().map(|one| (one.digest, one.kept)).collect()
@@ -166,19 +155,8 @@ impl World {
 
     pub(crate) fn lease(&mut self, model: usize, place: usize) -> LeaseId {
         self.fresh += 1;
-        let id = LeaseId(Uuid::from_u128(self.fresh));
-        let (name, content) = MODELS[model][place];
-        let lease = Lease {
-            id,
-            state: LeaseState::Held,
-            model: model_id(model),
-            components: vec![(name.into(), digest(content))],
-            bytes: Bytes(0),
-            holder: String::new(),
-            principal: Principal::Uid(1),
-            process: None,
-            granted_at: self.now.wall,
-        };
+        let lease = lease(Uuid::from_u128(self.fresh), model, &[(place, MODELS[model][place].1)], self.now);
+        let id = lease.id;
         let ask = LeaseAsk { lease, priority: Priority::Normal, is_use: true };
         let events = grant(&self.state, &ask, self.now).unwrap().unwrap();
         self.apply(&events);
@@ -186,7 +164,7 @@ impl World {
     }
 
     pub(crate) fn end_lease(&mut self, id: LeaseId) {
-        self.apply(&end(&self.state, id, self.now));
+        self.apply(&end(&self.state, id, None, self.now));
     }
 
     /// Its name is gone; somebody has it open.

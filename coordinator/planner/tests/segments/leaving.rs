@@ -2,23 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hoist_domain::{Bytes, Digest, Eviction, EvictionReason, Priority, SegmentName, SegmentState};
+use hoist_domain::{Bytes, Digest, Eviction, EvictionReason, Priority, SegmentName, SegmentState, Veto};
 use hoist_planner::Event;
-use hoist_planner::cache::{EvictionAsk, Facts, Out, evict, shrink};
+use hoist_planner::cache::{Facts, evict, shrink};
 
 use crate::histories::{History, places};
-use crate::world::{CONTENTS, MODELS, digest, facts, model_id};
+use crate::world::{CONTENTS, MODELS, digest, eviction, facts, model_id};
 
 impl History {
     pub(crate) fn evict(&mut self, number: Option<usize>, component: Option<usize>, is_dry: bool) {
         let places = number.map_or(Vec::new(), |number| places(number, component));
-        let name_of = |place: &usize| number.map(|number| MODELS[number][*place].0.into());
         let asked = number.map(model_id);
-        let out = asked.map_or(Out::All, |id| Out::Models {
-            models: [id].into(),
-            components: places.iter().filter(|_| component.is_some()).filter_map(name_of).collect(),
-        });
-        let ask = EvictionAsk { out, open: self.open.clone() };
+        let names: Vec<&str> = number
+            .filter(|_| component.is_some())
+            .map_or(Vec::new(), |number| places.iter().map(|place| MODELS[number][*place].0).collect());
+        let ask = eviction(number, &names, &self.open);
         let (events, told) = self.decide(|state| evict(state, &ask, self.now()));
         let before = self.state.clone();
         if !is_dry {
@@ -45,16 +43,12 @@ impl History {
             let others = segment.wanted_by.iter().filter(|other| Some(**other) != asked);
             let is_shared =
                 asked.is_some() && others.into_iter().any(|other| self.naive.models.contains_key(other));
-            let kept = if segment.state == SegmentState::Filling {
-                Some("kept: filling")
-            } else {
-                use hoist_domain::Veto::{Filling, Leased, Open, Pinned};
-                match self.naive.veto(digest, &self.open) {
-                    Some(Leased | Filling) => Some("kept: leased"),
-                    Some(Pinned) => Some("kept: pinned"),
-                    Some(Open) => Some("kept: open"),
-                    None => is_shared.then_some("kept: shared"),
-                }
+            let kept = match self.naive.veto(digest, &self.open) {
+                Some(Veto::Filling) => Some("kept: filling"),
+                Some(Veto::Leased) => Some("kept: leased"),
+                Some(Veto::Pinned) => Some("kept: pinned"),
+                Some(Veto::Open) => Some("kept: open"),
+                None => is_shared.then_some("kept: shared"),
             };
             self.seen.insert(kept.unwrap_or(if is_dry { "evicted dry" } else { "evicted" }));
             expected.push((digest, segment.bytes, kept.is_some()));
