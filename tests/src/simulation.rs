@@ -223,7 +223,7 @@ pub enum Request {
     /// A name was taken away.
     Out {
         digest: Digest,
-        left: Option<Bytes>,
+        still_open: Option<Bytes>,
     },
     Shrink(Facts),
     Grant(LeaseAsk),
@@ -363,8 +363,8 @@ async fn ask(control: Control, request: Request) -> Reply {
         Request::Evict { key, content, ask } => {
             control.evict(Some((key, content)), ask).await.map(Reply::Evicted)
         }
-        Request::Out { digest, left } => {
-            control.out_blocking(digest, left);
+        Request::Out { digest, still_open } => {
+            control.out_blocking(digest, still_open);
             Ok(Reply::Done)
         }
         Request::Shrink(facts) => control.shrink(facts).await.map(Reply::Enough),

@@ -170,8 +170,7 @@ impl Cache {
                 SealError::Io(error) => untaken("a segment could not be sealed", &error),
                 SealError::Incomplete { .. } => internal(&format!("a segment could not be sealed: {error}")),
             })?;
-            let name = |one: &Placed| SegmentName::Content(one.digest);
-            let sealings = sealed.iter().map(|(_, one)| Sealing { name: name(one), bytes: one.bytes });
+            let sealings = sealed.iter().map(|(_, one)| Sealing { digest: one.digest, bytes: one.bytes });
             if let Err(error) = self.0.control.sealed(on.operation, sealings.collect()).await {
                 let shelved = shelf.clone();
                 let _ = self.0.tasks.run_blocking("withdraw", move || withdraw(&shelved, &sealed)).await;

@@ -62,12 +62,12 @@ pub enum CacheCommand {
     /// A segment has lost its name; so many bytes of it are still open somewhere, or none.
     Out {
         digest: Digest,
-        left: Option<Bytes>,
+        still_open: Option<Bytes>,
     },
-    /// What was open of it is not any more.
+    /// So much of what was open of it is not any more.
     Freed {
         digest: Digest,
-        left: Bytes,
+        freed: Bytes,
     },
     /// What has to go by these facts. Whether that is enough is the answer.
     Shrink {
@@ -155,17 +155,13 @@ pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: 
             });
             (Answer::to(reply, Ok(withdrawn.collect())), events)
         }
-        CacheCommand::Out { digest, left } => {
-            report = Some(Report::Out(digest, left));
-            let event = match left {
-                Some(bytes) => Event::SegmentLeft { digest, bytes },
-                None => Event::SegmentFreed { digest, left: None },
-            };
-            (Answer::Nobody, vec![event])
+        CacheCommand::Out { digest, still_open } => {
+            report = Some(Report::Out(digest, still_open));
+            (Answer::Nobody, vec![Event::SegmentOut { digest, still_open }])
         }
-        CacheCommand::Freed { digest, left } => {
-            report = Some(Report::Freed(digest, left));
-            (Answer::Nobody, vec![Event::SegmentFreed { digest, left: Some(left) }])
+        CacheCommand::Freed { digest, freed } => {
+            report = Some(Report::Freed(digest, freed));
+            (Answer::Nobody, vec![Event::ZombieFreed { digest, freed }])
         }
         CacheCommand::Shrink { facts, reply } => match shrink(state, &facts, now) {
             Ok(events) => (Answer::to(reply, Ok(true)), events),
@@ -272,13 +268,13 @@ impl Control {
     }
 
     /// Tells that a segment has lost its name, and what of it is still open.
-    pub fn out_blocking(&self, digest: Digest, left: Option<Bytes>) {
-        let _ = self.commands.blocking_send(Command::Cache(CacheCommand::Out { digest, left }));
+    pub fn out_blocking(&self, digest: Digest, still_open: Option<Bytes>) {
+        let _ = self.commands.blocking_send(Command::Cache(CacheCommand::Out { digest, still_open }));
     }
 
-    /// Tells that what was left of a segment is free.
-    pub fn freed_blocking(&self, digest: Digest, left: Bytes) {
-        let _ = self.commands.blocking_send(Command::Cache(CacheCommand::Freed { digest, left }));
+    /// Tells that so much of what was open of a segment is free.
+    pub fn freed_blocking(&self, digest: Digest, freed: Bytes) {
+        let _ = self.commands.blocking_send(Command::Cache(CacheCommand::Freed { digest, freed }));
     }
 
     /// Lets go what has to by these facts; `false` when what may go is not enough.

@@ -83,8 +83,8 @@ impl From<Report> for Command {
     fn from(report: Report) -> Self {
         match report {
             Report::Finish(id, outcome) => Self::Finish { id, outcome },
-            Report::Out(digest, left) => Self::Cache(CacheCommand::Out { digest, left }),
-            Report::Freed(digest, left) => Self::Cache(CacheCommand::Freed { digest, left }),
+            Report::Out(digest, still_open) => Self::Cache(CacheCommand::Out { digest, still_open }),
+            Report::Freed(digest, freed) => Self::Cache(CacheCommand::Freed { digest, freed }),
             Report::FollowUp(follow_up) => Self::Cache(CacheCommand::FollowUp(follow_up)),
         }
     }

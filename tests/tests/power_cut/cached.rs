@@ -96,7 +96,7 @@ impl Setting {
     fn cache(&mut self) -> Result<()> {
         let operation = self.begin()?;
         self.ask(reserve(operation))?;
-        let sealings = vec![Sealing { name: NAME, bytes: BYTES }];
+        let sealings = vec![Sealing { digest: DIGEST, bytes: BYTES }];
         self.life.serve(&[
             Request::Identify { operation, found: vec![(NAME, DIGEST)] },
             Request::Sealed { operation, sealings },
@@ -223,7 +223,7 @@ fn what_was_decided_on_a_lost_draft_is_refused_and_what_was_reported_is_judged_a
     let replies = one.life.serve(&[
         Request::Submit(submission),
         Request::Reserve(ask.clone()),
-        Request::Out { digest: DIGEST, left: None },
+        Request::Out { digest: DIGEST, still_open: None },
     ])?;
     ensure!(replies.iter().map(Reply::is_readonly).eq([true, true, false]), "{replies:?}");
     ensure!(one.life.state().cache().segment(other).is_none(), "refused");

@@ -8,7 +8,7 @@ use hoist_domain::{
     SegmentName,
 };
 
-use super::resident::{Holder, Interest};
+use super::holdings::{Holder, Interest};
 use crate::decide::must_not_drain;
 use crate::{Decision, Event, Moment, State};
 

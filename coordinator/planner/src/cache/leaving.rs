@@ -8,8 +8,9 @@ use hoist_domain::{
     Veto,
 };
 
+use super::holdings::Holder;
 use super::reserving::{Facts, candidates, evicting, pinned, veto};
-use super::resident::{Cache, Holder};
+use super::resident::Cache;
 use super::victims::{Shortage, victims};
 use crate::{Decision, Event, Moment, State};
 

@@ -3,7 +3,7 @@
 //! Properties, kept by the tests: after a reservation of room what counts is not more than the budget; nothing held, pinned,
 //! open or more important is evicted; refused, nothing has changed; asked again, it asks for nothing that it has.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hoist_domain::{
@@ -11,7 +11,8 @@ use hoist_domain::{
     Priority, Reason, ResourceName, Result, Segment, SegmentName, SegmentState, Veto,
 };
 
-use super::resident::{Cache, Holder, Interest};
+use super::holdings::{Holder, Interest};
+use super::resident::Cache;
 use super::usage::Use;
 use super::victims::{Candidate, Shortage, victims};
 use crate::{Decision, Event, Moment, State};
@@ -295,103 +296,4 @@ fn disk_speed(state: &State) -> u64 {
     let measured = state.machine().measurements.iter();
     let mut measured = measured.filter(|one| one.kind == hoist_domain::MeasurementKind::DiskRead);
     measured.next().map(|one| one.bytes_per_second).filter(|speed| *speed > 0).unwrap_or(USUAL_DISK)
-}
-
-/// What something that was read turned out to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Identity {
-    /// Nothing like it is in RAM: it gets its name.
-    New,
-    /// It is in RAM, and held: what was read is not needed.
-    Equal,
-    /// Another fills the same, or it is just being withdrawn: to be asked again.
-    Awaited,
-}
-
-/// Judges what an operation has read, before any of it gets its name: a name is given to one at a time.
-#[must_use]
-pub fn identify(
-    state: &State,
-    id: OperationId,
-    found: &[(SegmentName, Digest)],
-    now: Moment,
-) -> (Decision, Vec<Identity>) {
-    let cache = state.cache();
-    let (mut events, mut given) = (Vec::new(), BTreeSet::new());
-    // What was there, with what it has got on the way: two may be equal to one.
-    let mut grown: BTreeMap<Digest, Arc<Segment>> = BTreeMap::new();
-    let mut identities = Vec::with_capacity(found.len());
-    for (from, digest) in found {
-        let name = SegmentName::Content(*digest);
-        let known = cache.segment(name);
-        let identity = match known.map(|known| known.state) {
-            // It went by this name all along.
-            _ if *from == name => Identity::New,
-            Some(SegmentState::Filling) if cache.filler(name) == Some(id) => Identity::Equal,
-            Some(SegmentState::Sealed) => Identity::Equal,
-            Some(SegmentState::Evicting) if known.is_some_and(|known| known.is_zombie) => Identity::New,
-            Some(_) => Identity::Awaited,
-            None => Identity::New,
-        };
-        let identity =
-            if identity == Identity::New && !given.insert(name) { Identity::Equal } else { identity };
-        let filled = cache.segment(*from).filter(|_| *from != name && cache.filler(*from) == Some(id));
-        match (identity, filled) {
-            (Identity::New, Some(_)) => {
-                events.push(Event::SegmentIdentified { from: *from, digest: *digest });
-            }
-            (Identity::Equal, Some(filled)) => match grown.get(digest).or_else(|| cache.sealed(*digest)) {
-                Some(equal) => {
-                    let segment = Arc::new(joined(equal, filled));
-                    grown.insert(*digest, Arc::clone(&segment));
-                    events.push(Event::SegmentSealed { from: *from, segment, at: now.service });
-                }
-                // Of two that this operation has read, one is enough.
-                None => events.push(Event::SegmentAbandoned { name: *from }),
-            },
-            _ => {}
-        }
-        identities.push(identity);
-    }
-    (events, identities)
-}
-
-/// One segment, wanted for what both were wanted for.
-fn joined(equal: &Segment, filled: &Segment) -> Segment {
-    let mut segment = equal.clone();
-    segment.wanted_by.extend(filled.wanted_by.iter().copied());
-    segment.priority = segment.priority.max(filled.priority);
-    segment
-}
-
-/// What was filled, as it is when it is complete.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sealing {
-    pub name: SegmentName,
-    /// What it takes of the memory.
-    pub bytes: Bytes,
-}
-
-/// What an operation has filled is complete, all of it at once.
-#[must_use]
-pub fn complete(state: &State, id: OperationId, sealings: &[Sealing], now: Moment) -> Decision {
-    let cache = state.cache();
-    let mut events = Vec::new();
-    for Sealing { name, bytes } in sealings {
-        let Some(filled) = cache.segment(*name).filter(|_| cache.filler(*name) == Some(id)) else { continue };
-        let segment = Arc::new(Segment {
-            state: SegmentState::Sealed,
-            bytes: *bytes,
-            sealed_at: Some(now.wall),
-            ..Segment::clone(filled)
-        });
-        events.push(Event::SegmentSealed { from: *name, segment, at: now.service });
-    }
-    events
-}
-
-/// What an operation was filling is given up.
-#[must_use]
-pub fn abandoned(state: &State, id: OperationId) -> Decision {
-    state.cache().filled_by(id).map(|name| Event::SegmentAbandoned { name }).collect()
 }

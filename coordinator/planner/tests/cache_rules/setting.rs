@@ -5,11 +5,12 @@ use crate::world::{
     spec, submission, want,
 };
 use hoist_domain::{
-    Bytes, Digest, LeaseId, ModelConfig, OperationId, Priority, Segment, SegmentName, ServiceTime, WallTime,
+    Bytes, Digest, LeaseId, ModelConfig, OperationId, Priority, Segment, SegmentName, SegmentState,
+    ServiceTime, WallTime,
 };
 use hoist_planner::cache::{
-    Identity, LeaseAsk, Reservation, Reserved, Sealing, complete, end, evict, grant, identify, reserve,
-    shrink,
+    Identity, LeaseAsk, Reservation, Reserved, Sealing, Totals, complete, end, evict, grant, identify,
+    reserve, shrink,
 };
 use hoist_planner::{Decision, Event, Limits, Moment, State, finish, schedule, submit};
 use std::collections::BTreeSet;
@@ -49,7 +50,14 @@ impl World {
 
     pub(crate) fn apply(&mut self, events: &[Event]) {
         self.state.apply(events);
-        assert_eq!(self.state.cache().totals(), self.state.cache().walked());
+        let cache = self.state.cache();
+        let walked = |state| {
+            let those = cache.segments().filter(|one| one.state == state && !one.is_zombie);
+            Bytes(those.map(|one| one.bytes.0).sum())
+        };
+        let Totals { filling, sealed, evicting, .. } = cache.totals();
+        let states = [SegmentState::Filling, SegmentState::Sealed, SegmentState::Evicting];
+        assert_eq!([filling, sealed, evicting], states.map(walked));
     }
 
     pub(crate) fn used(&self) -> u64 {
@@ -115,7 +123,7 @@ impl World {
 
     /// What has got its name is complete.
     pub(crate) fn seal(&mut self, operation: OperationId, contents: &[u8]) {
-        let sealing = |content: &u8| Sealing { name: content_name(*content), bytes: bytes_of(*content) };
+        let sealing = |content: &u8| Sealing { digest: digest(*content), bytes: bytes_of(*content) };
         let sealings: Vec<Sealing> = contents.iter().map(sealing).collect();
         let events = complete(&self.state, operation, &sealings, self.now);
         assert_eq!(events.len(), contents.len());
@@ -169,15 +177,15 @@ impl World {
 
     /// Its name is gone; somebody has it open.
     pub(crate) fn leave(&mut self, content: u8) {
-        self.apply(&[Event::SegmentLeft { digest: digest(content), bytes: bytes_of(content) }]);
+        self.apply(&[Event::SegmentOut { digest: digest(content), still_open: Some(bytes_of(content)) }]);
     }
 
     pub(crate) fn gone(&mut self, content: u8) {
-        self.apply(&[Event::SegmentFreed { digest: digest(content), left: None }]);
+        self.apply(&[Event::SegmentOut { digest: digest(content), still_open: None }]);
     }
 
     pub(crate) fn free(&mut self, content: u8, bytes: u64) {
-        self.apply(&[Event::SegmentFreed { digest: digest(content), left: Some(Bytes(bytes)) }]);
+        self.apply(&[Event::ZombieFreed { digest: digest(content), freed: Bytes(bytes) }]);
     }
 
     /// What would have to go for so small a budget.

@@ -83,15 +83,11 @@ impl History {
 
     pub(crate) fn out(&mut self, is_opened: bool) {
         let Some((digest, bytes)) = self.outs.pop_front() else { return };
-        let left = is_opened.then_some(bytes);
-        let event = match left {
-            Some(bytes) => Event::SegmentLeft { digest, bytes },
-            None => Event::SegmentFreed { digest, left: None },
-        };
+        let still_open = is_opened.then_some(bytes);
         self.seen.insert(if is_opened { "left by those who have it open" } else { "out" });
         self.open.remove(&digest);
-        self.apply(&[event]);
-        self.naive.out(digest, left);
+        self.apply(&[Event::SegmentOut { digest, still_open }]);
+        self.naive.out(digest, still_open);
     }
 
     pub(crate) fn free(&mut self, zombie: usize, part: Option<u64>) {
@@ -102,7 +98,7 @@ impl History {
         }
         let (digest, bytes) = zombies[zombie % zombies.len()];
         let bytes = part.map_or(bytes, |part| part.min(bytes));
-        self.apply(&[Event::SegmentFreed { digest, left: Some(Bytes(bytes)) }]);
+        self.apply(&[Event::ZombieFreed { digest, freed: Bytes(bytes) }]);
         self.naive.free(digest, bytes);
         self.seen.insert(if self.naive.zombies.contains_key(&digest) { "freed in part" } else { "freed" });
     }

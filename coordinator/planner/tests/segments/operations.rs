@@ -205,18 +205,16 @@ impl History {
     pub(crate) fn seal(&mut self, number: usize) {
         let Some(client) = self.clients.get_mut(number) else { return };
         let id = client.id;
-        let bytes = |name: &SegmentName| bytes_of(name.digest().unwrap().0[0] - 1);
-        let sealings: Vec<Sealing> = std::mem::take(&mut client.named)
-            .into_iter()
-            .map(|name| Sealing { name, bytes: bytes(&name) })
-            .collect();
+        let sealing = |digest: Digest| Sealing { digest, bytes: bytes_of(digest.0[0] - 1) };
+        let named = std::mem::take(&mut client.named).into_iter();
+        let sealings: Vec<Sealing> = named.filter_map(SegmentName::digest).map(sealing).collect();
         let events = self.decide(|state| complete(state, id, &sealings, self.now()));
         assert_eq!(events.len(), sealings.len());
         self.apply(&events);
         for sealing in &sealings {
             self.seen.insert("sealed");
             self.naive.seal(sealing);
-            self.note_shared(sealing.name);
+            self.note_shared(SegmentName::Content(sealing.digest));
         }
         assert_eq!(self.decide(|state| complete(state, id, &sealings, self.now())), [], "sealed again");
     }
