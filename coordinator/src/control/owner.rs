@@ -74,10 +74,10 @@ pub struct Owner {
     commands: mpsc::Receiver<Command>,
     view: watch::Sender<Arc<View>>,
     history: Arc<History>,
-    /// Bounded by the operations that may be active.
+    /// What it holds is bounded by the operations that may be active, the segments there are, and the leases that may be held.
     effects: mpsc::UnboundedSender<Effect>,
-    /// What must be decided and could not be yet: reports that are to be durable, and what follows from requests whose
-    /// records have landed. Executors, evictions and running operations bound it.
+    /// Reports of executors and of who takes names away, and what follows from requests whose records have landed: what must
+    /// be decided, and waits until it can be made durable. Each is there once.
     owed: VecDeque<Command>,
     /// What follows from the requests of the commit that is in doubt.
     in_doubt: Vec<FollowUp>,
