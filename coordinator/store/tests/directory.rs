@@ -1,5 +1,10 @@
 //! Who may open a state directory, and what stands in it.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests are tests"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
