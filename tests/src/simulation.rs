@@ -5,6 +5,7 @@
 //! history every time.
 
 mod models;
+mod requests;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -12,17 +13,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::{FutureExt, Stream, StreamExt};
-use hoist_coordinator::control::{
-    Control, Effect, HistoryLimits, NotesChange, Owner, Parts, Restored, restore,
-};
+use hoist_coordinator::control::{Control, Effect, HistoryLimits, Owner, Parts, Restored, restore};
 use hoist_coordinator::operations::ProgressBoard;
 use hoist_coordinator::watch::{WatchSpec, Watcher};
 use hoist_domain::{
-    Bytes, Condition, ConditionKind, ContentHash, Error, Machine, MachineState, Measurement, MeasurementKind,
-    ModelId, ModelNotes, Observation, OperationId, OperationOutput, Outcome, Principal, ProbeSpec, Reason,
+    Bytes, CachePolicy, Condition, ConditionKind, ContentHash, Digest, Error, LeaseId, Machine, MachineState,
+    Measurement, MeasurementKind, OperationId, OperationOutput, Outcome, Principal, ProbeSpec, Reason,
     RequestId, RequestKey, ServiceTime, Severity, WallTime, Work,
 };
-use hoist_planner::{CatalogChanges, Examination, Limits, State, Submission};
+use hoist_planner::{Limits, State, Submission};
 use hoist_runtime::{Clock, ManualClock, Shutdown};
 use hoist_store::simulate::{SimulatedDisk, open_simulated};
 use hoist_store::{Exporter, Store};
@@ -32,6 +31,8 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::Random;
+use requests::ask;
+pub use requests::{Reply, Request};
 
 /// What stays when a coordinator ends.
 #[derive(Debug)]
@@ -118,6 +119,8 @@ impl World {
             watcher,
             draining,
             running,
+            withdrawn: Vec::new(),
+            ended_leases: Vec::new(),
             owner,
             effects,
             exporter,
@@ -156,6 +159,10 @@ pub struct Coordinator {
     pub draining: Shutdown,
     /// What executors have been told to run, and have not reported on.
     pub running: BTreeMap<OperationId, Running>,
+    /// Segments whose names are to be taken away, as that was said.
+    pub withdrawn: Vec<Digest>,
+    /// Leases that have ended, as that was said.
+    pub ended_leases: Vec<LeaseId>,
     owner: Owner,
     effects: mpsc::UnboundedReceiver<Effect>,
     exporter: Box<dyn Exporter>,
@@ -173,57 +180,6 @@ pub struct Running {
     /// Until its deadline, when it began.
     pub remaining: Duration,
     pub told_to_stop: bool,
-}
-
-/// What somebody wants.
-#[derive(Clone, Debug)]
-pub enum Request {
-    Submit(Submission),
-    Record {
-        key: RequestKey,
-        content: ContentHash,
-    },
-    Cancel {
-        id: OperationId,
-        by: Principal,
-    },
-    Delete(OperationId),
-    Finish {
-        id: OperationId,
-        outcome: Outcome,
-    },
-    Observe(Vec<Observation>),
-    Examined(Vec<Examination>),
-    /// Notes for a model, or its deletion.
-    Edit {
-        key: RequestKey,
-        content: ContentHash,
-        model: ModelId,
-        notes: Option<ModelNotes>,
-    },
-    Raise(Condition),
-    Clear(ConditionKind),
-    Drain,
-    Tick,
-}
-
-/// What they are told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
-    Operation(OperationId),
-    /// Whether it was new.
-    Recorded(bool),
-    Observed(CatalogChanges),
-    Done,
-    Refused(Error),
-}
-
-impl Reply {
-    /// Whether the store could not be written.
-    #[must_use]
-    pub fn is_readonly(&self) -> bool {
-        matches!(self, Self::Refused(error) if error.reason() == Reason::StoreReadonly)
-    }
 }
 
 impl Coordinator {
@@ -282,8 +238,8 @@ impl Coordinator {
                 }
             }
             Effect::Drained(reply) => drop(reply.send(())),
-            Effect::Evict(digest) => bail!("{digest} is evicted, and nothing was ever cached"),
-            Effect::LeaseEnded(id, _) => bail!("{id} has ended, and there was none"),
+            Effect::Evict(digest) => self.withdrawn.push(digest),
+            Effect::LeaseEnded(id, _) => self.ended_leases.push(id),
             Effect::Export(export) => {
                 export.write(self.exporter.as_mut());
                 let told = self.control.exported().now_or_never();
@@ -297,33 +253,6 @@ impl Coordinator {
         }
         Ok(())
     }
-}
-
-async fn ask(control: Control, request: Request) -> Reply {
-    let answered = match request {
-        Request::Submit(submission) => control.submit(submission).await.map(Reply::Operation),
-        Request::Record { key, content } => control.record(key, content).await.map(Reply::Recorded),
-        Request::Cancel { id, by } => control.cancel(id, by).await.map(|()| Reply::Done),
-        Request::Delete(id) => control.delete(id).await.map(|()| Reply::Done),
-        Request::Finish { id, outcome } => done(control.finish(id, outcome)).await,
-        Request::Observe(observations) => control.observe(observations).await.map(Reply::Observed),
-        Request::Examined(examinations) => control.examined(examinations).await.map(|()| Reply::Done),
-        Request::Edit { key, content, model, notes } => {
-            let change = notes.map(|notes| NotesChange(Box::new(move |_: &ModelNotes| Ok(notes))));
-            control.edit(key, content, model, None, change).await.map(|()| Reply::Done)
-        }
-        Request::Raise(condition) => done(control.raise(condition)).await,
-        Request::Clear(kind) => done(control.clear(kind)).await,
-        Request::Drain => done(control.drain()).await,
-        Request::Tick => done(control.tick()).await,
-    };
-    answered.unwrap_or_else(Reply::Refused)
-}
-
-/// What is never refused.
-async fn done(told: impl Future<Output = ()>) -> hoist_domain::Result<Reply> {
-    told.await;
-    Ok(Reply::Done)
 }
 
 /// Makes requests that have much to do with each other: few ids, few kinds of work, often about what exists.
@@ -344,6 +273,9 @@ impl Workload {
     pub fn request(&mut self, random: &mut Random, coordinator: &Coordinator) -> Request {
         if self.has_models && random.percent(20) {
             return models::request(&mut self.made, random, coordinator);
+        }
+        if random.percent(5) {
+            return policy(random);
         }
         match random.below(100) {
             0..30 => Request::Submit(self.submission(random)),
@@ -405,6 +337,14 @@ impl Workload {
         };
         Request::Finish { id, outcome }
     }
+}
+
+/// A change of the cache's policy, which may be none.
+fn policy(random: &mut Random) -> Request {
+    let budget = (random.below(4) > 0).then(|| Bytes::mib(random.below(3)));
+    let content = content(u8::from(random.percent(5)));
+    let policy = CachePolicy { budget, ..CachePolicy::default() };
+    Request::SetPolicy { key: key("/policy", random.below(12)), content, policy }
 }
 
 /// An operation that exists, mostly.

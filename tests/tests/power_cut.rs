@@ -3,6 +3,8 @@
 //! The whole owner on a simulated disk, beside a twin whose store never fails. After a fault the coordinator must
 //! be where its twin is, or was before the commit that failed: never anywhere else.
 
+#[path = "power_cut/cached.rs"]
+mod cached;
 #[path = "power_cut/full.rs"]
 mod full;
 #[path = "power_cut/twin.rs"]

@@ -124,6 +124,26 @@ pub fn record(
     Ok(vec![recorded(key, content, answer, now)])
 }
 
+/// Judges a mutation that makes no operation, with what it does the first time.
+///
+/// # Errors
+/// As [`record`], or as `what` refuses.
+pub fn once(
+    state: &State,
+    key: &RequestKey,
+    content: ContentHash,
+    answer: Answer,
+    now: Moment,
+    limits: &Limits,
+    what: impl FnOnce() -> Result<Decision>,
+) -> Result<Decision> {
+    let mut events = record(state, key, content, answer, now, limits)?;
+    if !events.is_empty() {
+        events.extend(what()?);
+    }
+    Ok(events)
+}
+
 /// Whether a request with this key was answered before.
 #[must_use]
 pub fn is_known(state: &State, key: &RequestKey) -> bool {
@@ -149,14 +169,18 @@ pub fn repeated(state: &State, key: &RequestKey, content: ContentHash) -> Result
     }
 }
 
-fn admit_request(state: &State, now: ServiceTime, limits: &Limits) -> Result<()> {
-    if state.is_draining() {
-        return Err(Error::new(
-            Reason::Draining,
-            "the server is stopping and takes no new work; try again later",
-        )
-        .retry_after(Duration::from_secs(5)));
+/// # Errors
+/// DRAINING.
+pub(crate) fn must_not_drain(state: &State) -> Result<()> {
+    if !state.is_draining() {
+        return Ok(());
     }
+    let message = "the server is stopping and takes no new work; try again later";
+    Err(Error::new(Reason::Draining, message).retry_after(Duration::from_secs(5)))
+}
+
+fn admit_request(state: &State, now: ServiceTime, limits: &Limits) -> Result<()> {
+    must_not_drain(state)?;
     if state.request_count() < limits.request_ids {
         return Ok(());
     }
@@ -237,8 +261,8 @@ pub fn delete(state: &State, id: OperationId) -> Result<Decision> {
     Ok(events)
 }
 
-/// What an executor's report means. A report on an operation that has ended, or is gone, means nothing: whoever was
-/// first has decided.
+/// What an executor's report means. Of one on an operation that has ended, or is gone, nothing counts any more: whoever was
+/// first has decided. What it was filling is given up all the same: its end may have become known without that.
 #[must_use]
 pub fn finish(state: &State, id: OperationId, outcome: Outcome, now: Moment) -> Decision {
     match state.operation(id) {
@@ -251,7 +275,7 @@ pub fn finish(state: &State, id: OperationId, outcome: Outcome, now: Moment) -> 
             events.push(ended(id, outcome, now));
             events
         }
-        _ => Vec::new(),
+        _ => crate::cache::abandoned(state, id),
     }
 }
 
@@ -278,7 +302,7 @@ pub fn schedule(state: &State, now: Moment) -> Decision {
 }
 
 /// What the passing of time means: pending operations past their deadline fail, and what was kept long enough goes.
-/// At most `budget` things are forgotten at once, so that a commit stays small.
+/// At most `budget` things of each kind are forgotten at once, so that a commit stays small.
 #[must_use]
 pub fn expire(state: &State, now: Moment, limits: &Limits, budget: usize) -> Decision {
     let mut events: Decision = state
@@ -286,7 +310,7 @@ pub fn expire(state: &State, now: Moment, limits: &Limits, budget: usize) -> Dec
         .filter(|operation| operation.state == OperationState::Pending && operation.deadline <= now.service)
         .map(|operation| ended(operation.id, Outcome::Failed(deadline_exceeded(operation)), now))
         .collect();
-    events.extend(crate::cache::expired(state, now));
+    events.extend(crate::cache::expired(state, now, budget));
     let old = |since: ServiceTime| now.service.since(since) >= limits.retention;
     let expired_operations =
         state.ended_oldest_first().take_while(|(ended, _)| old(*ended)).map(|(_, id)| *id).take(budget);

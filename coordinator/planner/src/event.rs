@@ -11,7 +11,7 @@ use hoist_domain::{
 use serde::{Deserialize, Serialize};
 
 use crate::Record;
-use crate::cache::Wanted;
+use crate::cache::Interest;
 
 /// One thing that happened. Events of one revision happened together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,21 +45,23 @@ pub enum Event {
     /// Room is taken for a segment that an operation fills.
     SegmentReserved { segment: Arc<Segment>, by: OperationId },
     /// Somebody relies on a segment from now on.
-    SegmentWanted { name: SegmentName, want: Wanted },
+    SegmentWanted { name: SegmentName, interest: Interest },
     /// It was asked to be let go for this model; others keep it.
     SegmentUnwanted { name: SegmentName, model: ModelId },
     /// What fills as `from` was read, and is this.
     SegmentIdentified { from: SegmentName, digest: Digest },
-    /// What was filled as `from` is complete, as this: perhaps one that was there.
-    SegmentSealed { from: SegmentName, segment: Arc<Segment>, at: ServiceTime },
+    /// What was filled is complete.
+    SegmentSealed { digest: Digest, bytes: Bytes, wall: WallTime, at: ServiceTime },
+    /// What was filled as `from` is not needed: this was complete before.
+    SegmentMerged { from: SegmentName, into: Digest, at: ServiceTime },
     /// What was being filled is not any more.
     SegmentAbandoned { name: SegmentName },
     /// It is withdrawn.
     SegmentEvicting { digest: Digest, eviction: Eviction, at: ServiceTime },
-    /// It has no name any more, and somebody still has it open.
-    SegmentLeft { digest: Digest, bytes: Bytes },
-    /// Bytes of it are free: what was left, or all.
-    SegmentFreed { digest: Digest, left: Option<Bytes> },
+    /// It has no name any more; so many bytes of it are still open somewhere, or none.
+    SegmentOut { digest: Digest, still_open: Option<Bytes> },
+    /// So many bytes that were open without a name are not any more.
+    ZombieFreed { digest: Digest, freed: Bytes },
     /// Bytes were read for segments.
     SegmentsFilled { read: Bytes, took: Duration },
     /// There was no room, and none could be made.
@@ -109,8 +111,9 @@ impl Event {
             | Self::SegmentSealed { .. }
             | Self::SegmentAbandoned { .. }
             | Self::SegmentEvicting { .. }
-            | Self::SegmentLeft { .. }
-            | Self::SegmentFreed { .. }
+            | Self::SegmentMerged { .. }
+            | Self::SegmentOut { .. }
+            | Self::ZombieFreed { .. }
             | Self::SegmentsFilled { .. }
             | Self::RoomRefused
             | Self::DrainBegan => false,
@@ -141,15 +144,13 @@ impl Event {
                 Some(ResourceName::Segment(*from)),
                 Some(ResourceName::Segment(SegmentName::Content(*digest))),
             ],
-            Self::SegmentSealed { from, segment, .. } if *from == segment.name => {
-                one(ResourceName::Segment(*from))
+            Self::SegmentMerged { from, into, .. } => {
+                [Some(ResourceName::Segment(*from)), Some(ResourceName::Segment(SegmentName::Content(*into)))]
             }
-            Self::SegmentSealed { from, segment, .. } => {
-                [Some(ResourceName::Segment(*from)), Some(ResourceName::Segment(segment.name))]
-            }
-            Self::SegmentEvicting { digest, .. }
-            | Self::SegmentLeft { digest, .. }
-            | Self::SegmentFreed { digest, .. } => one(ResourceName::Segment(SegmentName::Content(*digest))),
+            Self::SegmentSealed { digest, .. }
+            | Self::SegmentEvicting { digest, .. }
+            | Self::SegmentOut { digest, .. }
+            | Self::ZombieFreed { digest, .. } => one(ResourceName::Segment(SegmentName::Content(*digest))),
             Self::LeaseGranted(lease) | Self::LeaseAwaited { lease, .. } => {
                 one(ResourceName::Lease(lease.id))
             }

@@ -15,7 +15,7 @@ mod state;
 pub use catalog::{CatalogChanges, Examination, delete_model, edit, etag_mismatch, examined, observe};
 pub use decide::{
     Decision, Limits, Moment, Submission, Submitted, begin_drain, cancel, clear, deadline_exceeded, delete,
-    expire, finish, is_known, raise, record, recover, repeated, schedule, submit,
+    expire, finish, is_known, once, raise, record, recover, repeated, schedule, submit,
 };
 pub use event::{Answer, Change, Delta, Event, RequestRecord};
 pub use models::Models;

@@ -1,6 +1,8 @@
 //! Rules of the cache, each as a sentence.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests are tests")]
 
+#[path = "cache_rules/held.rs"]
+mod held;
 #[path = "cache_rules/setting.rs"]
 mod setting;
 #[path = "cache_rules/together.rs"]
@@ -8,35 +10,16 @@ mod together;
 #[path = "segments/world.rs"]
 mod world;
 
-use hoist_domain::{
-    CachePolicy, Lease, LeaseId, LeaseState, ModelConfig, Principal, Priority, Reason, Segment, SegmentState,
-};
-use hoist_planner::cache::{Identity, LEASE_GRACE, Reservation, adopt, reserve, resume};
-use hoist_planner::{Event, State, expire, finish};
-use setting::{LIMITS, World, at};
+use hoist_domain::{ModelConfig, Priority, Reason, SegmentState};
+use hoist_planner::cache::{Identity, Reservation, reserve};
+use hoist_planner::{Event, finish};
+use setting::World;
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Duration;
-use world::{START, bytes_of, content_name, digest, facts, machine, model_id, source_name, want};
+use world::{bytes_of, content_name, digest, facts, model_id, source_name, want};
 
 /// Contents of the models' components.
 const VAE: u8 = 3;
 const TEXT: u8 = 4;
-
-#[test]
-fn what_is_held_by_two_leases_stays_until_both_have_ended() {
-    let mut world = World::new();
-    world.cache(0, 1);
-    let (one, other) = (world.lease(0, 1), world.lease(1, 1));
-    assert_eq!(world.state.cache().lease_counts()[&content_name(VAE)], 2);
-    for id in [other, one] {
-        assert_eq!(world.going(0), []);
-        assert_eq!(world.evict(None, &[]), [(digest(VAE), Some("it is leased".to_owned()))]);
-        world.end_lease(id);
-    }
-    assert_eq!(world.going(0), [digest(VAE)]);
-    assert_eq!(world.evict(None, &[]), [(digest(VAE), None)]);
-}
 
 #[test]
 fn a_segment_shared_by_two_cached_models_stays_when_one_is_evicted() {
@@ -227,10 +210,10 @@ fn two_that_are_equal_to_what_is_there_leave_it_what_mattered_most_to_either() {
         operation: waiting,
         model: model_id(2),
         priority: Priority::High,
-        wants: vec![want(2, 1, VAE, false)],
+        parts: vec![want(2, 1, VAE, false)],
         facts: facts(1_000, &world.open),
     };
-    let (events, _) = reserve(&world.state, &ask, world.now).unwrap();
+    let (events, _) = reserve(&world.state, &ask, world.now);
     world.apply(&events);
     let found = [(source_name(2, 1), VAE), (source_name(2, 2), VAE)];
     assert_eq!(world.identify(operation, &found), [Identity::Equal, Identity::Equal]);
@@ -239,31 +222,16 @@ fn two_that_are_equal_to_what_is_there_leave_it_what_mattered_most_to_either() {
 }
 
 #[test]
-fn what_a_lease_holds_is_in_use_until_it_ends() {
-    let idle_ttl = Some(Duration::from_millis(100));
-    let mut world = World::new();
-    world.apply(&[Event::CachePolicyChanged(Arc::new(CachePolicy { idle_ttl, ..CachePolicy::default() }))]);
-    world.cache(0, 1);
-    let id = world.lease(0, 1);
-    world.now = at(1_000);
-    world.end_lease(id);
-    assert_eq!(world.going(1_000), [], "it begins to be idle");
-    world.now = at(1_099);
-    assert_eq!(world.going(1_000), []);
-    world.now = at(1_100);
-    assert_eq!(world.going(1_000), [digest(VAE)]);
-}
-
-#[test]
 fn who_needs_no_room_is_not_refused_for_want_of_it() {
     let mut world = World::new();
     world.cache(0, 1);
     world.cache(0, 2);
     let operation = world.begin(1, &["vae"], Priority::Normal);
-    let (events, reserved) = world.ask(operation, 1, &[(1, VAE, true)], 5).unwrap();
+    let (events, reserved) = world.ask(operation, 1, &[(1, VAE, true)], 5);
+    let reserved = reserved.unwrap();
     assert_eq!((reserved.present, reserved.victims), (vec![0], vec![]), "the machine has less memory by now");
     world.apply(&events);
-    let (_, reserved) = world.ask(operation, 1, &[], 5).unwrap();
+    let reserved = world.ask(operation, 1, &[], 5).1.unwrap();
     assert_eq!(reserved.victims, [], "nothing of it is being filled");
 }
 
@@ -273,10 +241,29 @@ fn who_fills_gives_way_for_what_is_reserved_when_it_is_asked_again() {
     world.cache(0, 2);
     let operation = world.begin(1, &["vae"], Priority::Normal);
     world.reserve(operation, 1, &[(1, VAE, true)]);
-    let (_, reserved) = world.ask(operation, 1, &[], bytes_of(VAE).0).unwrap();
+    let reserved = world.ask(operation, 1, &[], bytes_of(VAE).0).1.unwrap();
     assert_eq!(reserved.victims, [digest(TEXT)]);
-    let refused = world.ask(operation, 1, &[], 1).unwrap_err();
-    assert_eq!(refused.reason(), Reason::RamExhausted);
+    let (events, refused) = world.ask(operation, 1, &[], 1);
+    let refused = refused.unwrap_err();
+    assert_eq!((refused.reason(), events), (Reason::RamExhausted, vec![Event::RoomRefused]));
+    // Nothing is asked for anew: what is missing is what it has over and above the budget.
+    let over = bytes_of(VAE).0 + bytes_of(TEXT).0 - 1;
+    let said = format!("{over} B more are needed for what is being filled");
+    assert!(refused.to_string().contains(&said), "{refused}");
+}
+
+#[test]
+fn only_a_want_of_room_counts_as_a_refusal() {
+    let mut world = World::new();
+    let operation = world.begin(0, &["vae"], Priority::Normal);
+    world.finish(operation, 0);
+    let (events, refused) = world.ask(operation, 0, &[(1, VAE, true)], 1);
+    assert_eq!((refused.unwrap_err().reason(), events), (Reason::OperationCancelled, vec![]));
+    let operation = world.begin(0, &["vae"], Priority::Normal);
+    let (events, refused) = world.ask(operation, 0, &[(1, VAE, true)], 1);
+    assert_eq!(refused.unwrap_err().reason(), Reason::RamExhausted);
+    world.apply(&events);
+    assert_eq!(world.state.cache().statistics().refusals, 1);
 }
 
 #[test]
@@ -297,68 +284,6 @@ fn what_is_awaited_under_its_source_is_held_once_it_is_there() {
 }
 
 #[test]
-fn an_awaited_lease_ends_after_the_grace_and_not_before() {
-    let mut world = World::new();
-    world.cache(0, 1);
-    let (late, back) = (world.lease(0, 1), world.lease(0, 1));
-    let segment = Segment::clone(world.segment(VAE).unwrap());
-    let mut leases: Vec<Lease> = world.state.cache().leases().map(|lease| Lease::clone(lease)).collect();
-    let lost = LeaseId(uuid::Uuid::from_u128(0xdead));
-    leases.push(Lease { id: lost, components: vec![("vae".into(), digest(0xee))], ..leases[0].clone() });
-    world.state = State::restore(START, machine(), [], [], []);
-    world.apply(&adopt(vec![segment], leases, LEASE_GRACE, world.now));
-    assert!(world.state.cache().leases().all(|lease| lease.state == LeaseState::Awaited));
-    assert_eq!(world.state.cache().lease(lost), None, "what it held is gone");
-    assert_eq!(world.going(0), [], "nothing is evicted before the holders could come back");
-    let events = resume(&world.state, back, &Principal::Uid(1), "again".to_owned(), None).unwrap();
-    world.apply(&events);
-    let grace = u64::try_from(LEASE_GRACE.as_millis()).unwrap();
-    assert_eq!(expire(&world.state, at(grace - 1), &LIMITS, 9), []);
-    let events = expire(&world.state, at(grace), &LIMITS, 9);
-    assert_eq!(events, [Event::LeaseEnded { id: late, at: at(grace).service, revoked: None }]);
-    world.apply(&events);
-    assert_eq!(world.going(0), [], "the one that came back holds it");
-    let refused = resume(&world.state, late, &Principal::Uid(1), String::new(), None).unwrap_err();
-    assert_eq!(refused.reason(), Reason::ResourceNotFound);
-    world.end_lease(back);
-    assert_eq!(world.going(0), [digest(VAE)]);
-}
-
-#[test]
-fn idle_ttl_of_a_model_wins_over_the_policys() {
-    let ttl =
-        |ms: u64| ModelConfig { cache_idle_ttl: Some(Duration::from_millis(ms)), ..ModelConfig::default() };
-    let expires_at = |configs: &[(usize, &ModelConfig)], policy: Option<u64>| {
-        let mut world = World::new();
-        let idle_ttl = policy.map(Duration::from_millis);
-        world.apply(&[Event::CachePolicyChanged(Arc::new(CachePolicy {
-            idle_ttl,
-            ..CachePolicy::default()
-        }))]);
-        for (model, config) in configs {
-            world.configure(*model, config);
-            world.cache(*model, 1);
-        }
-        [99, 100, 499, 500, u64::from(u32::MAX)].into_iter().find(|ms| {
-            world.now = at(*ms);
-            !world.going(1_000).is_empty()
-        })
-    };
-    let plain = ModelConfig::default();
-    assert_eq!(expires_at(&[(0, &plain)], None), None);
-    assert_eq!(expires_at(&[(0, &plain)], Some(100)), Some(100));
-    assert_eq!(expires_at(&[(0, &ttl(500))], Some(100)), Some(500));
-    assert_eq!(expires_at(&[(0, &ttl(100))], Some(500)), Some(100));
-    assert_eq!(expires_at(&[(0, &ttl(100))], None), Some(100));
-    assert_eq!(
-        expires_at(&[(0, &ttl(100)), (1, &ttl(500))], None),
-        Some(500),
-        "the longest of those it is for"
-    );
-    assert_eq!(expires_at(&[(0, &ttl(100)), (1, &plain)], None), None, "one may have it for ever");
-}
-
-#[test]
 fn what_is_pinned_open_or_matters_more_makes_no_room() {
     let mut world = World::new();
     for (model, place) in [(0, 0), (0, 1), (0, 2)] {
@@ -372,7 +297,7 @@ fn what_is_pinned_open_or_matters_more_makes_no_room() {
     world.configure(0, &pin(&["unet"]));
     world.open.insert(digest(VAE));
     assert_eq!(world.going(0), [digest(TEXT)]);
-    let wanted = |world: &World, id| world.ask(id, 1, &[(0, 1, true)], world.used()).unwrap_err();
+    let wanted = |world: &World, id| world.ask(id, 1, &[(0, 1, true)], world.used()).1.unwrap_err();
     let id = world.begin(1, &["unet"], Priority::Normal);
     let refused = wanted(&world, id);
     assert_eq!(refused.reason(), Reason::RamExhausted);
@@ -384,17 +309,17 @@ fn what_is_pinned_open_or_matters_more_makes_no_room() {
         operation: high,
         model: model_id(0),
         priority: Priority::High,
-        wants: vec![want(0, 2, TEXT, true)],
+        parts: vec![want(0, 2, TEXT, true)],
         facts: facts(1_000, &world.open),
     };
-    let (events, _) = reserve(&world.state, &ask, world.now).unwrap();
+    let (events, _) = reserve(&world.state, &ask, world.now);
     world.apply(&events);
     world.finish(high, 0);
     let refused = wanted(&world, id);
     assert!(refused.to_string().contains("15 B matters more"), "{refused}");
     world.configure(0, &ModelConfig::default());
     world.open.clear();
-    let (_, reserved) = world.ask(id, 1, &[(0, 1, true)], world.used()).unwrap();
+    let reserved = world.ask(id, 1, &[(0, 1, true)], world.used()).1.unwrap();
     assert_eq!(reserved.victims, [digest(0)], "what matters more stays all the same");
 }
 

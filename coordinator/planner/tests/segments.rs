@@ -47,7 +47,7 @@ fn histories() -> u32 {
 }
 
 /// What the histories must have come across, taken together: what never happens is not tested.
-const EVERYTHING: [&str; 46] = [
+const EVERYTHING: [&str; 47] = [
     "abandoned",
     "adopted",
     "awaited",
@@ -84,6 +84,7 @@ const EVERYTHING: [&str; 46] = [
     "out",
     "pressure",
     "refused",
+    "refused as it is cancelled",
     "reported by one that has ended",
     "reserved again",
     "resumed",

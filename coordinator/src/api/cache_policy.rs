@@ -11,7 +11,7 @@ use super::cache::components;
 use super::call::Call;
 use super::submit::message_hash;
 use crate::cache::has_components;
-use crate::control::{NotesChange, PolicyChange};
+use crate::control::Change;
 
 impl Api {
     /// Edits how a model is kept, and answers with it as it is then.
@@ -22,7 +22,7 @@ impl Api {
         model: &Arc<Model>,
         edit: impl FnOnce(&mut ModelNotes) + Send + 'static,
     ) -> Result<Arc<Model>> {
-        let change = NotesChange(Box::new(move |before| {
+        let change = Change(Box::new(move |before: &ModelNotes| {
             let mut notes = before.clone();
             edit(&mut notes);
             Ok(notes)
@@ -122,7 +122,8 @@ impl Api {
             if fields.contains("budget_bytes") && asked.budget_bytes == Some(0) {
                 return Err(Error::invalid_field("policy.budget_bytes", "must be at least 1, or unset"));
             }
-            let change = PolicyChange(Box::new(move |before| wire::edited_policy(before, &asked, &fields)));
+            let change =
+                Change(Box::new(move |before: &CachePolicy| wire::edited_policy(before, &asked, &fields)));
             self.control.set_policy(call.key(), content, change).await?;
             wire::policy(self.control.view().state.cache().policy())
         } else {

@@ -23,7 +23,7 @@ use super::call::{Call, answer, content_hash};
 use super::page;
 use super::submit::{Terms, message_hash};
 use crate::catalog::{Group, Query, components, search};
-use crate::control::NotesChange;
+use crate::control::Change;
 
 #[tonic::async_trait]
 impl CatalogService for Api {
@@ -155,7 +155,7 @@ impl Api {
         self.takes_base(request).await?;
         let (notes, mask) = (request.notes.clone(), request.update_mask.clone());
         let change =
-            NotesChange(Box::new(move |before| models::edited_notes(before, notes.as_ref(), mask.as_ref())));
+            Change(Box::new(move |before| models::edited_notes(before, notes.as_ref(), mask.as_ref())));
         let etag = Some(request.etag.clone()).filter(|etag| !etag.is_empty());
         self.control.edit(call.key(), content, model, etag, Some(change)).await?;
         let view = self.control.view();

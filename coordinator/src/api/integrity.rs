@@ -3,7 +3,7 @@
 use hoist_domain::{Error, Reason, Result, ValidateSpec, ValidationLevel, Work};
 use hoist_planner::Answer;
 use hoist_wire::server::v1::integrity_service_server::IntegrityService;
-use hoist_wire::{encode, examinations, longrunning, v1};
+use hoist_wire::{decode, encode, examinations, longrunning, v1};
 use tonic::{Request, Response, Status};
 
 use super::Api;
@@ -99,12 +99,14 @@ impl Api {
 }
 
 pub(super) fn level(field: &str, number: i32) -> Result<ValidationLevel> {
-    match v1::ValidationLevel::try_from(number) {
-        Ok(v1::ValidationLevel::Unspecified | v1::ValidationLevel::Header) => Ok(ValidationLevel::Header),
-        Ok(v1::ValidationLevel::Full) => Ok(ValidationLevel::Full),
-        Ok(v1::ValidationLevel::Compatibility) => Ok(ValidationLevel::Compatibility),
-        Err(_) => Err(Error::invalid_field(field, format!("{number} is not a value this server knows"))),
-    }
+    let known = |level| {
+        Some(match level {
+            v1::ValidationLevel::Unspecified | v1::ValidationLevel::Header => ValidationLevel::Header,
+            v1::ValidationLevel::Full => ValidationLevel::Full,
+            v1::ValidationLevel::Compatibility => ValidationLevel::Compatibility,
+        })
+    };
+    decode::value(field, number, known)
 }
 
 fn device(level: ValidationLevel, asked: &str) -> Result<String> {

@@ -19,7 +19,7 @@ use hoist_domain::{
     ValidationLevel, Verdict,
 };
 use hoist_planner::State;
-use hoist_planner::cache::{Reservation, Reserved, Want};
+use hoist_planner::cache::{Part, Reservation, Reserved};
 use hoist_staging::Recipe;
 use tokio_util::sync::CancellationToken;
 
@@ -215,10 +215,10 @@ impl Caching<'_> {
     }
 
     /// Asks for everything; or only whether what is reserved still has its room.
-    async fn reserve(&self, with_wants: bool) -> Result<Reserved> {
+    async fn reserve(&self, with_parts: bool) -> Result<Reserved> {
         let model = &self.work.model;
-        let wants = if with_wants {
-            self.wanted.iter().map(|one| want(&self.work, one)).collect()
+        let parts = if with_parts {
+            self.wanted.iter().map(|one| part(&self.work, one)).collect()
         } else {
             Vec::new()
         };
@@ -227,7 +227,7 @@ impl Caching<'_> {
             operation: self.operation,
             model: model.id,
             priority: self.spec.priority,
-            wants,
+            parts,
             facts,
         };
         self.cache.0.control.reserve(ask).await
@@ -291,12 +291,12 @@ impl Caching<'_> {
     }
 }
 
-fn want(work: &Work, wanted: &Wanted) -> Want {
+fn part(work: &Work, wanted: &Wanted) -> Part {
     let number = wanted.recipe.component;
     let source =
         SegmentName::Source { model: work.model.id, component: u32::try_from(number).unwrap_or(u32::MAX) };
     let component = work.details.content.components.get(number);
-    Want {
+    Part {
         name: wanted.digest.map_or(source, SegmentName::Content),
         source,
         bytes: wanted.recipe.held_bytes(),

@@ -139,9 +139,7 @@ impl Cache {
                 SealError::Io(error) => untaken("a segment could not be sealed", &error),
                 SealError::Incomplete { .. } => internal(&format!("a segment could not be sealed: {error}")),
             })?;
-            let sealings = sealed
-                .iter()
-                .map(|(_, digest, bytes)| Sealing { name: SegmentName::Content(*digest), bytes: *bytes });
+            let sealings = sealed.iter().map(|(_, digest, bytes)| Sealing { digest: *digest, bytes: *bytes });
             if let Err(error) = self.0.control.sealed(on.operation, sealings.collect()).await {
                 let shelved = shelf.clone();
                 let _ = self.0.tasks.run_blocking("take back", move || take_back(&shelved, &sealed)).await;
@@ -216,7 +214,7 @@ impl Cache {
             return false;
         }
         let Ok(facts) = self.facts_within(budget).await else { return false };
-        matches!(self.0.control.shrink(facts).await, Ok(Some(_)))
+        matches!(self.0.control.shrink(facts).await, Ok(false))
     }
 }
 

@@ -1,20 +1,15 @@
 //! What goes on by itself: names are taken away as the owner says, what nobody has open any more is told, and room is given
 //! back when the machine needs it.
 
-use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hoist_domain::{
-    Bytes, Condition, ConditionKind, ContentHash, Digest, Principal, RequestId, RequestKey, SegmentName,
-    Severity,
-};
-use hoist_planner::cache::{EvictionAsk, Facts, Out, Parts};
+use hoist_domain::{Bytes, Condition, ConditionKind, Digest, SegmentName, Severity};
+use hoist_planner::cache::Facts;
 use hoist_runtime::Shutdown;
 use tracing::{debug, error, info, warn};
-use uuid::Uuid;
 
 use super::Cache;
 use super::shelf::{Entry, Shelf};
@@ -100,16 +95,10 @@ impl Cache {
         if unsound.is_empty() {
             return;
         }
-        let key =
-            RequestKey { principal: Principal::Hoist, method: "sweep".into(), id: RequestId(Uuid::new_v4()) };
-        let ask = EvictionAsk {
-            out: Out::Named { models: Parts::default(), segments: unsound },
-            open: BTreeSet::new(),
-        };
-        match self.0.control.evict(Some((key, ContentHash([0; 32]))), ask).await {
-            Ok(told) => {
-                for one in told.iter().filter(|one| one.kept.is_none()) {
-                    warn!(digest = %one.digest, "somebody has removed, replaced or cut a segment's file: it is withdrawn");
+        match self.0.control.lost(unsound).await {
+            Ok(withdrawn) => {
+                for digest in withdrawn {
+                    warn!(%digest, "somebody has removed, replaced or cut a segment's file: it is withdrawn");
                 }
             }
             Err(error) => debug!(%error, "unsound segments stay for now"),
@@ -149,8 +138,8 @@ impl Cache {
         let target = Bytes(facts.budget.0.saturating_sub(slack));
         let budget = facts.budget.0;
         let limit = facts.limit.clone();
-        let shortage = self.0.control.shrink(Facts { budget: target, ..facts }).await;
-        let is_short = matches!(shortage, Ok(Some(_))) && is_over;
+        let is_enough = self.0.control.shrink(Facts { budget: target, ..facts }).await;
+        let is_short = matches!(is_enough, Ok(false)) && is_over;
         let message = is_short.then(|| {
             let left = self.0.control.view().state.cache().totals().used().0;
             let over = Bytes(left.saturating_sub(budget));

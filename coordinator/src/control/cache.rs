@@ -1,5 +1,6 @@
 //! What the cache asks of the owner, and what the planner makes of it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hoist_domain::{
@@ -7,15 +8,15 @@ use hoist_domain::{
     Segment, SegmentName,
 };
 use hoist_planner::cache::{
-    Evicted, EvictionAsk, Facts, Identity, LEASE_GRACE, LeaseAsk, Reservation, Reserved, Sealing, Shortage,
-    adopt, evict, grant, identify, reserve, resume, sealed, shrink,
+    Evicted, EvictionAsk, Facts, Identity, LEASE_GRACE, LeaseAsk, Reservation, Reserved, Sealing, adopt,
+    complete, end, evict, grant, identify, lost, reserve, resume, revoke, shrink,
 };
-use hoist_planner::{Answer as Repeated, Decision, Event, Limits, Moment, State, record};
+use hoist_planner::{Answer as Repeated, Decision, Event, Limits, Moment, State, once};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-use super::decide::{Answer, Decided, Report};
-use super::{Command, Control, gone};
+use super::decide::{Answer, Decided, FollowUp, Report};
+use super::{Change, Command, Control};
 
 /// Something about what is in RAM.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub enum CacheCommand {
     Identify {
         operation: OperationId,
         found: Vec<(SegmentName, Digest)>,
-        reply: oneshot::Sender<Option<Vec<Identity>>>,
+        reply: oneshot::Sender<Result<Vec<Identity>>>,
     },
     /// So many bytes were read in so long.
     Filled {
@@ -53,20 +54,25 @@ pub enum CacheCommand {
         ask: EvictionAsk,
         reply: oneshot::Sender<Result<Vec<Evicted>>>,
     },
+    /// The files of these are not what was sealed any more. What of them is withdrawn is the answer.
+    Lost {
+        digests: BTreeSet<Digest>,
+        reply: oneshot::Sender<Result<Vec<Digest>>>,
+    },
     /// A segment has lost its name; so many bytes of it are still open somewhere, or none.
     Out {
         digest: Digest,
-        left: Option<Bytes>,
+        still_open: Option<Bytes>,
     },
-    /// What was open of it is not any more.
+    /// So much of what was open of it is not any more.
     Freed {
         digest: Digest,
-        left: Bytes,
+        freed: Bytes,
     },
-    /// What has to go by these facts.
+    /// What has to go by these facts. Whether that is enough is the answer.
     Shrink {
         facts: Box<Facts>,
-        reply: oneshot::Sender<Option<Shortage>>,
+        reply: oneshot::Sender<Result<bool>>,
     },
     Grant {
         ask: Box<LeaseAsk>,
@@ -94,138 +100,118 @@ pub enum CacheCommand {
     SetPolicy {
         key: RequestKey,
         content: ContentHash,
-        change: PolicyChange,
+        change: Change<CachePolicy>,
         reply: oneshot::Sender<Result<()>>,
     },
-}
-
-type EditPolicy = dyn FnOnce(&CachePolicy) -> Result<CachePolicy> + Send;
-
-/// A change of the policy, judged against the one that is there when its turn comes.
-pub struct PolicyChange(pub Box<EditPolicy>);
-
-impl std::fmt::Debug for PolicyChange {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PolicyChange")
-    }
+    /// What a request that is recorded has not done yet.
+    FollowUp(FollowUp),
 }
 
 /// Asks the planner what a command means.
 pub(super) fn decide(state: &State, command: CacheCommand, now: Moment, limits: &Limits) -> Decided {
     let unit = |reply, result: Result<Decision>| match result {
-        Ok(events) => (Answer::Unit(reply, Ok(())), events),
-        Err(error) => (Answer::Unit(reply, Err(error)), Vec::new()),
+        Ok(events) => (Answer::to(reply, Ok(())), events),
+        Err(error) => (Answer::to(reply, Err(error)), Vec::new()),
     };
-    let mut report = None;
+    let (mut report, mut follow_up) = (None, None);
     let (answer, events) = match command {
         CacheCommand::Adopt { segments, leases, reply } => {
-            (Answer::Unit(reply, Ok(())), adopt(segments, leases, LEASE_GRACE, now))
+            (Answer::to(reply, Ok(())), adopt(segments, leases, LEASE_GRACE, now))
         }
-        CacheCommand::Reserve { ask, reply } => match reserve(state, &ask, now) {
-            Ok((events, reserved)) => (Answer::Reserved(reply, Ok(reserved)), events),
-            Err(error) => (Answer::Reserved(reply, Err(error)), vec![Event::RoomRefused]),
-        },
+        CacheCommand::Reserve { ask, reply } => {
+            let (events, reserved) = reserve(state, &ask, now);
+            (Answer::to(reply, reserved), events)
+        }
         CacheCommand::Identify { operation, found, reply } => {
             let (events, identities) = identify(state, operation, &found, now);
-            (Answer::Identified(reply, Some(identities)), events)
+            (Answer::to(reply, Ok(identities)), events)
         }
         CacheCommand::Filled { read, took } => (Answer::Nobody, vec![Event::SegmentsFilled { read, took }]),
         CacheCommand::Sealed { operation, sealings, reply } => {
-            (Answer::Unit(reply, Ok(())), sealed(state, operation, &sealings, now))
+            (Answer::to(reply, Ok(())), complete(state, operation, &sealings, now))
         }
-        CacheCommand::Evict { request, ask, reply } => {
-            let is_dry = request.is_none();
-            let (events, told) = evict(state, &ask, now);
-            let recorded = request.map_or(Ok(Vec::new()), |(key, content)| {
-                record(state, &key, content, Repeated::Done, now, limits)
+        CacheCommand::Evict { request: None, ask, reply } => {
+            (Answer::to(reply, Ok(evict(state, &ask, now).1)), Vec::new())
+        }
+        CacheCommand::Evict { request: Some((key, content)), ask, reply } => {
+            // Nothing is told again of what was done before.
+            let mut told = Vec::new();
+            let evicted = once(state, &key, content, Repeated::Done, now, limits, || {
+                let (events, evicted) = evict(state, &ask, now);
+                told = evicted;
+                follow_up = Some(FollowUp::Evict(ask));
+                Ok(events)
             });
-            match recorded {
-                Ok(_) if is_dry => (Answer::Evicted(reply, Ok(told)), Vec::new()),
-                // It was done, and told, before.
-                Ok(recorded) if recorded.is_empty() => (Answer::Evicted(reply, Ok(Vec::new())), Vec::new()),
-                Ok(recorded) => (Answer::Evicted(reply, Ok(told)), [recorded, events].concat()),
-                Err(error) => (Answer::Evicted(reply, Err(error)), Vec::new()),
+            match evicted {
+                Ok(events) => (Answer::to(reply, Ok(told)), events),
+                Err(error) => (Answer::to(reply, Err(error)), Vec::new()),
             }
         }
-        CacheCommand::Out { digest, left } => {
-            report = Some(Report::Out(digest, left));
-            let event = match left {
-                Some(bytes) => Event::SegmentLeft { digest, bytes },
-                None => Event::SegmentFreed { digest, left: None },
-            };
-            (Answer::Nobody, vec![event])
+        CacheCommand::Lost { digests, reply } => {
+            let events = lost(state, &digests, now);
+            let withdrawn = events.iter().filter_map(|event| match event {
+                Event::SegmentEvicting { digest, .. } => Some(*digest),
+                _ => None,
+            });
+            (Answer::to(reply, Ok(withdrawn.collect())), events)
         }
-        CacheCommand::Freed { digest, left } => {
-            report = Some(Report::Freed(digest, left));
-            (Answer::Nobody, vec![Event::SegmentFreed { digest, left: Some(left) }])
+        CacheCommand::Out { digest, still_open } => {
+            report = Some(Report::Out(digest, still_open));
+            (Answer::Nobody, vec![Event::SegmentOut { digest, still_open }])
+        }
+        CacheCommand::Freed { digest, freed } => {
+            report = Some(Report::Freed(digest, freed));
+            (Answer::Nobody, vec![Event::ZombieFreed { digest, freed }])
         }
         CacheCommand::Shrink { facts, reply } => match shrink(state, &facts, now) {
-            Ok(events) => (Answer::Shrunk(reply, None), events),
-            Err((events, shortage)) => (Answer::Shrunk(reply, Some(shortage)), events),
+            Ok(events) => (Answer::to(reply, Ok(true)), events),
+            Err((events, _)) => (Answer::to(reply, Ok(false)), events),
         },
         CacheCommand::Grant { ask, reply } => match grant(state, &ask, now) {
-            Ok(None) => (Answer::Fresh(reply, Ok(false)), Vec::new()),
-            Ok(Some(events)) => (Answer::Fresh(reply, Ok(true)), events),
-            Err(error) => (Answer::Fresh(reply, Err(error)), Vec::new()),
+            Ok(None) => (Answer::to(reply, Ok(false)), Vec::new()),
+            Ok(Some(events)) => (Answer::to(reply, Ok(true)), events),
+            Err(error) => (Answer::to(reply, Err(error)), Vec::new()),
         },
         CacheCommand::Resume { id, by, holder, process, reply } => {
             unit(reply, resume(state, id, &by, holder, process))
         }
-        CacheCommand::EndLease { id, reply } => {
-            (Answer::Unit(reply, Ok(())), hoist_planner::cache::end(state, id, now))
-        }
+        CacheCommand::EndLease { id, reply } => (Answer::to(reply, Ok(())), end(state, id, None, now)),
         CacheCommand::Revoke { key, content, id, reason, reply } => {
-            let recorded = record(state, &key, content, Repeated::Done, now, limits);
-            let events = recorded.and_then(|mut recorded| {
-                if recorded.is_empty() {
-                    return Ok(recorded);
-                }
-                let ended = hoist_planner::cache::revoke(state, id, &reason, now);
-                if ended.is_empty() {
-                    return Err(lease_not_found(id));
-                }
-                recorded.extend(ended);
-                Ok(recorded)
+            let events = once(state, &key, content, Repeated::Done, now, limits, || {
+                let ended = revoke(state, id, &reason, now)?;
+                follow_up = Some(FollowUp::Revoke(id, reason));
+                Ok(ended)
             });
             unit(reply, events)
         }
+        CacheCommand::FollowUp(left) => {
+            let events = match &left {
+                FollowUp::Evict(ask) => evict(state, ask, now).0,
+                FollowUp::Revoke(id, reason) => end(state, *id, Some(reason.as_str().into()), now),
+            };
+            report = Some(Report::FollowUp(left));
+            (Answer::Nobody, events)
+        }
         CacheCommand::SetPolicy { key, content, change, reply } => {
-            let recorded = record(state, &key, content, Repeated::Done, now, limits);
-            let events = recorded.and_then(|mut recorded| {
-                if !recorded.is_empty() {
-                    let policy = (change.0)(state.cache().policy())?;
-                    if policy != *state.cache().policy() {
-                        recorded.push(Event::CachePolicyChanged(Arc::new(policy)));
-                    }
-                }
-                Ok(recorded)
+            let events = once(state, &key, content, Repeated::Done, now, limits, || {
+                let policy = (change.0)(state.cache().policy())?;
+                let is_other = policy != *state.cache().policy();
+                Ok(is_other.then(|| Event::CachePolicyChanged(Arc::new(policy))).into_iter().collect())
             });
             unit(reply, events)
         }
     };
-    Decided { answer, events, report, is_bound: true }
-}
-
-fn lease_not_found(id: LeaseId) -> hoist_domain::Error {
-    let name = hoist_domain::ResourceName::Lease(id);
-    let message = format!("{name} is not held, or not any more; `hoist leases` lists what is");
-    hoist_domain::Error::new(hoist_domain::Reason::ResourceNotFound, message).with("name", name)
+    Decided { answer, events, report, follow_up, is_bound: true }
 }
 
 /// For the cache. Calls wait for room in the queue: what they tell or ask for cannot be done without.
 impl Control {
-    async fn ask_surely<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> CacheCommand) -> Result<T> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Cache(command(reply))).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())
-    }
-
     /// Tells what was found complete at the start.
     ///
     /// # Errors
     /// STORE_READONLY, DRAINING.
     pub async fn adopt(&self, segments: Vec<Segment>, leases: Vec<Lease>) -> Result<()> {
-        self.ask_surely(|reply| CacheCommand::Adopt { segments, leases, reply }).await?
+        self.ask_surely(|reply| Command::Cache(CacheCommand::Adopt { segments, leases, reply })).await?
     }
 
     /// Asks for room.
@@ -233,7 +219,7 @@ impl Control {
     /// # Errors
     /// As the planner refuses, or STORE_READONLY, DRAINING.
     pub async fn reserve(&self, ask: Reservation) -> Result<Reserved> {
-        self.ask_surely(|reply| CacheCommand::Reserve { ask: Box::new(ask), reply }).await?
+        self.ask_surely(|reply| Command::Cache(CacheCommand::Reserve { ask: Box::new(ask), reply })).await?
     }
 
     /// Tells what an operation has read, before any of it gets its name.
@@ -245,8 +231,7 @@ impl Control {
         operation: OperationId,
         found: Vec<(SegmentName, Digest)>,
     ) -> Result<Vec<Identity>> {
-        let identities = self.ask_surely(|reply| CacheCommand::Identify { operation, found, reply }).await?;
-        identities.ok_or_else(|| super::storage::Readonly::error(None))
+        self.ask_surely(|reply| Command::Cache(CacheCommand::Identify { operation, found, reply })).await?
     }
 
     /// Tells that everything that an operation has reserved has its names.
@@ -254,7 +239,7 @@ impl Control {
     /// # Errors
     /// STORE_READONLY, DRAINING: then nobody knows of it.
     pub async fn sealed(&self, operation: OperationId, sealings: Vec<Sealing>) -> Result<()> {
-        self.ask_surely(|reply| CacheCommand::Sealed { operation, sealings, reply }).await?
+        self.ask_surely(|reply| Command::Cache(CacheCommand::Sealed { operation, sealings, reply })).await?
     }
 
     /// Tells how fast bytes were read.
@@ -271,25 +256,34 @@ impl Control {
         request: Option<(RequestKey, ContentHash)>,
         ask: EvictionAsk,
     ) -> Result<Vec<Evicted>> {
-        self.ask_surely(|reply| CacheCommand::Evict { request, ask, reply }).await?
+        self.ask_surely(|reply| Command::Cache(CacheCommand::Evict { request, ask, reply })).await?
+    }
+
+    /// Tells that somebody has removed, replaced or cut the files of these; what of them is withdrawn.
+    ///
+    /// # Errors
+    /// STORE_READONLY, DRAINING.
+    pub async fn lost(&self, digests: BTreeSet<Digest>) -> Result<Vec<Digest>> {
+        self.ask_surely(|reply| Command::Cache(CacheCommand::Lost { digests, reply })).await?
     }
 
     /// Tells that a segment has lost its name, and what of it is still open.
-    pub fn out_blocking(&self, digest: Digest, left: Option<Bytes>) {
-        let _ = self.commands.blocking_send(Command::Cache(CacheCommand::Out { digest, left }));
+    pub fn out_blocking(&self, digest: Digest, still_open: Option<Bytes>) {
+        let _ = self.commands.blocking_send(Command::Cache(CacheCommand::Out { digest, still_open }));
     }
 
-    /// Tells that what was left of a segment is free.
-    pub fn freed_blocking(&self, digest: Digest, left: Bytes) {
-        let _ = self.commands.blocking_send(Command::Cache(CacheCommand::Freed { digest, left }));
+    /// Tells that so much of what was open of a segment is free.
+    pub fn freed_blocking(&self, digest: Digest, freed: Bytes) {
+        let _ = self.commands.blocking_send(Command::Cache(CacheCommand::Freed { digest, freed }));
     }
 
-    /// Lets go what has to by these facts; what stands against it, if that is not enough.
+    /// Lets go what has to by these facts; `false` when what may go is not enough.
     ///
     /// # Errors
-    /// DRAINING.
-    pub async fn shrink(&self, facts: Facts) -> Result<Option<Shortage>> {
-        self.ask_surely(|reply| CacheCommand::Shrink { facts: Box::new(facts), reply }).await
+    /// STORE_READONLY, DRAINING: then nothing goes.
+    pub async fn shrink(&self, facts: Facts) -> Result<bool> {
+        self.ask_surely(|reply| Command::Cache(CacheCommand::Shrink { facts: Box::new(facts), reply }))
+            .await?
     }
 
     /// Grants a lease; `false` when something of it is not in RAM (any more).
@@ -297,7 +291,7 @@ impl Control {
     /// # Errors
     /// As the planner refuses, or STORE_READONLY, DRAINING.
     pub async fn grant(&self, ask: LeaseAsk) -> Result<bool> {
-        self.ask_surely(|reply| CacheCommand::Grant { ask: Box::new(ask), reply }).await?
+        self.ask_surely(|reply| Command::Cache(CacheCommand::Grant { ask: Box::new(ask), reply })).await?
     }
 
     /// Takes up a lease again.
@@ -311,12 +305,13 @@ impl Control {
         holder: String,
         process: Option<u32>,
     ) -> Result<()> {
-        self.ask_surely(|reply| CacheCommand::Resume { id, by, holder, process, reply }).await?
+        self.ask_surely(|reply| Command::Cache(CacheCommand::Resume { id, by, holder, process, reply }))
+            .await?
     }
 
     /// Tells that a lease's holder is gone, and waits until everybody can see that.
     pub async fn end_lease(&self, id: LeaseId) {
-        let _ = self.ask_surely(|reply| CacheCommand::EndLease { id, reply }).await;
+        let _ = self.ask_surely(|reply| Command::Cache(CacheCommand::EndLease { id, reply })).await;
     }
 
     /// Ends somebody's lease.
@@ -330,7 +325,8 @@ impl Control {
         id: LeaseId,
         reason: String,
     ) -> Result<()> {
-        self.ask_surely(|reply| CacheCommand::Revoke { key, content, id, reason, reply }).await?
+        self.ask_surely(|reply| Command::Cache(CacheCommand::Revoke { key, content, id, reason, reply }))
+            .await?
     }
 
     /// Changes the policy.
@@ -341,8 +337,9 @@ impl Control {
         &self,
         key: RequestKey,
         content: ContentHash,
-        change: PolicyChange,
+        change: Change<CachePolicy>,
     ) -> Result<()> {
-        self.ask_surely(|reply| CacheCommand::SetPolicy { key, content, change, reply }).await?
+        self.ask_surely(|reply| Command::Cache(CacheCommand::SetPolicy { key, content, change, reply }))
+            .await?
     }
 }

@@ -3,61 +3,50 @@
 //! Called by the owner, which commits the draft or drops it. Nothing here writes, publishes or sends before it is told
 //! to; a command has exactly one [`Answer`].
 
-use hoist_domain::{Bytes, Digest, Error, OperationId, Outcome, Result};
-use hoist_planner::cache::{Evicted, Identity, Reserved, Shortage};
-use hoist_planner::{Answer as Repeated, CatalogChanges, Decision, Delta, Limits, Moment, State, Submitted};
+use hoist_domain::{Bytes, Digest, Error, LeaseId, OperationId, Outcome, Result};
+use hoist_planner::cache::EvictionAsk;
+use hoist_planner::{Answer as Repeated, Decision, Delta, Limits, Moment, State, Submitted};
 use hoist_store::Write;
 use tokio::sync::oneshot;
 
 use super::cache::{self, CacheCommand};
-use super::{Command, Edit, NotesChange, rows};
+use super::{Change, Command, Edit, rows};
 
 /// What expiry may forget in one commit.
 const EXPIRY_BUDGET: usize = 512;
 
+/// Tells who asked what came of it; or, with an error, that it was not done.
+type Reply = Box<dyn FnOnce(Option<Error>) + Send>;
+
 /// What a command will be told, once its events are durable.
 pub(super) enum Answer {
-    Operation(oneshot::Sender<Result<OperationId>>, Result<OperationId>),
-    Fresh(oneshot::Sender<Result<bool>>, Result<bool>),
-    Unit(oneshot::Sender<Result<()>>, Result<()>),
-    Observed(oneshot::Sender<Result<CatalogChanges>>, Result<CatalogChanges>),
-    Reserved(oneshot::Sender<Result<Reserved>>, Result<Reserved>),
-    Evicted(oneshot::Sender<Result<Vec<Evicted>>>, Result<Vec<Evicted>>),
-    /// None: it was not committed.
-    Identified(oneshot::Sender<Option<Vec<Identity>>>, Option<Vec<Identity>>),
-    Shrunk(oneshot::Sender<Option<Shortage>>, Option<Shortage>),
+    Reply(Reply),
+    /// Told by an effect: behind everything that was started before.
     Drained(oneshot::Sender<()>),
     Nobody,
 }
 
 impl Answer {
-    /// A caller that went away does not want to know.
+    pub(super) fn to<T: Send + 'static>(reply: oneshot::Sender<Result<T>>, answer: Result<T>) -> Self {
+        Self::Reply(Box::new(move |refused| {
+            // A caller that went away does not want to know.
+            let _ = reply.send(refused.map_or(answer, Err));
+        }))
+    }
+
     pub(super) fn send(self) {
         match self {
-            Self::Operation(reply, answer) => drop(reply.send(answer)),
-            Self::Fresh(reply, answer) => drop(reply.send(answer)),
-            Self::Unit(reply, answer) => drop(reply.send(answer)),
-            Self::Observed(reply, answer) => drop(reply.send(answer)),
-            Self::Reserved(reply, answer) => drop(reply.send(answer)),
-            Self::Evicted(reply, answer) => drop(reply.send(answer)),
-            Self::Identified(reply, answer) => drop(reply.send(answer)),
-            Self::Shrunk(reply, answer) => drop(reply.send(answer)),
+            Self::Reply(reply) => reply(None),
             Self::Drained(reply) => drop(reply.send(())),
             Self::Nobody => {}
         }
     }
 
-    /// The same caller, told that its change was not made.
-    pub(super) fn refuse(self, error: Error) -> Self {
+    /// Tells the same caller that its change was not made.
+    pub(super) fn refuse(self, error: Error) {
         match self {
-            Self::Operation(reply, _) => Self::Operation(reply, Err(error)),
-            Self::Fresh(reply, _) => Self::Fresh(reply, Err(error)),
-            Self::Unit(reply, _) => Self::Unit(reply, Err(error)),
-            Self::Observed(reply, _) => Self::Observed(reply, Err(error)),
-            Self::Reserved(reply, _) => Self::Reserved(reply, Err(error)),
-            Self::Evicted(reply, _) => Self::Evicted(reply, Err(error)),
-            Self::Identified(reply, _) => Self::Identified(reply, None),
-            other => other,
+            Self::Reply(reply) => reply(Some(error)),
+            other => other.send(),
         }
     }
 }
@@ -68,8 +57,18 @@ pub(super) struct Decided {
     pub(super) events: Decision,
     /// Set for reports, which must survive a failed commit.
     pub(super) report: Option<Report>,
+    /// Set for a recorded request that does something which no disk knows of.
+    pub(super) follow_up: Option<FollowUp>,
     /// It means nothing but for the state that it was decided on.
     pub(super) is_bound: bool,
+}
+
+/// What follows from a request once it is recorded. A commit that fails and has landed holds the record alone: repeated, the
+/// request counts as done, so this is still to be done.
+#[derive(Clone, Debug)]
+pub enum FollowUp {
+    Evict(EvictionAsk),
+    Revoke(LeaseId, String),
 }
 
 /// What was reported, to be decided again.
@@ -77,14 +76,16 @@ pub(super) enum Report {
     Finish(OperationId, Outcome),
     Out(Digest, Option<Bytes>),
     Freed(Digest, Bytes),
+    FollowUp(FollowUp),
 }
 
 impl From<Report> for Command {
     fn from(report: Report) -> Self {
         match report {
             Report::Finish(id, outcome) => Self::Finish { id, outcome },
-            Report::Out(digest, left) => Self::Cache(CacheCommand::Out { digest, left }),
-            Report::Freed(digest, left) => Self::Cache(CacheCommand::Freed { digest, left }),
+            Report::Out(digest, still_open) => Self::Cache(CacheCommand::Out { digest, still_open }),
+            Report::Freed(digest, freed) => Self::Cache(CacheCommand::Freed { digest, freed }),
+            Report::FollowUp(follow_up) => Self::Cache(CacheCommand::FollowUp(follow_up)),
         }
     }
 }
@@ -92,7 +93,7 @@ impl From<Report> for Command {
 impl Decided {
     /// What follows from no command.
     pub(super) fn events(events: Decision) -> Self {
-        Self { answer: Answer::Nobody, events, report: None, is_bound: false }
+        Self { answer: Answer::Nobody, events, report: None, follow_up: None, is_bound: false }
     }
 }
 
@@ -125,25 +126,23 @@ pub(super) fn decide(state: &State, command: Command, now: Moment, limits: &Limi
     let (answer, events, report) = match command {
         Command::Submit { submission, reply } => {
             match hoist_planner::submit(state, &submission, now, limits) {
-                Ok(Submitted { operation, events }) => {
-                    (Answer::Operation(reply, Ok(operation)), events, None)
-                }
-                Err(error) => (Answer::Operation(reply, Err(error)), Vec::new(), None),
+                Ok(Submitted { operation, events }) => (Answer::to(reply, Ok(operation)), events, None),
+                Err(error) => (Answer::to(reply, Err(error)), Vec::new(), None),
             }
         }
         Command::Record { key, content, reply } => {
             match hoist_planner::record(state, &key, content, Repeated::Done, now, limits) {
-                Ok(events) => (Answer::Fresh(reply, Ok(!events.is_empty())), events, None),
-                Err(error) => (Answer::Fresh(reply, Err(error)), Vec::new(), None),
+                Ok(events) => (Answer::to(reply, Ok(!events.is_empty())), events, None),
+                Err(error) => (Answer::to(reply, Err(error)), Vec::new(), None),
             }
         }
         Command::Cancel { id, by, reply } => {
             let (events, answer) = split(hoist_planner::cancel(state, id, &by, now));
-            (Answer::Unit(reply, answer), events, None)
+            (Answer::to(reply, answer), events, None)
         }
         Command::Delete { id, reply } => {
             let (events, answer) = split(hoist_planner::delete(state, id));
-            (Answer::Unit(reply, answer), events, None)
+            (Answer::to(reply, answer), events, None)
         }
         Command::Finish { id, outcome } => {
             let events = hoist_planner::finish(state, id, outcome.clone(), now);
@@ -151,35 +150,27 @@ pub(super) fn decide(state: &State, command: Command, now: Moment, limits: &Limi
         }
         Command::Observe { observations, reply } => {
             let (events, changes) = hoist_planner::observe(state, &observations, now.wall);
-            (Answer::Observed(reply, Ok(changes)), events, None)
+            (Answer::to(reply, Ok(changes)), events, None)
         }
         Command::Examined { examinations, reply } => {
             let events =
                 examinations.into_iter().flat_map(|one| hoist_planner::examined(state, one)).collect();
-            (Answer::Unit(reply, Ok(())), events, None)
+            (Answer::to(reply, Ok(())), events, None)
         }
         Command::Cache(command) => return cache::decide(state, command, now, limits),
         Command::Edit(edit) => {
             let Edit { key, content, model, etag, change, reply } = *edit;
-            let decided = hoist_planner::record(state, &key, content, Repeated::Model(model), now, limits)
-                .and_then(|mut recorded| {
-                    if recorded.is_empty() {
-                        return Ok(recorded);
-                    }
-                    let etag = etag.as_deref();
-                    let events = match change {
-                        None => hoist_planner::delete_model(state, model, etag)?,
-                        Some(NotesChange(change)) => {
-                            let notes =
-                                state.models().get(model).and_then(|model| model.notes.as_deref().cloned());
-                            hoist_planner::edit(state, model, etag, change(&notes.unwrap_or_default())?)?
-                        }
-                    };
-                    recorded.extend(events);
-                    Ok(recorded)
-                });
+            let answer = Repeated::Model(model);
+            let decided = hoist_planner::once(state, &key, content, answer, now, limits, || {
+                let etag = etag.as_deref();
+                let Some(Change(change)) = change else {
+                    return hoist_planner::delete_model(state, model, etag);
+                };
+                let notes = state.models().get(model).and_then(|model| model.notes.as_deref().cloned());
+                hoist_planner::edit(state, model, etag, change(&notes.unwrap_or_default())?)
+            });
             let (events, answer) = split(decided);
-            (Answer::Unit(reply, answer), events, None)
+            (Answer::to(reply, answer), events, None)
         }
         Command::Raise(condition) => (Answer::Nobody, hoist_planner::raise(state, condition), None),
         Command::Clear(kind) => (Answer::Nobody, hoist_planner::clear(state, kind), None),
@@ -187,5 +178,5 @@ pub(super) fn decide(state: &State, command: Command, now: Moment, limits: &Limi
         Command::Tick => (Answer::Nobody, hoist_planner::expire(state, now, limits, EXPIRY_BUDGET), None),
         Command::Exported | Command::Stop => (Answer::Nobody, Vec::new(), None),
     };
-    Decided { answer, events, report, is_bound: false }
+    Decided { answer, events, report, follow_up: None, is_bound: false }
 }

@@ -30,7 +30,8 @@ use hoist_planner::{CatalogChanges, Examination, State, Submission};
 use hoist_runtime::Clock;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use cache::{CacheCommand, PolicyChange};
+pub use cache::CacheCommand;
+pub use decide::FollowUp;
 pub use encoded::{EncodedDelta, assemble, change_added, change_removed, resource};
 pub use export::{Export, write_exports};
 pub use history::{Behind, History, HistoryLimits};
@@ -109,18 +110,18 @@ pub struct Edit {
     pub model: ModelId,
     pub etag: Option<String>,
     /// What the notes shall be, from what they are; unset: the model is deleted.
-    pub change: Option<NotesChange>,
+    pub change: Option<Change<ModelNotes>>,
     pub reply: oneshot::Sender<Result<()>>,
 }
 
-type EditNotes = dyn FnOnce(&ModelNotes) -> Result<ModelNotes> + Send;
+type Changing<T> = dyn FnOnce(&T) -> Result<T> + Send;
 
-/// A change of notes, judged against those that are there when its turn comes.
-pub struct NotesChange(pub Box<EditNotes>);
+/// What something shall be from what it is when the turn comes: what others have changed meanwhile is not lost.
+pub struct Change<T>(pub Box<Changing<T>>);
 
-impl std::fmt::Debug for NotesChange {
+impl<T> std::fmt::Debug for Change<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("NotesChange")
+        f.write_str("Change")
     }
 }
 
@@ -249,9 +250,7 @@ impl Control {
     /// STORE_READONLY, DRAINING.
     pub async fn examined(&self, examinations: Vec<Examination>) -> Result<()> {
         // It may wait: what it tells has taken hours to find out.
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Examined { examinations, reply }).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        self.ask_surely(|reply| Command::Examined { examinations, reply }).await?
     }
 
     /// Edits or deletes a model.
@@ -264,7 +263,7 @@ impl Control {
         content: ContentHash,
         model: ModelId,
         etag: Option<String>,
-        change: Option<NotesChange>,
+        change: Option<Change<ModelNotes>>,
     ) -> Result<()> {
         self.ask(|reply| Command::Edit(Box::new(Edit { key, content, model, etag, change, reply }))).await?
     }
@@ -313,6 +312,13 @@ impl Control {
             .retry_after(Duration::from_millis(200)),
             mpsc::error::TrySendError::Closed(_) => gone(),
         })?;
+        answer.await.map_err(|_| gone())
+    }
+
+    /// The same for what cannot be done without: waits for room in the queue.
+    async fn ask_surely<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())
     }
 }

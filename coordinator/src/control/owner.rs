@@ -14,7 +14,7 @@ use hoist_store::{Batch, Store, Write};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::info;
 
-use super::decide::{Answer, Decided, Draft, decide};
+use super::decide::{Answer, Decided, Draft, FollowUp, Report, decide};
 use super::export::{Export, Exports, Written};
 use super::storage::{Readonly, Storage};
 use super::{Age, Command, Control, EncodedDelta, History, HistoryLimits, View, channel};
@@ -74,10 +74,13 @@ pub struct Owner {
     commands: mpsc::Receiver<Command>,
     view: watch::Sender<Arc<View>>,
     history: Arc<History>,
-    /// Bounded by the operations that may be active.
+    /// What it holds is bounded by the operations that may be active, the segments there are, and the leases that may be held.
     effects: mpsc::UnboundedSender<Effect>,
-    /// Executors' reports that could not be made durable yet; kept until they can.
+    /// Reports of executors and of who takes names away, and what follows from requests whose records have landed: what must
+    /// be decided, and waits until it can be made durable. Each is there once.
     owed: VecDeque<Command>,
+    /// What follows from the requests of the commit that is in doubt.
+    in_doubt: Vec<FollowUp>,
     clock: Clock,
     age: Age,
     limits: Limits,
@@ -105,6 +108,7 @@ impl Owner {
             history,
             effects,
             owed: VecDeque::new(),
+            in_doubt: Vec::new(),
             age,
             clock: parts.clock,
             limits: parts.limits,
@@ -196,13 +200,14 @@ impl Owner {
         if let Some(failed) = self.commit(draft) {
             self.announce_readonly(now);
             for mut decided in failed {
+                self.in_doubt.extend(decided.follow_up.take());
                 // What it was decided on is gone: reports are judged again, requests are to be made again.
-                match (decided.is_bound, decided.report.take()) {
-                    (true, None) => {
-                        decided.answer.refuse(Readonly::error(self.storage.readonly())).send();
-                    }
-                    (true, Some(report)) => self.serve_readonly(vec![report.into()], now),
-                    (false, report) => self.refuse(Decided { report, ..decided }),
+                if !decided.is_bound {
+                    self.refuse(decided);
+                } else if let Some(report) = decided.report {
+                    self.serve_readonly(vec![report.into()], now);
+                } else {
+                    decided.answer.refuse(Readonly::error(self.storage.readonly()));
                 }
             }
         }
@@ -309,7 +314,7 @@ impl Owner {
         }
         if decided.events.is_empty() || decided.events.iter().any(Event::is_durable) {
             // Without events: it was decided on a draft that is gone, so its answer may not hold.
-            decided.answer.refuse(Readonly::error(self.storage.readonly())).send();
+            decided.answer.refuse(Readonly::error(self.storage.readonly()));
         } else {
             self.commit_volatile(decided);
         }
@@ -328,6 +333,10 @@ impl Owner {
             }
             return;
         };
+        let in_doubt = std::mem::take(&mut self.in_doubt);
+        if !landed.is_empty() {
+            self.owed.extend(in_doubt.into_iter().map(|left| Report::FollowUp(left).into()));
+        }
         // What landed after all is published at new revisions; the next commit overtakes the store's.
         let mut state = self.state.clone();
         let mut deltas: Vec<Delta> = landed.iter().filter_map(|events| state.apply(events)).collect();

@@ -113,8 +113,9 @@ pub(super) fn write(event: &Event, state: &State) -> Option<Write> {
         | Event::SegmentSealed { .. }
         | Event::SegmentAbandoned { .. }
         | Event::SegmentEvicting { .. }
-        | Event::SegmentLeft { .. }
-        | Event::SegmentFreed { .. }
+        | Event::SegmentMerged { .. }
+        | Event::SegmentOut { .. }
+        | Event::ZombieFreed { .. }
         | Event::SegmentsFilled { .. }
         | Event::RoomRefused
         | Event::DrainBegan => None,

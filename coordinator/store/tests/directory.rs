@@ -1,5 +1,10 @@
 //! Who may open a state directory, and what stands in it.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests are tests"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -109,9 +114,22 @@ fn a_newer_store_is_refused_and_not_touched() {
     assert_eq!(contents(directory.path()), before);
 }
 
-/// What the first layout lacks is made, what it holds is kept, and its export still counts.
+/// The tables that came after a layout.
+fn tables_after(schema: u32) -> &'static [&'static str] {
+    match schema {
+        1 => &["models", "policies"],
+        2 => &["policies"],
+        newer => panic!("say which tables came after layout {newer}"),
+    }
+}
+
+/// What an older layout lacks is made, what it holds is kept, and its export still counts.
 #[test]
 fn an_older_store_is_brought_up_with_all_it_holds() {
+    (1..SCHEMA_VERSION).for_each(brings_up);
+}
+
+fn brings_up(schema: u32) {
     let directory = tempfile::tempdir().unwrap();
     let row = Row { table: Table::Requests, key: b"k".to_vec(), value: b"v".to_vec() };
     {
@@ -122,18 +140,20 @@ fn an_older_store_is_brought_up_with_all_it_holds() {
         exporter.export(header, &mut std::iter::once(row.clone())).unwrap();
     }
     let meta: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("meta");
-    let models: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("models");
     {
         let db = redb::Database::create(directory.path().join("store.redb")).unwrap();
         let transaction = db.begin_write().unwrap();
-        transaction.open_table(meta).unwrap().insert("schema", schema_record(1).as_slice()).unwrap();
-        assert!(transaction.delete_table(models).unwrap(), "the table was there");
+        transaction.open_table(meta).unwrap().insert("schema", schema_record(schema).as_slice()).unwrap();
+        for newer in tables_after(schema) {
+            let newer: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new(newer);
+            assert!(transaction.delete_table(newer).unwrap(), "the table was there");
+        }
         transaction.commit().unwrap();
     }
     let export = directory.path().join("store.export");
     let mut old = fs::read(&export).unwrap();
     let body = old.len() - 32;
-    old[8..12].copy_from_slice(&1_u32.to_le_bytes());
+    old[8..12].copy_from_slice(&schema.to_le_bytes());
     let sum = *blake3::hash(&old[..body]).as_bytes();
     old[body..].copy_from_slice(&sum);
     fs::write(&export, &old).unwrap();
@@ -141,11 +161,12 @@ fn an_older_store_is_brought_up_with_all_it_holds() {
     let (mut store, _, opened) = open(directory.path(), OpenOptions::default()).unwrap();
     assert_eq!((opened.recovery, opened.rows), (Recovery::Clean, vec![row.clone()]));
     let model = Row { table: Table::Models, key: b"m".to_vec(), value: b"new".to_vec() };
-    let writes = vec![Write::Put(model.clone())];
+    let policy = Row { table: Table::Policies, key: b"p".to_vec(), value: b"new".to_vec() };
+    let writes = vec![Write::Put(model.clone()), Write::Put(policy.clone())];
     store.commit(&Batch { revision: Revision(8), service_time: ServiceTime(2), writes }).unwrap();
     drop(store);
     let (_, _, again) = open(directory.path(), OpenOptions::default()).unwrap();
-    assert_eq!(again.rows, [row.clone(), model], "the store was brought up once and for all");
+    assert_eq!(again.rows, [row.clone(), model, policy], "the store was brought up once and for all");
 
     fs::write(directory.path().join("store.redb"), b"ruined").unwrap();
     let (_, _, rebuilt) = open(directory.path(), OpenOptions::default()).unwrap();

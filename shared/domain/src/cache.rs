@@ -72,7 +72,7 @@ pub enum EvictionPolicy {
 pub enum Veto {
     /// It is not complete: its operation decides about it.
     Filling,
-    /// Somebody holds a lease on it.
+    /// Somebody holds a lease on it, or an operation that has found it there still runs.
     Leased,
     /// Somebody has said that it stays.
     Pinned,
@@ -81,13 +81,14 @@ pub enum Veto {
 }
 
 impl Veto {
+    /// What it is: `pinned`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Filling => "it is being filled",
-            Self::Leased => "it is leased",
-            Self::Pinned => "it is pinned",
-            Self::Open => "a process has it open without a lease",
+            Self::Filling => "being filled",
+            Self::Leased => "in use",
+            Self::Pinned => "pinned",
+            Self::Open => "open in some process",
         }
     }
 }

@@ -225,7 +225,7 @@ impl FromStr for ResourceName {
             Error::new(
                 Reason::NameInvalid,
                 format!(
-                    "`{}` is not a resource name: use machine, operations/{{uuid}}, models/{{uuid}}, leases/{{uuid}} (in lower case), segments/{{digest}} or conditions/{{KIND}}",
+                    "`{}` is not a resource name: use machine, operations/{{uuid}}, models/{{uuid}}, leases/{{uuid}} (in lower case), segments/{{digest}}, segments/{{model}}.{{number}} or conditions/{{KIND}}",
                     excerpt(text)
                 ),
             )
@@ -305,6 +305,7 @@ mod tests {
             ResourceName::Model(ModelId(Uuid::from_u128(8))),
             ResourceName::Lease(LeaseId(Uuid::from_u128(9))),
             ResourceName::Segment(SegmentName::Content(crate::Digest([9; 32]))),
+            ResourceName::Segment(SegmentName::Source { model: ModelId(Uuid::from_u128(8)), component: 3 }),
             ResourceName::Condition(ConditionKind::StoreReadonly),
         ] {
             assert_eq!(name.to_string().parse::<ResourceName>().ok(), Some(name));

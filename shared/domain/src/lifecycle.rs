@@ -9,7 +9,7 @@
 //!            any -> Quarantined -> Connecting (released by an operator)
 //! Device     Open <-> Cordoned,  Open | Cordoned -> Draining -> Cordoned | Open,  any -> Lost -> Open
 //! Machine    Serving -> Draining*
-//! Lease      Held -> Ended*,  Awaited (after a restart) -> Held | Ended          (what ended is not kept)
+//! Lease      Awaited (after a restart) -> Held                  (either may end: that is its absence, and no state)
 //! Model      Available <-> Missing                                  (a missing one is forgotten unless people wrote about it)
 //! ```
 //!
@@ -152,7 +152,7 @@ impl Lifecycle for SegmentState {
     ];
 }
 
-/// A lease's life. What has ended is not kept.
+/// A lease's life. Its end is its absence: the table knows only what becomes of one that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum LeaseState {

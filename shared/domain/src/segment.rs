@@ -20,6 +20,9 @@ pub enum SegmentName {
 }
 
 impl SegmentName {
+    /// Sorts before all others, as long as contents come first.
+    pub const LEAST: Self = Self::Content(Digest([0; 32]));
+
     #[must_use]
     pub const fn digest(self) -> Option<Digest> {
         match self {

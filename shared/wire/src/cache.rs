@@ -10,6 +10,7 @@ use hoist_domain::{
 };
 
 use crate::encode::{duration, timestamp};
+use crate::mask::Mask;
 use crate::{decode, v1};
 
 /// The shortest time after which something idle may go.
@@ -34,15 +35,17 @@ pub const fn priority(priority: Priority) -> v1::Priority {
 /// # Errors
 /// When it is none that is known.
 pub fn read_priority(field: &str, number: i32) -> Result<Option<Priority>> {
-    match v1::Priority::try_from(number) {
-        Ok(v1::Priority::Unspecified) => Ok(None),
-        Ok(v1::Priority::Background) => Ok(Some(Priority::Background)),
-        Ok(v1::Priority::Low) => Ok(Some(Priority::Low)),
-        Ok(v1::Priority::Normal) => Ok(Some(Priority::Normal)),
-        Ok(v1::Priority::High) => Ok(Some(Priority::High)),
-        Ok(v1::Priority::Critical) => Ok(Some(Priority::Critical)),
-        Err(_) => Err(Error::invalid_field(field, format!("{number} is not a value this server knows"))),
-    }
+    let known = |priority| {
+        Some(match priority {
+            v1::Priority::Unspecified => None,
+            v1::Priority::Background => Some(Priority::Background),
+            v1::Priority::Low => Some(Priority::Low),
+            v1::Priority::Normal => Some(Priority::Normal),
+            v1::Priority::High => Some(Priority::High),
+            v1::Priority::Critical => Some(Priority::Critical),
+        })
+    };
+    decode::value(field, number, known)
 }
 
 /// How long something may be idle.
@@ -81,10 +84,7 @@ pub fn policy(policy: &CachePolicy) -> v1::CachePolicy {
     }
 }
 
-/// Fields of a policy that a request changes.
-const FIELDS: [&str; 4] = ["budget_bytes", "eviction", "idle_ttl", "priority"];
-
-/// Which fields of a policy a request names.
+/// Which fields of a policy a request changes: those that its mask names, or those that are set if it names none.
 ///
 /// # Errors
 /// When it names one that a policy has not.
@@ -92,24 +92,25 @@ pub fn policy_fields(
     asked: &v1::CachePolicy,
     mask: Option<&prost_types::FieldMask>,
 ) -> Result<BTreeSet<String>> {
-    let Some(mask) = mask else {
-        let set = [
-            asked.budget_bytes.is_some(),
-            asked.eviction != 0,
-            asked.idle_ttl.is_some(),
-            asked.priority != 0,
-        ];
-        let named = FIELDS.iter().zip(set).filter(|(_, is_set)| *is_set);
-        return Ok(named.map(|(field, _)| (*field).to_owned()).collect());
-    };
-    for path in &mask.paths {
-        if !FIELDS.contains(&path.as_str()) {
-            let shown = hoist_domain::excerpt(path);
-            let message = format!("names `{shown}`; a policy has {}", FIELDS.join(", "));
-            return Err(Error::invalid_field("update_mask", message));
-        }
+    let fields = [
+        ("budget_bytes", asked.budget_bytes.is_some()),
+        ("eviction", asked.eviction != 0),
+        ("idle_ttl", asked.idle_ttl.is_some()),
+        ("priority", asked.priority != 0),
+    ];
+    let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
+    if paths.is_empty() {
+        let set = fields.iter().filter(|(_, is_set)| *is_set);
+        return Ok(set.map(|(field, _)| (*field).to_owned()).collect());
     }
-    Ok(mask.paths.iter().cloned().collect())
+    Mask::parse("hoist.api.v1.CachePolicy", "update_mask", paths)?;
+    // A part of a field is none: each is changed as a whole.
+    if let Some((index, path)) = paths.iter().enumerate().find(|(_, path)| path.contains('.')) {
+        let shown = hoist_domain::excerpt(path);
+        let message = format!("`{shown}` is a part of a field, which is changed as a whole");
+        return Err(Error::invalid_field(format!("update_mask.paths[{index}]"), message));
+    }
+    Ok(paths.iter().cloned().collect())
 }
 
 /// The policy with these fields as they are asked for.
@@ -126,14 +127,13 @@ pub fn edited_policy(
         policy.budget = asked.budget_bytes.map(Bytes);
     }
     if fields.contains("eviction") {
-        policy.eviction = match v1::EvictionPolicy::try_from(asked.eviction) {
-            Ok(v1::EvictionPolicy::Unspecified | v1::EvictionPolicy::Cost) => EvictionPolicy::Cost,
-            Ok(v1::EvictionPolicy::Lru) => EvictionPolicy::Lru,
-            Err(_) => {
-                let message = format!("{} is not a value this server knows", asked.eviction);
-                return Err(Error::invalid_field("policy.eviction", message));
-            }
+        let known = |eviction| {
+            Some(match eviction {
+                v1::EvictionPolicy::Unspecified | v1::EvictionPolicy::Cost => EvictionPolicy::Cost,
+                v1::EvictionPolicy::Lru => EvictionPolicy::Lru,
+            })
         };
+        policy.eviction = decode::value("policy.eviction", asked.eviction, known)?;
     }
     if fields.contains("idle_ttl") {
         policy.idle_ttl = read_idle_ttl("policy.idle_ttl", asked.idle_ttl.as_ref())?;
@@ -252,12 +252,30 @@ mod tests {
         let mask = |paths: &[&str]| prost_types::FieldMask {
             paths: paths.iter().map(ToString::to_string).collect(),
         };
+        assert_eq!(policy_fields(&asked, Some(&mask(&[]))).unwrap(), set, "a mask without paths is none");
         let none = v1::CachePolicy::default();
-        let named = policy_fields(&none, Some(&mask(&FIELDS))).unwrap();
+        let every = ["budget_bytes", "eviction", "idle_ttl", "priority"];
+        let named = policy_fields(&none, Some(&mask(&every))).unwrap();
         assert_eq!(edited_policy(&before, &none, &named).unwrap(), CachePolicy::default());
-        assert!(policy_fields(&none, Some(&mask(&["budget"]))).is_err());
+        for unknown in ["budget", "idle_ttl.seconds", "priority.x"] {
+            let error = policy_fields(&none, Some(&mask(&["priority", unknown]))).unwrap_err();
+            assert_eq!(error.fields()[0].field, "update_mask.paths[1]", "{unknown}");
+        }
+    }
+
+    #[test]
+    fn a_value_of_no_enum_is_refused_by_its_field() {
+        let refused = |asked: v1::CachePolicy| {
+            let fields = policy_fields(&asked, None).unwrap();
+            edited_policy(&CachePolicy::default(), &asked, &fields).unwrap_err().fields()[0].clone()
+        };
         let odd = v1::CachePolicy { priority: 9, ..Default::default() };
-        assert!(edited_policy(&before, &odd, &policy_fields(&odd, None).unwrap()).is_err());
+        assert_eq!(refused(odd).field, "policy.priority");
+        let odd = refused(v1::CachePolicy { eviction: 8, ..Default::default() });
+        assert_eq!(
+            (odd.field.as_str(), odd.description.as_str()),
+            ("policy.eviction", "8 is not a value this server knows")
+        );
     }
 
     #[test]

@@ -88,3 +88,61 @@ fn device(said: String) -> Result<String> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_edit_changes_the_parts_of_a_configuration_that_it_names() {
+        let before = ModelConfig {
+            default_device: "cuda:1".to_owned(),
+            cache_priority: Some(hoist_domain::Priority::Low),
+            cache_idle_ttl: Some(Duration::from_secs(9)),
+            pinned_components: vec!["vae".to_owned()],
+            ..ModelConfig::default()
+        };
+        let edit = v1::ModelConfig {
+            default_device: "cpu:0".to_owned(),
+            trusted: true,
+            cache_priority: v1::Priority::High.into(),
+            cache_idle_ttl: Some(duration(Duration::from_secs(60))),
+            pinned: true,
+            pinned_components: vec!["unet".to_owned()],
+        };
+        let edited =
+            |paths: &[&str]| edited_config(&before, edit.clone(), &|path| paths.contains(&path)).unwrap();
+        assert_eq!(edited(&[]), before);
+        let ttl = Some(Duration::from_secs(60));
+        assert_eq!(edited(&["config.pinned"]), ModelConfig { is_pinned: true, ..before.clone() });
+        assert_eq!(edited(&["config.cache_idle_ttl"]), ModelConfig { cache_idle_ttl: ttl, ..before.clone() });
+        assert_eq!(
+            edited(&["config.cache_priority", "config.pinned_components"]),
+            ModelConfig {
+                cache_priority: Some(hoist_domain::Priority::High),
+                pinned_components: vec!["unet".to_owned()],
+                ..before.clone()
+            }
+        );
+        let whole = edited(&["config"]);
+        assert_eq!(config(&whole), edit, "all of it, and it reads back");
+    }
+
+    #[test]
+    fn names_of_components_are_few_short_words_without_control_characters() {
+        let names = |names: &[&str]| {
+            component_names("components", names.iter().map(|name| (*name).to_owned()).collect())
+                .map_err(|error| error.fields()[0].field.clone())
+        };
+        assert_eq!(names(&["vae", "unet", "vae"]).unwrap(), ["unet", "vae"]);
+        assert_eq!(names(&[&"x".repeat(128)]).unwrap().len(), 1);
+        for wrong in ["", &"x".repeat(129), "v\u{1b}ae", "a\nb"] {
+            assert_eq!(names(&["unet", wrong]), Err("components".to_owned()), "{wrong:?}");
+        }
+        let many: Vec<String> = (0..=64).map(|number| number.to_string()).collect();
+        assert_eq!(component_names("components", many[..64].to_vec()).unwrap().len(), 64);
+        assert!(component_names("components", many).is_err());
+    }
+}

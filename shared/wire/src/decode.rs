@@ -76,6 +76,17 @@ where
         .ok_or_else(|| format!("{number} is not a value this server knows"))
 }
 
+/// A field that is one of an enum's values: what it stands for, where that is known.
+///
+/// # Errors
+/// When it is none of them.
+pub fn value<P, D>(field: &str, number: i32, known: impl Fn(P) -> Option<D>) -> Result<D>
+where
+    P: TryFrom<i32, Error = UnknownEnumValue>,
+{
+    enumerated(number, known).map_err(|description| Error::invalid_field(field, description))
+}
+
 fn measurement_kind(kind: v1::MeasurementKind) -> Option<MeasurementKind> {
     match kind {
         v1::MeasurementKind::Unspecified => None,

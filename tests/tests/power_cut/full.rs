@@ -40,9 +40,9 @@ struct Doubtful {
 
 /// What the test and the store tell each other.
 #[derive(Clone, Debug, Default)]
-struct Doubt {
+pub(super) struct Doubt {
     /// The next commit lands, and is reported as failed.
-    next: Arc<AtomicBool>,
+    pub(super) next: Arc<AtomicBool>,
     /// The commit that failed has turned out to be there.
     landed: Arc<AtomicBool>,
 }
@@ -78,7 +78,7 @@ impl Store for Doubtful {
     }
 }
 
-fn start(world: &World) -> Result<(Coordinator, Doubt)> {
+pub(super) fn start(world: &World) -> Result<(Coordinator, Doubt)> {
     let (store, exporter, mut opened, doubt) = Doubtful::open(&world.disk)?;
     let restored = restore(&mut opened, machine(&world.clock));
     Ok((world.start_with(restored, opened.service_time, Box::new(store), exporter)?, doubt))

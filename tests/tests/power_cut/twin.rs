@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Result;
 use hoist_coordinator::control::Restored;
 use hoist_domain::{
-    Machine, Measurement, Model, ModelId, Operation, OperationId, Position, RequestKey, Revision, ServiceTime,
+    CachePolicy, Machine, Measurement, Model, ModelId, Operation, OperationId, Position, RequestKey,
+    Revision, ServiceTime,
 };
 use hoist_planner::{RequestRecord, State};
 use hoist_store::{Batch, CommitError, ExportError, ExportHeader, Exporter, Row, Store};
@@ -19,6 +20,8 @@ pub(crate) struct Durable {
     pub(crate) requests: BTreeMap<RequestKey, RequestRecord>,
     pub(crate) measurements: Vec<Measurement>,
     pub(crate) models: BTreeMap<ModelId, (Revision, Model)>,
+    /// With the revision of its last change, if it ever was changed.
+    pub(crate) policy: Option<(Revision, CachePolicy)>,
 }
 
 impl Durable {
@@ -35,6 +38,7 @@ impl Durable {
                 .with_position()
                 .map(|(at, model)| (model.id, (at.revision, model.as_ref().clone())))
                 .collect(),
+            policy: state.cache().changed_policy().map(|(at, policy)| (at, policy.clone())),
         }
     }
 
@@ -66,15 +70,18 @@ impl Durable {
         if self.measurements != due.measurements {
             tell(format!("found {:?}\n  due {:?}", self.measurements, due.measurements));
         }
+        if self.policy != due.policy {
+            tell(format!("found {:?}\n  due {:?}", self.policy, due.policy));
+        }
         (!told.is_empty()).then_some(told)
     }
 
     /// The same without revisions, which differ where one coordinator had more to tell than the other.
     pub(crate) fn content(mut self) -> Self {
         let operations = self.operations.values_mut().map(|(revision, _)| revision);
-        operations.chain(self.models.values_mut().map(|(revision, _)| revision)).for_each(|revision| {
-            *revision = Revision(0);
-        });
+        let models = self.models.values_mut().map(|(revision, _)| revision);
+        let policy = self.policy.iter_mut().map(|(revision, _)| revision);
+        operations.chain(models).chain(policy).for_each(|revision| *revision = Revision(0));
         self
     }
 }
@@ -126,7 +133,7 @@ impl Candidate {
 
     /// The same after a start that has resolved what was left behind.
     pub(crate) fn recovered(&self, world: &World) -> Result<Self> {
-        let Durable { operations, requests, measurements, models } = Durable::of(&self.state);
+        let Durable { operations, requests, measurements, models, policy } = Durable::of(&self.state);
         // Revisions that held nothing durable are not on the disk.
         let position = Position { revision: self.head.revision, ..self.state.position() };
         let machine = Machine { measurements, ..machine(&world.clock) };
@@ -136,7 +143,8 @@ impl Candidate {
             operations.into_values(),
             requests.into_values(),
             models.into_values(),
-        );
+        )
+        .with_policy(policy);
         Ok(Twin::start(world, state, self.head)?.candidate())
     }
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_domain::{
-    Bytes, Error, Lease, LeaseId, LeaseState, Principal, Priority, Reason, ResourceName, Result, SegmentName,
+    Bytes, Error, Lease, LeaseId, LeaseState, Lifecycle, Principal, Priority, Reason, ResourceName, Result,
+    SegmentName,
 };
 
-use super::resident::{Holder, Wanted};
+use super::holdings::{Holder, Interest};
+use crate::decide::must_not_drain;
 use crate::{Decision, Event, Moment, State};
 
 /// How long holders may take to come back after a restart. Clients ask again within a second.
@@ -31,10 +33,7 @@ pub struct LeaseAsk {
 /// # Errors
 /// DRAINING; RESOURCE_EXHAUSTED when there are too many.
 pub fn grant(state: &State, ask: &LeaseAsk, now: Moment) -> Result<Option<Decision>> {
-    if state.is_draining() {
-        let error = Error::new(Reason::Draining, "the server is stopping; try again later");
-        return Err(error.retry_after(Duration::from_secs(5)));
-    }
+    must_not_drain(state)?;
     let cache = state.cache();
     if cache.lease_count() >= MOST_LEASES {
         let message = format!("{MOST_LEASES} leases are held, which is the limit; release some");
@@ -45,14 +44,14 @@ pub fn grant(state: &State, ask: &LeaseAsk, now: Moment) -> Result<Option<Decisi
     for digest in lease.segments() {
         let Some(segment) = cache.sealed(digest) else { return Ok(None) };
         lease.bytes.0 = lease.bytes.0.saturating_add(segment.bytes.0);
-        let want = Wanted {
+        let interest = Interest {
             by: Holder::Lease(lease.id),
             model: lease.model,
             priority: ask.priority,
             is_use: ask.is_use,
             at: now.service,
         };
-        events.push(Event::SegmentWanted { name: SegmentName::Content(digest), want });
+        events.push(Event::SegmentWanted { name: SegmentName::Content(digest), interest });
     }
     events.push(Event::LeaseGranted(Arc::new(lease)));
     Ok(Some(events))
@@ -70,49 +69,48 @@ pub fn resume(
     process: Option<u32>,
 ) -> Result<Decision> {
     let name = ResourceName::Lease(id);
-    let known = state.cache().lease(id).ok_or_else(|| {
-        Error::new(Reason::ResourceNotFound, format!("{name} has ended; acquire a new one"))
-            .with("name", name)
-    })?;
+    let known = find(state, id, "has ended; acquire a new one")?;
     if known.principal != *principal {
         return Err(Error::new(Reason::PermissionDenied, format!("{name} is another's")).with("name", name));
     }
-    if known.state == LeaseState::Held {
-        let message = format!("{name} is held by an open stream");
-        return Err(Error::new(Reason::InUse, message).with("name", name));
-    }
-    let lease = Lease { state: LeaseState::Held, holder, process, ..Lease::clone(known) };
+    let held = known.state.to(LeaseState::Held).map_err(|_| {
+        Error::new(Reason::InUse, format!("{name} is held by an open stream")).with("name", name)
+    })?;
+    let lease = Lease { state: held, holder, process, ..Lease::clone(known) };
     Ok(vec![Event::LeaseGranted(Arc::new(lease))])
 }
 
-/// Its holder, or somebody else, has ended it.
-#[must_use]
-pub fn end(state: &State, id: LeaseId, now: Moment) -> Decision {
+fn find<'a>(state: &'a State, id: LeaseId, otherwise: &str) -> Result<&'a Arc<Lease>> {
+    let name = ResourceName::Lease(id);
     state
         .cache()
         .lease(id)
-        .map(|_| Event::LeaseEnded { id, at: now.service, revoked: None })
-        .into_iter()
-        .collect()
+        .ok_or_else(|| Error::new(Reason::ResourceNotFound, format!("{name} {otherwise}")).with("name", name))
+}
+
+/// It ends, if it has not: by its holder, or with why somebody else has revoked it.
+#[must_use]
+pub fn end(state: &State, id: LeaseId, revoked: Option<Arc<str>>, now: Moment) -> Decision {
+    let known = state.cache().lease(id);
+    known.map(|_| Event::LeaseEnded { id, at: now.service, revoked }).into_iter().collect()
 }
 
 /// Somebody else ends it.
-#[must_use]
-pub fn revoke(state: &State, id: LeaseId, reason: &str, now: Moment) -> Decision {
-    let known = state.cache().lease(id);
-    known
-        .map(|_| Event::LeaseEnded { id, at: now.service, revoked: Some(reason.into()) })
-        .into_iter()
-        .collect()
+///
+/// # Errors
+/// RESOURCE_NOT_FOUND when it has ended.
+pub fn revoke(state: &State, id: LeaseId, reason: &str, now: Moment) -> Result<Decision> {
+    find(state, id, "is not held, or not any more; `hoist leases` lists what is")?;
+    Ok(end(state, id, Some(reason.into()), now))
 }
 
-/// Leases whose holders did not come back in time.
+/// Leases whose holders did not come back in time, so many of them at once.
 #[must_use]
-pub fn expired(state: &State, now: Moment) -> Decision {
+pub fn expired(state: &State, now: Moment, budget: usize) -> Decision {
     let cache = state.cache();
     if cache.awaited_until().is_none_or(|until| now.service < until) {
         return Vec::new();
     }
-    let awaited = cache.leases().filter(|lease| lease.state == LeaseState::Awaited);
-    awaited.map(|lease| Event::LeaseEnded { id: lease.id, at: now.service, revoked: None }).collect()
+    let ended = |id| Event::LeaseEnded { id, at: now.service, revoked: None };
+    cache.awaited().take(budget).map(ended).collect()
 }

@@ -9,23 +9,23 @@ use hoist_domain::{
     Veto,
 };
 
+use super::holdings::Holder;
 use super::reserving::{Facts, candidates, evicting, pinned, veto};
-use super::resident::{Cache, Holder};
+use super::resident::Cache;
 use super::victims::{Shortage, victims};
 use crate::{Decision, Event, Moment, State};
 
 /// What somebody wants out of RAM.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct EvictionAsk {
     pub out: Out,
     /// Segments that somebody has open.
     pub open: BTreeSet<Digest>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub enum Out {
     /// Whatever nobody uses.
-    #[default]
     All,
     /// All of this is judged together.
     Named {
@@ -77,11 +77,8 @@ pub fn evict(state: &State, ask: &EvictionAsk, now: Moment) -> (Decision, Vec<Ev
         };
         let other = asking.as_ref().and_then(|these| other_user(state, segment, these));
         let other = other.map(|other| format!("{} shares it, and is cached", other.name()));
-        let vetoed = if segment.state == SegmentState::Filling {
-            Some("it is being filled".to_owned())
-        } else {
-            veto(cache, segment, digest, &pinned, &ask.open).map(|veto| because(cache, name, veto))
-        };
+        let vetoed = veto(cache, segment, digest, &pinned, &ask.open);
+        let vetoed = vetoed.map(|veto| because(cache, name, veto));
         match (&vetoed, &other) {
             (None, None) => events.push(evicting(digest, eviction, now)),
             // What stays for others alone is not theirs any more.
@@ -160,8 +157,19 @@ fn because(cache: &Cache, name: SegmentName, veto: Veto) -> String {
         }
         (Veto::Leased, Some(_)) => "it is leased".to_owned(),
         (Veto::Leased, None) => "an operation has just cached it".to_owned(),
-        _ => veto.as_str().to_owned(),
+        _ => format!("it is {}", veto.as_str()),
     }
+}
+
+/// What was in these is lost: somebody has removed, replaced or cut their files. What nobody holds goes, pinned or not: there
+/// is nothing left to keep. What is held stays until it is not: its holders may have it open.
+#[must_use]
+pub fn lost(state: &State, digests: &BTreeSet<Digest>, now: Moment) -> Decision {
+    let cache = state.cache();
+    let eviction = Eviction { reason: EvictionReason::Asked, beneficiary: None };
+    let is_idle =
+        |digest: &&Digest| cache.sealed(**digest).is_some_and(|segment| !cache.is_held(segment.name));
+    digests.iter().filter(is_idle).map(|digest| evicting(*digest, eviction, now)).collect()
 }
 
 /// What has to go because the budget has become less than what is used, and what was idle for too long.

@@ -5,21 +5,24 @@
 
 mod adopting;
 mod budget;
+mod holdings;
 mod leasing;
 mod leaving;
+mod naming;
 mod reserving;
 mod resident;
+mod totals;
 mod usage;
 mod victims;
 
 pub use adopting::adopt;
 pub use budget::{Budget, BudgetLimit, GroupFacts, MemoryFacts, budget};
+pub use holdings::{Holder, Interest};
 pub use leasing::{LEASE_GRACE, LeaseAsk, MOST_LEASES, end, expired, grant, resume, revoke};
-pub use leaving::{Evicted, EvictionAsk, Out, Parts, evict, shrink};
-pub use reserving::{
-    Facts, Identity, Reservation, Reserved, Sealing, Want, abandoned, candidates, identify, pinned, reserve,
-    sealed,
-};
-pub use resident::{Cache, CacheStatistics, Holder, Totals, Wanted};
+pub use leaving::{Evicted, EvictionAsk, Out, Parts, evict, lost, shrink};
+pub use naming::{Identity, Sealing, abandoned, complete, identify};
+pub use reserving::{Facts, Part, Reservation, Reserved, pinned, reserve};
+pub use resident::Cache;
+pub use totals::{CacheStatistics, Totals};
 pub use usage::{Usage, Use};
 pub use victims::{Candidate, Shortage, Vetoed, victims};

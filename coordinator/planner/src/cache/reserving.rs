@@ -3,7 +3,7 @@
 //! Properties, kept by the tests: after a reservation of room what counts is not more than the budget; nothing held, pinned,
 //! open or more important is evicted; refused, nothing has changed; asked again, it asks for nothing that it has.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hoist_domain::{
@@ -11,7 +11,8 @@ use hoist_domain::{
     Priority, Reason, ResourceName, Result, Segment, SegmentName, SegmentState, Veto,
 };
 
-use super::resident::{Cache, Holder, Wanted};
+use super::holdings::{Holder, Interest};
+use super::resident::Cache;
 use super::usage::Use;
 use super::victims::{Candidate, Shortage, victims};
 use crate::{Decision, Event, Moment, State};
@@ -24,7 +25,7 @@ const ANY_RELOAD_US: u64 = 5_000;
 
 /// A component that somebody wants in RAM.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Want {
+pub struct Part {
     /// By its content, where that is known.
     pub name: SegmentName,
     /// What to call it if its name is taken by what is on its way out.
@@ -41,7 +42,7 @@ pub struct Reservation {
     pub operation: OperationId,
     pub model: ModelId,
     pub priority: Priority,
-    pub wants: Vec<Want>,
+    pub parts: Vec<Part>,
     pub facts: Facts,
 }
 
@@ -55,7 +56,7 @@ pub struct Facts {
     pub open: BTreeSet<Digest>,
 }
 
-/// How a reservation came out: by the places of the wants.
+/// How a reservation came out: by the places of the parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reserved {
     /// There, and held.
@@ -68,20 +69,18 @@ pub struct Reserved {
     pub victims: Vec<Digest>,
 }
 
-/// Judges a reservation. To be repeated until nothing is awaited.
-///
-/// # Errors
-/// RAM_EXHAUSTED with what would help; OPERATION_CANCELLED when the operation does not run any more.
-pub fn reserve(state: &State, ask: &Reservation, now: Moment) -> Result<(Decision, Reserved)> {
+/// Judges a reservation. To be repeated until nothing is awaited. A refusal for want of room is counted; whoever asks for
+/// an operation that does not run any more is refused, too, with OPERATION_CANCELLED.
+pub fn reserve(state: &State, ask: &Reservation, now: Moment) -> (Decision, Result<Reserved>) {
     let is_running = state
         .operation(ask.operation)
         .is_some_and(|operation| operation.state == OperationState::Running && !operation.cancel_requested);
     if !is_running {
-        return Err(Error::new(Reason::OperationCancelled, "the operation does not run any more")
-            .with("operation", ask.operation));
+        let error = Error::new(Reason::OperationCancelled, "the operation does not run any more");
+        return (Vec::new(), Err(error.with("operation", ask.operation)));
     }
     let cache = state.cache();
-    let wanted = |is_use| Wanted {
+    let interest = |is_use| Interest {
         by: Holder::Operation(ask.operation),
         model: ask.model,
         priority: ask.priority,
@@ -90,16 +89,16 @@ pub fn reserve(state: &State, ask: &Reservation, now: Moment) -> Result<(Decisio
     };
     let mut reserved = Reserved::default();
     let mut events = Vec::new();
-    let mut own = BTreeSet::new();
+    let mut asked = BTreeSet::new();
     let mut needed = 0_u64;
-    for (place, want) in ask.wants.iter().enumerate() {
-        let is_taken = cache.segment(want.name).is_some_and(|known| known.is_zombie);
-        let name = if is_taken { want.source } else { want.name };
+    for (place, part) in ask.parts.iter().enumerate() {
+        let is_taken = cache.segment(part.name).is_some_and(|known| known.is_zombie);
+        let name = if is_taken { part.source } else { part.name };
         match cache.segment(name).map(|known| known.state) {
             Some(SegmentState::Sealed) => {
                 let is_new = !cache.holders(name).any(|one| one == Holder::Operation(ask.operation));
-                if own.insert(name) && is_new {
-                    events.push(Event::SegmentWanted { name, want: wanted(true) });
+                if asked.insert(name) && is_new {
+                    events.push(Event::SegmentWanted { name, interest: interest(true) });
                 }
                 reserved.present.push(place);
                 continue;
@@ -107,8 +106,8 @@ pub fn reserve(state: &State, ask: &Reservation, now: Moment) -> Result<(Decisio
             Some(SegmentState::Filling) => {
                 // Its own is nothing to ask for, and nothing to wait for.
                 if cache.filler(name) != Some(ask.operation) {
-                    if own.insert(name) {
-                        events.push(Event::SegmentWanted { name, want: wanted(false) });
+                    if asked.insert(name) {
+                        events.push(Event::SegmentWanted { name, interest: interest(false) });
                     }
                     reserved.awaited.push((place, name));
                 }
@@ -120,20 +119,20 @@ pub fn reserve(state: &State, ask: &Reservation, now: Moment) -> Result<(Decisio
             }
             None => {}
         }
-        if !own.insert(name) {
+        if !asked.insert(name) {
             // Two components of one model with one content.
             reserved.awaited.push((place, name));
             continue;
         }
-        needed = needed.saturating_add(want.bytes.0);
+        needed = needed.saturating_add(part.bytes.0);
         reserved.fill.push((place, name));
         events.push(Event::SegmentReserved {
             segment: Arc::new(Segment {
                 name,
                 state: SegmentState::Filling,
-                bytes: want.bytes,
-                is_raw: want.is_raw,
-                component_type: Some(want.component_type),
+                bytes: part.bytes,
+                is_raw: part.is_raw,
+                component_type: Some(part.component_type),
                 priority: ask.priority,
                 wanted_by: [ask.model].into(),
                 sealed_at: None,
@@ -147,38 +146,53 @@ pub fn reserve(state: &State, ask: &Reservation, now: Moment) -> Result<(Decisio
     let fills = needed > 0 || cache.filled_by(ask.operation).next().is_some();
     let over = cache.totals().used().0.saturating_add(needed).saturating_sub(ask.facts.budget.0);
     if fills && over > 0 {
-        let candidates = candidates(state, &ask.facts.open, &own, now);
+        let candidates = candidates(state, &ask.facts.open, &asked, now);
         let policy = cache.policy().eviction;
-        let chosen = victims(&candidates, Bytes(over), ask.priority, policy, cache.tick())
-            .map_err(|shortage| refusal(state, ask, Bytes(needed), &shortage))?;
+        let chosen = match victims(&candidates, Bytes(over), ask.priority, policy, cache.tick()) {
+            Ok(chosen) => chosen,
+            Err(shortage) => {
+                let lack = Lack { needed: Bytes(needed), over: Bytes(over) };
+                return (vec![Event::RoomRefused], Err(refusal(state, ask, lack, &shortage)));
+            }
+        };
         reserved.victims = chosen.into_iter().filter_map(SegmentName::digest).collect();
         let eviction = Eviction { reason: EvictionReason::Room, beneficiary: Some(ask.model) };
         let evicting = reserved.victims.iter().map(|digest| evicting(*digest, eviction, now));
         // First out, then in.
         events.splice(0..0, evicting);
     }
-    Ok((events, reserved))
+    (events, Ok(reserved))
 }
 
 pub(super) fn evicting(digest: Digest, eviction: Eviction, now: Moment) -> Event {
     Event::SegmentEvicting { digest, eviction, at: now.service }
 }
 
-fn refusal(state: &State, ask: &Reservation, needed: Bytes, shortage: &Shortage) -> Error {
+/// What there is no room for.
+#[derive(Clone, Copy)]
+struct Lack {
+    /// Asked for now; none where it was asked for before, and the budget has become less since.
+    needed: Bytes,
+    /// What would have to go.
+    over: Bytes,
+}
+
+fn refusal(state: &State, ask: &Reservation, lack: Lack, shortage: &Shortage) -> Error {
+    let Lack { needed, over } = lack;
     let used = state.cache().totals().used();
     let free = Bytes(ask.facts.budget.0.saturating_sub(used.0));
     let mut stands = Vec::new();
     for vetoed in &shortage.vetoed {
-        let why = vetoed.veto.map_or("matters more", |veto| match veto {
-            Veto::Filling => "being filled",
-            Veto::Leased => "in use",
-            Veto::Pinned => "pinned",
-            Veto::Open => "open in some process",
-        });
+        let why = vetoed.veto.map_or("matters more", Veto::as_str);
         stands.push(format!("{} {why}", vetoed.bytes));
     }
     let stands = if stands.is_empty() { String::new() } else { format!("; {}", stands.join(", ")) };
-    let advice = if needed > ask.facts.budget {
+    let (missing, wanted) = if needed == Bytes(0) {
+        (over, format!("{over} more are needed for what is being filled"))
+    } else {
+        (needed, format!("{needed} are needed"))
+    };
+    let advice = if missing > ask.facts.budget {
         "raise the budget (`hoist cache-policy --budget`, `hoist serve --ram-budget`), or cache single components"
     } else if shortage.vetoed.is_empty() {
         "raise the budget with `hoist cache-policy --budget`"
@@ -186,13 +200,13 @@ fn refusal(state: &State, ask: &Reservation, needed: Bytes, shortage: &Shortage)
         "release leases, unpin or evict something, give it a higher priority, or raise the budget"
     };
     let message = format!(
-        "{needed} are needed; the budget is {} ({}), of which {free} are free and {} could be freed{stands}",
+        "{wanted}; the budget is {} ({}), of which {free} are free and {} could be freed{stands}",
         ask.facts.budget, ask.facts.limit, shortage.evictable
     );
     Error::new(Reason::RamExhausted, message)
         .with("advice", advice)
         .with("model", ResourceName::Model(ask.model))
-        .with("needed_bytes", needed.0)
+        .with("needed_bytes", missing.0)
         .with("free_bytes", free.0)
         .with("budget_bytes", ask.facts.budget.0)
         .with("evictable_bytes", shortage.evictable.0)
@@ -210,12 +224,11 @@ pub fn pinned(state: &State) -> BTreeSet<Digest> {
     pinned
 }
 
-/// Everything that is complete, with what stands against evicting it. What is in `own` is not to be touched.
-#[must_use]
-pub fn candidates(
+/// Everything that is complete, with what stands against evicting it. What is in `asked` is not to be touched.
+pub(super) fn candidates(
     state: &State,
     open: &BTreeSet<Digest>,
-    own: &BTreeSet<SegmentName>,
+    asked: &BTreeSet<SegmentName>,
     now: Moment,
 ) -> Vec<Candidate<SegmentName>> {
     let cache = state.cache();
@@ -226,7 +239,7 @@ pub fn candidates(
         let digest = segment.name.digest()?;
         let veto = veto(cache, segment, digest, &pinned, open).or_else(|| {
             // It is wanted by who asks, in the very same breath.
-            own.contains(&segment.name).then_some(Veto::Leased)
+            asked.contains(&segment.name).then_some(Veto::Leased)
         });
         Some(Candidate {
             key: segment.name,
@@ -243,7 +256,7 @@ pub fn candidates(
     sealed.filter_map(candidate).collect()
 }
 
-/// What stands against evicting a segment that is complete.
+/// What stands against evicting a segment.
 pub(super) fn veto(
     cache: &Cache,
     segment: &Segment,
@@ -251,7 +264,9 @@ pub(super) fn veto(
     pinned: &BTreeSet<Digest>,
     open: &BTreeSet<Digest>,
 ) -> Option<Veto> {
-    if cache.is_held(segment.name) {
+    if segment.state == SegmentState::Filling {
+        Some(Veto::Filling)
+    } else if cache.is_held(segment.name) {
         Some(Veto::Leased)
     } else if pinned.contains(&digest) {
         Some(Veto::Pinned)
@@ -263,7 +278,7 @@ pub(super) fn veto(
 }
 
 /// Whether nobody has used it for longer than it may be idle: by the longest that any of its models allows.
-pub(super) fn is_expired(state: &State, segment: &Segment, now: Moment) -> bool {
+fn is_expired(state: &State, segment: &Segment, now: Moment) -> bool {
     let cache = state.cache();
     let own = |model: &ModelId| -> Option<&Arc<Model>> { state.models().get(*model) };
     let of_models = segment.wanted_by.iter().filter_map(own);
@@ -281,103 +296,4 @@ fn disk_speed(state: &State) -> u64 {
     let measured = state.machine().measurements.iter();
     let mut measured = measured.filter(|one| one.kind == hoist_domain::MeasurementKind::DiskRead);
     measured.next().map(|one| one.bytes_per_second).filter(|speed| *speed > 0).unwrap_or(USUAL_DISK)
-}
-
-/// What something that was read turned out to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Identity {
-    /// Nothing like it is in RAM: it gets its name.
-    New,
-    /// It is in RAM, and held: what was read is not needed.
-    Equal,
-    /// Another fills the same, or it is just being withdrawn: to be asked again.
-    Awaited,
-}
-
-/// Judges what an operation has read, before any of it gets its name: a name is given to one at a time.
-#[must_use]
-pub fn identify(
-    state: &State,
-    id: OperationId,
-    found: &[(SegmentName, Digest)],
-    now: Moment,
-) -> (Decision, Vec<Identity>) {
-    let cache = state.cache();
-    let (mut events, mut own) = (Vec::new(), BTreeSet::new());
-    // What was there, with what it has got on the way: two may be equal to one.
-    let mut grown: BTreeMap<Digest, Arc<Segment>> = BTreeMap::new();
-    let mut identities = Vec::with_capacity(found.len());
-    for (from, digest) in found {
-        let name = SegmentName::Content(*digest);
-        let known = cache.segment(name);
-        let identity = match known.map(|known| known.state) {
-            // It went by this name all along.
-            _ if *from == name => Identity::New,
-            Some(SegmentState::Filling) if cache.filler(name) == Some(id) => Identity::Equal,
-            Some(SegmentState::Sealed) => Identity::Equal,
-            Some(SegmentState::Evicting) if known.is_some_and(|known| known.is_zombie) => Identity::New,
-            Some(_) => Identity::Awaited,
-            None => Identity::New,
-        };
-        let identity =
-            if identity == Identity::New && !own.insert(name) { Identity::Equal } else { identity };
-        let filled = cache.segment(*from).filter(|_| *from != name && cache.filler(*from) == Some(id));
-        match (identity, filled) {
-            (Identity::New, Some(_)) => {
-                events.push(Event::SegmentIdentified { from: *from, digest: *digest });
-            }
-            (Identity::Equal, Some(filled)) => match grown.get(digest).or_else(|| cache.sealed(*digest)) {
-                Some(equal) => {
-                    let segment = Arc::new(joined(equal, filled));
-                    grown.insert(*digest, Arc::clone(&segment));
-                    events.push(Event::SegmentSealed { from: *from, segment, at: now.service });
-                }
-                // Of two that this operation has read, one is enough.
-                None => events.push(Event::SegmentAbandoned { name: *from }),
-            },
-            _ => {}
-        }
-        identities.push(identity);
-    }
-    (events, identities)
-}
-
-/// One segment, wanted for what both were wanted for.
-fn joined(equal: &Segment, filled: &Segment) -> Segment {
-    let mut segment = equal.clone();
-    segment.wanted_by.extend(filled.wanted_by.iter().copied());
-    segment.priority = segment.priority.max(filled.priority);
-    segment
-}
-
-/// What was filled, as it is when it is complete.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sealing {
-    pub name: SegmentName,
-    /// What it takes of the memory.
-    pub bytes: Bytes,
-}
-
-/// What an operation has filled is complete, all of it at once.
-#[must_use]
-pub fn sealed(state: &State, id: OperationId, sealings: &[Sealing], now: Moment) -> Decision {
-    let cache = state.cache();
-    let mut events = Vec::new();
-    for Sealing { name, bytes } in sealings {
-        let Some(filled) = cache.segment(*name).filter(|_| cache.filler(*name) == Some(id)) else { continue };
-        let segment = Arc::new(Segment {
-            state: SegmentState::Sealed,
-            bytes: *bytes,
-            sealed_at: Some(now.wall),
-            ..Segment::clone(filled)
-        });
-        events.push(Event::SegmentSealed { from: *name, segment, at: now.service });
-    }
-    events
-}
-
-/// What an operation was filling is given up.
-#[must_use]
-pub fn abandoned(state: &State, id: OperationId) -> Decision {
-    state.cache().filled_by(id).map(|name| Event::SegmentAbandoned { name }).collect()
 }

@@ -5,75 +5,26 @@
 //!                  └────────────┴─► gone* (abandoned)                     └─► zombie: somebody has it open ─► gone*
 //! ```
 //!
-//! Changed by `State::apply` alone. Accounting is by addition and subtraction at each change, never by walking; a test
-//! walks. An operation holds what it fills and what it has found, a lease what it names: what is held is not evicted.
+//! Changed by `State::apply` alone, in `changes`. An operation holds what it fills and what it has found, a lease what it
+//! names: what is held is not evicted. What decisions ask for is counted at each change; what is only shown
+//! (`saved`, `lease_counts`) walks.
+
+mod changes;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hoist_domain::{
-    Bytes, CachePolicy, Digest, Lease, LeaseId, LeaseState, Lifecycle, ModelId, OperationId, Position,
-    Priority, Revision, Segment, SegmentName, SegmentState, ServiceTime,
+    Bytes, CachePolicy, Digest, Lease, LeaseId, OperationId, Revision, Segment, SegmentName, SegmentState,
+    ServiceTime,
 };
 use imbl::{OrdMap, OrdSet};
-use uuid::Uuid;
 
+use super::holdings::{Holder, Holdings};
+use super::totals::{CacheStatistics, Totals};
 use super::usage::{Usage, Use};
-use crate::state::{Stamped, legal};
-
-/// On whose account a segment stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Holder {
-    /// Until it ends.
-    Operation(OperationId),
-    Lease(LeaseId),
-}
-
-/// What segments take of the memory, by what they are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Reserved for what is being filled.
-    pub filling: Bytes,
-    pub sealed: Bytes,
-    /// Withdrawn, and free in a moment.
-    pub evicting: Bytes,
-    /// Withdrawn, and kept by those who have it open.
-    pub zombie: Bytes,
-}
-
-impl Totals {
-    /// What counts against the budget: what is free in a moment does not.
-    #[must_use]
-    pub const fn used(&self) -> Bytes {
-        Bytes(self.filling.0.saturating_add(self.sealed.0).saturating_add(self.zombie.0))
-    }
-
-    fn slot(&mut self, state: SegmentState) -> &mut Bytes {
-        match state {
-            SegmentState::Filling => &mut self.filling,
-            SegmentState::Sealed => &mut self.sealed,
-            SegmentState::Evicting | SegmentState::Gone => &mut self.evicting,
-        }
-    }
-}
-
-/// How well the cache works, since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CacheStatistics {
-    pub hits: u64,
-    pub misses: u64,
-    pub fills: u64,
-    pub read: Bytes,
-    pub fill_time: Duration,
-    pub shared: Bytes,
-    pub evictions: u64,
-    pub evicted: Bytes,
-    pub idle_at_eviction: Duration,
-    pub adopted: u64,
-    pub refusals: u64,
-}
+use crate::state::Stamped;
 
 /// Everything in RAM.
 #[derive(Clone, Debug, Default)]
@@ -81,9 +32,9 @@ pub struct Cache {
     segments: OrdMap<SegmentName, Stamped<Segment>>,
     leases: OrdMap<LeaseId, Stamped<Lease>>,
     policy: Arc<CachePolicy>,
-    policy_changed: Revision,
-    holders: OrdSet<(SegmentName, Holder)>,
-    held: OrdSet<(Holder, SegmentName)>,
+    /// When it last changed; unset if it never did.
+    policy_changed: Option<Revision>,
+    holdings: Holdings,
     /// Who fills it.
     fillers: OrdMap<SegmentName, OperationId>,
     /// Bytes without a name that somebody has open, by what they were.
@@ -92,16 +43,10 @@ pub struct Cache {
     used_at: OrdMap<SegmentName, ServiceTime>,
     totals: Totals,
     statistics: CacheStatistics,
-    /// Awaited leases end then.
+    /// Those whose holders may still come back.
+    awaited: OrdSet<LeaseId>,
+    /// They end then; unset when none is awaited.
     awaited_until: Option<ServiceTime>,
-}
-
-const fn least_holder() -> Holder {
-    Holder::Operation(OperationId(Uuid::nil()))
-}
-
-const fn least_name() -> SegmentName {
-    SegmentName::Content(Digest([0; 32]))
 }
 
 impl Cache {
@@ -131,7 +76,7 @@ impl Cache {
         self.leases.get(&id).map(|stamped| &stamped.value)
     }
 
-    /// In the order of their ids, which is that of their begin.
+    /// In the order of their ids, which is that of their begin unless the clock was set back.
     pub fn leases(&self) -> impl Iterator<Item = &Arc<Lease>> {
         self.leases.values().map(|stamped| &stamped.value)
     }
@@ -149,13 +94,18 @@ impl Cache {
     /// The policy and when it last changed; none if it never was.
     #[must_use]
     pub fn changed_policy(&self) -> Option<(Revision, &CachePolicy)> {
-        (self.policy_changed != Revision(0)).then_some((self.policy_changed, &*self.policy))
+        self.policy_changed.map(|changed| (changed, &*self.policy))
     }
 
-    /// When awaited leases end.
+    /// When awaited leases end; none when none is awaited.
     #[must_use]
     pub const fn awaited_until(&self) -> Option<ServiceTime> {
         self.awaited_until
+    }
+
+    /// Leases whose holders may still come back.
+    pub fn awaited(&self) -> impl Iterator<Item = LeaseId> {
+        self.awaited.iter().copied()
     }
 
     #[must_use]
@@ -181,13 +131,18 @@ impl Cache {
 
     /// On whose account it stays.
     pub fn holders(&self, name: SegmentName) -> impl Iterator<Item = Holder> {
-        let from = (name, least_holder());
-        self.holders.range(from..).take_while(move |(of, _)| *of == name).map(|(_, holder)| *holder)
+        self.holdings.of(name)
     }
 
     #[must_use]
     pub fn is_held(&self, name: SegmentName) -> bool {
         self.holders(name).next().is_some()
+    }
+
+    /// How many leases each segment has.
+    #[must_use]
+    pub fn lease_counts(&self) -> BTreeMap<SegmentName, u32> {
+        self.holdings.lease_counts()
     }
 
     #[must_use]
@@ -231,304 +186,4 @@ impl Cache {
     pub(crate) fn leases_from(&self, from: Bound<LeaseId>) -> impl Iterator<Item = &Stamped<Lease>> {
         self.leases.range((from, Bound::Unbounded)).map(|(_, stamped)| stamped)
     }
-}
-
-/// What events do. Each function is the whole of one.
-impl Cache {
-    pub(crate) fn restore_policy(&mut self, changed: Revision, policy: CachePolicy) {
-        self.policy = Arc::new(policy);
-        self.policy_changed = changed;
-    }
-
-    pub(crate) fn change_policy(&mut self, position: Position, policy: &Arc<CachePolicy>) {
-        self.policy = Arc::clone(policy);
-        self.policy_changed = position.revision;
-    }
-
-    /// Puts a segment in place of what had its name.
-    fn put(&mut self, position: Position, segment: Arc<Segment>) {
-        self.take(segment.name);
-        self.totals.slot(segment.state).0 += if segment.is_zombie { 0 } else { segment.bytes.0 };
-        self.segments.insert(segment.name, Stamped { position, value: segment });
-    }
-
-    fn take(&mut self, name: SegmentName) -> Option<Arc<Segment>> {
-        let taken = self.segments.remove(&name)?.value;
-        if !taken.is_zombie {
-            self.totals.slot(taken.state).0 -= taken.bytes.0;
-        }
-        Some(taken)
-    }
-
-    /// A segment must be there.
-    fn edit(&mut self, position: Position, name: SegmentName, edit: impl FnOnce(&mut Segment)) {
-        let known = self.segment(name).cloned();
-        assert!(known.is_some(), "segment {name} does not exist");
-        if let Some(mut segment) = known {
-            let before = Arc::clone(&segment);
-            edit(Arc::make_mut(&mut segment));
-            // Said again unchanged, it changes nothing.
-            if *segment != *before {
-                self.put(position, segment);
-            }
-        }
-    }
-
-    pub(crate) fn adopt(&mut self, position: Position, segment: &Arc<Segment>, at: ServiceTime) {
-        self.statistics.adopted += 1;
-        // It is not known to have been used; it begins to be idle now.
-        self.used_at.insert(segment.name, at);
-        self.put(position, Arc::clone(segment));
-    }
-
-    pub(crate) fn reserve(&mut self, position: Position, segment: &Arc<Segment>, by: OperationId) {
-        assert!(self.segment(segment.name).is_none(), "segment {} is reserved twice", segment.name);
-        self.statistics.misses += 1;
-        self.fillers.insert(segment.name, by);
-        self.hold(segment.name, Holder::Operation(by));
-        self.put(position, Arc::clone(segment));
-    }
-
-    pub(crate) fn want(&mut self, position: Position, name: SegmentName, want: &Wanted) {
-        self.hold(name, want.by);
-        let is_sealed = self.segment(name).is_some_and(|segment| segment.state == SegmentState::Sealed);
-        if want.is_use && is_sealed {
-            self.statistics.hits += 1;
-            self.touch(name, want.at);
-        }
-        self.edit(position, name, |segment| {
-            segment.wanted_by.insert(want.model);
-            segment.priority = segment.priority.max(want.priority);
-        });
-    }
-
-    pub(crate) fn unwant(&mut self, position: Position, name: SegmentName, model: ModelId) {
-        self.edit(position, name, |segment| {
-            segment.wanted_by.remove(&model);
-        });
-    }
-
-    fn touch(&mut self, name: SegmentName, at: ServiceTime) {
-        self.usage.touch(name);
-        self.used_at.insert(name, at);
-    }
-
-    /// What fills as `from` is this.
-    pub(crate) fn identify(&mut self, position: Position, from: SegmentName, digest: Digest) {
-        let name = SegmentName::Content(digest);
-        let taken = self.take(from);
-        assert!(taken.is_some(), "segment {from} does not exist");
-        if let Some(taken) = taken {
-            assert!(self.segment(name).is_none_or(|known| known.is_zombie), "segment {name} exists twice");
-            self.put(position, Arc::new(Segment { name, ..Segment::clone(&taken) }));
-        }
-        if let Some(filler) = self.fillers.remove(&from) {
-            self.fillers.insert(name, filler);
-        }
-        self.rename(from, name);
-    }
-
-    /// Whoever relied on the one relies on the other.
-    fn rename(&mut self, from: SegmentName, to: SegmentName) {
-        let holders: Vec<Holder> = self.holders(from).collect();
-        for holder in holders {
-            self.let_go(from, holder);
-            self.hold(to, holder);
-        }
-        self.usage.rename(&from, to);
-        self.used_at.remove(&from);
-    }
-
-    /// What was filled as `from` is complete, as `segment`, which may be what it turned out to be equal to.
-    pub(crate) fn seal(
-        &mut self,
-        position: Position,
-        from: SegmentName,
-        segment: &Arc<Segment>,
-        at: ServiceTime,
-    ) {
-        let filled = self.take(from);
-        assert!(filled.is_some(), "segment {from} does not exist");
-        self.fillers.remove(&from);
-        let filled_bytes = filled.map_or(Bytes(0), |filled| {
-            legal(filled.state.to(SegmentState::Sealed));
-            filled.bytes
-        });
-        if self.sealed_name(segment.name) {
-            self.statistics.shared.0 += filled_bytes.0;
-        } else {
-            self.statistics.fills += 1;
-        }
-        if from != segment.name {
-            self.rename(from, segment.name);
-        }
-        self.touch(segment.name, at);
-        self.put(position, Arc::clone(segment));
-    }
-
-    fn sealed_name(&self, name: SegmentName) -> bool {
-        self.segment(name).is_some_and(|segment| segment.state == SegmentState::Sealed)
-    }
-
-    /// What was being filled is not any more.
-    pub(crate) fn abandon(&mut self, name: SegmentName) {
-        let taken = self.take(name);
-        assert!(taken.is_some(), "segment {name} does not exist");
-        if let Some(taken) = taken {
-            legal(taken.state.to(SegmentState::Gone));
-        }
-        self.fillers.remove(&name);
-        let holders: Vec<Holder> = self.holders(name).collect();
-        holders.into_iter().for_each(|holder| self.let_go(name, holder));
-    }
-
-    pub(crate) fn evict(
-        &mut self,
-        position: Position,
-        digest: Digest,
-        eviction: hoist_domain::Eviction,
-        at: ServiceTime,
-    ) {
-        let name = SegmentName::Content(digest);
-        assert!(!self.is_held(name), "segment {name} is held and evicted");
-        let idle = self.used_at(name).map_or(Duration::ZERO, |used| at.since(used));
-        self.used_at.remove(&name);
-        self.statistics.evictions += 1;
-        self.statistics.idle_at_eviction += idle;
-        let mut bytes = 0;
-        self.edit(position, name, |segment| {
-            segment.state = legal(segment.state.to(SegmentState::Evicting));
-            segment.eviction = Some(eviction);
-            bytes = segment.bytes.0;
-        });
-        self.statistics.evicted.0 += bytes;
-    }
-
-    /// It has no name any more, and somebody still has it open.
-    pub(crate) fn leave(&mut self, position: Position, digest: Digest, bytes: Bytes) {
-        self.zombies.entry(digest).or_default().0 += bytes.0;
-        self.totals.zombie.0 += bytes.0;
-        self.lose_name(position, digest);
-    }
-
-    /// Bytes of it are free: of what was left open those that are named, or all of what nobody had open.
-    pub(crate) fn free(&mut self, position: Position, digest: Digest, left: Option<Bytes>) {
-        let Some(freed) = left else { return self.lose_name(position, digest) };
-        let had = self.zombies.get(&digest).map_or(0, |bytes| bytes.0);
-        let still = had.saturating_sub(freed.0);
-        self.totals.zombie.0 -= had - still;
-        if still > 0 {
-            self.zombies.insert(digest, Bytes(still));
-            return;
-        }
-        self.zombies.remove(&digest);
-        let name = SegmentName::Content(digest);
-        // A later copy may still have its name, or be complete.
-        if self.segment(name).is_some_and(|segment| segment.is_zombie) {
-            self.take(name);
-        }
-    }
-
-    /// What was withdrawn has no name any more: gone, but for what is left open of it or of an earlier copy.
-    fn lose_name(&mut self, position: Position, digest: Digest) {
-        let name = SegmentName::Content(digest);
-        if self.segment(name).is_none_or(|segment| segment.state != SegmentState::Evicting) {
-            return;
-        }
-        if self.zombies.contains_key(&digest) {
-            self.edit(position, name, |segment| segment.is_zombie = true);
-        } else {
-            self.take(name);
-        }
-    }
-
-    pub(crate) fn grant(&mut self, position: Position, lease: &Arc<Lease>) {
-        for digest in lease.segments() {
-            self.hold(SegmentName::Content(digest), Holder::Lease(lease.id));
-        }
-        self.leases.insert(lease.id, Stamped { position, value: Arc::clone(lease) });
-    }
-
-    pub(crate) fn await_lease(&mut self, position: Position, lease: &Arc<Lease>, until: ServiceTime) {
-        self.awaited_until = Some(until);
-        self.grant(position, lease);
-    }
-
-    /// What was held was in use until now.
-    pub(crate) fn end_lease(&mut self, id: LeaseId, at: ServiceTime) {
-        for name in self.release(Holder::Lease(id)) {
-            if self.sealed_name(name) {
-                self.used_at.insert(name, at);
-            }
-        }
-        self.leases.remove(&id);
-        if !self.leases().any(|lease| lease.state == LeaseState::Awaited) {
-            self.awaited_until = None;
-        }
-    }
-
-    fn hold(&mut self, name: SegmentName, holder: Holder) {
-        self.holders.insert((name, holder));
-        self.held.insert((holder, name));
-    }
-
-    fn let_go(&mut self, name: SegmentName, holder: Holder) {
-        self.holders.remove(&(name, holder));
-        self.held.remove(&(holder, name));
-    }
-
-    /// Whoever it is needs nothing any more; what it held.
-    pub(crate) fn release(&mut self, holder: Holder) -> Vec<SegmentName> {
-        let names: Vec<SegmentName> = self
-            .held
-            .range((holder, least_name())..)
-            .take_while(|(of, _)| *of == holder)
-            .map(|(_, name)| *name)
-            .collect();
-        names.iter().for_each(|name| self.let_go(*name, holder));
-        names
-    }
-
-    pub(crate) fn count_refusal(&mut self) {
-        self.statistics.refusals += 1;
-    }
-
-    pub(crate) fn count_fill(&mut self, read: Bytes, took: Duration) {
-        self.statistics.read.0 += read.0;
-        self.statistics.fill_time += took;
-    }
-
-    /// Everything that is counted, found out by walking: what tests compare the counters with.
-    #[must_use]
-    pub fn walked(&self) -> Totals {
-        let mut totals = Totals::default();
-        for segment in self.segments().filter(|segment| !segment.is_zombie) {
-            totals.slot(segment.state).0 += segment.bytes.0;
-        }
-        totals.zombie = Bytes(self.zombies.values().map(|bytes| bytes.0).sum());
-        totals
-    }
-
-    /// Segments by who holds them, for whoever shows that.
-    #[must_use]
-    pub fn lease_counts(&self) -> BTreeMap<SegmentName, u32> {
-        let mut counts = BTreeMap::new();
-        for (name, holder) in &self.holders {
-            if matches!(holder, Holder::Lease(_)) {
-                *counts.entry(*name).or_default() += 1;
-            }
-        }
-        counts
-    }
-}
-
-/// Somebody's interest in a segment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    pub by: Holder,
-    pub model: ModelId,
-    pub priority: Priority,
-    /// It is one more use, and not a part of one that was counted.
-    pub is_use: bool,
-    pub at: ServiceTime,
 }

@@ -51,8 +51,8 @@ impl<K: Ord + Clone> Usage<K> {
             None => Use { last: now, gap: None, count: 1 },
             Some(Use { last, gap, count }) => {
                 let new = now - last;
-                // Half of the weight is the newest gap's; rounded up, so that a steady rhythm stays what it is.
-                let gap = gap.map_or(new, |old| old.midpoint(new).max(1));
+                // Half of the weight is the newest gap's: a steady rhythm stays what it is.
+                let gap = gap.map_or(new, |old| old.midpoint(new));
                 Use { last: now, gap: Some(gap), count: count.saturating_add(1) }
             }
         };
@@ -67,25 +67,6 @@ impl<K: Ord + Clone> Usage<K> {
             self.by_age.remove(&(last, oldest.clone()));
             self.uses.remove(&oldest);
         }
-    }
-
-    /// What is known of one is known of another: its content was found to be that of another.
-    pub fn rename(&mut self, from: &K, to: K) {
-        let Some(known) = self.uses.remove(from) else { return };
-        self.by_age.remove(&(known.last, from.clone()));
-        let both = match self.uses.get(&to).copied() {
-            None => known,
-            Some(other) => {
-                self.by_age.remove(&(other.last, to.clone()));
-                Use {
-                    last: known.last.max(other.last),
-                    gap: other.gap.or(known.gap),
-                    count: known.count.saturating_add(other.count),
-                }
-            }
-        };
-        self.by_age.insert((both.last, to.clone()));
-        self.uses.insert(to, both);
     }
 }
 
@@ -105,17 +86,6 @@ mod tests {
         }
         assert_eq!((usage.tick(), usage.of(&"a").unwrap().count), (12, 4));
         assert_eq!(usage.of(&"z"), None);
-    }
-
-    #[test]
-    fn what_turns_out_to_be_the_same_is_remembered_as_one() {
-        let mut usage = Usage::default();
-        for key in ["source", "digest", "digest", "source"] {
-            usage.touch(key);
-        }
-        usage.rename(&"source", "digest");
-        assert_eq!(usage.of(&"source"), None);
-        assert_eq!(usage.of(&"digest"), Some(Use { last: 4, gap: Some(1), count: 4 }));
     }
 
     #[test]

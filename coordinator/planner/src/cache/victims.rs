@@ -43,7 +43,6 @@ pub struct Shortage {
 pub struct Vetoed {
     /// Unset: it matters more than the request.
     pub veto: Option<Veto>,
-    pub segments: u64,
     pub bytes: Bytes,
 }
 
@@ -130,15 +129,14 @@ fn value<K>(candidate: &Candidate<K>, tick: u64, population: u64) -> u32 {
 }
 
 fn shortage<K>(candidates: &[Candidate<K>], evictable: Bytes, priority: Priority) -> Shortage {
-    let mut vetoed: BTreeMap<Option<Veto>, (u64, u64)> = BTreeMap::new();
+    let mut vetoed: BTreeMap<Option<Veto>, u64> = BTreeMap::new();
     for candidate in candidates {
         if candidate.veto.is_some() || candidate.priority > priority {
-            let (segments, bytes) = vetoed.entry(candidate.veto).or_default();
-            *segments += 1;
+            let bytes = vetoed.entry(candidate.veto).or_default();
             *bytes = bytes.saturating_add(candidate.bytes.0);
         }
     }
     let vetoed = vetoed.into_iter();
-    let vetoed = vetoed.map(|(veto, (segments, bytes))| Vetoed { veto, segments, bytes: Bytes(bytes) });
+    let vetoed = vetoed.map(|(veto, bytes)| Vetoed { veto, bytes: Bytes(bytes) });
     Shortage { evictable, vetoed: vetoed.collect() }
 }

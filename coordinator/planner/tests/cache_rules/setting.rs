@@ -1,17 +1,18 @@
 //! A cache whose operations, leases and clock are moved by hand.
 
 use crate::world::{
-    MODELS, START, bytes_of, content_name, digest, facts, machine, model, model_id, report, spec, want,
+    MODELS, START, bytes_of, content_name, digest, eviction, facts, lease, machine, model, model_id, report,
+    spec, submission, want,
 };
 use hoist_domain::{
-    Bytes, ContentHash, Digest, Lease, LeaseId, LeaseState, ModelConfig, OperationId, Principal, Priority,
-    RequestId, RequestKey, Segment, SegmentName, ServiceTime, WallTime, Work,
+    Bytes, Digest, LeaseId, ModelConfig, OperationId, Priority, Segment, SegmentName, SegmentState,
+    ServiceTime, WallTime,
 };
 use hoist_planner::cache::{
-    EvictionAsk, Identity, LeaseAsk, Out, Parts, Reservation, Reserved, Sealing, end, evict, grant, identify,
-    reserve, sealed, shrink,
+    Identity, LeaseAsk, Reservation, Reserved, Sealing, Totals, complete, end, evict, grant, identify,
+    reserve, shrink,
 };
-use hoist_planner::{Decision, Event, Limits, Moment, State, Submission, finish, schedule, submit};
+use hoist_planner::{Decision, Event, Limits, Moment, State, finish, schedule, submit};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +50,14 @@ impl World {
 
     pub(crate) fn apply(&mut self, events: &[Event]) {
         self.state.apply(events);
-        assert_eq!(self.state.cache().totals(), self.state.cache().walked());
+        let cache = self.state.cache();
+        let walked = |state| {
+            let those = cache.segments().filter(|one| one.state == state && !one.is_zombie);
+            Bytes(those.map(|one| one.bytes.0).sum())
+        };
+        let Totals { filling, sealed, evicting, .. } = cache.totals();
+        let states = [SegmentState::Filling, SegmentState::Sealed, SegmentState::Evicting];
+        assert_eq!([filling, sealed, evicting], states.map(walked));
     }
 
     pub(crate) fn used(&self) -> u64 {
@@ -68,14 +76,7 @@ impl World {
     pub(crate) fn begin(&mut self, model: usize, components: &[&str], priority: Priority) -> OperationId {
         self.fresh += 1;
         let id = Uuid::from_u128(self.fresh);
-        let key = RequestKey { principal: Principal::Uid(1), method: "/cache".into(), id: RequestId(id) };
-        let submission = Submission {
-            key,
-            content: ContentHash([0; 32]),
-            work: Work::CacheModel(spec(model, components, priority)),
-            deadline: Duration::from_secs(1 << 20),
-            new_id: OperationId(id),
-        };
+        let submission = submission(id, spec(model, components, priority));
         let submitted = submit(&self.state, &submission, self.now, &LIMITS).unwrap();
         self.apply(&submitted.events);
         self.apply(&schedule(&self.state, self.now));
@@ -89,13 +90,13 @@ impl World {
         number: usize,
         wants: &[(usize, u8, bool)],
         budget: u64,
-    ) -> hoist_domain::Result<(Decision, Reserved)> {
+    ) -> (Decision, hoist_domain::Result<Reserved>) {
         let wants = wants.iter().map(|(place, content, is_known)| want(number, *place, *content, *is_known));
         let ask = Reservation {
             operation,
             model: model_id(number),
             priority: Priority::Normal,
-            wants: wants.collect(),
+            parts: wants.collect(),
             facts: facts(budget, &self.open),
         };
         reserve(&self.state, &ask, self.now)
@@ -107,9 +108,9 @@ impl World {
         number: usize,
         wants: &[(usize, u8, bool)],
     ) -> Reserved {
-        let (events, reserved) = self.ask(operation, number, wants, 1_000).unwrap();
+        let (events, reserved) = self.ask(operation, number, wants, 1_000);
         self.apply(&events);
-        reserved
+        reserved.unwrap()
     }
 
     /// What an operation has read turns out to be this.
@@ -122,9 +123,9 @@ impl World {
 
     /// What has got its name is complete.
     pub(crate) fn seal(&mut self, operation: OperationId, contents: &[u8]) {
-        let sealing = |content: &u8| Sealing { name: content_name(*content), bytes: bytes_of(*content) };
+        let sealing = |content: &u8| Sealing { digest: digest(*content), bytes: bytes_of(*content) };
         let sealings: Vec<Sealing> = contents.iter().map(sealing).collect();
-        let events = sealed(&self.state, operation, &sealings, self.now);
+        let events = complete(&self.state, operation, &sealings, self.now);
         assert_eq!(events.len(), contents.len());
         self.apply(&events);
     }
@@ -155,22 +156,18 @@ impl World {
         components: &[&str],
     ) -> Vec<(Digest, Option<String>)> {
         match model {
-            None => self.out(Out::All),
+            None => self.out(&[], &[]),
             Some(model) => self.evict_parts(&[(model, components)]),
         }
     }
 
     /// Some components of some models, or all of a model with none named.
     pub(crate) fn evict_parts(&mut self, parts: &[(usize, &[&str])]) -> Vec<(Digest, Option<String>)> {
-        let mut models = Parts::default();
-        for (model, names) in parts {
-            models.add(model_id(*model), names.iter().map(|name| (*name).into()).collect());
-        }
-        self.out(Out::Named { models, segments: BTreeSet::new() })
+        self.out(parts, &[])
     }
 
-    fn out(&mut self, out: Out) -> Vec<(Digest, Option<String>)> {
-        let ask = EvictionAsk { out, open: self.open.clone() };
+    fn out(&mut self, parts: &[(usize, &[&str])], contents: &[u8]) -> Vec<(Digest, Option<String>)> {
+        let ask = eviction(parts, contents, &self.open);
         let (events, told) = evict(&self.state, &ask, self.now);
         self.apply(&events);
         told.into_iter().map(|one| (one.digest, one.kept)).collect()
@@ -178,19 +175,8 @@ impl World {
 
     pub(crate) fn lease(&mut self, model: usize, place: usize) -> LeaseId {
         self.fresh += 1;
-        let id = LeaseId(Uuid::from_u128(self.fresh));
-        let (name, content) = MODELS[model][place];
-        let lease = Lease {
-            id,
-            state: LeaseState::Held,
-            model: model_id(model),
-            components: vec![(name.into(), digest(content))],
-            bytes: Bytes(0),
-            holder: String::new(),
-            principal: Principal::Uid(1),
-            process: None,
-            granted_at: self.now.wall,
-        };
+        let lease = lease(Uuid::from_u128(self.fresh), model, &[(place, MODELS[model][place].1)], self.now);
+        let id = lease.id;
         let ask = LeaseAsk { lease, priority: Priority::Normal, is_use: true };
         let events = grant(&self.state, &ask, self.now).unwrap().unwrap();
         self.apply(&events);
@@ -198,20 +184,20 @@ impl World {
     }
 
     pub(crate) fn end_lease(&mut self, id: LeaseId) {
-        self.apply(&end(&self.state, id, self.now));
+        self.apply(&end(&self.state, id, None, self.now));
     }
 
     /// Its name is gone; somebody has it open.
     pub(crate) fn leave(&mut self, content: u8) {
-        self.apply(&[Event::SegmentLeft { digest: digest(content), bytes: bytes_of(content) }]);
+        self.apply(&[Event::SegmentOut { digest: digest(content), still_open: Some(bytes_of(content)) }]);
     }
 
     pub(crate) fn gone(&mut self, content: u8) {
-        self.apply(&[Event::SegmentFreed { digest: digest(content), left: None }]);
+        self.apply(&[Event::SegmentOut { digest: digest(content), still_open: None }]);
     }
 
     pub(crate) fn free(&mut self, content: u8, bytes: u64) {
-        self.apply(&[Event::SegmentFreed { digest: digest(content), left: Some(Bytes(bytes)) }]);
+        self.apply(&[Event::ZombieFreed { digest: digest(content), freed: Bytes(bytes) }]);
     }
 
     /// What would have to go for so small a budget.

@@ -186,10 +186,10 @@ impl History {
             Step::Resume { lease, is_own } => self.resume(lease, is_own),
             Step::EndLease { lease } => {
                 let Some(id) = self.lease(lease) else { return };
-                let events = self.decide(|state| end(state, id, self.now()));
+                let events = self.decide(|state| end(state, id, None, self.now()));
                 self.apply(&events);
                 self.naive.end_lease(id);
-                assert_eq!(self.decide(|state| end(state, id, self.now())), [], "ended again");
+                assert_eq!(self.decide(|state| end(state, id, None, self.now())), [], "ended again");
                 self.seen.insert("lease ended");
             }
             Step::Tick => self.tick(),

@@ -11,29 +11,18 @@ use hoist_planner::cache::{Holder, LeaseAsk, adopt, grant, resume};
 use hoist_planner::{State, expire, recover};
 
 use crate::histories::{History, LIMITS, places};
-use crate::world::{MODELS, digest, machine, model_id};
+use crate::world::{lease, machine};
 
 /// So short that leases are often taken up again and often not.
 const GRACE: Duration = Duration::from_millis(200);
 
 impl History {
     pub(crate) fn grant(&mut self, model: usize, component: Option<usize>, priority: Priority, is_use: bool) {
-        let id = LeaseId(self.fresh());
-        let entry = &self.models[model];
-        let components = places(model, component)
-            .into_iter()
-            .map(|place| (MODELS[model][place].0.into(), digest(entry.contents[place])));
-        let lease = Lease {
-            id,
-            state: LeaseState::Held,
-            model: model_id(model),
-            components: components.collect(),
-            bytes: Bytes(0),
-            holder: "a test".to_owned(),
-            principal: Principal::Uid(1),
-            process: Some(1),
-            granted_at: self.now().wall,
-        };
+        let contents = &self.models[model].contents;
+        let components: Vec<(usize, u8)> =
+            places(model, component).into_iter().map(|place| (place, contents[place])).collect();
+        let lease = lease(self.fresh(), model, &components, self.now());
+        let id = lease.id;
         let digests = lease.segments();
         let ask = LeaseAsk { lease, priority, is_use };
         let answer = self.decide(|state| grant(state, &ask, self.now())).unwrap();

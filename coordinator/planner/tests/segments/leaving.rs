@@ -2,32 +2,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hoist_domain::{Bytes, Digest, Eviction, EvictionReason, ModelId, Priority, SegmentName, SegmentState};
+use hoist_domain::{
+    Bytes, Digest, Eviction, EvictionReason, ModelId, Priority, SegmentName, SegmentState, Veto,
+};
 use hoist_planner::Event;
-use hoist_planner::cache::{EvictionAsk, Facts, Out, Parts, evict, shrink};
+use hoist_planner::cache::{Facts, evict, shrink};
 
 use crate::histories::{History, places};
-use crate::world::{CONTENTS, MODELS, digest, facts, model_id};
+use crate::world::{CONTENTS, MODELS, digest, eviction, facts, model_id};
 
 impl History {
     pub(crate) fn evict(&mut self, parts: &[(usize, Option<usize>)], content: Option<u8>, is_dry: bool) {
         // Of each model the places that are asked out, and whether they are all by name of the whole.
         let mut asked: BTreeMap<usize, (BTreeSet<usize>, bool)> = BTreeMap::new();
+        let mut named: Vec<(usize, Vec<&str>)> = Vec::new();
         for (number, component) in parts {
             let (of_it, is_whole) = asked.entry(*number).or_default();
-            of_it.extend(places(*number, *component));
+            let places = places(*number, *component);
+            of_it.extend(places.iter().copied());
             *is_whole |= component.is_none();
+            let names = places.iter().filter(|_| component.is_some());
+            named.push((*number, names.map(|place| MODELS[*number][*place].0).collect()));
         }
         let is_all = asked.is_empty() && content.is_none();
-        let mut models = Parts::default();
-        for (number, component) in parts {
-            let of_it = places(*number, *component);
-            let names = of_it.iter().filter(|_| component.is_some());
-            models.add(model_id(*number), names.map(|place| MODELS[*number][*place].0.into()).collect());
-        }
         let segments: BTreeSet<Digest> = content.map(digest).into_iter().collect();
-        let out = Out::Named { models, segments: segments.clone() };
-        let ask = EvictionAsk { out: if is_all { Out::All } else { out }, open: self.open.clone() };
+        let named: Vec<(usize, &[&str])> = named.iter().map(|(number, names)| (*number, &**names)).collect();
+        let ask = eviction(&named, content.as_slice(), &self.open);
         let (events, told) = self.decide(|state| evict(state, &ask, self.now()));
         let before = self.state.clone();
         if !is_dry {
@@ -52,19 +52,15 @@ impl History {
             let asks = |id: &ModelId| asking.iter().any(|(model, _)| model.id == *id);
             let mut others = segment.wanted_by.iter().filter(|id| !asks(id));
             let other = others.find(|id| !is_named && self.naive.models.contains_key(id));
-            let kept = if segment.state == SegmentState::Filling {
-                Some("kept: filling")
-            } else {
-                use hoist_domain::Veto::{Filling, Leased, Open, Pinned};
-                match self.naive.veto(digest, &self.open) {
-                    Some(Leased | Filling) => Some("kept: leased"),
-                    Some(Pinned) => Some("kept: pinned"),
-                    Some(Open) => Some("kept: open"),
-                    None => other.map(|other| {
-                        let is_named_too = asked.keys().any(|number| model_id(*number) == *other);
-                        if is_named_too { "kept: other parts named" } else { "kept: shared" }
-                    }),
-                }
+            let kept = match self.naive.veto(digest, &self.open) {
+                Some(Veto::Filling) => Some("kept: filling"),
+                Some(Veto::Leased) => Some("kept: leased"),
+                Some(Veto::Pinned) => Some("kept: pinned"),
+                Some(Veto::Open) => Some("kept: open"),
+                None => other.map(|other| {
+                    let is_named_too = asked.keys().any(|number| model_id(*number) == *other);
+                    if is_named_too { "kept: other parts named" } else { "kept: shared" }
+                }),
             };
             let together = segment.wanted_by.iter().filter(|id| asks(id)).count() > 1;
             self.seen.insert(match kept {
@@ -105,15 +101,11 @@ impl History {
 
     pub(crate) fn out(&mut self, is_opened: bool) {
         let Some((digest, bytes)) = self.outs.pop_front() else { return };
-        let left = is_opened.then_some(bytes);
-        let event = match left {
-            Some(bytes) => Event::SegmentLeft { digest, bytes },
-            None => Event::SegmentFreed { digest, left: None },
-        };
+        let still_open = is_opened.then_some(bytes);
         self.seen.insert(if is_opened { "left by those who have it open" } else { "out" });
         self.open.remove(&digest);
-        self.apply(&[event]);
-        self.naive.out(digest, left);
+        self.apply(&[Event::SegmentOut { digest, still_open }]);
+        self.naive.out(digest, still_open);
     }
 
     pub(crate) fn free(&mut self, zombie: usize, part: Option<u64>) {
@@ -124,7 +116,7 @@ impl History {
         }
         let (digest, bytes) = zombies[zombie % zombies.len()];
         let bytes = part.map_or(bytes, |part| part.min(bytes));
-        self.apply(&[Event::SegmentFreed { digest, left: Some(Bytes(bytes)) }]);
+        self.apply(&[Event::ZombieFreed { digest, freed: Bytes(bytes) }]);
         self.naive.free(digest, bytes);
         self.seen.insert(if self.naive.zombies.contains_key(&digest) { "freed in part" } else { "freed" });
     }

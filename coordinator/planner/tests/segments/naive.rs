@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hoist_domain::{
-    Bytes, CachePolicy, Digest, Eviction, Lease, LeaseId, Model, ModelId, OperationId, Priority, Segment,
-    SegmentName, SegmentState, ServiceTime, Veto,
+    Bytes, CachePolicy, Digest, Eviction, Lease, LeaseId, LeaseState, Model, ModelId, OperationId, Priority,
+    Segment, SegmentName, SegmentState, ServiceTime, Veto,
 };
-use hoist_planner::cache::{CacheStatistics, Holder, Identity, Reservation, Reserved, Sealing, Totals, Want};
+use hoist_planner::cache::{
+    CacheStatistics, Holder, Identity, Part, Reservation, Reserved, Sealing, Totals, Use,
+};
 use hoist_planner::{Moment, State};
 
 #[derive(Default)]
@@ -21,7 +23,8 @@ pub(crate) struct Naive {
     pub(crate) leases: BTreeMap<LeaseId, Lease>,
     pub(crate) holds: BTreeSet<(SegmentName, Holder)>,
     pub(crate) used_at: BTreeMap<SegmentName, ServiceTime>,
-    pub(crate) uses: u64,
+    /// Everything that was used, in this order.
+    pub(crate) uses: Vec<SegmentName>,
     pub(crate) policy: CachePolicy,
     /// Awaited leases end then.
     pub(crate) until: Option<ServiceTime>,
@@ -86,7 +89,9 @@ impl Naive {
     }
 
     pub(crate) fn veto(&self, digest: Digest, open: &BTreeSet<Digest>) -> Option<Veto> {
+        let name = SegmentName::Content(digest);
         match () {
+            () if self.state(name) == Some(SegmentState::Filling) => Some(Veto::Filling),
             () if self.is_held(SegmentName::Content(digest)) => Some(Veto::Leased),
             () if self.pinned().contains(&digest) => Some(Veto::Pinned),
             () if open.contains(&digest) => Some(Veto::Open),
@@ -122,7 +127,7 @@ impl Naive {
     pub(crate) fn expect_reserve(&self, ask: &Reservation) -> Expected {
         let mut expected = Expected::default();
         let mut needed = 0;
-        for (place, want) in ask.wants.iter().enumerate() {
+        for (place, want) in ask.parts.iter().enumerate() {
             let name = self.name_of(want);
             match self.state(name) {
                 Some(SegmentState::Sealed) => expected.present.push(place),
@@ -143,7 +148,7 @@ impl Naive {
     }
 
     /// By its content; by its source if the bytes of that content are going to be somebody's for a while.
-    fn name_of(&self, want: &Want) -> SegmentName {
+    fn name_of(&self, want: &Part) -> SegmentName {
         let is_zombie = self.segments.get(&want.name).is_some_and(|segment| segment.is_zombie);
         if is_zombie { want.source } else { want.name }
     }
@@ -151,7 +156,7 @@ impl Naive {
     pub(crate) fn reserve(&mut self, ask: &Reservation, reserved: &Reserved, victims: Eviction) {
         let by = Holder::Operation(ask.operation);
         // Judged before anything changes.
-        let names: Vec<SegmentName> = ask.wants.iter().map(|want| self.name_of(want)).collect();
+        let names: Vec<SegmentName> = ask.parts.iter().map(|want| self.name_of(want)).collect();
         for digest in &reserved.victims {
             self.evict(*digest, victims);
         }
@@ -168,7 +173,7 @@ impl Naive {
             }
         }
         for (place, name) in &reserved.fill {
-            let want = &ask.wants[*place];
+            let want = &ask.parts[*place];
             self.statistics.misses += 1;
             self.holds.insert((*name, by));
             self.fillers.insert(*name, ask.operation);
@@ -207,8 +212,17 @@ impl Naive {
     }
 
     fn touch(&mut self, name: SegmentName) {
-        self.uses += 1;
+        self.uses.push(name);
         self.used_at.insert(name, self.now.service);
+    }
+
+    /// By its documentation: the distances of its uses, half of the weight on the newest.
+    fn use_of(&self, name: SegmentName) -> Use {
+        let ticks: Vec<u64> =
+            (1..).zip(&self.uses).filter(|(_, used)| **used == name).map(|(tick, _)| tick).collect();
+        let gaps = ticks.windows(2).map(|pair| pair[1] - pair[0]);
+        let last = *ticks.last().unwrap();
+        Use { last, gap: gaps.reduce(|old, new| (old + new) / 2), count: ticks.len() as u64 }
     }
 
     /// An operation has read what it fills as `from`. What is complete already, or is its own, it does not need twice.
@@ -253,14 +267,15 @@ impl Naive {
     }
 
     pub(crate) fn seal(&mut self, sealing: &Sealing) {
-        self.fillers.remove(&sealing.name).unwrap();
+        let name = SegmentName::Content(sealing.digest);
+        self.fillers.remove(&name).unwrap();
         self.statistics.fills += 1;
-        let segment = self.segments.get_mut(&sealing.name).unwrap();
+        let segment = self.segments.get_mut(&name).unwrap();
         assert_eq!(segment.state, SegmentState::Filling);
         segment.state = SegmentState::Sealed;
         segment.bytes = sealing.bytes;
         segment.sealed_at = Some(self.now.wall);
-        self.touch(sealing.name);
+        self.touch(name);
     }
 
     fn give_up(&mut self, name: SegmentName) {
@@ -353,11 +368,17 @@ impl Naive {
         assert_eq!(cache.segment_count(), shown.len());
         let leases: Vec<&Lease> = cache.leases().map(|lease| &**lease).collect();
         assert_eq!(leases, self.leases.values().collect::<Vec<_>>(), "leases");
+        let awaited = self.leases.values().filter(|lease| lease.state == LeaseState::Awaited);
+        let awaited: Vec<LeaseId> = awaited.map(|lease| lease.id).collect();
+        assert_eq!(cache.awaited().collect::<Vec<_>>(), awaited, "awaited");
+        assert_eq!(cache.awaited_until(), self.until.filter(|_| !awaited.is_empty()), "until when");
         assert_eq!(cache.totals(), self.totals(), "totals");
-        assert_eq!(cache.walked(), self.totals(), "totals, walked");
         assert_eq!(cache.totals().used(), Bytes(self.used()));
         assert_eq!(*cache.statistics(), self.statistics);
-        assert_eq!((cache.tick(), cache.policy()), (self.uses, &self.policy));
+        assert_eq!((cache.tick(), cache.policy()), (self.uses.len() as u64, &self.policy));
+        for name in self.uses.iter().copied().collect::<BTreeSet<SegmentName>>() {
+            assert_eq!(cache.use_of(name), Some(self.use_of(name)), "uses of {name}");
+        }
         assert_eq!(hoist_planner::cache::pinned(state), self.pinned(), "pinned");
         let names: BTreeSet<SegmentName> =
             self.segments.keys().chain(self.holds.iter().map(|(name, _)| name)).copied().collect();

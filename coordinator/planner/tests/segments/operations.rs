@@ -1,17 +1,16 @@
 //! What operations do: they ask for room, fill it, and end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use hoist_domain::{
-    ContentHash, Digest, Error, Eviction, EvictionReason, OperationId, Outcome, Principal, Priority, Reason,
-    RequestId, RequestKey, SegmentName, SegmentState, Work,
+    Digest, Error, Eviction, EvictionReason, OperationId, Outcome, Priority, Reason, SegmentName,
+    SegmentState,
 };
-use hoist_planner::cache::{Holder, Identity, Reservation, Reserved, Sealing, identify, reserve, sealed};
-use hoist_planner::{Event, Submission, finish, schedule, submit};
+use hoist_planner::cache::{Holder, Identity, Reservation, Reserved, Sealing, complete, identify, reserve};
+use hoist_planner::{Event, finish, schedule, submit};
 
 use crate::histories::{Client, History, LIMITS, places};
-use crate::world::{MODELS, bytes_of, digest, facts, model_id, report, spec, want};
+use crate::world::{MODELS, bytes_of, digest, facts, model_id, report, spec, submission, want};
 
 /// More than operations at a time: in each somebody has what another waits for.
 const ROUNDS: usize = 2 * LIMITS.active_operations;
@@ -21,13 +20,7 @@ impl History {
         let places = places(model, component);
         let names: Vec<&str> = component.into_iter().map(|_| MODELS[model][places[0]].0).collect();
         let id = self.fresh();
-        let submission = Submission {
-            key: RequestKey { principal: Principal::Uid(1), method: "/cache".into(), id: RequestId(id) },
-            content: ContentHash([0; 32]),
-            work: Work::CacheModel(spec(model, &names, priority)),
-            deadline: Duration::from_secs(1 << 20),
-            new_id: OperationId(id),
-        };
+        let submission = submission(id, spec(model, &names, priority));
         let Ok(submitted) = self.decide(|state| submit(state, &submission, self.now(), &LIMITS)) else {
             return;
         };
@@ -60,26 +53,28 @@ impl History {
             operation: client.id,
             model: model_id(client.model),
             priority: client.priority,
-            wants: wants.collect(),
+            parts: wants.collect(),
             facts: facts(budget, &self.open),
         };
         let answer = self.decide(|state| reserve(state, &ask, self.now()));
+        let (events, answer) = answer;
         if self.state.operation(ask.operation).unwrap().cancel_requested {
             assert_eq!(answer.as_ref().map_err(Error::reason).unwrap_err(), Reason::OperationCancelled);
+            self.apply(&events);
+            self.seen.insert("refused as it is cancelled");
             return;
         }
         let expected = self.naive.expect_reserve(&ask);
         // Not what it wants itself.
         let mut evictable = self.naive.evictable(&self.open, ask.priority);
-        evictable.retain(|digest, _| ask.wants.iter().all(|want| want.name != SegmentName::Content(*digest)));
+        evictable.retain(|digest, _| ask.parts.iter().all(|want| want.name != SegmentName::Content(*digest)));
         let most: u64 = evictable.values().sum();
-        let (events, reserved) = match answer {
+        let reserved = match answer {
             Ok(reserved) => reserved,
             Err(error) => {
                 assert_eq!(error.reason(), Reason::RamExhausted, "{error}");
                 assert!(expected.over > most, "refused: {} over, {most} evictable; {error}", expected.over);
-                // As the owner has it.
-                self.apply(&[Event::RoomRefused]);
+                self.apply(&events);
                 self.naive.statistics.refusals += 1;
                 self.seen.insert("refused");
                 return;
@@ -96,9 +91,11 @@ impl History {
         self.apply(&events);
         let fills = self.state.cache().filled_by(ask.operation).next().is_some();
         assert!(!fills || self.naive.used() <= budget, "over the budget after a reservation");
-        let (events, again) = self.decide(|state| reserve(state, &ask, self.now())).unwrap();
+        let (events, again) = self.decide(|state| reserve(state, &ask, self.now()));
+        let again = again.unwrap();
         assert_eq!((&again.fill, &again.victims), (&Vec::new(), &Vec::new()), "reserved again");
-        let is_want = |event: &Event| matches!(event, Event::SegmentWanted { want, .. } if !want.is_use);
+        let is_want =
+            |event: &Event| matches!(event, Event::SegmentWanted { interest, .. } if !interest.is_use);
         assert!(events.iter().all(is_want), "reserved again: {events:?}");
         self.seen.insert("reserved again");
     }
@@ -124,13 +121,13 @@ impl History {
             name != want && want.digest().is_some_and(|digest| zombies.contains_key(&digest))
         };
         note(
-            reserved.fill.iter().any(|(place, name)| is_beside(name, &ask.wants[*place].name)),
+            reserved.fill.iter().any(|(place, name)| is_beside(name, &ask.parts[*place].name)),
             "filled beside a zombie",
         );
         note(!reserved.victims.is_empty(), "room made");
-        note(!reserved.victims.is_empty() && ask.wants.is_empty(), "room made for what is being filled");
+        note(!reserved.victims.is_empty() && ask.parts.is_empty(), "room made for what is being filled");
         let is_over = self.naive.used() > ask.facts.budget.0;
-        note(is_over && reserved.fill.is_empty() && !ask.wants.is_empty(), "room not needed");
+        note(is_over && reserved.fill.is_empty() && !ask.parts.is_empty(), "room not needed");
     }
 
     /// An operation has read what it fills, and asks what of it is new; what it has to wait for it asks for again.
@@ -208,20 +205,18 @@ impl History {
     pub(crate) fn seal(&mut self, number: usize) {
         let Some(client) = self.clients.get_mut(number) else { return };
         let id = client.id;
-        let bytes = |name: &SegmentName| bytes_of(name.digest().unwrap().0[0] - 1);
-        let sealings: Vec<Sealing> = std::mem::take(&mut client.named)
-            .into_iter()
-            .map(|name| Sealing { name, bytes: bytes(&name) })
-            .collect();
-        let events = self.decide(|state| sealed(state, id, &sealings, self.now()));
+        let sealing = |digest: Digest| Sealing { digest, bytes: bytes_of(digest.0[0] - 1) };
+        let named = std::mem::take(&mut client.named).into_iter();
+        let sealings: Vec<Sealing> = named.filter_map(SegmentName::digest).map(sealing).collect();
+        let events = self.decide(|state| complete(state, id, &sealings, self.now()));
         assert_eq!(events.len(), sealings.len());
         self.apply(&events);
         for sealing in &sealings {
             self.seen.insert("sealed");
             self.naive.seal(sealing);
-            self.note_shared(sealing.name);
+            self.note_shared(SegmentName::Content(sealing.digest));
         }
-        assert_eq!(self.decide(|state| sealed(state, id, &sealings, self.now())), [], "sealed again");
+        assert_eq!(self.decide(|state| complete(state, id, &sealings, self.now())), [], "sealed again");
     }
 
     pub(crate) fn end(&mut self, number: usize, outcome: u8) {

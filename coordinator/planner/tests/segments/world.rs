@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hoist_domain::{
-    BaseModel, Bytes, CacheReport, CacheSpec, Digest, Epoch, FileIdentity, Machine, MachineState, Model,
-    ModelComponent, ModelConfig, ModelContent, ModelFile, ModelFormat, ModelId, ModelNotes, ModelPath,
-    ModelState, ModelType, OperationOutput, Outcome, Position, Priority, Revision, SegmentName, Verdict,
-    WallTime,
+    BaseModel, Bytes, CacheReport, CacheSpec, ContentHash, Digest, Epoch, FileIdentity, Lease, LeaseId,
+    LeaseState, Machine, MachineState, Model, ModelComponent, ModelConfig, ModelContent, ModelFile,
+    ModelFormat, ModelId, ModelNotes, ModelPath, ModelState, ModelType, OperationId, OperationOutput,
+    Outcome, Position, Principal, Priority, RequestId, RequestKey, Revision, SegmentName, Verdict, WallTime,
+    Work,
 };
-use hoist_planner::cache::{Facts, Want};
+use hoist_planner::cache::{EvictionAsk, Facts, Out, Part, Parts};
+use hoist_planner::{Moment, Submission};
 use uuid::Uuid;
 
 /// Names and contents of the models' components. The third has two that are equal.
@@ -127,15 +130,53 @@ pub(crate) fn spec(model: usize, components: &[&str], priority: Priority) -> Cac
 }
 
 /// A component as its operation asks for it.
-pub(crate) fn want(model: usize, component: usize, content: u8, is_known: bool) -> Want {
+pub(crate) fn want(model: usize, component: usize, content: u8, is_known: bool) -> Part {
     let source = source_name(model, component);
-    Want {
+    Part {
         name: if is_known { content_name(content) } else { source },
         source,
         bytes: bytes_of(content),
         is_raw: false,
         component_type: ModelType::Unet,
     }
+}
+
+/// A request of somebody's own for this work.
+pub(crate) fn submission(id: Uuid, spec: CacheSpec) -> Submission {
+    Submission {
+        key: RequestKey { principal: Principal::Uid(1), method: "/cache".into(), id: RequestId(id) },
+        content: ContentHash([0; 32]),
+        work: Work::CacheModel(spec),
+        deadline: Duration::from_secs(1 << 20),
+        new_id: OperationId(id),
+    }
+}
+
+/// A lease on components of a model, with what they are.
+pub(crate) fn lease(id: Uuid, model: usize, components: &[(usize, u8)], now: Moment) -> Lease {
+    let name = |(place, content): &(usize, u8)| (MODELS[model][*place].0.into(), digest(*content));
+    Lease {
+        id: LeaseId(id),
+        state: LeaseState::Held,
+        model: model_id(model),
+        components: components.iter().map(name).collect(),
+        bytes: Bytes(0),
+        holder: String::new(),
+        principal: Principal::Uid(1),
+        process: None,
+        granted_at: now.wall,
+    }
+}
+
+/// These components of these models, all of a model with none named, and these contents; everything, when nothing is named.
+pub(crate) fn eviction(parts: &[(usize, &[&str])], contents: &[u8], open: &BTreeSet<Digest>) -> EvictionAsk {
+    let mut models = Parts::default();
+    for (model, names) in parts {
+        models.add(model_id(*model), names.iter().map(|name| (*name).into()).collect());
+    }
+    let segments = contents.iter().copied().map(digest).collect();
+    let is_all = parts.is_empty() && contents.is_empty();
+    EvictionAsk { out: if is_all { Out::All } else { Out::Named { models, segments } }, open: open.clone() }
 }
 
 pub(crate) fn facts(budget: u64, open: &BTreeSet<Digest>) -> Facts {
@@ -148,7 +189,7 @@ pub(crate) fn report(model: ModelId) -> Outcome {
         model,
         components: Vec::new(),
         read: Bytes(0),
-        took: std::time::Duration::ZERO,
+        took: Duration::ZERO,
         evicted: Vec::new(),
         left_out: Vec::new(),
     })))
