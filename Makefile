@@ -23,6 +23,8 @@ FIXTURES_NEED = torch==2.11.0 safetensors==0.8.0 diffusers==0.42.1 transformers=
 # Those that load weights, for `make bench-peers`. PyPI has PyTorch for Linux with CUDA only, which is most of it.
 PEERS = .venv-peers
 PEERS_NEED = torch==2.11.0 numpy==2.4.6 safetensors==0.8.0
+# For the tests of the Python client with them.
+PEERS_TEST_NEED = diffusers==0.42.1 transformers==5.23.0
 # Not for every platform and Python: without them their rows say so.
 PEERS_MAY = fastsafetensors==0.5.0 runai-model-streamer==0.17.0
 # Multiplies the rounds of every randomised test: `make soak SOAK=200`.
@@ -56,8 +58,10 @@ test-python: $(VENV)/ready ## The Python client against the real binary
 	HOIST_BINARY="$(CURDIR)/target/debug/hoist" $(PYTHON) -m pytest clients/python -q
 
 .PHONY: test-torch
-test-torch: $(PEERS)/test-ready ## The Python client's tensors, of torch too (5 GB of PyTorch the first time)
-	$(PEERS)/bin/python -m pytest clients/python/tests/test_tensors.py -q
+test-torch: $(PEERS)/test-ready ## The Python client with torch, transformers and diffusers (5 GB of PyTorch the first time)
+	cargo build --locked -p hoist-cli
+	HOIST_BINARY="$(CURDIR)/target/debug/hoist" $(PEERS)/bin/python -m pytest -q \
+		clients/python/tests/test_tensors.py clients/python/tests/test_libraries.py
 
 .PHONY: fixtures
 fixtures: $(FIXTURES)/ready ## Make the large trees of models for test-fixtures (a few minutes, 6 GB with PyTorch)
@@ -118,7 +122,7 @@ $(PEERS)/ready: clients/python/pyproject.toml
 	@touch $@
 
 $(PEERS)/test-ready: $(PEERS)/ready
-	$(PEERS)/bin/python -m pip install --quiet --editable 'clients/python[test]'
+	$(PEERS)/bin/python -m pip install --quiet --editable 'clients/python[test]' $(PEERS_TEST_NEED)
 	@touch $@
 
 $(FIXTURES)/ready: $(wildcard tests/fixtures/*.py)
