@@ -1,4 +1,4 @@
-"""What is in RAM, used by transformers and diffusers: by the path that they are given, and by tensors without a copy.
+"""What is in RAM, used by transformers and diffusers: by a path, and by tensors without a copy.
 
 Run by `make test-torch`; skipped where these are not installed.
 """
