@@ -104,6 +104,12 @@ pub fn thread(process: u32, name: &str) -> Result<u32> {
     anyhow::bail!("process {process} has no thread {name}")
 }
 
+/// How many threads it has.
+#[must_use]
+pub fn threads(process: u32) -> usize {
+    std::fs::read_dir(directory(process).join("task")).map_or(0, Iterator::count)
+}
+
 /// Whether every thread of it is stopped, by a signal or by whoever traces it.
 #[must_use]
 pub fn is_stopped(process: u32) -> bool {

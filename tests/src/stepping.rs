@@ -14,16 +14,16 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::process;
 
-/// By these, files and folders come, change, and go; by `writev`, a client hears of it; by `fcntl`, the kernel is asked
-/// whether a segment is open.
-const STEPS: &str = "openat,ftruncate,pwrite64,write,fchmod,fchmodat,renameat2,rename,unlinkat,unlink,mkdirat,rmdir,\
-                     fcntl,writev";
+/// By these, files and folders come, change, and go; by `writev`, a client hears of it. Not `fcntl`: who asks the kernel
+/// whether a segment is open leaves nothing behind by that.
+const STEPS: &str =
+    "openat,ftruncate,pwrite64,write,fchmod,fchmodat,renameat2,rename,unlinkat,unlink,mkdirat,rmdir,writev";
 
 /// strace says so of each thread.
 const STOPPED: &str = "stopped by SIGSTOP";
 
-/// How often threads are looked at that are about to stop.
-const GLANCE: Duration = Duration::from_millis(1);
+/// Nothing was heard for so long: a thread that is new, or has ended, may say nothing of its own.
+const GLANCE: Duration = Duration::from_millis(100);
 
 /// A process that goes from step to step.
 #[derive(Debug)]
@@ -99,16 +99,18 @@ fn drive(
     kill_after: Option<usize>,
 ) -> Result<Vec<String>> {
     let mut steps = Vec::new();
-    // Threads within a step that strace has begun to tell of.
-    let mut within = BTreeSet::new();
-    let mut is_stopping = false;
+    // Threads within a step that strace has begun to tell of, and those that have stopped.
+    let (mut within, mut stopped) = (BTreeSet::new(), BTreeSet::new());
     loop {
-        match lines.recv_timeout(GLANCE) {
-            Ok(line) if line.contains(STOPPED) => is_stopping = true,
+        let is_late = match lines.recv_timeout(GLANCE) {
             Ok(line) => {
                 let is_step = takes_a_step(&line, places);
                 let thread = line.split(']').next().unwrap_or_default().to_owned();
-                if is_step && line.contains("<unfinished") {
+                if line.contains(STOPPED) {
+                    stopped.insert(thread);
+                } else if line.ends_with("= ?") {
+                    // The kill was faster.
+                } else if is_step && line.contains("<unfinished") {
                     within.insert(thread);
                 } else if is_step || line.contains(" resumed>") && within.remove(&thread) {
                     steps.push(line);
@@ -116,25 +118,29 @@ fn drive(
                         signal(process, Signal::KILL)?;
                     }
                 }
+                false
             }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break,
-        }
+            Err(RecvTimeoutError::Timeout) => true,
+            Err(RecvTimeoutError::Disconnected) => return Ok(steps),
+        };
         let is_killed = kill_after.is_some_and(|nth| steps.len() >= nth);
-        // Only then is nothing lost: a signal to go on takes back every one to stop that was not obeyed yet.
-        if is_stopping && !is_killed && process::is_stopped(process) {
-            is_stopping = false;
+        let is_stopped =
+            stopped.len() >= process::threads(process) || is_late && process::is_stopped(process);
+        // Not before every thread has said so: a signal to go on takes back each one to stop that was not obeyed yet, and a
+        // thread that was to stop after its step takes the next.
+        if !stopped.is_empty() && is_stopped && !is_killed {
+            stopped.clear();
             signal(process, Signal::CONT)?;
         }
     }
-    Ok(steps)
 }
 
 /// Whether a line tells of a call on one of these places, or to a socket.
 fn takes_a_step(line: &str, places: &[String]) -> bool {
-    let is_debug_check = line.contains("F_GETFD") || line.contains("F_GETFL");
+    // A folder of files is removed by a path through its directory's descriptor.
+    let is_below = line.contains("/proc/self/fd/") && line.contains("/.");
     let is_answer = line.contains("writev(") && line.contains("<socket:");
-    is_answer || !is_debug_check && places.iter().any(|place| line.contains(place))
+    is_answer || is_below || places.iter().any(|place| line.contains(place))
 }
 
 fn signal(process: u32, signal: Signal) -> Result<()> {
