@@ -19,7 +19,7 @@ use hoist_runtime::Clock;
 use hoist_tests::caching::{
     Held, Tensor, acquire, acquire_as, cache, counts_are_true, evict, leases, segments, status, tensors,
 };
-use hoist_tests::library::{Library, Open, Watcher, reason};
+use hoist_tests::library::{Library, Open, PATIENCE, Watcher, reason};
 use hoist_tests::stepping::Stepper;
 use hoist_tests::{Channels, Server, connect, making, process, soak};
 use hoist_wire::v1;
@@ -299,8 +299,10 @@ async fn kill_everywhere(work: Work) -> Place {
     }
     let (half_done, unheard) = (place.half_done, place.unheard.len());
     println!("{work:?}: {kills} kills in {runs} runs, {half_done} times half-done, {unheard} leases unheard");
-    // Threads that read side by side may take one step together, and an answer may take one more or less.
-    assert!(kills * 4 >= runs * 3, "{kills} of {runs}: {steps:#?}");
+    // How often a client is told something changes from run to run; what happens to files hardly does: threads that read
+    // side by side may take one step together.
+    let files = steps.iter().filter(|step| !step.contains("writev(")).count();
+    assert!(kills * 4 >= files * 3, "{kills} of {runs}: {steps:#?}");
     place
 }
 
@@ -326,7 +328,13 @@ async fn a_lease_whose_grant_was_killed_anywhere_is_there_if_it_was_heard_and_en
     watch.until("the end of what nobody heard of", |mirror| mirror.count("leases/") == 1).await.unwrap();
     assert!(clock.monotonic() - begun < GRACE);
     assert_eq!(leases(&place.at).await.unwrap()[0].name, place.kept.name());
-    assert_eq!(place.names("leases").len(), 1);
+    // A record goes after its lease.
+    let gone = async {
+        while place.names("leases").len() > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
 }
 
 #[tokio::test]
