@@ -293,16 +293,23 @@ async fn kill_everywhere(work: Work) -> Place {
     let mut place = Place::new().await;
     let steps = place.run(work, None).await;
     let (mut runs, mut kills) = (0, 0);
-    for nth in (0..soak::rounds(1)).flat_map(|_| 1..=steps.len()) {
-        runs += 1;
-        kills += usize::from(place.run(work, Some(nth)).await.len() == nth);
+    for _ in 0..soak::rounds(1) {
+        // The undisturbed run may end before strace has told of its last answer: until one gets through.
+        for nth in 1.. {
+            runs += 1;
+            let taken = place.run(work, Some(nth)).await.len();
+            kills += usize::from(taken == nth);
+            if taken < nth && nth > steps.len() {
+                break;
+            }
+        }
     }
     let (half_done, unheard) = (place.half_done, place.unheard.len());
     println!("{work:?}: {kills} kills in {runs} runs, {half_done} times half-done, {unheard} leases unheard");
     // How often a client is told something changes from run to run; what happens to files hardly does: threads that read
-    // side by side may take one step together.
+    // side by side may take one step together, and a record may be removed twice.
     let files = steps.iter().filter(|step| !step.contains("writev(")).count();
-    assert!(kills * 4 >= files * 3, "{kills} of {runs}: {steps:#?}");
+    assert!((kills + 1) * 4 >= files * 3, "{kills} of {runs}: {steps:#?}");
     place
 }
 
