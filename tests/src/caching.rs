@@ -96,6 +96,17 @@ impl Held {
         found.map(|one| PathBuf::from(&one.path)).expect("the component is leased")
     }
 
+    /// Ends it, and waits until the stream says so.
+    ///
+    /// # Errors
+    /// When the stream breaks off, or ends otherwise.
+    pub async fn end(self) -> Result<(), Status> {
+        let Self { _asks: asks, mut answers, .. } = self;
+        drop(asks);
+        while answers.message().await?.is_some() {}
+        Ok(())
+    }
+
     /// Ends it, and waits until the server has let go.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ mod sandbox;
 pub mod simulation;
 pub mod small_disk;
 pub mod soak;
+pub mod stepping;
 
 pub use client::{Channels, connect, connect_as, request_id};
 pub use ledger::Ledger;

@@ -104,6 +104,22 @@ pub fn thread(process: u32, name: &str) -> Result<u32> {
     anyhow::bail!("process {process} has no thread {name}")
 }
 
+/// How many threads it has.
+#[must_use]
+pub fn threads(process: u32) -> usize {
+    std::fs::read_dir(directory(process).join("task")).map_or(0, Iterator::count)
+}
+
+/// Whether every thread of it is stopped, by a signal or by whoever traces it.
+#[must_use]
+pub fn is_stopped(process: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(directory(process).join("task")) else { return false };
+    threads.filter_map(Result::ok).all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['t', 'T']))
+    })
+}
+
 /// Its directory in `/proc`, for instance to see the file system as it does: `root`.
 #[must_use]
 pub fn directory(process: u32) -> PathBuf {
