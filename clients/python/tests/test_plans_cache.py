@@ -318,7 +318,7 @@ def test_leases_are_told_and_revoked_by_name_id_or_value() -> None:
         name=f"leases/{ID}", state="STATE_AWAITED", model="models/m", segments=["segments/d"], holder="me"
     )
     told.grant_time.FromDatetime(datetime(2026, 1, 2))
-    [held], _ = carry_out(_plans_cache.leases(), [answer])
+    ([held], _), _ = carry_out(_plans_cache.leases_page(""), [answer])
     assert (held.state, held.segments, held.process_id) == (LeaseState.AWAITED, ("segments/d",), None)
     for name in (held, held.name, ID.upper()):
         request = sent(_plans_cache.revoke(name, "drain", None))

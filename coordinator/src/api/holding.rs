@@ -52,6 +52,8 @@ impl Held {
 
     /// Ends it. Whoever has asked for that and sees the end of the stream finds it ended.
     async fn end(self) {
+        // First: a kill behind the end must not bring it back.
+        self.api.cache.lease_ended(self.id, None);
         self.api.control.end_lease(self.id).await;
         self.leave();
     }

@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use uuid::Uuid;
 
-use crate::directory::{Directory, FILLING, Form, Taken};
+use crate::directory::{Directory, EVICTING, FILLING, Form, Taken};
 use crate::held::{Evicted, Segment, held_bytes};
 use crate::{Layout, RawFile};
 
@@ -106,7 +106,14 @@ impl Directory {
             let name = form.name(digest);
             match rustix::fs::unlinkat(self.descriptor(), &*name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
-                Err(Errno::ISDIR) => remove_entry(self, &name, Form::Raw)?,
+                Err(Errno::ISDIR) => {
+                    let removed = remove_entry(self, &name, Form::Raw);
+                    let left = rustix::fs::statat(self.descriptor(), &*name, AtFlags::SYMLINK_NOFOLLOW);
+                    // Without its name, what cannot be removed now is swept at the next start.
+                    if left.is_ok() {
+                        removed?;
+                    }
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -222,6 +229,9 @@ pub(crate) fn remove_entry(directory: &Directory, name: &str, form: Form) -> io:
     if form == Form::Tensors {
         return Ok(rustix::fs::unlinkat(descriptor, name, AtFlags::empty())?);
     }
+    // A folder loses its name at once, and its files one by one: what a kill leaves of it is swept, and never adopted.
+    let away = format!("{EVICTING}{}", Uuid::new_v4());
+    rustix::fs::renameat_with(descriptor, name, descriptor, &*away, RenameFlags::NOREPLACE)?;
     // By the descriptor: the folder's path may be another's by now. It follows no links below that.
-    std::fs::remove_dir_all(format!("/proc/self/fd/{}/{name}", descriptor.as_raw_fd()))
+    std::fs::remove_dir_all(format!("/proc/self/fd/{}/{away}", descriptor.as_raw_fd()))
 }

@@ -6,12 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hoist_domain::{Bytes, Digest};
-use rustix::fs::{AtFlags, RenameFlags};
-use rustix::io::Errno;
-use uuid::Uuid;
+use rustix::fs::AtFlags;
 
-use crate::directory::{Directory, EVICTING, Form};
-use crate::filling::remove_entry;
+use crate::directory::{Directory, Form};
 use crate::kernel::is_open_elsewhere;
 use crate::{Layout, Map};
 
@@ -143,26 +140,10 @@ impl Segment {
     /// # Errors
     /// The file system's, with the segment as it was.
     pub fn evict(self) -> Result<Evicted, (Self, io::Error)> {
-        if let Err(error) = self.withdraw() {
+        if let Err(error) = self.directory.clear(self.digest) {
             return Err((self, error));
         }
         Ok(Evicted::new(self.digest, self.files.into_iter().map(|file| file.file).collect()))
-    }
-
-    fn withdraw(&self) -> io::Result<()> {
-        if self.form == Form::Raw {
-            // A folder loses its name at once, and its files one by one: what is left after a crash is swept. With the slash
-            // it is a folder, or nothing is moved.
-            let name = format!("{}/", self.form.name(self.digest));
-            let away = format!("{EVICTING}{}", Uuid::new_v4());
-            let directory = self.directory.descriptor();
-            match rustix::fs::renameat_with(directory, &*name, directory, &*away, RenameFlags::NOREPLACE) {
-                Ok(()) => drop(remove_entry(&self.directory, &away, self.form)),
-                Err(Errno::NOENT | Errno::NOTDIR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.directory.clear(self.digest)
     }
 }
 

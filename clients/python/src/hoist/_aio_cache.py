@@ -133,7 +133,7 @@ class AsyncCacheCalls(AsyncCalls):
 
     async def leases(self) -> list[Lease]:
         """See `hoist.Client.leases`."""
-        return await self._run(_plans_cache.leases())
+        return [each async for each in self._pages(_plans_cache.leases_page)]
 
     async def revoke(self, lease: str | Lease, reason: str = "", *, request_id: str | None = None) -> None:
         """See `hoist.Client.revoke`."""

@@ -226,15 +226,10 @@ def _read_policy(name: Name | None) -> Plan[CachePolicy]:
     return CachePolicy(None, EvictionPolicy.UNSPECIFIED, config.cache_idle_ttl, config.cache_priority)
 
 
-def leases() -> Plan[list[Lease]]:
-    found: list[Lease] = []
-    token = ""
-    while True:
-        request = lease.ListLeasesRequest(request_id=fresh_id(), page_size=_LEASES, page_token=token)
-        answer = yield from unary(_methods.LIST_LEASES, request)
-        found.extend(_decode_cache.lease(each) for each in answer.leases)
-        if not (token := answer.next_page_token):
-            return found
+def leases_page(token: str) -> Plan[tuple[list[Lease], str]]:
+    request = lease.ListLeasesRequest(request_id=fresh_id(), page_size=_LEASES, page_token=token)
+    answer = yield from unary(_methods.LIST_LEASES, request)
+    return [_decode_cache.lease(each) for each in answer.leases], answer.next_page_token
 
 
 def revoke(name: str | Lease, reason: str, request_id: str | None) -> Plan[None]:

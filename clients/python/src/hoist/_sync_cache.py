@@ -151,7 +151,7 @@ class CacheCalls(Calls):
 
     def leases(self) -> list[Lease]:
         """The leases that are held, and those that are awaited after a restart, oldest first."""
-        return self._run(_plans_cache.leases())
+        return list(self._pages(_plans_cache.leases_page))
 
     def revoke(self, lease: str | Lease, reason: str = "", *, request_id: str | None = None) -> None:
         """Ends somebody's lease. `reason` is told to its holder, whose memory stays valid."""
