@@ -9,7 +9,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
-use hoist_tests::caching::{acquire, cache_as, counts_are_true, evict, leases, status};
+use hoist_tests::caching::{acquire, acquire_as, cache_as, counts_are_true, evict, leases, status};
 use hoist_tests::library::{Library, PATIENCE, reason, result, waiting};
 use hoist_tests::{Channels, Mirror, Random, making, soak};
 use hoist_wire::longrunning::{CancelOperationRequest, WaitOperationRequest};
@@ -141,4 +141,22 @@ async fn a_caching_with_a_deadline_that_is_too_short_fails_and_leaves_nothing_be
     is_settled(&open.at).await;
     assert_eq!(status(&open.at).await.unwrap().used_bytes, 0);
     counts_are_true(&open.at, library.sandbox.runtime_dir()).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_waits_for_what_somebody_else_has_asked_for_has_a_deadline_of_their_own() {
+    let library = Library::new().unwrap();
+    library.sparse("large.safetensors", LARGE).unwrap();
+    let open = library.open().await.unwrap();
+    let hasty = v1::AcquireRequest {
+        name: "large".to_owned(),
+        deadline: Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 }),
+        ..Default::default()
+    };
+    let (late, patient) = tokio::join!(acquire_as(&open.at, hasty), async {
+        is_filling(&open.at).await;
+        acquire(&open.at, "large", &[]).await
+    });
+    assert_eq!(reason(&late.unwrap_err()), "DEADLINE_EXCEEDED");
+    patient.unwrap();
 }

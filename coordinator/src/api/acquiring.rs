@@ -70,7 +70,7 @@ impl Holding {
                 Some(found) => found,
                 None => {
                     is_use = false;
-                    let cached = self.cached(spec.clone(), deadline).await?;
+                    let Some(cached) = self.cached(spec.clone(), deadline).await? else { continue };
                     model = self.api.model(spec.model)?;
                     cached
                 }
@@ -134,8 +134,10 @@ impl Holding {
         Ok(held)
     }
 
-    /// Caches what is not there, and tells how far that is. What came of it.
-    async fn cached(&self, spec: CacheSpec, deadline: Duration) -> Result<Vec<CachedComponent>> {
+    /// Caches what is not there, and tells how far that is. What came of it; none if somebody else, who had asked for the same
+    /// before, has given it up.
+    async fn cached(&self, spec: CacheSpec, deadline: Duration) -> Result<Option<Vec<CachedComponent>>> {
+        let new_id = OperationId(Uuid::now_v7());
         let submission = Submission {
             key: RequestKey {
                 principal: self.caller.principal.clone(),
@@ -146,7 +148,7 @@ impl Holding {
             content: ContentHash([0; 32]),
             work: Work::CacheModel(spec),
             deadline,
-            new_id: OperationId(Uuid::now_v7()),
+            new_id,
         };
         // Dropped unanswered, the claim cancels what nobody else waits for.
         let (id, claim) = self.api.claimed(submission, true).await?;
@@ -155,7 +157,13 @@ impl Holding {
             claim.answered();
         }
         match operation.outcome.clone() {
-            Some(Outcome::Output(OperationOutput::CacheModel(report))) => Ok(report.components),
+            Some(Outcome::Output(OperationOutput::CacheModel(report))) => Ok(Some(report.components)),
+            Some(Outcome::Failed(error) | Outcome::Cancelled(error))
+                if id != new_id
+                    && matches!(error.reason(), Reason::OperationCancelled | Reason::DeadlineExceeded) =>
+            {
+                Ok(None)
+            }
             Some(Outcome::Failed(error) | Outcome::Cancelled(error)) => Err(error),
             _ => Err(Error::new(Reason::Internal, "the caching has no result; report this")),
         }

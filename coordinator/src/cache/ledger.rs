@@ -7,12 +7,17 @@
 //! that nobody comes back for, which ends with the grace period.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use hoist_domain::{Lease, LeaseId, ResourceName};
 use hoist_segment::{Access, Directory, DirectoryError};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use tracing::warn;
+
+/// Of one record: a model may have hundreds of components. What is larger is none of ours.
+const MOST_BYTES: u64 = 256 << 10;
 
 /// Before a name: it is being written.
 const WRITING: &str = ".writing-";
@@ -64,7 +69,7 @@ impl Ledger {
         let mut leases = Vec::new();
         for entry in fs::read_dir(self.0.path())? {
             let path = entry?.path();
-            let text = match fs::read(&path) {
+            let text = match read(&path) {
                 Ok(text) => text,
                 // It may be one. Its holder has lost it, and what comes next may read it.
                 Err(error) => {
@@ -72,8 +77,9 @@ impl Ledger {
                     continue;
                 }
             };
-            match serde_json::from_slice::<Lease>(&text) {
-                Ok(lease) if self.path_of(lease.id) == path => leases.push(lease),
+            let lease = text.and_then(|text| serde_json::from_slice::<Lease>(&text).ok());
+            match lease.filter(is_sound) {
+                Some(lease) if self.path_of(lease.id) == path => leases.push(lease),
                 _ => {
                     let name = path.file_name().unwrap_or_default().to_string_lossy();
                     if !name.starts_with(WRITING) {
@@ -85,6 +91,34 @@ impl Ledger {
         }
         Ok(leases)
     }
+}
+
+/// A file of the size that a record may have; none of anything else, which is neither followed nor waited for.
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file: fs::File = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => file.into(),
+        // A link; a socket.
+        Err(Errno::LOOP | Errno::NXIO) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let facts = file.metadata()?;
+    if !facts.is_file() || facts.len() > MOST_BYTES {
+        return Ok(None);
+    }
+    let mut text = Vec::new();
+    file.take(MOST_BYTES).read_to_end(&mut text)?;
+    Ok(Some(text))
+}
+
+/// Whether it is what might have been granted.
+fn is_sound(lease: &Lease) -> bool {
+    let is_text = |text: &str| !text.contains(char::is_control);
+    let names = lease.components.iter().map(|(name, _)| &**name);
+    !lease.components.is_empty()
+        && lease.holder.len() <= Lease::MAX_HOLDER_BYTES
+        && is_text(&lease.holder)
+        && names.into_iter().all(is_text)
 }
 
 #[cfg(test)]
@@ -140,6 +174,20 @@ mod tests {
         let whole = fs::read(ledger.path_of(lease(1).id)).unwrap();
         fs::write(leases.join(format!("{WRITING}{}", lease(2).id)), &whole[..whole.len() / 2]).unwrap();
         fs::write(leases.join(lease(3).id.to_string()), b"{}").unwrap();
+        // Never followed, waited for, or read to its end.
+        let name = |number| leases.join(lease(number).id.to_string());
+        std::os::unix::fs::symlink(ledger.path_of(lease(1).id), name(5)).unwrap();
+        std::os::unix::fs::symlink("/nowhere", name(6)).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, name(7), rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+        fs::File::create(name(8)).unwrap().set_len(1 << 40).unwrap();
+        let forged = |number, change: fn(&mut Lease)| {
+            let mut lease = lease(number);
+            change(&mut lease);
+            fs::write(name(number), serde_json::to_vec(&lease).unwrap()).unwrap();
+        };
+        forged(9, |lease| lease.holder = "x".repeat(100_000));
+        forged(10, |lease| lease.holder = "\u{1b}[2J".to_owned());
+        forged(11, |lease| lease.components.clear());
         // Under a name that is another's.
         fs::write(leases.join(lease(4).id.to_string()), &whole).unwrap();
         assert_eq!(ledger.read().unwrap(), [lease(1)]);

@@ -29,6 +29,7 @@ use hoist_runtime::{Clock, Tasks};
 use hoist_segment::{Access, Directory};
 use hoist_staging::{Pool, PoolSettings};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -59,6 +60,8 @@ struct Stream {
     tell: oneshot::Sender<String>,
     /// Its process, where it is known: a child of it may keep the connection open.
     process: Option<Arc<OwnedFd>>,
+    /// Its process has ended before this was there.
+    is_late: bool,
 }
 
 /// The handle to the cache. Cloning is a reference count.
@@ -228,30 +231,44 @@ impl Cache {
     pub fn keep_lease(&self, lease: &Lease) -> Result<()> {
         self.shelf()?;
         let Ok((_, ledger)) = &self.0.store else { return Ok(()) };
-        ledger.keep(lease).map_err(|error| {
-            let message = format!("there is no room to write down a lease: {error}");
-            Error::new(Reason::RamExhausted, message)
+        ledger.keep(lease).map_err(|error| match error.kind() {
+            std::io::ErrorKind::StorageFull => {
+                Error::new(Reason::RamExhausted, "the tmpfs has no room left to write down a lease")
+            }
+            _ => {
+                let message =
+                    format!("a lease cannot be written down in the runtime directory's `leases`: {error}");
+                Error::new(Reason::CacheUnavailable, message).with(
+                    "advice",
+                    "start the server again, with a runtime directory that nobody else touches",
+                )
+            }
         })
     }
 
     /// Whoever holds this lease wants to know of its end; with why, if somebody revoked it. It ends with their process.
     pub fn hear_of(&self, id: LeaseId, process: Option<u32>) -> oneshot::Receiver<String> {
         let (tell, told) = oneshot::channel();
-        let process = process.and_then(|process| self.process(process));
-        self.0.streams.insert(id, Stream { tell, process });
+        let (process, is_late) = match process.map(|process| self.process(process)) {
+            Some(Ok(process)) => (Some(process), false),
+            Some(Err(Errno::SRCH)) => (None, true),
+            // It cannot be watched: the stream alone says when it ends.
+            Some(Err(_)) | None => (None, false),
+        };
+        self.0.streams.insert(id, Stream { tell, process, is_late });
         told
     }
 
-    /// The descriptor of a process; none of one that is gone already, which has closed its stream as well.
-    fn process(&self, process: u32) -> Option<Arc<OwnedFd>> {
+    /// The descriptor of a process. One that is gone already may have left its connection to a child.
+    fn process(&self, process: u32) -> std::result::Result<Arc<OwnedFd>, Errno> {
         let mut known = self.0.processes.entry(process).or_default();
         if let Some(descriptor) = known.upgrade() {
-            return Some(descriptor);
+            return Ok(descriptor);
         }
-        let id = Pid::from_raw(i32::try_from(process).ok()?)?;
-        let descriptor = Arc::new(pidfd_open(id, PidfdFlags::empty()).ok()?);
+        let id = i32::try_from(process).ok().and_then(Pid::from_raw).ok_or(Errno::INVAL)?;
+        let descriptor = Arc::new(pidfd_open(id, PidfdFlags::empty())?);
         *known = Arc::downgrade(&descriptor);
-        Some(descriptor)
+        Ok(descriptor)
     }
 
     /// Leases whose processes have ended.
@@ -263,12 +280,9 @@ impl Cache {
         };
         let known = self.0.processes.iter().filter_map(|entry| entry.value().upgrade());
         let ended: Vec<Arc<OwnedFd>> = known.filter(has_ended).collect();
-        if ended.is_empty() {
-            return Vec::new();
-        }
         let is_orphan = |stream: &Stream| {
             let process = stream.process.as_ref();
-            process.is_some_and(|process| ended.iter().any(|one| Arc::ptr_eq(one, process)))
+            stream.is_late || process.is_some_and(|process| ended.iter().any(|one| Arc::ptr_eq(one, process)))
         };
         let streams = self.0.streams.iter().filter(|entry| is_orphan(entry.value()));
         streams.map(|entry| *entry.key()).collect()
