@@ -101,7 +101,7 @@ impl Cache {
                     warn!(%digest, "somebody has removed, replaced or cut a segment's file: it is withdrawn");
                 }
             }
-            Err(error) => debug!(%error, "unsound segments stay for now"),
+            Err(error) => debug!(%error, "unsound segments could not be withdrawn; tried again in a second"),
         }
     }
 

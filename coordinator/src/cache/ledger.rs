@@ -64,7 +64,7 @@ impl Ledger {
         }
     }
 
-    /// The leases that the last coordinator left; what cannot be read is told and removed.
+    /// The leases that the last coordinator left. What is no record is told and removed; what cannot be read is told and stays.
     pub(super) fn read(&self) -> io::Result<Vec<Lease>> {
         let mut leases = Vec::new();
         for entry in fs::read_dir(self.0.path())? {

@@ -6,8 +6,9 @@
 //!  pace: budget, idle time, stuck reads, each second
 //! ```
 //!
-//! The owner decides what is evicted and for whom; nothing here does. The files themselves are on the shelf, which alone
-//! holds their descriptors. A coordinator that ends leaves them where they are: the next one takes them over.
+//! The owner decides what is evicted and for whom; all that goes unasked is what the owner does not know. The files
+//! themselves are on the shelf, which alone holds their descriptors; the leases on them are in the ledger. A coordinator that
+//! ends leaves both where they are: the next one takes them over.
 
 mod caching;
 mod facts;
