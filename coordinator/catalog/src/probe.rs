@@ -15,7 +15,7 @@ use crate::walk::{Unit, UnitKind};
 
 /// The version of everything here that reads and judges: formats, identification, what is kept of it. One more with each
 /// change that makes it answer otherwise of the same files.
-pub const READER: u32 = 1;
+pub const READER: u32 = 2;
 
 /// Findings kept of a model in memory; the rest is found again by a validation.
 const FINDINGS: usize = 16;

@@ -163,6 +163,10 @@ fn settle_single(components: &mut [Component], found: &Found) {
     let whole = matches!(found.kind, ModelType::Checkpoint | ModelType::Pipeline);
     let mut known = components.iter_mut().filter(|component| component.component_type != ModelType::Other);
     if let (false, Some(component), None) = (whole, known.next(), known.next()) {
+        // Named after what it looked like by itself.
+        if component.name == component.component_type.as_str() {
+            component.name = found.kind.as_str().to_owned();
+        }
         component.component_type = found.kind;
         component.base = found.base.clone();
     }
