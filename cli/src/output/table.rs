@@ -38,6 +38,9 @@ impl From<&str> for Toned {
 /// Between two columns.
 const GAP: usize = 2;
 
+/// Characters of a cell. Nobody reads more, and a table cannot be wider than 65,535.
+const MOST_TEXT: usize = 4_096;
+
 impl Table {
     pub(crate) fn new<'h>(header: impl IntoIterator<Item = &'h str>) -> Self {
         let header = header.into_iter().map(str::to_owned).collect();
@@ -139,8 +142,15 @@ fn trimmed(line: &str) -> String {
     }
 }
 
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(MOST_TEXT) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
+}
+
 fn cell(Toned(tone, text): Toned) -> Cell {
-    let cell = Cell::new(text::plain(&text));
+    let cell = Cell::new(shortened(text::plain(&text)));
     match tone {
         Tone::Plain => cell,
         Tone::Strong => cell.add_attribute(Attribute::Bold),
@@ -206,6 +216,16 @@ mod tests {
             assert_eq!(table.fitting(width), columns, "{width:?}");
         }
         assert_eq!(table.with_last_whole().fitting(Some(all)), [0, 3]);
+    }
+
+    #[test]
+    fn a_cell_of_any_length_is_printed() {
+        let out = Out { json: false, terminal: false, stdout_colors: false, stderr_colors: false };
+        let mut table = Table::new(["A", "B"]);
+        table.row(["ö".repeat(200_000), "b".to_owned()].map(Toned::from));
+        table.print(out).unwrap();
+        assert_eq!(shortened("ö".repeat(MOST_TEXT)).chars().count(), MOST_TEXT);
+        assert_eq!(shortened("ö".repeat(MOST_TEXT + 9)).chars().count(), MOST_TEXT + 1);
     }
 
     #[test]

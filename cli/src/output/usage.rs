@@ -95,6 +95,7 @@ pub(crate) fn limit_words(limit: &str) -> String {
         "configured" => "as the server was started with".to_owned(),
         "machine" => "what the machine has to spare".to_owned(),
         "tmpfs" => "what the tmpfs holds".to_owned(),
+        "unavailable" => "nothing can be cached: `hoist status` says why".to_owned(),
         "" => String::new(),
         group => format!("what the control group {} leaves", text::one_line(group)),
     }

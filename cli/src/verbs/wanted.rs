@@ -82,15 +82,20 @@ pub(crate) async fn resolve_each(
     Ok(named)
 }
 
-/// Each model once, however often it is named; a component of a model that is named itself comes with that.
+/// Each model once, however often it is named; a component of a model that is named itself comes with that, if there is one
+/// of that name.
 pub(crate) fn once(mut named: Vec<(String, Result<Wanted>)>) -> Vec<(String, Result<Wanted>)> {
     let mut known: BTreeSet<(String, Vec<String>)> = BTreeSet::new();
     named.retain(|(_, wanted)| match wanted {
         Ok(it) => known.insert((it.model.name.clone(), it.components.clone())),
         Err(_) => true,
     });
-    let is_part_of_another =
-        |it: &Wanted| !it.components.is_empty() && known.contains(&(it.model.name.clone(), Vec::new()));
+    let has = |it: &Wanted, name: &String| it.model.components.iter().any(|one| one.name == *name);
+    let is_part_of_another = |it: &Wanted| {
+        !it.components.is_empty()
+            && known.contains(&(it.model.name.clone(), Vec::new()))
+            && it.components.iter().all(|name| has(it, name))
+    };
     named.retain(|(_, wanted)| !wanted.as_ref().is_ok_and(is_part_of_another));
     named
 }
@@ -120,7 +125,12 @@ mod tests {
         let named = |written: &str| {
             let (name, part) = written.split_once(':').unwrap_or((written, ""));
             let components = Some(part.to_owned()).filter(|part| !part.is_empty()).into_iter().collect();
-            let model = v1::Model { name: name.to_owned(), ..Default::default() };
+            let has = |name: &str| v1::ModelComponent { name: name.to_owned(), ..Default::default() };
+            let model = v1::Model {
+                name: name.to_owned(),
+                components: vec![has("vae"), has("unet")],
+                ..Default::default()
+            };
             (written.to_owned(), Ok(Wanted { model, components }))
         };
         let kept = |all: &[&str]| -> Vec<String> {
@@ -131,6 +141,7 @@ mod tests {
         };
         assert_eq!(kept(&["a:vae", "b", "a:vae", "a:unet", "b"]), ["a:vae", "b", "a:unet"]);
         assert_eq!(kept(&["a:vae", "a", "b:vae"]), ["a", "b:vae"]);
+        assert_eq!(kept(&["a", "a:nope"]), ["a", "a:nope"], "to be refused");
         let missing = || ("x".to_owned(), Err(Error::failed("no")));
         assert_eq!(once(vec![missing(), missing()]).len(), 2);
     }
