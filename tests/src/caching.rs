@@ -96,6 +96,18 @@ impl Held {
         found.map(|one| PathBuf::from(&one.path)).expect("the component is leased")
     }
 
+    /// Waits until somebody else ends it; why that was.
+    ///
+    /// # Errors
+    /// When the stream breaks off, or ends otherwise.
+    pub async fn revoked(&mut self) -> Result<String> {
+        let told = tokio::time::timeout(PATIENCE, self.answers.message()).await.context("still held")??;
+        let Some(Event::Revoked(revoked)) = told.and_then(|told| told.event) else {
+            anyhow::bail!("it ended otherwise");
+        };
+        Ok(revoked.reason)
+    }
+
     /// Ends it, and waits until the stream says so.
     ///
     /// # Errors

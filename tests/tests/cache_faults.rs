@@ -308,7 +308,5 @@ async fn repeated_requests_about_the_cache_are_one() {
     let (one, other) = tokio::join!(revoke("the one"), revoke("the other"));
     let expected = if one.is_ok() { "the one" } else { "the other" };
     assert!(one.is_ok() != other.is_ok());
-    let told = held.answers.message().await.unwrap().unwrap().event.unwrap();
-    let v1::acquire_response::Event::Revoked(revoked) = told else { panic!("{told:?}") };
-    assert_eq!(revoked.reason, expected);
+    assert_eq!(held.revoked().await.unwrap(), expected);
 }

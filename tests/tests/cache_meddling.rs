@@ -1,5 +1,6 @@
-//! Somebody with a hand on the directory of segments: their files are removed, replaced, cut or in the way of a name. What
-//! nobody holds is withdrawn, what is leased stays its holders', and everything is right again by itself.
+//! Somebody with a hand on the runtime directory: files of segments are removed, replaced, cut or in the way of a name, and
+//! the records of leases are removed. What is damaged is withdrawn, its holders are told, and everything is right again by
+//! itself.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,10 +11,9 @@ use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use hoist_tests::caching::{acquire, cache, counts_are_true, evict, leases, segments, status, value};
+use hoist_tests::caching::{acquire, cache, counts_are_true, evict, leases, status, value};
 use hoist_tests::library::{Library, Open};
-use hoist_tests::{Mirror, making};
-use hoist_wire::v1;
+use hoist_tests::making;
 
 /// Caches a model of one value, and reads that; where its segment is.
 async fn cached(open: &mut Open, name: &str, expected: f32) -> PathBuf {
@@ -73,31 +73,52 @@ async fn a_segment_whose_file_was_removed_replaced_or_cut_is_withdrawn_and_can_b
 }
 
 #[tokio::test]
-async fn what_is_leased_stays_its_holder_s_when_its_file_is_removed() {
+async fn a_holder_is_told_that_its_file_was_removed_and_the_next_gets_another() {
     let library = Library::new().unwrap();
     library.write("one.safetensors", &making::uniform(1.0, 1)).unwrap();
     library.write("two.safetensors", &making::uniform(2.0, 1)).unwrap();
     let mut open = library.open().await.unwrap();
     let path = cached(&mut open, "one", 1.0).await;
-    let other = cached(&mut open, "two", 2.0).await;
-    let held = acquire(&open.at, "one", &[]).await.unwrap();
+    let mut held = acquire(&open.at, "one", &[]).await.unwrap();
+    let other = acquire(&open.at, "two", &[]).await.unwrap();
     let whole = std::fs::read(&path).unwrap();
     let mut file = std::fs::File::open(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
-    std::fs::remove_file(other).unwrap();
-    // Both are looked at together: when the one has gone, the other has been spared.
-    open.watch.until("the other withdrawn", |mirror| mirror.count("segments/") == 1).await.unwrap();
-    let left = segments(&open.at).await.unwrap();
-    let left = left.first().unwrap();
-    assert_eq!(left.segment.as_ref().unwrap().state(), v1::segment::State::Sealed);
-    assert_eq!((left.leases, leases(&open.at).await.unwrap().len()), (1, 1));
+    let why = held.revoked().await.unwrap();
+    assert!(why.contains("somebody has removed"), "{why}");
+    open.watch.until("it withdrawn", |mirror| mirror.segments().any(|one| one.zombie)).await.unwrap();
+    let left = leases(&open.at).await.unwrap();
+    assert_eq!(left.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), [other.name()], "the other's");
     let mut read = Vec::new();
     file.read_to_end(&mut read).unwrap();
     assert!(read == whole, "the holder has what it had");
-    held.release(&open.at).await.unwrap();
-    let is_left_open = |mirror: &Mirror| mirror.segments().any(|segment| segment.zombie);
-    open.watch.until("it withdrawn after the lease", is_left_open).await.unwrap();
+    let again = acquire(&open.at, "one", &[]).await.unwrap();
+    assert!((value(&path).unwrap() - 1.0).abs() < f32::EPSILON);
+    again.release(&open.at).await.unwrap();
+    other.release(&open.at).await.unwrap();
     drop(file);
+    for name in ["one", "two"] {
+        evict(&open.at, name).await.unwrap();
+    }
     open.until_no_segments().await.unwrap();
     counts_are_true(&open.at, library.sandbox.runtime_dir()).await.unwrap();
+}
+
+/// The next server waits for those that were granted after that.
+#[tokio::test]
+async fn leases_are_granted_and_kept_when_their_records_were_removed() {
+    let library = Library::new().unwrap();
+    library.write("one.safetensors", &making::uniform(1.0, 1)).unwrap();
+    let open = library.open().await.unwrap();
+    let records = library.sandbox.runtime_dir().join("leases");
+    let before = acquire(&open.at, "one", &[]).await.unwrap();
+    std::fs::remove_dir_all(&records).unwrap();
+    let after = acquire(&open.at, "one", &[]).await.unwrap();
+    assert_eq!(std::fs::read_dir(&records).unwrap().count(), 1);
+    before.release(&open.at).await.unwrap();
+    let name = after.name().to_owned();
+    drop(open.server.kill().unwrap());
+    let open = library.open().await.unwrap();
+    let awaited: Vec<String> = leases(&open.at).await.unwrap().into_iter().map(|one| one.name).collect();
+    assert_eq!(awaited, [name]);
 }

@@ -302,7 +302,7 @@ pub fn schedule(state: &State, now: Moment) -> Decision {
 }
 
 /// What the passing of time means: pending operations past their deadline fail, and what was kept long enough goes.
-/// At most `budget` things of each kind are forgotten at once, so that a commit stays small.
+/// At most `budget` durable things of each kind are forgotten at once, so that a commit stays small.
 #[must_use]
 pub fn expire(state: &State, now: Moment, limits: &Limits, budget: usize) -> Decision {
     let mut events: Decision = state
@@ -310,7 +310,7 @@ pub fn expire(state: &State, now: Moment, limits: &Limits, budget: usize) -> Dec
         .filter(|operation| operation.state == OperationState::Pending && operation.deadline <= now.service)
         .map(|operation| ended(operation.id, Outcome::Failed(deadline_exceeded(operation)), now))
         .collect();
-    events.extend(crate::cache::expired(state, now, budget));
+    events.extend(crate::cache::expired(state, now));
     let old = |since: ServiceTime| now.service.since(since) >= limits.retention;
     let expired_operations =
         state.ended_oldest_first().take_while(|(ended, _)| old(*ended)).map(|(_, id)| *id).take(budget);

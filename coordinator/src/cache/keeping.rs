@@ -87,7 +87,7 @@ impl Cache {
         let _ = self.0.tasks.run_blocking("sweep", sweep).await;
     }
 
-    /// Withdraws segments whose files somebody has removed, replaced or cut. What is leased stays: its holders have it open.
+    /// Withdraws segments whose files somebody has removed, replaced or cut, and ends the leases on them.
     async fn drop_unsound(&self) {
         let Ok(shelf) = self.shelf().cloned() else { return };
         let unsound = self.0.tasks.run_blocking("unsound", move || shelf.unsound()).await;

@@ -39,6 +39,8 @@ pub enum BudgetLimit {
     /// A control group's limit, less the reserve.
     Group(String),
     Tmpfs,
+    /// There is no place for segments.
+    Nowhere,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

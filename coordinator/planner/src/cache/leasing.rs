@@ -18,6 +18,9 @@ pub const LEASE_GRACE: Duration = Duration::from_secs(30);
 /// Leases at a time. Each is a stream, and some hundred bytes.
 pub const MOST_LEASES: usize = 16_384;
 
+/// Of leases that nobody has come back for, so many end at once: each has a record to remove, and watchers are told.
+pub const MOST_EXPIRED: usize = 4_096;
+
 /// What somebody wants to hold. All of it is in RAM, or was a moment ago.
 #[derive(Clone, Debug)]
 pub struct LeaseAsk {
@@ -36,7 +39,11 @@ pub fn grant(state: &State, ask: &LeaseAsk, now: Moment) -> Result<Option<Decisi
     must_not_drain(state)?;
     let cache = state.cache();
     if cache.lease_count() >= MOST_LEASES {
-        let message = format!("{MOST_LEASES} leases are held, which is the limit; release some");
+        let awaited = match cache.awaited().count() {
+            0 => String::new(),
+            awaited => format!(" ({awaited} of them for holders that may come back, for seconds yet)"),
+        };
+        let message = format!("{MOST_LEASES} leases are held, which is the limit{awaited}; release some");
         return Err(Error::new(Reason::Overloaded, message).retry_after(Duration::from_secs(1)));
     }
     let mut lease = Lease { state: LeaseState::Held, bytes: Bytes(0), ..ask.lease.clone() };
@@ -104,13 +111,13 @@ pub fn revoke(state: &State, id: LeaseId, reason: &str, now: Moment) -> Result<D
     Ok(end(state, id, Some(reason.into()), now))
 }
 
-/// Leases whose holders did not come back in time, so many of them at once.
+/// Leases whose holders did not come back in time, as many as may end at once.
 #[must_use]
-pub fn expired(state: &State, now: Moment, budget: usize) -> Decision {
+pub fn expired(state: &State, now: Moment) -> Decision {
     let cache = state.cache();
     if cache.awaited_until().is_none_or(|until| now.service < until) {
         return Vec::new();
     }
     let ended = |id| Event::LeaseEnded { id, at: now.service, revoked: None };
-    cache.awaited().take(budget).map(ended).collect()
+    cache.awaited().take(MOST_EXPIRED).map(ended).collect()
 }

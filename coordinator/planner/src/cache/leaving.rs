@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hoist_domain::{
-    Bytes, Digest, Eviction, EvictionReason, Model, ModelId, Priority, Segment, SegmentName, SegmentState,
-    Veto,
+    Bytes, Digest, Eviction, EvictionReason, LeaseId, Model, ModelId, Priority, Segment, SegmentName,
+    SegmentState, Veto,
 };
 
 use super::holdings::Holder;
@@ -161,15 +161,31 @@ fn because(cache: &Cache, name: SegmentName, veto: Veto) -> String {
     }
 }
 
-/// What was in these is lost: somebody has removed, replaced or cut their files. What nobody holds goes, pinned or not: there
-/// is nothing left to keep. What is held stays until it is not: its holders may have it open.
+/// What was in these is lost: somebody has removed, replaced or cut their files. They go, pinned or not: there is nothing left
+/// to keep, and whoever asks again gets it anew. Leases on them end with that word; what their holders have open stays as it
+/// is. What an operation has just put there waits for its end.
 #[must_use]
 pub fn lost(state: &State, digests: &BTreeSet<Digest>, now: Moment) -> Decision {
     let cache = state.cache();
     let eviction = Eviction { reason: EvictionReason::Asked, beneficiary: None };
-    let is_idle =
-        |digest: &&Digest| cache.sealed(**digest).is_some_and(|segment| !cache.is_held(segment.name));
-    digests.iter().filter(is_idle).map(|digest| evicting(*digest, eviction, now)).collect()
+    let (mut leases, mut out) = (BTreeSet::new(), Vec::new());
+    for segment in digests.iter().filter_map(|digest| cache.sealed(*digest)) {
+        let held = cache.holders(segment.name).map(|holder| match holder {
+            Holder::Lease(id) => Some(id),
+            Holder::Operation(_) => None,
+        });
+        if let Some(held) = held.collect::<Option<Vec<LeaseId>>>() {
+            leases.extend(held);
+            out.extend(segment.name.digest());
+        }
+    }
+    let revoked: Arc<str> = "somebody has removed, replaced or cut the file; acquire it again".into();
+    let ended = leases.into_iter().map(|id| Event::LeaseEnded {
+        id,
+        at: now.service,
+        revoked: Some(Arc::clone(&revoked)),
+    });
+    ended.chain(out.into_iter().map(|digest| evicting(digest, eviction, now))).collect()
 }
 
 /// What has to go because the budget has become less than what is used, and what was idle for too long.

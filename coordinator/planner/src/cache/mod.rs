@@ -18,7 +18,7 @@ mod victims;
 pub use adopting::adopt;
 pub use budget::{Budget, BudgetLimit, GroupFacts, MemoryFacts, budget};
 pub use holdings::{Holder, Interest};
-pub use leasing::{LEASE_GRACE, LeaseAsk, MOST_LEASES, end, expired, grant, resume, revoke};
+pub use leasing::{LEASE_GRACE, LeaseAsk, MOST_EXPIRED, MOST_LEASES, end, expired, grant, resume, revoke};
 pub use leaving::{Evicted, EvictionAsk, Out, Parts, evict, lost, shrink};
 pub use naming::{Identity, Sealing, abandoned, complete, identify};
 pub use reserving::{Facts, Part, Reservation, Reserved, pinned, reserve};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_domain::{CachePolicy, Lease, LeaseId, LeaseState, ModelConfig, Principal, Reason, Segment};
-use hoist_planner::cache::{LEASE_GRACE, adopt, lost, resume};
+use hoist_planner::cache::{LEASE_GRACE, MOST_EXPIRED, adopt, lost, resume};
 use hoist_planner::{Event, State, expire};
 
 use crate::setting::{LIMITS, World, at};
@@ -63,7 +63,6 @@ fn an_awaited_lease_ends_after_the_grace_and_not_before() {
     assert_eq!(expire(&world.state, at(grace - 1), &LIMITS, 9), []);
     let events = expire(&world.state, at(grace), &LIMITS, 9);
     assert_eq!(events, [Event::LeaseEnded { id: late, at: at(grace).service, revoked: None }]);
-    assert_eq!(expire(&world.state, at(grace), &LIMITS, 0), [], "no more at once than there is time for");
     world.apply(&events);
     assert_eq!(world.going(0), [], "the one that came back holds it");
     let refused = resume(&world.state, late, &Principal::Uid(1), String::new(), None).unwrap_err();
@@ -74,18 +73,37 @@ fn an_awaited_lease_ends_after_the_grace_and_not_before() {
 }
 
 #[test]
-fn what_was_lost_goes_once_nobody_holds_it_pinned_or_not() {
+fn no_more_leases_end_at_once_than_may() {
+    let mut world = World::new();
+    world.cache(0, 1);
+    let one = world.lease(0, 1);
+    let segment = Segment::clone(world.segment(VAE).unwrap());
+    let one = Lease::clone(world.state.cache().lease(one).unwrap());
+    let id = |number: usize| LeaseId(uuid::Uuid::from_u128(number as u128));
+    let leases = (0..=MOST_EXPIRED).map(|number| Lease { id: id(number), ..one.clone() });
+    world.state = State::restore(START, machine(), [], [], []);
+    world.apply(&adopt(vec![segment], leases.collect(), Duration::ZERO, world.now));
+    for left in [MOST_EXPIRED, 1] {
+        let events = expire(&world.state, world.now, &LIMITS, 9);
+        assert_eq!(events.len(), left);
+        world.apply(&events);
+    }
+    assert_eq!((world.state.cache().lease_count(), world.going(0)), (0, vec![digest(VAE)]));
+}
+
+#[test]
+fn what_was_lost_goes_and_its_leases_end_pinned_or_not() {
     let mut world = World::new();
     world.cache(0, 1);
     world.configure(0, &ModelConfig { is_pinned: true, ..ModelConfig::default() });
     let gone = BTreeSet::from([digest(VAE), digest(TEXT)]);
     let id = world.lease(0, 1);
-    assert_eq!(lost(&world.state, &gone, world.now), [], "its holder may have it open");
-    world.end_lease(id);
-    assert_eq!(world.going(0), [], "pinned");
     let events = lost(&world.state, &gone, world.now);
     assert!(
-        matches!(*events, [Event::SegmentEvicting { digest: of, .. }] if of == digest(VAE)),
+        matches!(&*events, [
+            Event::LeaseEnded { id: ended, revoked: Some(_), .. },
+            Event::SegmentEvicting { digest: of, .. },
+        ] if (*ended, *of) == (id, digest(VAE))),
         "{events:?}"
     );
     world.apply(&events);

@@ -208,6 +208,8 @@ fn evicted() -> impl Strategy<Value = Step> {
         1 => Just(Vec::new()),
         7 => part().prop_map(|part| vec![part]),
         3 => prop::collection::vec(part(), 2..4),
+        // All who share something.
+        1 => Just((0..MODELS.len()).map(|model| (model, None)).collect()),
     ];
     let content = prop::option::weighted(0.05, 0..CONTENTS);
     (parts, content, prop::bool::weighted(0.2)).prop_map(|(parts, content, is_dry)| Step::Evict {
