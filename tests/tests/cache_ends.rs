@@ -153,9 +153,17 @@ async fn who_waits_for_what_somebody_else_has_asked_for_has_a_deadline_of_their_
         deadline: Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 }),
         ..Default::default()
     };
-    let (late, patient) = tokio::join!(acquire_as(&open.at, hasty), async {
+    let (late, patient) = tokio::join!(acquire_as(&open.at, hasty.clone()), async {
         is_filling(&open.at).await;
         acquire(&open.at, "large", &[]).await
+    });
+    assert_eq!(reason(&late.unwrap_err()), "DEADLINE_EXCEEDED");
+    patient.unwrap().release(&open.at).await.unwrap();
+    // The other way round.
+    assert!(evict(&open.at, "large").await.unwrap().segments.iter().all(|one| one.evicted));
+    let (patient, late) = tokio::join!(acquire(&open.at, "large", &[]), async {
+        is_filling(&open.at).await;
+        acquire_as(&open.at, hasty).await
     });
     assert_eq!(reason(&late.unwrap_err()), "DEADLINE_EXCEEDED");
     patient.unwrap();
