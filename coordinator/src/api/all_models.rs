@@ -48,7 +48,19 @@ impl Api {
         self.named_at(name).await.map(|(model, _)| model)
     }
 
-    /// The same, with the state in which it does.
+    /// The models that these mean, all in one state.
+    pub(super) async fn all_named(&self, names: Vec<String>) -> Result<Vec<Arc<Model>>> {
+        let find = |api: &Self, names: &[String]| {
+            let (view, first_look) = api.view_of_models();
+            names.iter().map(|name| found_so_far(&view, name, first_look)).collect()
+        };
+        if names.iter().all(|name| name.starts_with("models/")) {
+            return find(self, &names);
+        }
+        self.over_all(move |api| find(api, &names)).await
+    }
+
+    /// The same of one, with the state in which it does.
     pub(super) async fn named_at(&self, name: &str) -> Result<(Arc<Model>, Position)> {
         // Its own name is found without a search.
         if name.starts_with("models/") {

@@ -167,9 +167,9 @@ impl Api {
         }
         let segments = message.segments.iter().map(|name| segment_digest(name)).collect::<Result<_>>()?;
         let mut models = Parts::default();
-        for part in parts {
+        let named = self.all_named(parts.iter().map(|part| part.name.clone()).collect()).await?;
+        for (part, model) in parts.into_iter().zip(named) {
             let components = components(&part.components)?;
-            let model = self.named(&part.name).await?;
             has_components(model.name(), &model.content.components, &components)?;
             models.add(model.id, components);
         }

@@ -18,7 +18,6 @@ use tonic::{Request, Response, Status};
 use tracing::info;
 
 use super::Api;
-use super::all_models::found_so_far;
 use super::call::{Call, answer, content_hash};
 use super::page;
 use super::submit::{Terms, message_hash};
@@ -278,19 +277,10 @@ impl Api {
         if let Some(Answer::Operation(id)) = self.repeated(call, content)? {
             return self.again(call, content, id, terms).await;
         }
-        let names = message.names.clone();
-        let named: Result<BTreeSet<ModelId>> = self
-            .over_all(move |api| {
-                let (view, first_look) = api.view_of_models();
-                let found = |name: &String| {
-                    let model = found_so_far(&view, name, first_look)?;
-                    is_worth_reading(&model)?;
-                    Ok(model.id)
-                };
-                names.iter().map(found).collect()
-            })
-            .await;
-        let spec = DigestSpec { models: named?.into_iter().collect() };
+        let named = self.all_named(message.names.clone()).await?;
+        named.iter().try_for_each(|model| is_worth_reading(model))?;
+        let models: BTreeSet<ModelId> = named.iter().map(|model| model.id).collect();
+        let spec = DigestSpec { models: models.into_iter().collect() };
         self.start(call, content, Work::DigestModels(spec), terms).await
     }
 

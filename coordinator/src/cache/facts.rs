@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use hoist_domain::{Bytes, Digest, Error, Reason, Result};
-use hoist_planner::cache::{Budget, BudgetLimit, Facts, GroupFacts, MemoryFacts, budget};
+use hoist_planner::cache::{Budget, BudgetLimit, Facts, GroupFacts, MOST_LEASES, MemoryFacts, budget};
 use hoist_runtime::machine;
+use hoist_segment::Room;
 use tracing::warn;
 
 use super::{Cache, Shelf};
@@ -13,6 +14,16 @@ use super::{Cache, Shelf};
 /// Of the machine's memory, left to everybody else where nothing is configured: a sixteenth, within these bounds.
 const LEAST_RESERVE: Bytes = Bytes::mib(256);
 const MOST_RESERVE: Bytes = Bytes::gib(4);
+
+/// Of the tmpfs, kept for the records of leases: a page for each that may be held, but of a small one no more than this part.
+const LEASE_ROOM_DIVISOR: u64 = 16;
+
+/// What of a tmpfs's room is left for segments, beside the records of leases that are still to come.
+fn beside_leases(room: Room, leases: usize) -> Bytes {
+    let pages = |leases: usize| (leases as u64).saturating_mul(hoist_segment::PAGE);
+    let kept = pages(MOST_LEASES).min(room.size.0 / LEASE_ROOM_DIVISOR).saturating_sub(pages(leases));
+    Bytes(room.free.0.saturating_sub(kept))
+}
 
 impl Cache {
     /// What segments may take now.
@@ -35,11 +46,12 @@ impl Cache {
     }
 
     fn budget_now(&self) -> Budget {
-        let policy = self.0.control.view().state.cache().policy().budget;
+        let view = self.0.control.view();
+        let policy = view.state.cache().policy().budget;
         // What the server was started with bounds what is said while it runs.
         let configured = [policy, self.0.settings.budget].into_iter().flatten().min();
         let Ok(shelf) = self.shelf() else {
-            return Budget { bytes: Bytes(0), limit: BudgetLimit::Tmpfs };
+            return Budget { bytes: Bytes(0), limit: BudgetLimit::Nowhere };
         };
         // Segments come and go while this is found out: what is free and what is held are not of one moment. The larger of
         // what is held before and after can only be too much, which is looked at again; too little would evict what fits.
@@ -68,7 +80,8 @@ impl Cache {
             }
         };
         let usual = Bytes((total.0 / 16).clamp(LEAST_RESERVE.0, MOST_RESERVE.0));
-        let tmpfs_free = shelf.free().ok().flatten();
+        let leases = view.state.cache().lease_count();
+        let tmpfs_free = shelf.room().ok().flatten().map(|room| beside_leases(room, leases));
         let held = held_before.max(shelf.held());
         budget(&MemoryFacts {
             configured,
@@ -93,6 +106,7 @@ impl Cache {
             BudgetLimit::Machine => "machine".to_owned(),
             BudgetLimit::Group(name) => name.clone(),
             BudgetLimit::Tmpfs => "tmpfs".to_owned(),
+            BudgetLimit::Nowhere => "unavailable".to_owned(),
         }
     }
 
@@ -125,5 +139,24 @@ impl Cache {
     /// INTERNAL.
     pub async fn held(&self) -> Result<Bytes> {
         self.apart("held memory", |cache| cache.shelf().map(Shelf::held).unwrap_or_default()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_for_the_records_of_all_leases_is_kept_and_those_that_are_there_have_theirs() {
+        let page = hoist_segment::PAGE;
+        let records = MOST_LEASES as u64 * page;
+        let large = Room { size: Bytes::gib(12), free: Bytes::gib(10) };
+        assert_eq!(beside_leases(large, 0).0, large.free.0 - records);
+        assert_eq!(beside_leases(large, 3).0, large.free.0 - records + 3 * page);
+        assert_eq!(beside_leases(large, MOST_LEASES), large.free);
+        let small = Room { size: Bytes::mib(16), free: Bytes::mib(4) };
+        assert_eq!(beside_leases(small, 0), Bytes::mib(3));
+        let full = Room { free: Bytes(page), ..small };
+        assert_eq!((beside_leases(full, 0), beside_leases(full, 256)), (Bytes(0), Bytes(page)));
     }
 }

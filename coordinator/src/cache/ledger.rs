@@ -9,6 +9,7 @@
 use std::fs;
 use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hoist_domain::{Lease, LeaseId, ResourceName};
 use hoist_segment::{Access, Directory, DirectoryError};
@@ -24,7 +25,11 @@ const WRITING: &str = ".writing-";
 
 /// The directory of leases. Cloning is a reference count.
 #[derive(Clone, Debug)]
-pub(super) struct Ledger(Directory);
+pub(super) struct Ledger {
+    path: PathBuf,
+    /// Another one after somebody has removed it.
+    directory: Arc<Mutex<Directory>>,
+}
 
 impl Ledger {
     /// Opens the directory, and makes it if nothing is there.
@@ -32,11 +37,12 @@ impl Ledger {
     /// # Errors
     /// When it cannot be, or is not on tmpfs and ours alone.
     pub(super) fn open(path: &Path) -> Result<Self, DirectoryError> {
-        Directory::open(path, Access::Owner).map(Self)
+        let directory = Arc::new(Mutex::new(Directory::open(path, Access::Owner)?));
+        Ok(Self { path: path.to_owned(), directory })
     }
 
     fn path_of(&self, id: LeaseId) -> PathBuf {
-        self.0.path().join(id.to_string())
+        self.path.join(id.to_string())
     }
 
     /// Writes a lease down; it is there whole or not at all.
@@ -44,13 +50,37 @@ impl Ledger {
     /// # Errors
     /// The file system's.
     pub(super) fn keep(&self, lease: &Lease) -> io::Result<()> {
-        let writing = self.0.path().join(format!("{WRITING}{}", lease.id));
-        let written = fs::write(&writing, serde_json::to_vec(lease)?)
-            .and_then(|()| fs::rename(&writing, self.path_of(lease.id)));
+        let text = serde_json::to_vec(lease)?;
+        match self.write(lease.id, &text) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.make_again().map_err(io::Error::other)?;
+                self.write(lease.id, &text)
+            }
+            written => written,
+        }
+    }
+
+    fn write(&self, id: LeaseId, text: &[u8]) -> io::Result<()> {
+        let writing = self.path.join(format!("{WRITING}{id}"));
+        let written = fs::write(&writing, text).and_then(|()| fs::rename(&writing, self.path_of(id)));
         if written.is_err() {
             let _ = fs::remove_file(&writing);
         }
         written
+    }
+
+    /// Somebody has removed the directory, and the records in it.
+    fn make_again(&self) -> Result<(), DirectoryError> {
+        let mut directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever waited for the lock finds what the first has made.
+        if !self.path.is_dir() {
+            *directory = Directory::open(&self.path, Access::Owner)?;
+            warn!(
+                path = %self.path.display(),
+                "somebody has removed the records of leases: those that are held now end with this server"
+            );
+        }
+        Ok(())
     }
 
     /// It has ended, or was never granted.
@@ -67,7 +97,7 @@ impl Ledger {
     /// The leases that the last coordinator left. What is no record is told and removed; what cannot be read is told and stays.
     pub(super) fn read(&self) -> io::Result<Vec<Lease>> {
         let mut leases = Vec::new();
-        for entry in fs::read_dir(self.0.path())? {
+        for entry in fs::read_dir(&self.path)? {
             let path = entry?.path();
             let text = match read(&path) {
                 Ok(text) => text,
@@ -82,10 +112,13 @@ impl Ledger {
                 Some(lease) if self.path_of(lease.id) == path => leases.push(lease),
                 _ => {
                     let name = path.file_name().unwrap_or_default().to_string_lossy();
-                    if !name.starts_with(WRITING) {
-                        warn!(path = %path.display(), "this is no record of a lease: removed");
+                    match fs::remove_file(&path) {
+                        Ok(()) if name.starts_with(WRITING) => {}
+                        Ok(()) => warn!(path = %path.display(), "this is no record of a lease: removed"),
+                        Err(error) => {
+                            warn!(path = %path.display(), %error, "this is no record of a lease: remove it");
+                        }
                     }
-                    let _ = fs::remove_file(&path);
                 }
             }
         }
@@ -164,6 +197,19 @@ mod tests {
         assert_eq!(read, [lease(1), lease(3)]);
         let mode = fs::metadata(parent.path().join("leases")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_directory_that_was_removed_is_made_again() {
+        let (ledger, parent) = ledger();
+        ledger.keep(&lease(1)).unwrap();
+        fs::remove_dir_all(parent.path().join("leases")).unwrap();
+        ledger.forget(lease(1).id);
+        ledger.keep(&lease(2)).unwrap();
+        ledger.keep(&lease(3)).unwrap();
+        assert_eq!(ledger.read().unwrap().len(), 2);
+        let another = Ledger::open(&parent.path().join("leases"));
+        assert!(matches!(another, Err(DirectoryError::InUse { .. })), "{another:?}");
     }
 
     #[test]

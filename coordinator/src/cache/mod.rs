@@ -27,7 +27,7 @@ use hoist_domain::{
     SegmentState, Severity,
 };
 use hoist_runtime::{Clock, Tasks};
-use hoist_segment::{Access, Directory};
+use hoist_segment::{Access, Directory, DirectoryError};
 use hoist_staging::{Pool, PoolSettings};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -65,6 +65,27 @@ struct Stream {
     is_late: bool,
 }
 
+/// Why there is no place for segments, and what to do about that.
+#[derive(Clone, Debug)]
+struct Unusable {
+    why: String,
+    advice: &'static str,
+}
+
+impl From<DirectoryError> for Unusable {
+    fn from(error: DirectoryError) -> Self {
+        let why = match std::error::Error::source(&error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        };
+        let advice = match error {
+            DirectoryError::InUse { .. } => "stop the other one, or give this one a --runtime-dir of its own",
+            _ => "start the server with --runtime-dir on a tmpfs that belongs to its user",
+        };
+        Self { why, advice }
+    }
+}
+
 /// The handle to the cache. Cloning is a reference count.
 #[derive(Clone, Debug)]
 pub struct Cache(Arc<Shared>);
@@ -73,7 +94,7 @@ pub struct Cache(Arc<Shared>);
 struct Shared {
     settings: CacheSettings,
     /// Segments, and the leases on them.
-    store: std::result::Result<(Shelf, Ledger), String>,
+    store: std::result::Result<(Shelf, Ledger), Unusable>,
     pool: Pool,
     control: Control,
     catalog: Catalog,
@@ -108,7 +129,7 @@ impl Cache {
         let directory = Directory::open(&runtime_dir.join("segments"), access);
         let ledger = Ledger::open(&runtime_dir.join("leases"));
         let store = directory.and_then(|directory| Ok((Shelf::new(directory), ledger?)));
-        let store = store.map_err(|error| explained(&error));
+        let store = store.map_err(Unusable::from);
         let (evictions, evicted) = mpsc::channel();
         let pool = Pool::new(PoolSettings::default(), tasks.clone(), clock.clone());
         let cache = Self(Arc::new(Shared {
@@ -134,7 +155,7 @@ impl Cache {
         let (shelf, ledger) = match self.0.store.clone() {
             Ok(store) => store,
             Err(why) => {
-                warn!("nothing can be cached: {why}");
+                warn!(advice = why.advice, "nothing can be cached: {}", why.why);
                 self.0.control.raise(self.unavailable(&why)).await;
                 return self.0.control.adopt(Vec::new(), Vec::new()).await;
             }
@@ -193,13 +214,9 @@ impl Cache {
     /// # Errors
     /// CACHE_UNAVAILABLE.
     pub fn shelf(&self) -> Result<&Shelf> {
-        self.0.store.as_ref().map(|(shelf, _)| shelf).map_err(|why| {
-            Error::new(
-                Reason::CacheUnavailable,
-                format!(
-                    "nothing can be cached: {why}; start the server with --runtime-dir on a tmpfs of its user"
-                ),
-            )
+        self.0.store.as_ref().map(|(shelf, _)| shelf).map_err(|Unusable { why, advice }| {
+            Error::new(Reason::CacheUnavailable, format!("nothing can be cached: {why}"))
+                .with("advice", *advice)
         })
     }
 
@@ -208,12 +225,12 @@ impl Cache {
         self.shelf().ok().map(|shelf| shelf.path().to_owned())
     }
 
-    fn unavailable(&self, why: &str) -> Condition {
+    fn unavailable(&self, Unusable { why, advice }: &Unusable) -> Condition {
         Condition {
             kind: ConditionKind::CacheUnavailable,
             severity: Severity::Warning,
             message: format!("nothing can be cached: {why}"),
-            advice: "start the server with --runtime-dir on a tmpfs that belongs to its user".to_owned(),
+            advice: (*advice).to_owned(),
             since: self.0.clock.wall(),
             details: Vec::new(),
         }
@@ -312,11 +329,4 @@ fn let_through(directory: &Path) -> std::io::Result<()> {
     let mut permissions = std::fs::metadata(directory)?.permissions();
     permissions.set_mode(permissions.mode() | 0o010);
     std::fs::set_permissions(directory, permissions)
-}
-
-fn explained(error: &hoist_segment::DirectoryError) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
 }

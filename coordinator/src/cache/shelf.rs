@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hoist_domain::{Bytes, Digest};
-use hoist_segment::{Directory, Evicted, Filling, Layout, Leftover, SealError, Sealed, Segment};
+use hoist_segment::{Directory, Evicted, Filling, Layout, Leftover, Room, SealError, Sealed, Segment};
 use hoist_staging::Target;
 
 /// The shelf. Cloning is a reference count.
@@ -105,9 +105,9 @@ impl Shelf {
         self.0.directory.path()
     }
 
-    /// What the tmpfs still takes.
-    pub(super) fn free(&self) -> io::Result<Option<Bytes>> {
-        self.0.directory.free()
+    /// What the tmpfs still takes, if it has an end.
+    pub(super) fn room(&self) -> io::Result<Option<Room>> {
+        self.0.directory.room()
     }
 
     pub(super) fn adopt(&self) -> io::Result<(Vec<Found>, Vec<Leftover>)> {

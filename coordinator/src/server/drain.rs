@@ -19,6 +19,10 @@ use crate::operations::Runner;
 /// How long executors get to stop once told, and connections to take their last answers.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// How long the store gets for its last export. Without it nothing is lost, but a start after damage has less to go by, and
+/// tells again what was told.
+const LAST_EXPORT: Duration = Duration::from_secs(8);
+
 /// A server that is SERVING: everything that has to be told of its end, or waited for.
 pub(super) struct Serving {
     pub(super) health: HealthReporter,
@@ -58,7 +62,7 @@ impl Serving {
         // Their ends are committed, and their waiters answered, before connections are given up.
         wait("connections", &self.connections).await;
         self.control.stop().await;
-        if tokio::time::timeout(LAST_WORDS, self.owner.join()).await.is_err() {
+        if tokio::time::timeout(LAST_EXPORT, self.owner.join()).await.is_err() {
             warn!("the store is still busy: leaving without its export");
         }
     }

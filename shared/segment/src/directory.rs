@@ -39,7 +39,7 @@ impl Access {
     }
 }
 
-/// Why a directory cannot hold segments.
+/// Why a directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     /// Weights would be on a disk, or in memory that nobody can count.
@@ -116,13 +116,14 @@ impl Directory {
         Bytes(self.0.filling.load(Ordering::Relaxed))
     }
 
-    /// What the tmpfs still takes; none where it has no limit.
+    /// How large the tmpfs is, and what it still takes; none where it has no limit.
     ///
     /// # Errors
     /// The file system's.
-    pub fn free(&self) -> io::Result<Option<Bytes>> {
+    pub fn room(&self) -> io::Result<Option<Room>> {
         let stat = rustix::fs::fstatvfs(&self.0.descriptor)?;
-        Ok((stat.f_blocks > 0).then(|| Bytes(stat.f_bavail.saturating_mul(stat.f_frsize))))
+        let bytes = |blocks: u64| Bytes(blocks.saturating_mul(stat.f_frsize));
+        Ok((stat.f_blocks > 0).then(|| Room { size: bytes(stat.f_blocks), free: bytes(stat.f_bavail) }))
     }
 
     /// Opens a file for reading and nothing else, by a path below the directory, and never by a link.
@@ -130,6 +131,13 @@ impl Directory {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&self.0.descriptor, below, flags, Mode::empty())?.into())
     }
+}
+
+/// Of a tmpfs that has an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    pub size: Bytes,
+    pub free: Bytes,
 }
 
 /// What one filling takes of the memory: counted before it is written, and until its files are closed or sealed.

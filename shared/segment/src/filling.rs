@@ -17,10 +17,7 @@ use uuid::Uuid;
 
 use crate::directory::{Directory, EVICTING, FILLING, Form, Taken};
 use crate::held::{Evicted, Segment, held_bytes};
-use crate::{Layout, RawFile};
-
-/// What the rounding of a file's length takes at most.
-const PAGE: u64 = 4096;
+use crate::{Layout, PAGE, RawFile};
 
 /// Dropped without being sealed, it leaves nothing behind.
 #[derive(Debug)]
@@ -121,7 +118,7 @@ impl Directory {
     }
 
     fn begin(&self, form: Form, length: u64) -> io::Result<Filling> {
-        if self.free()?.is_some_and(|free| free.0 < length) {
+        if self.room()?.is_some_and(|room| room.free.0 < length) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(Filling {

@@ -25,7 +25,7 @@ mod layout;
 mod map;
 
 pub use adopt::{Adopted, Leftover};
-pub use directory::{Access, Directory, DirectoryError};
+pub use directory::{Access, Directory, DirectoryError, Room};
 pub use filling::{Filling, SealError, Sealed};
 pub use held::{Evicted, Segment, SegmentFile};
 pub use kernel::{cached_bytes, give_back_free_memory, idle_io_priority};

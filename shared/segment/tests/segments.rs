@@ -84,7 +84,7 @@ impl AlignedTo for *const u8 {
 #[test]
 fn what_is_held_is_what_the_file_system_counts() {
     let (_above, directory) = place();
-    let free = || directory.free().unwrap().unwrap().0;
+    let free = || directory.room().unwrap().unwrap().free.0;
     let before = free();
     let segment = sealed(&directory, DIGEST);
     assert_eq!(segment.held_bytes().unwrap().0, segment.length().0.next_multiple_of(4096));
@@ -316,7 +316,7 @@ fn many_threads_fill_one_segment() {
 #[test]
 fn a_tmpfs_without_room_refuses_before_anything_is_written() {
     let (above, directory) = place();
-    let free = directory.free().unwrap().unwrap().0;
+    let free = directory.room().unwrap().unwrap().free.0;
     let tensor = TensorShape { name: "w".into(), dtype: Dtype::U8, shape: [free + (1 << 30)].into() };
     let refused = directory.create(&Layout::of([tensor]).unwrap()).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::StorageFull);
