@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import group
 import loaders
 from loaders import FAST, MAPPED, ONE_BY_ONE, PICKLED, STREAMED, Load, Loaded, timed
 
@@ -47,6 +48,10 @@ COLD_TARGETS = {MAPPED: 0.7, FAST: 0.43, STREAMED: 0.28, PICKLED: 0.2}
 FROM_CACHE_TARGETS = {FAST: 0.5, STREAMED: 0.5}
 ATTACH_TARGETS = {FAST: 1 / 500, STREAMED: 1 / 500, PICKLED: 1 / 500}
 MEMORY_TARGET = 0.27
+# Of a client that may have less memory than the model takes.
+BOUND_BYTES = 2 << 30
+FIRST_TARGETS = {MAPPED: 1 / 2.5}
+AGAIN_TARGETS = {MAPPED: 1 / 8}
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,8 @@ def child(given: argparse.Namespace) -> None:
     """One load. Says how long it took; with --hold, stays and says what memory it takes when it is asked."""
     side, path = given.child, given.file
     ours = side in (OURS, CONNECTED, FROM_CACHE)
+    if given.group:
+        group.enter(given.group)
     load = by_hoist(given.endpoint, side == CONNECTED) if ours else loaders.prepare(side, "torch")
     if given.cold:
         loaders.make_cold(path)
@@ -99,7 +106,10 @@ def child(given: argparse.Namespace) -> None:
         touched, size = timed(lambda: loaders.touch(loaded))
         if size < os.path.getsize(path) * 0.99:
             raise RuntimeError(f"{size} bytes of tensors of a file of {os.path.getsize(path)}")
-    print(json.dumps({"returned": returned, "usable": returned + touched}), flush=True)
+    told = {"returned": returned, "usable": returned + touched}
+    if given.group:
+        told["again"], _ = timed(lambda: loaders.touch(loaded))
+    print(json.dumps(told), flush=True)
     if given.hold:
         sys.stdin.readline()
         print(loaders.proportional_bytes(), flush=True)
@@ -241,6 +251,23 @@ def memory(place: Place, peers: list[str], client: Any) -> dict[str, Any]:  # no
     return figures
 
 
+def bounded(place: Place, rounds: int, client: Any) -> Rounds | str:  # noqa: ANN401
+    """A client that may take less memory than the model has: what is in RAM with Hoist is charged to nobody but the server."""
+    if os.path.getsize(place.file) < 1.5 * BOUND_BYTES:
+        return "not run: the file is too small to be too large"
+    with group.limited(BOUND_BYTES) as inside:
+        if inside is None:
+            return "not run: no control group can be made here"
+        client.cache(place.file)
+        within = ("--group", str(inside))
+        sides = {
+            CONNECTED: lambda: load_once(place, CONNECTED, *within),
+            # Cold: pages that somebody else has read are charged to them.
+            MAPPED: lambda: load_once(place, MAPPED, "--cold", *within),
+        }
+        return take_turns(rounds, sides)
+
+
 # ---- the whole -------------------------------------------------------------------------------------------
 
 
@@ -367,6 +394,31 @@ def of_memory(figures: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
+def print_tables(found: dict[str, Any]) -> None:
+    headings = ["who", "returned, s", "usable, s", "spread of that", "hoist to it", "target", ""]
+    returned = [*headings[:3], "spread of returned", *headings[4:]]
+    if "cold" in found:
+        table("cold", headings, shown(found["cold"], "usable", OURS, COLD_TARGETS))
+    if "warm" in found:
+        title = "the file in the page cache: filled by hoist beside loaded by others"
+        filled = {side: rounds for side, rounds in found["warm"].items() if side not in (OURS, CONNECTED)}
+        table(title, headings, shown(filled, "usable", FROM_CACHE, FROM_CACHE_TARGETS))
+        title = "in RAM with hoist, in the page cache for the others: until the call returned"
+        resident = {side: rounds for side, rounds in found["warm"].items() if side != FROM_CACHE}
+        table(title, returned, shown(resident, "returned", CONNECTED, ATTACH_TARGETS))
+    if "memory" in found:
+        of_all = ["who", "GB of all together", "without their imports", "hoist to it", "target", ""]
+        table(f"memory of {PROCESSES} processes (proportional set size)", of_all, of_memory(found["memory"]))
+    match found.get("bounded"):
+        case str(why):
+            print(f"\n## a client with 2 GiB of memory\n\n{why}")
+        case dict(rounds):
+            title = "a client with 2 GiB of memory: in RAM with hoist, on the disk for the others"
+            table(f"{title}; first use", headings, shown(rounds, "usable", CONNECTED, FIRST_TARGETS))
+            again = [*headings[:3], "spread of reading it again", *headings[4:]]
+            table(f"{title}; read again", again, shown(rounds, "again", CONNECTED, AGAIN_TARGETS))
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--hoist", help="the binary of a release build")
@@ -374,7 +426,8 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--quick", action="store_true", help="a file of 512 MB: whether it works")
     arguments.add_argument("--json", help="write every round to this file")
-    for word in ("child", "endpoint"):
+    arguments.add_argument("--only", choices=["cold", "warm", "memory", "bounded"], help="one part of it")
+    for word in ("child", "endpoint", "group"):
         arguments.add_argument(f"--{word}", help=argparse.SUPPRESS)
     for word in ("cold", "hold", "idle"):
         arguments.add_argument(f"--{word}", action="store_true", help=argparse.SUPPRESS)
@@ -398,12 +451,17 @@ def main() -> None:
     ):
         place = Place(str(file), str(pickled), endpoint)
         client.scan()
-        print("cold ...", file=sys.stderr)
-        colds = cold(place, peers, given.rounds, client)
-        print("warm ...", file=sys.stderr)
-        warms = warm(place, peers, given.rounds, client)
-        print("memory ...", file=sys.stderr)
-        held = memory(place, peers, client)
+        parts = {
+            "cold": lambda: cold(place, peers, given.rounds, client),
+            "warm": lambda: warm(place, peers, given.rounds, client),
+            "memory": lambda: memory(place, peers, client),
+            "bounded": lambda: bounded(place, given.rounds, client),
+        }
+        found: dict[str, Any] = {}
+        for name, part in parts.items():
+            if given.only in (None, name):
+                print(f"{name} ...", file=sys.stderr)
+                found[name] = part()
     facts = {
         "command": " ".join(sys.argv),
         "file": f"{file.stat().st_size / 1e9:.2f} GB",
@@ -417,20 +475,9 @@ def main() -> None:
     }
     for name, fact in facts.items():
         print(f"- {name}: {fact}")
-    headings = ["who", "returned, s", "usable, s", "spread of that", "hoist to it", "target", ""]
-    table("cold", headings, shown(colds, "usable", OURS, COLD_TARGETS))
-    title = "the file in the page cache: filled by hoist beside loaded by others"
-    filled = {side: rounds for side, rounds in warms.items() if side not in (OURS, CONNECTED)}
-    table(title, headings, shown(filled, "usable", FROM_CACHE, FROM_CACHE_TARGETS))
-    title = "in RAM with hoist, in the page cache for the others: until the call returned"
-    resident = {side: rounds for side, rounds in warms.items() if side != FROM_CACHE}
-    headings = [*headings[:3], "spread of returned", *headings[4:]]
-    table(title, headings, shown(resident, "returned", CONNECTED, ATTACH_TARGETS))
-    headings = ["who", "GB of all together", "without their imports", "hoist to it", "target", ""]
-    table(f"memory of {PROCESSES} processes (proportional set size)", headings, of_memory(held))
+    print_tables(found)
     if given.json:
-        report = {"facts": facts, "cold": colds, "warm": warms, "memory": held}
-        Path(given.json).write_text(json.dumps(report, indent=1) + "\n")
+        Path(given.json).write_text(json.dumps({"facts": facts, **found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
