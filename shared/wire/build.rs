@@ -18,6 +18,9 @@ const PROTOS: [&str; 10] = [
     "google/longrunning/operations.proto",
 ];
 
+/// Between the coordinator and workers: not for clients, so not for reflection.
+const WORKER_PROTO: &str = "hoist/worker/v1/worker_service.proto";
+
 #[expect(clippy::disallowed_methods, reason = "cargo speaks to build scripts through the environment")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new("../../proto");
@@ -25,6 +28,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(PROTOS, [root])?;
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
+
+    let descriptors = protox::compile(PROTOS.into_iter().chain([WORKER_PROTO]), [root])?;
 
     // Type names: what goes into a google.protobuf.Any says what it is.
     let mut with_names = prost_build::Config::new();
@@ -43,6 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
         .extern_path(".google.longrunning", "crate::longrunning")
         .extern_path(".hoist.api.v1", "crate::v1")
+        .extern_path(".hoist.worker.v1", "crate::worker")
         .extern_path(".hoist.api.v1.WatchResponse", "crate::frame::WatchFrame")
         .compile_fds(descriptors)?;
     Ok(())

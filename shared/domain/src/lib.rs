@@ -4,6 +4,7 @@
 //! runtime or wire format; a value that needs one of those is handed in.
 
 mod cache;
+mod device;
 mod error;
 mod filter;
 mod id;
@@ -19,6 +20,10 @@ mod time;
 
 pub use cache::{
     CachePolicy, CacheReport, CacheSpec, CachedComponent, ComponentSource, EvictionPolicy, Priority, Veto,
+};
+pub use device::{
+    DeviceFacts, DeviceId, DeviceKind, DeviceMemory, Generation, Incarnation, ObservedReplica,
+    ReplicaFailure, ReplicaId, WorkerId,
 };
 pub use error::{Error, FieldViolation, Result};
 pub use filter::Filter;
@@ -41,6 +46,6 @@ pub use nearest::{Nearest, edits, nearest};
 pub use operation::{
     Lane, Operation, OperationOutput, Outcome, PathProblem, ProbeSpec, Progress, ScanReport, ScanSpec, Work,
 };
-pub use quantity::{Bytes, Epoch, Generation, ParseBytesError, Position, Revision, ServiceTime, WallTime};
+pub use quantity::{Bytes, Epoch, ParseBytesError, Position, Revision, ServiceTime, WallTime};
 pub use reason::{ErrorKind, ErrorSeverity, Reason, Recovery};
 pub use segment::{Eviction, EvictionReason, Lease, LeaseId, Segment, SegmentName};

@@ -37,10 +37,6 @@ counter! {
     /// One life of the coordinator: greater than any epoch that its store, or a worker, has seen before.
     Epoch
 }
-counter! {
-    /// One version of what a worker is asked to hold. A worker refuses a generation older than its own.
-    Generation
-}
 
 /// A place in the history of the state. Ordered by epoch, then revision: the only order that means anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

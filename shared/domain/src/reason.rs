@@ -187,6 +187,13 @@ reasons! {
     VersionConflict = "VERSION_CONFLICT", FailedPrecondition, Low, Change, "provide the required version";
     /// The worker ended while it was at it.
     WorkerLost = "WORKER_LOST", Unavailable, Medium, Retry, "retry; the worker is being restarted";
+    /// Another worker drives the device.
+    DeviceTaken = "DEVICE_TAKEN", AlreadyExists, Medium, Operator, "end one of the two workers";
+    /// A worker was driven by a coordinator with a later epoch.
+    GenerationAhead = "GENERATION_AHEAD", FailedPrecondition, Low, Retry, "start the worker again";
+    /// A worker has crashed or lied too often.
+    WorkerQuarantined = "WORKER_QUARANTINED", FailedPrecondition, High, Operator,
+        "read its last words, mend what they name, and release it";
     /// The coordinator and a worker do not speak the same version.
     VersionSkew = "VERSION_SKEW", FailedPrecondition, Medium, Operator, "install the same release of both";
     /// A source file changed while it was read.

@@ -12,7 +12,7 @@ use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 /// What a statfs of a tmpfs says.
-const TMPFS: i64 = 0x0102_1994;
+pub(crate) const TMPFS: i64 = 0x0102_1994;
 
 /// Before a name: it is being filled.
 pub(crate) const FILLING: &str = ".filling-";

@@ -17,6 +17,7 @@
 //! has its name, and never decides what is to be kept.
 
 mod adopt;
+mod attach;
 mod directory;
 mod filling;
 mod held;
@@ -25,6 +26,7 @@ mod layout;
 mod map;
 
 pub use adopt::{Adopted, Leftover};
+pub use attach::Attached;
 pub use directory::{Access, Directory, DirectoryError, Room};
 pub use filling::{Filling, SealError, Sealed};
 pub use held::{Evicted, Segment, SegmentFile};

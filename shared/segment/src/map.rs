@@ -1,9 +1,10 @@
-//! A segment in this process's memory: read-only, shared with everybody who maps it, never copied.
+//! A segment's file in this process's memory: read-only, shared with everybody who maps it, never copied.
 #![expect(unsafe_code, reason = "mapping a file is a promise that nobody shortens it or writes to it")]
 
 use std::fs::File;
 use std::io;
 
+use hoist_domain::Dtype;
 use memmap2::{Mmap, MmapOptions};
 
 use crate::{Layout, Placed};
@@ -12,30 +13,27 @@ use crate::{Layout, Placed};
 #[derive(Debug)]
 pub struct Map {
     memory: Mmap,
-    layout: Layout,
+    /// In the order of their places.
+    tensors: Vec<Placed>,
 }
 
 impl Map {
     /// `file` is a complete segment with this layout.
-    pub(crate) fn of(file: &File, layout: Layout) -> io::Result<Self> {
-        let length = usize::try_from(layout.length()).map_err(io::Error::other)?;
-        // SAFETY: the bytes must not change, and must stay backed, as long as the mapping lives.
-        // - Nobody shortens or writes to the file: it is sealed, so its one writer (`Filling`) has closed it; its mode
-        //   lets nobody open it for writing; it is in a directory that only our user can enter or, with `Access::Group`,
-        //   its group can read (`Directory::open` checks both). A process of our own user that means harm could write to
-        //   our memory directly.
-        // - It is backed by tmpfs pages that were all written before it was sealed (`Filling::seal` counts them), so no
-        //   access finds a hole and no room for a page.
-        // - It stays backed after eviction: unlinking a file does not free what is mapped.
-        // - `length` is the file's: `read_layout` has compared it.
-        let memory = unsafe { MmapOptions::new().len(length).map(file) }?;
-        Ok(Self { memory, layout })
+    pub(crate) fn of(file: &File, layout: &Layout) -> io::Result<Self> {
+        Ok(Self { memory: map(file, layout.length())?, tensors: layout.tensors().to_vec() })
+    }
+
+    /// `file` is of a complete segment that keeps files as they are: one tensor of bytes.
+    pub(crate) fn of_file(file: &File, name: &str, length: u64) -> io::Result<Self> {
+        let shape = Box::new([length]);
+        let all = Placed { name: name.into(), dtype: Dtype::U8, shape, offset: 0, length };
+        Ok(Self { memory: map(file, length)?, tensors: vec![all] })
     }
 
     /// In the order of their places.
     #[must_use]
     pub fn tensors(&self) -> &[Placed] {
-        self.layout.tensors()
+        &self.tensors
     }
 
     /// The bytes of a tensor of this segment.
@@ -52,4 +50,19 @@ impl Map {
     pub fn file(&self) -> &[u8] {
         &self.memory
     }
+}
+
+/// `file` is of a complete segment, and of this length.
+fn map(file: &File, length: u64) -> io::Result<Mmap> {
+    let length = usize::try_from(length).map_err(io::Error::other)?;
+    // SAFETY: the bytes must not change, and must stay backed, as long as the mapping lives.
+    // - Nobody shortens or writes to the file: it is sealed, so its one writer (`Filling`) has closed it; its mode lets nobody
+    //   open it for writing (`Attached::open` looks again); it is in a directory that only our user can enter or, with
+    //   `Access::Group`, its group can read (`Directory::open` checks both). A process of our own user that means harm could
+    //   write to our memory directly.
+    // - It is backed by tmpfs pages that were all written before it was sealed (`Filling::seal` counts them), so no access finds
+    //   a hole and no room for a page.
+    // - It stays backed after eviction: unlinking a file does not free what is mapped.
+    // - `length` is the file's: whoever calls has compared it, or has just read it from the same descriptor.
+    unsafe { MmapOptions::new().len(length).map(file) }
 }

@@ -12,9 +12,11 @@ pub mod frame;
 pub mod mask;
 pub mod models;
 pub mod status;
+pub mod workers;
 
 pub use google::longrunning;
 pub use hoist::api::v1;
+pub use hoist::worker::v1 as worker;
 
 /// Generated, in the shape of the packages: generated code refers to itself by it.
 #[allow(missing_debug_implementations, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction)]
@@ -22,6 +24,11 @@ mod hoist {
     pub mod api {
         pub mod v1 {
             include!(concat!(env!("OUT_DIR"), "/hoist.api.v1.rs"));
+        }
+    }
+    pub mod worker {
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/hoist.worker.v1.rs"));
         }
     }
 }
@@ -43,7 +50,10 @@ pub mod server {
     pub mod longrunning {
         include!(concat!(env!("OUT_DIR"), "/servers/google.longrunning.rs"));
     }
+    pub mod worker {
+        include!(concat!(env!("OUT_DIR"), "/servers/hoist.worker.v1.rs"));
+    }
 }
 
-/// Every proto file, encoded as a `FileDescriptorSet`: for reflection, masks, and the test that every RPC has a policy.
+/// Every public proto file, encoded as a `FileDescriptorSet`: for reflection, masks, and the test that every RPC has a policy.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,0 +1,205 @@
+//! Devices, the workers that drive them, and what is on them: names and facts.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Bytes, Digest, Dtype, Epoch, Error, Reason, ReplicaState, excerpt};
+
+/// What kind of memory a device has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DeviceKind {
+    /// The machine's own: what is on it is in RAM, converted or as its segment is.
+    Cpu,
+    /// An NVIDIA card.
+    Cuda,
+}
+
+impl DeviceKind {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        }
+    }
+}
+
+/// A device of this machine: `cpu:0`, `cuda:1`. Read as well: `gpu:0`, `GPU_0`, which are `cuda:0`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DeviceId {
+    pub kind: DeviceKind,
+    pub number: u16,
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind.as_str(), self.number)
+    }
+}
+
+impl FromStr for DeviceId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let parsed = || {
+            let (kind, number) = text.split_once([':', '_'])?;
+            let kind = match kind {
+                "cpu" => DeviceKind::Cpu,
+                "cuda" | "gpu" | "GPU" => DeviceKind::Cuda,
+                _ => return None,
+            };
+            // Digits alone: `+1` and `01` are other spellings of a number, and of no device.
+            let is_plain = number == "0" || !number.starts_with(['0', '+']);
+            Some(Self { kind, number: number.parse().ok().filter(|_| is_plain)? })
+        };
+        parsed().ok_or_else(|| {
+            let message = format!("`{}` is no device: write cpu:0 or cuda:0", excerpt(text));
+            Error::new(Reason::NameInvalid, message)
+        })
+    }
+}
+
+impl TryFrom<String> for DeviceId {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<DeviceId> for String {
+    fn from(id: DeviceId) -> Self {
+        id.to_string()
+    }
+}
+
+/// A place that workers run in, over their restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WorkerId(pub Uuid);
+
+/// One process of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Incarnation(pub Uuid);
+
+/// One attempt to have a component on a device. What failed is tried again as another replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReplicaId(pub Uuid);
+
+macro_rules! hyphenated {
+    ($($id:ident)*) => {$(
+        impl fmt::Display for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+    )*};
+}
+hyphenated!(WorkerId Incarnation ReplicaId);
+
+/// The order of what is desired of one device. Within an epoch numbers begin with 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Generation {
+    pub epoch: Epoch,
+    pub number: u64,
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.epoch, self.number)
+    }
+}
+
+/// What a device is. Does not change while its worker lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceFacts {
+    pub id: DeviceId,
+    /// What it calls itself, for people.
+    pub model: String,
+    pub capacity: Bytes,
+    /// A replica that is not converted is the segment itself, mapped.
+    pub maps_segments: bool,
+    /// What replicas can be converted to.
+    pub dtypes: Vec<Dtype>,
+    /// With their versions, for people.
+    pub libraries: Vec<String>,
+}
+
+/// A device's memory, as its worker sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceMemory {
+    /// What replicas take of it.
+    pub used: Bytes,
+    /// What could be put on it now.
+    pub free: Bytes,
+    /// What of replicas is mapped segments.
+    pub mapped: Bytes,
+}
+
+/// Why a component did not get onto its device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum ReplicaFailure {
+    #[error("the device has {free} free, and {needed} are needed")]
+    NoMemory { needed: Bytes, free: Bytes },
+    /// It cannot be read, or is not what was desired.
+    #[error("the segment cannot be read: {0}")]
+    Segment(String),
+    /// Whatever is free.
+    #[error("the device cannot hold it: {0}")]
+    Unsupported(String),
+    /// If it cannot go on, its worker ends.
+    #[error("the device failed: {0}")]
+    Device(String),
+}
+
+/// A component on a device, as its worker sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedReplica {
+    pub id: ReplicaId,
+    pub digest: Digest,
+    pub dtype: Option<Dtype>,
+    pub state: ReplicaState,
+    /// What it takes of the device for itself.
+    pub own: Bytes,
+    /// What of it is the segment, mapped.
+    pub mapped: Bytes,
+    pub tensors: u32,
+    /// Once it is ACTIVE: since it was LOADING.
+    pub load_time: Option<std::time::Duration>,
+    /// Once it is FAILED.
+    pub failure: Option<ReplicaFailure>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_written_in_one_way_and_read_in_those_of_old() {
+        let cuda = DeviceId { kind: DeviceKind::Cuda, number: 0 };
+        for text in ["cuda:0", "gpu:0", "GPU_0"] {
+            assert_eq!(text.parse(), Ok(cuda), "{text}");
+        }
+        assert_eq!(cuda.to_string(), "cuda:0");
+        assert_eq!("cpu:12".parse(), Ok(DeviceId { kind: DeviceKind::Cpu, number: 12 }));
+        for wrong in
+            ["", "cpu", "cpu:", "cpu:-1", "cpu:+1", "cpu:01", "cpu:65536", "tpu:0", "cpu:0:0", "../cpu:0"]
+        {
+            let error = wrong.parse::<DeviceId>().unwrap_err();
+            assert_eq!(error.reason(), Reason::NameInvalid, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn generations_follow_each_other_by_epoch_first() {
+        let of = |epoch, number| Generation { epoch: Epoch(epoch), number };
+        assert!(of(1, 9) < of(2, 1) && of(2, 1) < of(2, 2));
+        assert_eq!(of(7, 3).to_string(), "7.3");
+    }
+}

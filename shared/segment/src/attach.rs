@@ -1,0 +1,119 @@
+//! A complete segment, mapped by a process that is not its coordinator: a worker, or a client.
+//!
+//! It is found by its path alone, so everything that a map relies on is looked at again: tmpfs, our own user's or one
+//! that our group may read, closed for writing, whole.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use hoist_domain::{Bytes, Digest};
+use rustix::fs::{CWD, Dir, Mode, OFlags};
+
+use crate::directory::{Form, TMPFS};
+use crate::held::read_layout;
+use crate::{Map, Placed};
+
+/// Files of a segment of files as they are, at most: a model in shards has hundreds.
+const MOST_FILES: usize = 4_096;
+
+/// A segment in this process's memory.
+#[derive(Debug)]
+pub struct Attached {
+    maps: Vec<Map>,
+    /// By name: which map, and which of its tensors.
+    places: HashMap<Box<str>, (usize, usize)>,
+}
+
+impl Attached {
+    /// Maps the segment of this content at this path. Its name is believed: it was given when the last byte was there.
+    ///
+    /// # Errors
+    /// The file system's; InvalidData when it is no complete segment of this content.
+    pub fn open(path: &Path, digest: Digest) -> io::Result<Self> {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let form = match name.and_then(Form::parse) {
+            Some((form, named)) if named == digest => form,
+            _ => return Err(invalid("its name is not that of the content")),
+        };
+        let maps = match form {
+            Form::Tensors => {
+                let (file, length) = open_file(CWD, path)?;
+                vec![Map::of(&file, &read_layout(&file, length)?)?]
+            }
+            Form::Raw => maps_of_files(path)?,
+        };
+        let mut places = HashMap::new();
+        for (at, map) in maps.iter().enumerate() {
+            places
+                .extend(map.tensors().iter().enumerate().map(|(place, one)| (one.name.clone(), (at, place))));
+        }
+        Ok(Self { maps, places })
+    }
+
+    /// In the order of their places; a file that is kept as it is counts as one, of bytes.
+    pub fn tensors(&self) -> impl Iterator<Item = &Placed> {
+        self.maps.iter().flat_map(Map::tensors)
+    }
+
+    /// A tensor and its bytes.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<(&Placed, &[u8])> {
+        let (map, place) = self.places.get(name)?;
+        let map = self.maps.get(*map)?;
+        let placed = map.tensors().get(*place)?;
+        Some((placed, map.bytes(placed)))
+    }
+
+    /// What is mapped.
+    #[must_use]
+    pub fn length(&self) -> Bytes {
+        Bytes(self.maps.iter().map(|map| map.file().len() as u64).sum())
+    }
+}
+
+fn maps_of_files(path: &Path) -> io::Result<Vec<Map>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(path, flags, Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in Dir::read_from(&folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name == "." || name == ".." {
+            continue;
+        }
+        if names.len() == MOST_FILES {
+            return Err(invalid("it has too many files"));
+        }
+        names.push(name);
+    }
+    names.sort_unstable();
+    let map = |name: &String| {
+        let (file, length) = open_file(&folder, Path::new(name))?;
+        Map::of_file(&file, name, length)
+    };
+    names.iter().map(map).collect()
+}
+
+/// A file that may be mapped, and its length.
+fn open_file(folder: impl AsFd, path: &Path) -> io::Result<(File, u64)> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(folder, path, flags, Mode::empty())?);
+    let facts = file.metadata()?;
+    if !facts.is_file() {
+        return Err(invalid("it is no file"));
+    }
+    if rustix::fs::fstatfs(&file)?.f_type != TMPFS {
+        return Err(invalid("it is not on tmpfs"));
+    }
+    if facts.mode() & 0o222 != 0 {
+        return Err(invalid("it can be written to"));
+    }
+    Ok((file, facts.len()))
+}
+
+fn invalid(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
