@@ -1,0 +1,95 @@
+//! What a device is to its driver: small, synchronous, called from one thread for as long as it lives.
+//!
+//! A device loads and unloads what it is told to and accounts for every byte. It knows nothing of generations, sessions or
+//! other replicas' purposes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hoist_domain::{Bytes, DeviceFacts, DeviceMemory, Digest, Dtype, ReplicaFailure, ReplicaId};
+
+/// A component that is to be loaded. Its segment is complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Load {
+    pub id: ReplicaId,
+    pub digest: Digest,
+    /// A safetensors file, or a folder of files as they are.
+    pub path: PathBuf,
+    /// What tensors of floating point are converted to.
+    pub dtype: Option<Dtype>,
+}
+
+/// How far a load is. The answer says whether to go on.
+pub trait Pace {
+    /// Called between pieces of work of some milliseconds, never less often than every 64 MiB.
+    fn is_wanted(&mut self, done: Bytes, total: Bytes) -> bool;
+}
+
+/// A component that is on the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// What it takes of the device for itself.
+    pub own: Bytes,
+    /// What of it is the segment, mapped.
+    pub mapped: Bytes,
+    pub tensors: u32,
+}
+
+/// Why a load came to nothing. Nothing of it is left on the device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Its pace said so.
+    NotWanted,
+    /// The device goes on as before.
+    Failed(ReplicaFailure),
+    /// The device cannot go on: its worker is to end.
+    Poisoned(String),
+}
+
+/// A component that is not on the device any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unloaded {
+    /// What it took of the device, as it was told when it was loaded.
+    pub expected: Bytes,
+    /// What the device has more since.
+    pub returned: Bytes,
+}
+
+/// Bytes of a tensor, as they are on the device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    pub dtype: Dtype,
+    pub shape: Vec<u64>,
+    /// Of the whole tensor.
+    pub size: Bytes,
+    pub data: Vec<u8>,
+}
+
+/// The memory of one device, and what is in it.
+pub trait Device {
+    /// Does not change.
+    fn facts(&self) -> DeviceFacts;
+
+    fn memory(&self) -> DeviceMemory;
+
+    /// Loads all of it, or nothing. An id is loaded once at a time.
+    ///
+    /// # Errors
+    /// See [`Stopped`].
+    fn load(&mut self, load: &Load, pace: &mut dyn Pace) -> Result<Loaded, Stopped>;
+
+    /// Gives its bytes back before it returns. None: it is not there.
+    fn unload(&mut self, id: ReplicaId) -> Option<Unloaded>;
+
+    /// Reads bytes of a tensor back. None: there is no such replica or tensor, or nothing at this place.
+    fn read(&self, id: ReplicaId, tensor: &str, offset: u64, length: usize) -> Option<Piece>;
+
+    /// Names of what is in a replica.
+    fn tensors(&self, id: ReplicaId) -> Vec<String>;
+}
+
+/// How a thread that drives a device makes it. It is made there and never leaves.
+pub type Open = Box<dyn FnOnce() -> Result<Box<dyn Device>, String> + Send>;
+
+/// The least time between two words about progress.
+pub const PROGRESS_EVERY: Duration = Duration::from_millis(100);

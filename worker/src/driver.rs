@@ -1,0 +1,195 @@
+//! The thread that owns the device: one step at a time, as the policy says, and what is there told after each.
+//!
+//! ```text
+//!  a replica here:  WAITING ─► LOADING ─► ACTIVE ─► UNLOADING ─► gone*
+//!                      ▲          ├─► FAILED ─► gone*          (forgotten once it is not desired)
+//!                      └──────────┴─► gone*                    (not desired any more)
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use hoist_domain::{Bytes, ObservedReplica, ReplicaId, ReplicaState};
+use tracing::{info, warn};
+
+use crate::device::{Device, Load, Open, Stopped};
+use crate::policy::{Desired, Step, Wanted, next};
+use crate::shared::{Read, Shared, Steady, Turn};
+use crate::view::{Removed, View};
+
+/// Why the driver ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DriveError {
+    #[error("the device cannot be opened: {0}")]
+    Open(String),
+    /// What it held is gone with its process.
+    #[error("the device cannot go on: {0}")]
+    Poisoned(String),
+}
+
+/// Opens the device and drives it until it is told to end; then it holds nothing any more.
+///
+/// # Errors
+/// See [`DriveError`].
+pub fn drive(open: Open, shared: &Shared) -> Result<(), DriveError> {
+    let device = open().map_err(DriveError::Open)?;
+    let facts = device.facts();
+    info!(device = %facts.id, model = facts.model, capacity = %facts.capacity, "device opened");
+    let mut driver = Driver {
+        device,
+        shared,
+        desired: None,
+        there: BTreeMap::new(),
+        removed: VecDeque::new(),
+        removals: 0,
+    };
+    driver.publish();
+    shared.opened(facts);
+    let mut is_resting = false;
+    loop {
+        match shared.turn(driver.desired.as_ref(), is_resting) {
+            Turn::End => break,
+            Turn::Read(read) => driver.answer(read),
+            Turn::Desired(desired) => {
+                driver.desired = Some(desired);
+                driver.publish();
+                is_resting = false;
+            }
+            Turn::Go => is_resting = !driver.step()?,
+        }
+    }
+    let all: Vec<ReplicaId> = driver.there.keys().copied().collect();
+    for id in all {
+        driver.unload(id);
+    }
+    Ok(())
+}
+
+struct Driver<'a> {
+    device: Box<dyn Device>,
+    shared: &'a Shared,
+    desired: Option<Arc<Desired>>,
+    /// What was begun: nothing that only waits.
+    there: BTreeMap<ReplicaId, ObservedReplica>,
+    removed: VecDeque<Removed>,
+    removals: u64,
+}
+
+impl Driver<'_> {
+    /// One step. Whether there was one to take.
+    fn step(&mut self) -> Result<bool, DriveError> {
+        match next(self.desired.as_deref(), &self.there) {
+            Step::Rest => return Ok(false),
+            Step::Unload(id) => self.unload(id),
+            Step::Load(load) => self.load(&load)?,
+        }
+        Ok(true)
+    }
+
+    fn load(&mut self, load: &Load) -> Result<(), DriveError> {
+        let replica = observed(load, ReplicaState::Loading);
+        self.there.insert(load.id, replica.clone());
+        self.publish();
+        self.shared.step_begins();
+        let began = self.shared.now();
+        let mut pace = Steady { shared: self.shared, id: load.id, told: None };
+        let loaded = self.device.load(load, &mut pace);
+        self.shared.step_ends();
+        let replica = match loaded {
+            Ok(loaded) => {
+                let took = self.shared.now().saturating_sub(began);
+                info!(replica = %load.id, digest = %load.digest, bytes = %Bytes(loaded.own.0 + loaded.mapped.0), ?took, "loaded");
+                Some(ObservedReplica {
+                    state: ReplicaState::Active,
+                    own: loaded.own,
+                    mapped: loaded.mapped,
+                    tensors: loaded.tensors,
+                    load_time: Some(took),
+                    ..replica
+                })
+            }
+            Err(Stopped::NotWanted) => {
+                info!(replica = %load.id, digest = %load.digest, "not desired any more: given up");
+                None
+            }
+            Err(Stopped::Failed(failure)) => {
+                warn!(replica = %load.id, digest = %load.digest, %failure, "not loaded");
+                Some(ObservedReplica { state: ReplicaState::Failed, failure: Some(failure), ..replica })
+            }
+            Err(Stopped::Poisoned(why)) => return Err(DriveError::Poisoned(why)),
+        };
+        match replica {
+            Some(replica) => drop(self.there.insert(load.id, replica)),
+            None => {
+                self.there.remove(&load.id);
+                self.account(load.id, Bytes(0), Bytes(0));
+            }
+        }
+        self.publish();
+        Ok(())
+    }
+
+    fn unload(&mut self, id: ReplicaId) {
+        if let Some(replica) = self.there.get_mut(&id)
+            && replica.state == ReplicaState::Active
+        {
+            replica.state = ReplicaState::Unloading;
+            self.publish();
+        }
+        self.shared.step_begins();
+        let unloaded = self.device.unload(id).unwrap_or_default();
+        self.shared.step_ends();
+        self.there.remove(&id);
+        info!(replica = %id, expected = %unloaded.expected, returned = %unloaded.returned, "unloaded");
+        self.account(id, unloaded.expected, unloaded.returned);
+        self.publish();
+    }
+
+    fn account(&mut self, id: ReplicaId, expected: Bytes, returned: Bytes) {
+        self.removals += 1;
+        self.removed.push_back(Removed { number: self.removals, id, expected, returned });
+        let heard = self.shared.heard();
+        while self.removed.len() > View::MOST_REMOVED
+            || self.removed.front().is_some_and(|removed| removed.number <= heard)
+        {
+            self.removed.pop_front();
+        }
+    }
+
+    fn answer(&self, read: Read) {
+        let piece = self.device.read(read.id, &read.tensor, read.offset, read.length);
+        // Nobody to hear of it: the session is over.
+        let _ = read.reply.send(piece);
+    }
+
+    fn publish(&self) {
+        let before = self.shared.views().borrow().clone();
+        let kept = |replica: ObservedReplica| {
+            let known = before.replicas.get(&replica.id).filter(|known| ***known == replica);
+            (replica.id, known.cloned().unwrap_or_else(|| Arc::new(replica)))
+        };
+        let waiting = self.desired.iter().flat_map(|desired| &desired.replicas);
+        let waiting = waiting.filter(|wanted| !self.there.contains_key(&wanted.id));
+        let waiting = waiting.map(|wanted: &Wanted| observed(&wanted.load(), ReplicaState::Waiting));
+        self.shared.publish(View {
+            answers: self.desired.as_ref().map(|desired| desired.generation),
+            replicas: self.there.values().cloned().chain(waiting).map(kept).collect(),
+            removed: self.removed.clone(),
+            memory: self.device.memory(),
+        });
+    }
+}
+
+fn observed(load: &Load, state: ReplicaState) -> ObservedReplica {
+    ObservedReplica {
+        id: load.id,
+        digest: load.digest,
+        dtype: load.dtype,
+        state,
+        own: Bytes(0),
+        mapped: Bytes(0),
+        tensors: 0,
+        load_time: None,
+        failure: None,
+    }
+}

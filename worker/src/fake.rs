@@ -1,0 +1,174 @@
+//! A scripted device, for tests: memory of any size, that fails, hangs or dies when it is told to.
+//!
+//! It holds bytes of real segments, so that the suite reads back from it what it reads back from every device.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use hoist_domain::{Bytes, DeviceFacts, DeviceId, DeviceMemory, ReplicaFailure, ReplicaId};
+use hoist_segment::Attached;
+
+use crate::device::{Device, Load, Loaded, Pace, Piece, Stopped, Unloaded};
+
+/// Bytes between two looks at the pace.
+const CHUNK: u64 = 1 << 20;
+
+/// What happens at a load, in place of what usually does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mishap {
+    Fail(ReplicaFailure),
+    /// Until [`Script::go_on`], or for ever.
+    Hang,
+    Poison,
+    /// Of what it holds so many bytes do not come back when it is unloaded.
+    Retain(Bytes),
+}
+
+/// What a device is told by its test. Cloning is a reference count.
+#[derive(Clone, Debug, Default)]
+pub struct Script(Arc<(Mutex<Lines>, Condvar)>);
+
+#[derive(Debug, Default)]
+struct Lines {
+    /// For the next loads, one each; none: it goes well.
+    loads: VecDeque<Option<Mishap>>,
+    hanging: bool,
+    released: bool,
+}
+
+impl Script {
+    /// The next loads go so, one after the other.
+    pub fn next_loads(&self, mishaps: impl IntoIterator<Item = Option<Mishap>>) {
+        self.lines(|lines| lines.loads.extend(mishaps));
+    }
+
+    /// A load hangs now.
+    #[must_use]
+    pub fn is_hanging(&self) -> bool {
+        self.lines(|lines| lines.hanging)
+    }
+
+    /// What hangs goes on.
+    pub fn go_on(&self) {
+        self.lines(|lines| lines.released = true);
+        self.0.1.notify_all();
+    }
+
+    fn lines<T>(&self, look: impl FnOnce(&mut Lines) -> T) -> T {
+        look(&mut self.0.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn next(&self) -> Option<Mishap> {
+        self.lines(|lines| lines.loads.pop_front().flatten())
+    }
+
+    fn hang(&self) {
+        let (lock, changed) = &*self.0;
+        let mut lines = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.hanging = true;
+        while !lines.released {
+            lines = changed.wait(lines).unwrap_or_else(PoisonError::into_inner);
+        }
+        (lines.hanging, lines.released) = (false, false);
+    }
+}
+
+/// The device.
+#[derive(Debug)]
+pub struct Fake {
+    id: DeviceId,
+    capacity: Bytes,
+    script: Script,
+    there: BTreeMap<ReplicaId, (Attached, Bytes, Bytes)>,
+    /// Never given back.
+    retained: Bytes,
+}
+
+impl Fake {
+    #[must_use]
+    pub const fn new(id: DeviceId, capacity: Bytes, script: Script) -> Self {
+        Self { id, capacity, script, there: BTreeMap::new(), retained: Bytes(0) }
+    }
+
+    fn used(&self) -> u64 {
+        self.there.values().map(|(_, own, _)| own.0).sum::<u64>() + self.retained.0
+    }
+}
+
+impl Device for Fake {
+    fn facts(&self) -> DeviceFacts {
+        DeviceFacts {
+            id: self.id,
+            model: "scripted".to_owned(),
+            capacity: self.capacity,
+            maps_segments: false,
+            dtypes: Vec::new(),
+            libraries: Vec::new(),
+        }
+    }
+
+    fn memory(&self) -> DeviceMemory {
+        let used = self.used();
+        DeviceMemory {
+            used: Bytes(used),
+            free: Bytes(self.capacity.0.saturating_sub(used)),
+            mapped: Bytes(0),
+        }
+    }
+
+    fn load(&mut self, load: &Load, pace: &mut dyn Pace) -> Result<Loaded, Stopped> {
+        let mut retained = Bytes(0);
+        match self.script.next() {
+            Some(Mishap::Fail(failure)) => return Err(Stopped::Failed(failure)),
+            Some(Mishap::Poison) => return Err(Stopped::Poisoned("as scripted".to_owned())),
+            Some(Mishap::Hang) => self.script.hang(),
+            Some(Mishap::Retain(bytes)) => retained = bytes,
+            None => {}
+        }
+        if load.dtype.is_some() {
+            let why = "it converts nothing".to_owned();
+            return Err(Stopped::Failed(ReplicaFailure::Unsupported(why)));
+        }
+        let segment = Attached::open(&load.path, load.digest)
+            .map_err(|error| Stopped::Failed(ReplicaFailure::Segment(error.to_string())))?;
+        let (needed, free) = (segment.length(), self.memory().free);
+        if needed > free {
+            return Err(Stopped::Failed(ReplicaFailure::NoMemory { needed, free }));
+        }
+        let mut done = 0;
+        while done < needed.0 {
+            if !pace.is_wanted(Bytes(done), needed) {
+                return Err(Stopped::NotWanted);
+            }
+            done += CHUNK;
+        }
+        let tensors = u32::try_from(segment.tensors().count()).unwrap_or(u32::MAX);
+        self.there.insert(load.id, (segment, needed, retained));
+        Ok(Loaded { own: needed, mapped: Bytes(0), tensors })
+    }
+
+    fn unload(&mut self, id: ReplicaId) -> Option<Unloaded> {
+        let before = self.used();
+        let (_, expected, retained) = self.there.remove(&id)?;
+        self.retained.0 += retained.0;
+        Some(Unloaded { expected, returned: Bytes(before - self.used()) })
+    }
+
+    fn read(&self, id: ReplicaId, tensor: &str, offset: u64, length: usize) -> Option<Piece> {
+        let (segment, ..) = self.there.get(&id)?;
+        let (placed, bytes) = segment.find(tensor)?;
+        let from = usize::try_from(offset).ok().filter(|from| *from <= bytes.len())?;
+        let to = from.saturating_add(length).min(bytes.len());
+        Some(Piece {
+            dtype: placed.dtype,
+            shape: placed.shape.to_vec(),
+            size: Bytes(placed.length),
+            data: bytes.get(from..to)?.to_vec(),
+        })
+    }
+
+    fn tensors(&self, id: ReplicaId) -> Vec<String> {
+        let segment = self.there.get(&id).map(|(segment, ..)| segment);
+        segment.iter().flat_map(|segment| segment.tensors()).map(|placed| placed.name.to_string()).collect()
+    }
+}

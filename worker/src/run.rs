@@ -1,0 +1,101 @@
+//! A worker's process: its two halves, how they end each other, and what it ends with.
+//!
+//! ```text
+//!  open the device ─► SERVING: driver thread + session task ─► session left, or told ─► everything given back ─► ended*
+//!        └─ failed*                  └─ poisoned*: nothing can be given back
+//! ```
+
+use std::sync::Arc;
+
+use hoist_domain::Reason;
+use hoist_runtime::{Clock, OnError, Shutdown, Tasks};
+use tracing::{error, info};
+
+use crate::device::Open;
+use crate::driver::{DriveError, drive};
+use crate::session::{Left, SessionSettings, hold};
+use crate::shared::Shared;
+
+/// What the process brings.
+#[derive(Clone, Debug)]
+pub struct Process {
+    pub clock: Clock,
+    pub tasks: Tasks,
+    /// Triggered by signals.
+    pub shutdown: Shutdown,
+}
+
+/// How a worker has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It was told to, or nobody needs it.
+    Done,
+    /// The device could not be opened.
+    Failed(String),
+    /// The device could not go on. A new process may.
+    Poisoned(String),
+    /// The coordinator wants no such worker.
+    Refused(String),
+}
+
+impl Ending {
+    /// For its supervisor.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed(_) => 1,
+            Self::Refused(_) => 4,
+            Self::Poisoned(_) => 70,
+        }
+    }
+}
+
+/// Runs a worker until it is told to end, or has to.
+pub async fn run(settings: SessionSettings, open: Open, process: Process) -> Ending {
+    let shared = Shared::new(process.clock.clone());
+    let (ended, mut driven) = tokio::sync::oneshot::channel();
+    let driver = shared.clone();
+    let thread = process.tasks.spawn_thread("driver", OnError::Shutdown, move || {
+        // Nobody hears of it: the process has ended before.
+        let _ = ended.send(drive(open, &driver));
+        Ok::<(), std::convert::Infallible>(())
+    });
+    if let Err(error) = thread {
+        return Ending::Failed(format!("no thread for the device: {error}"));
+    }
+    let left = tokio::select! {
+        biased;
+        driven = &mut driven => return failed(driven.unwrap_or(Ok(()))),
+        left = serve(&settings, &shared, &process) => left,
+    };
+    info!(?left, "the worker ends");
+    shared.end();
+    if let Ok(Err(error)) = driven.await {
+        return failed(Err(error));
+    }
+    match left {
+        Left::Told(_) | Left::Alone => Ending::Done,
+        Left::Refused { reason: Reason::GenerationAhead, .. } => Ending::Done,
+        Left::Refused { reason, message } => Ending::Refused(format!("{}: {message}", reason.as_str())),
+    }
+}
+
+async fn serve(settings: &SessionSettings, shared: &Shared, process: &Process) -> Left {
+    match shared.facts().await {
+        Some(facts) => hold(settings, &Arc::clone(&facts), shared, &process.clock, &process.shutdown).await,
+        None => Left::Alone,
+    }
+}
+
+/// The driver has ended by itself.
+fn failed(driven: Result<(), DriveError>) -> Ending {
+    match driven {
+        Err(error @ DriveError::Open(_)) => Ending::Failed(error.to_string()),
+        Err(error @ DriveError::Poisoned(_)) => {
+            error!(%error, "the worker ends");
+            Ending::Poisoned(error.to_string())
+        }
+        Ok(()) => Ending::Failed("the driver has ended by itself; report this".to_owned()),
+    }
+}

@@ -1,0 +1,285 @@
+//! One stream, from its first word to its last.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
+use hoist_domain::{DeviceFacts, Epoch, Reason};
+use hoist_runtime::Clock;
+use hoist_wire::status::Failure;
+use hoist_wire::worker::session_request::Message as Said;
+use hoist_wire::worker::session_response::Message as Heard;
+use hoist_wire::worker::worker_service_client::WorkerServiceClient;
+use hoist_wire::{encode, worker as wire, workers};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
+use tonic::{Status, Streaming};
+use tracing::{info, warn};
+
+use super::news::News;
+use super::{FINAL, PROTOCOL, SessionSettings};
+use crate::device::Piece;
+use crate::policy::{Desired, Wanted};
+use crate::shared::{Read, Shared};
+
+/// From dialling to `registered`.
+const GREETING: Duration = Duration::from_secs(5);
+
+/// Messages on their way out. The coordinator takes them as they come; the newest view waits here for nobody.
+const OUTGOING: usize = 64;
+
+/// Of a tensor, in one answer.
+const MOST_READ: u64 = 1 << 20;
+
+/// How a stream has ended.
+pub(super) enum Over {
+    /// Dial again.
+    Broken(String),
+    Drained(String),
+    /// For good.
+    Refused {
+        reason: Reason,
+        message: String,
+    },
+}
+
+pub(super) struct Talked {
+    pub(super) was_registered: bool,
+    pub(super) over: Over,
+}
+
+/// One stream with a coordinator.
+pub(super) async fn talk(
+    settings: &SessionSettings,
+    facts: &Arc<DeviceFacts>,
+    shared: &Shared,
+    clock: &Clock,
+    epoch: &mut Epoch,
+) -> Talked {
+    let greeted = tokio::time::timeout(GREETING, Talk::begin(settings, facts, shared, *epoch)).await;
+    let greeted = greeted.unwrap_or_else(|_| Err(Over::Broken("no answer to the registration".to_owned())));
+    match greeted {
+        Err(over) => Talked { was_registered: false, over },
+        Ok(mut talk) => {
+            *epoch = talk.epoch;
+            let Err(over) = talk.go_on(shared, clock).await;
+            Talked { was_registered: true, over }
+        }
+    }
+}
+
+/// A stream whose worker is registered.
+struct Talk {
+    says: mpsc::Sender<wire::SessionRequest>,
+    hears: Streaming<wire::SessionResponse>,
+    epoch: Epoch,
+    heartbeat: Duration,
+    progress: Duration,
+    silence: Duration,
+    news: News,
+    /// Reads that the driver has not answered yet.
+    reads: FuturesUnordered<Answering>,
+}
+
+type Answering = Pin<Box<dyn Future<Output = wire::Response> + Send>>;
+
+impl Talk {
+    async fn begin(
+        settings: &SessionSettings,
+        facts: &DeviceFacts,
+        shared: &Shared,
+        known: Epoch,
+    ) -> Result<Self, Over> {
+        let uri = format!("unix://{}", settings.socket.display());
+        let endpoint = Endpoint::from_shared(uri).map_err(|error| Over::Broken(error.to_string()))?;
+        let channel = endpoint.connect().await.map_err(|error| Over::Broken(error.to_string()))?;
+        let (says, said) = mpsc::channel(OUTGOING);
+        let register = register(settings, facts, shared);
+        say(&says, Said::Register(register)).await?;
+        let mut hears = WorkerServiceClient::new(channel)
+            .session(ReceiverStream::new(said))
+            .await
+            .map_err(|status| refused(&status))?
+            .into_inner();
+        let first = hears.message().await.map_err(|status| refused(&status))?;
+        let Some(Heard::Registered(registered)) = first.and_then(|first| first.message) else {
+            return Err(Over::Broken("the coordinator does not begin with `registered`".to_owned()));
+        };
+        let epoch = Epoch(registered.epoch);
+        if epoch < known {
+            let why = format!("a coordinator of epoch {epoch}, which is over: {known} was heard");
+            return Err(Over::Broken(why));
+        }
+        let interval = |field, value: &Option<prost_types::Duration>| {
+            workers::interval(field, value.as_ref()).map_err(|error| Over::Broken(error.to_string()))
+        };
+        info!(%epoch, "registered");
+        Ok(Self {
+            says,
+            hears,
+            epoch,
+            heartbeat: interval("heartbeat_interval", &registered.heartbeat_interval)?,
+            progress: interval("progress_interval", &registered.progress_interval)?,
+            silence: interval("silence_limit", &registered.silence_limit)?,
+            news: News::default(),
+            reads: FuturesUnordered::new(),
+        })
+    }
+
+    /// Tells and hears until the stream is over.
+    async fn go_on(&mut self, shared: &Shared, clock: &Clock) -> Result<std::convert::Infallible, Over> {
+        let mut views = shared.views();
+        let mut beats = tokio::time::interval(self.heartbeat);
+        beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut paces = tokio::time::interval(self.progress);
+        paces.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut heard_at = clock.monotonic();
+        views.mark_changed();
+        loop {
+            tokio::select! {
+                changed = views.changed() => {
+                    changed.map_err(|_| Over::Broken("the driver has ended".to_owned()))?;
+                    let view = Arc::clone(&views.borrow_and_update());
+                    if let Some(news) = self.news.of(&view) {
+                        say(&self.says, Said::Observed(news)).await?;
+                    }
+                }
+                heard = self.hears.message() => {
+                    let heard = heard.map_err(|status| refused(&status))?;
+                    let Some(heard) = heard else {
+                        return Err(Over::Broken("the coordinator has ended the stream".to_owned()));
+                    };
+                    heard_at = clock.monotonic();
+                    self.hear(heard, shared)?;
+                }
+                Some(answer) = self.reads.next() => say(&self.says, Said::Response(answer)).await?,
+                _ = beats.tick() => {
+                    if clock.monotonic().saturating_sub(heard_at) > self.silence {
+                        return Err(Over::Broken("the coordinator is silent".to_owned()));
+                    }
+                    say(&self.says, Said::Heartbeat(wire::Heartbeat {
+                        progress_counter: shared.steps(),
+                        busy: shared.busy().map(encode::duration),
+                        time: Some(encode::timestamp(clock.wall())),
+                    })).await?;
+                }
+                _ = paces.tick() => {
+                    if let Some((id, done, total)) = shared.loading() {
+                        let replica = wire::ReplicaProgress {
+                            replica: id.to_string(),
+                            done_bytes: done.0,
+                            total_bytes: total.0,
+                        };
+                        say(&self.says, Said::Progress(wire::Progress { replicas: vec![replica] })).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, heard: wire::SessionResponse, shared: &Shared) -> Result<(), Over> {
+        match heard.message {
+            Some(Heard::Desired(desired)) => {
+                let desired = read_desired(desired).map_err(|error| Over::Broken(error.to_string()))?;
+                match shared.take(desired, self.epoch) {
+                    Ok(_) => {}
+                    Err(refused) if refused.is_error() => return Err(Over::Broken(refused.to_string())),
+                    Err(overtaken) => info!(%overtaken, "ignored"),
+                }
+            }
+            Some(Heard::Ack(ack)) => self.news.heard(ack.observed, shared),
+            Some(Heard::Request(request)) => self.reads.push(Box::pin(answer(ask(request, shared)))),
+            Some(Heard::Drain(drain)) => return Err(Over::Drained(drain.reason)),
+            Some(Heard::Registered(_)) => {
+                return Err(Over::Broken("the coordinator registers twice".to_owned()));
+            }
+            // Of a later minor version.
+            None => warn!("the coordinator says something that this worker does not know"),
+        }
+        Ok(())
+    }
+}
+
+async fn say(says: &mpsc::Sender<wire::SessionRequest>, said: Said) -> Result<(), Over> {
+    let sent = says.send(wire::SessionRequest { message: Some(said) }).await;
+    sent.map_err(|_| Over::Broken("the stream is over".to_owned()))
+}
+
+fn register(settings: &SessionSettings, facts: &DeviceFacts, shared: &Shared) -> wire::Register {
+    wire::Register {
+        version: Some(wire::ProtocolVersion { major: PROTOCOL.0, minor: PROTOCOL.1 }),
+        worker_id: settings.worker.to_string(),
+        boot_id: settings.boot_id.clone(),
+        incarnation: settings.incarnation.to_string(),
+        process_id: settings.process_id,
+        release: env!("CARGO_PKG_VERSION").to_owned(),
+        device: Some(workers::facts(facts)),
+        taken: shared.desired().map(|desired| workers::generation(desired.generation)),
+    }
+}
+
+/// What a failed call means for the worker.
+fn refused(failed: &Status) -> Over {
+    let message = failed.message().to_owned();
+    let failure = Failure::from(failed);
+    match FINAL.into_iter().find(|reason| failure.is(*reason)) {
+        Some(reason) => Over::Refused { reason, message },
+        None => Over::Broken(message),
+    }
+}
+
+fn read_desired(desired: wire::Desired) -> hoist_domain::Result<Desired> {
+    let generation = desired.generation.unwrap_or_default();
+    let wanted = |replica: wire::DesiredReplica| {
+        Ok(Wanted {
+            id: workers::replica_id(&replica.replica)?,
+            digest: workers::digest(&replica.digest)?,
+            path: replica.path.into(),
+            is_sealed: replica.sealed,
+            dtype: workers::read_dtype(&replica.dtype)?,
+        })
+    };
+    Ok(Desired {
+        generation: workers::read_generation(generation),
+        replicas: desired.replicas.into_iter().map(wanted).collect::<hoist_domain::Result<_>>()?,
+    })
+}
+
+/// A request, and what the driver says to it; or what is wrong with it.
+type Asked = (String, Result<oneshot::Receiver<Option<Piece>>, &'static str>);
+
+fn ask(request: wire::Request, shared: &Shared) -> Asked {
+    let Some(wire::request::Ask::ReadTensor(read)) = request.ask else {
+        return (request.request_id, Err("this worker does not know how to do that"));
+    };
+    let Ok(id) = workers::replica_id(&read.replica) else {
+        return (request.request_id, Err("that is no replica's name"));
+    };
+    let length = if read.length == 0 { MOST_READ } else { read.length.min(MOST_READ) };
+    let (reply, replied) = oneshot::channel();
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    shared.read(Read { id, tensor: read.tensor, offset: read.offset, length, reply });
+    (request.request_id, Ok(replied))
+}
+
+async fn answer((request_id, asked): Asked) -> wire::Response {
+    use wire::response::Answer;
+    let answer = match asked {
+        Err(why) => Answer::Error(why.to_owned()),
+        Ok(replied) => match replied.await {
+            Ok(Some(piece)) => Answer::Tensor(wire::TensorBytes {
+                dtype: piece.dtype.to_string(),
+                shape: piece.shape,
+                size_bytes: piece.size.0,
+                data: piece.data,
+            }),
+            Ok(None) => Answer::Error("there is no such replica, tensor or place".to_owned()),
+            Err(_) => Answer::Error("too many reads wait, or the worker ends".to_owned()),
+        },
+    };
+    wire::Response { request_id, answer: Some(answer) }
+}

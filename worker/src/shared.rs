@@ -1,0 +1,240 @@
+//! Between the session and the driver: what is desired, what is seen, and whether the driver is alive.
+//!
+//! Of what is desired only the newest counts: a driver that is busy misses what was overtaken. Nobody waits for the driver but
+//! who reads a tensor back.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hoist_domain::{Bytes, DeviceFacts, Epoch, ReplicaId};
+use hoist_runtime::Clock;
+use tokio::sync::{oneshot, watch};
+
+use crate::device::{PROGRESS_EVERY, Pace, Piece};
+use crate::policy::{Desired, Refused, Taken, take};
+use crate::view::View;
+
+/// Reads that wait for the driver.
+const MOST_READS: usize = 64;
+
+/// Bytes of a tensor that somebody wants to see.
+#[derive(Debug)]
+pub struct Read {
+    pub id: ReplicaId,
+    pub tensor: String,
+    pub offset: u64,
+    pub length: usize,
+    pub reply: oneshot::Sender<Option<Piece>>,
+}
+
+/// How far a load is.
+pub(crate) type Loading = Option<(ReplicaId, Bytes, Bytes)>;
+
+/// The one thing that both sides hold. Cloning is a reference count.
+#[derive(Clone, Debug)]
+pub struct Shared(Arc<Inside>);
+
+#[derive(Debug)]
+struct Inside {
+    orders: Mutex<Orders>,
+    /// Told at each change of the orders.
+    changed: Condvar,
+    /// Set once, when the device is open.
+    facts: watch::Sender<Option<Arc<DeviceFacts>>>,
+    view: watch::Sender<Arc<View>>,
+    loading: Mutex<Loading>,
+    /// Steps of work so far.
+    steps: AtomicU64,
+    /// Milliseconds of the clock at which the present step began, and one; 0: there is none.
+    step_began: AtomicU64,
+    clock: Clock,
+}
+
+#[derive(Debug, Default)]
+struct Orders {
+    desired: Option<Arc<Desired>>,
+    reads: VecDeque<Read>,
+    /// Removals up to this one are known to the coordinator.
+    heard_removed: u64,
+    is_ending: bool,
+}
+
+/// What the driver is to do.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    Read(Read),
+    Desired(Arc<Desired>),
+    /// Nothing new: go on.
+    Go,
+    End,
+}
+
+impl Shared {
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self(Arc::new(Inside {
+            orders: Mutex::default(),
+            changed: Condvar::new(),
+            facts: watch::Sender::new(None),
+            view: watch::Sender::new(Arc::default()),
+            loading: Mutex::default(),
+            steps: AtomicU64::new(0),
+            step_began: AtomicU64::new(0),
+            clock,
+        }))
+    }
+
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        self.0.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what is desired, if that may be.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub fn take(&self, new: Desired, epoch: Epoch) -> Result<Taken, Refused> {
+        let mut orders = self.orders();
+        let taken = take(orders.desired.as_deref(), &new, epoch)?;
+        if taken == Taken::New {
+            orders.desired = Some(Arc::new(new));
+            self.0.changed.notify_all();
+        }
+        Ok(taken)
+    }
+
+    /// What was taken last.
+    #[must_use]
+    pub fn desired(&self) -> Option<Arc<Desired>> {
+        self.orders().desired.clone()
+    }
+
+    /// Asks for bytes of a tensor. Dropped unanswered, when too many ask.
+    pub fn read(&self, read: Read) {
+        let mut orders = self.orders();
+        if orders.reads.len() < MOST_READS && !orders.is_ending {
+            orders.reads.push_back(read);
+            self.0.changed.notify_all();
+        }
+    }
+
+    /// The coordinator knows of removals up to this one.
+    pub fn heard_removed(&self, number: u64) {
+        let mut orders = self.orders();
+        orders.heard_removed = orders.heard_removed.max(number);
+    }
+
+    /// The driver is to give back everything and to end.
+    pub fn end(&self) {
+        self.orders().is_ending = true;
+        self.0.changed.notify_all();
+    }
+
+    /// The newest view, and its successors.
+    #[must_use]
+    pub fn views(&self) -> watch::Receiver<Arc<View>> {
+        self.0.view.subscribe()
+    }
+
+    /// What the device is, once it is open; none when it could not be opened.
+    pub async fn facts(&self) -> Option<Arc<DeviceFacts>> {
+        let mut facts = self.0.facts.subscribe();
+        facts.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.0.steps.load(Ordering::Relaxed)
+    }
+
+    /// For how long the driver has been at its present step; none: it has nothing to do.
+    #[must_use]
+    pub fn busy(&self) -> Option<Duration> {
+        let began = self.0.step_began.load(Ordering::Relaxed);
+        let now = self.milliseconds();
+        (began > 0).then(|| Duration::from_millis(now.saturating_sub(began - 1)))
+    }
+
+    /// How far the present load is.
+    pub(crate) fn loading(&self) -> Loading {
+        *self.0.loading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn milliseconds(&self) -> u64 {
+        u64::try_from(self.0.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// For the driver.
+impl Shared {
+    pub(crate) fn opened(&self, facts: DeviceFacts) {
+        self.0.facts.send_replace(Some(Arc::new(facts)));
+    }
+
+    /// What to do now. Waits for something new, if there is nothing else to do.
+    pub(crate) fn turn(&self, known: Option<&Arc<Desired>>, may_wait: bool) -> Turn {
+        let mut orders = self.orders();
+        loop {
+            if orders.is_ending {
+                return Turn::End;
+            }
+            if let Some(read) = orders.reads.pop_front() {
+                return Turn::Read(read);
+            }
+            let newest = orders.desired.as_ref();
+            if let Some(new) = newest.filter(|new| known.is_none_or(|known| !Arc::ptr_eq(known, new))) {
+                return Turn::Desired(Arc::clone(new));
+            }
+            if !may_wait {
+                return Turn::Go;
+            }
+            orders = self.0.changed.wait(orders).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Removals up to this one need not be told any more.
+    pub(crate) fn heard(&self) -> u64 {
+        self.orders().heard_removed
+    }
+
+    pub(crate) fn publish(&self, view: View) {
+        self.0.view.send_replace(Arc::new(view));
+    }
+
+    pub(crate) fn step_begins(&self) {
+        self.0.steps.fetch_add(1, Ordering::Relaxed);
+        self.0.step_began.store(self.milliseconds().saturating_add(1), Ordering::Relaxed);
+    }
+
+    pub(crate) fn step_ends(&self) {
+        self.0.step_began.store(0, Ordering::Relaxed);
+        *self.0.loading.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.0.clock.monotonic()
+    }
+}
+
+/// The pace of one load: it goes on as long as the newest desired set names it.
+pub(crate) struct Steady<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) id: ReplicaId,
+    pub(crate) told: Option<Duration>,
+}
+
+impl Pace for Steady<'_> {
+    fn is_wanted(&mut self, done: Bytes, total: Bytes) -> bool {
+        self.shared.step_begins();
+        let now = self.shared.now();
+        if self.told.is_none_or(|told| now.saturating_sub(told) >= PROGRESS_EVERY) {
+            self.told = Some(now);
+            let loading = Some((self.id, done, total));
+            *self.shared.0.loading.lock().unwrap_or_else(PoisonError::into_inner) = loading;
+        }
+        let orders = self.shared.orders();
+        let is_desired = |desired: &Arc<Desired>| desired.replicas.iter().any(|wanted| wanted.id == self.id);
+        !orders.is_ending && orders.desired.as_ref().is_some_and(is_desired)
+    }
+}
