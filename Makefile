@@ -38,17 +38,21 @@ help: ## Show this list
 run: ## Build, start Hoist with some models, and say what to try (MODELS="DIR ..." for your own; Ctrl-C stops it)
 	@scripts/run "$(RUN_DIR)" "$(RUN_RUNTIME)" $(MODELS)
 
+.PHONY: libtorch
+libtorch: $(VENV)/ready ## Fetch the CPU half of libtorch for the worker (520 MB once; HOIST_LIBTORCH names an installed PyTorch)
+	@$(PYTHON) scripts/libtorch
+
 .PHONY: build
-build: ## Build everything that needs no libtorch
+build: libtorch ## Build everything
 	cargo build --workspace --locked
 
 .PHONY: test
 test: test-rust test-python ## Set everything up and run all tests
 
 .PHONY: test-rust
-test-rust: ## The Rust tests, the real binary included
+test-rust: libtorch ## The Rust tests, the real binaries included
 	@scripts/setup nextest strace
-	cargo build --locked -p hoist-cli
+	cargo build --locked -p hoist-cli -p hoist-gpu-worker
 	cargo nextest run --workspace --locked $(NEXTEST_FLAGS)
 	cargo test --workspace --locked --doc -q
 
@@ -72,7 +76,7 @@ test-fixtures: fixtures ## Compare what Hoist says of those trees with what thei
 	HOIST_FIXTURES="$(CURDIR)/$(FIXTURES)" cargo test --locked -p hoist-tests --test catalog_fixtures -- --ignored
 
 .PHONY: lint
-lint: $(VENV)/ready ## Format, clippy, contract, dependencies, Python types
+lint: libtorch ## Format, clippy, contract, dependencies, Python types
 	@scripts/lint
 
 .PHONY: proto
@@ -91,7 +95,7 @@ bench-peers: $(PEERS)/ready ## Load a file of 4.2 GB with Hoist and with others;
 	$(PEERS)/bin/python clients/python/bench/peers.py --hoist target/release/hoist $(PEERS_FLAGS)
 
 .PHONY: soak
-soak: ## The long runs: every randomised test with SOAK times its rounds
+soak: libtorch ## The long runs: every randomised test with SOAK times its rounds
 	@scripts/setup nextest strace
 	cargo build --release --locked -p hoist-cli
 	HOIST_SOAK=$(SOAK) HOIST_SOAK_SEEDS=$$(( $(SOAK) * 1000 )) PROPTEST_CASES=$$(( $(SOAK) * 256 )) cargo nextest run --release --workspace --locked --profile soak
@@ -104,7 +108,7 @@ fmt: ## Format Rust and Python
 .PHONY: clean
 clean: ## Remove everything that was built or downloaded into this folder
 	cargo clean
-	rm -rf $(VENV) $(PEERS) $(RUN_DIR)
+	rm -rf $(VENV) $(PEERS) $(RUN_DIR) .libtorch
 
 $(VENV)/ready: clients/python/pyproject.toml
 	@echo "setup: Python environment in $(VENV) (about 150 MB: grpcio, protobuf, pytest, mypy, ruff, buf)"

@@ -13,7 +13,8 @@ _ROOT = Path("/sys/fs/cgroup")
 @contextlib.contextmanager
 def limited(size: int) -> Iterator[Path | None]:
     """The group's folder; None where this machine does not let us make one."""
-    own = {line.split(":")[1]: line.split(":", 2)[2] for line in Path("/proc/self/cgroup").read_text().splitlines()}
+    lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    own = {kind: path for _, kind, path in lines}
     if "memory" in own:
         above, bound = _ROOT / "memory" / own["memory"].lstrip("/"), "memory.limit_in_bytes"
     else:
