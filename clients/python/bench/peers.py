@@ -252,7 +252,7 @@ def memory(place: Place, peers: list[str], client: Any) -> dict[str, Any]:  # no
 
 
 def bounded(place: Place, rounds: int, client: Any) -> Rounds | str:  # noqa: ANN401
-    """A client that may take less memory than the model has: what is in RAM is charged to the server that filled it."""
+    """A client with less memory than the model takes: a segment is charged to the server that filled it."""
     if os.path.getsize(place.file) < 1.5 * BOUND_BYTES:
         return "not run: the file is too small to be too large"
     with group.limited(BOUND_BYTES) as inside:
