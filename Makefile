@@ -57,8 +57,8 @@ test-rust: libtorch ## The Rust tests, the real binaries included
 	cargo test --workspace --locked --doc -q
 
 .PHONY: test-python
-test-python: $(VENV)/ready ## The Python client against the real binary
-	cargo build --locked -p hoist-cli
+test-python: libtorch ## The Python client against the real binary
+	cargo build --locked -p hoist-cli -p hoist-gpu-worker
 	HOIST_BINARY="$(CURDIR)/target/debug/hoist" $(PYTHON) -m pytest clients/python -q
 
 .PHONY: test-torch

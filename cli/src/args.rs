@@ -153,6 +153,9 @@ pub(crate) enum Verb {
     /// List the leases, or revoke one
     #[command(after_help = examples::LEASES, args_conflicts_with_subcommands = true)]
     Leases(LeasesArgs),
+    /// List the devices that models can be loaded to, and who drives them
+    #[command(after_help = examples::DEVICES)]
+    Devices(DevicesArgs),
     /// Show the machine, or what is known about the named things
     #[command(after_help = examples::STATUS)]
     Status(StatusArgs),
@@ -217,9 +220,21 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILTER")]
     pub(crate) log_filter: Option<String>,
 
-    // This version starts none, so asking for none changes nothing; scripts may already say it.
-    #[arg(long, hide = true)]
+    /// A device to start a worker for, and how much of it to use at most, for instance cpu:0=8GiB; may be repeated
+    /// [default: cpu:0, if hoist-worker is beside this program]
+    #[arg(long, value_name = "DEVICE[=SIZE]", conflicts_with = "no_workers")]
+    pub(crate) worker: Vec<String>,
+
+    /// Start no workers; those that come by themselves are welcome
+    #[arg(long)]
     pub(crate) no_workers: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevicesArgs {
+    /// One of them, with all that is known about it: cpu:0
+    #[arg(value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -16,6 +16,7 @@ use hoist_wire::longrunning::operations_client::OperationsClient;
 use hoist_wire::v1::admin_service_client::AdminServiceClient;
 use hoist_wire::v1::cache_service_client::CacheServiceClient;
 use hoist_wire::v1::catalog_service_client::CatalogServiceClient;
+use hoist_wire::v1::device_service_client::DeviceServiceClient;
 use hoist_wire::v1::integrity_service_client::IntegrityServiceClient;
 use hoist_wire::v1::lease_service_client::LeaseServiceClient;
 use hoist_wire::v1::state_service_client::StateServiceClient;
@@ -172,6 +173,10 @@ impl Client {
 
     pub(crate) fn leases(&self) -> LeaseServiceClient<Channel> {
         LeaseServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    pub(crate) fn devices(&self) -> DeviceServiceClient<Channel> {
+        DeviceServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     pub(crate) fn operations(&self) -> OperationsClient<Channel> {

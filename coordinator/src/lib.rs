@@ -7,6 +7,7 @@ pub mod api;
 pub mod cache;
 pub mod catalog;
 pub mod control;
+pub mod fleet;
 pub mod listener;
 pub mod operations;
 pub mod server;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hoist_domain::Bytes;
+use hoist_domain::{Bytes, DeviceSpec};
 use hoist_planner::Limits;
 use hoist_runtime::LogFormat;
 use hoist_runtime::config::{
@@ -37,6 +37,20 @@ pub struct Settings {
     pub export_interval: Duration,
     pub catalog: CatalogSettings,
     pub cache: CacheSettings,
+    pub workers: WorkerSettings,
+}
+
+/// Which workers this server starts.
+#[derive(Clone, Debug)]
+pub struct WorkerSettings {
+    /// None where it is to start none.
+    pub devices: Vec<DeviceSpec>,
+    /// Unset: there is none beside this program.
+    pub binary: Option<PathBuf>,
+    /// After the first failure of one.
+    pub restart_delay: Duration,
+    /// How long one stays without a server.
+    pub alone_limit: Duration,
 }
 
 /// Bounds on what strangers can make the listener hold. tonic's own defaults have none of them.
@@ -138,6 +152,7 @@ impl Settings {
             ),
             catalog: catalog(&mut r, &environment, home.as_deref()),
             cache: cache(&mut r),
+            workers: workers(&mut r, home.as_deref()),
         };
         settings.check(&mut r);
         let warnings = r.warnings();
@@ -328,6 +343,48 @@ fn cache(r: &mut Reader) -> CacheSettings {
     };
     r.check("ram_budget", settings.budget.is_none_or(|budget| budget.0 > 0), "must be at least 1");
     settings
+}
+
+fn workers(r: &mut Reader, home: Option<&Path>) -> WorkerSettings {
+    let beside = std::env::current_exe().ok().map(|own| own.with_file_name("hoist-worker"));
+    let beside = beside.filter(|path| path.is_file());
+    let start = r.read("workers.start", true, "whether the server starts workers for devices");
+    let named = r.read(
+        "workers.devices",
+        vec!["cpu:0".to_owned()],
+        "devices to start workers for, with how much of each may be used: cpu:0=8GiB",
+    );
+    let mut devices: Vec<DeviceSpec> = Vec::new();
+    for text in named {
+        match text.parse::<DeviceSpec>() {
+            Ok(spec) => {
+                let is_new = devices.iter().all(|known| known.id != spec.id);
+                r.check("workers.devices", is_new, format!("names {} twice", spec.id));
+                devices.push(spec);
+            }
+            Err(why) => r.check("workers.devices", false, why),
+        }
+    }
+    let binary = r.read(
+        "workers.binary",
+        beside,
+        "the worker's program; unset: hoist-worker beside this one, if it is there",
+    );
+    let binary = binary.map(|path| whole(r, "workers.binary", &path, home));
+    r.check("workers.binary", binary.as_ref().is_none_or(|path| path.is_file()), "is no file");
+    let restart_delay = r.read(
+        "workers.restart_delay",
+        Duration::from_secs(1),
+        "until a worker that has failed is started again; doubled with each time that follows soon, to a minute",
+    );
+    r.check("workers.restart_delay", restart_delay >= Duration::from_millis(10), "must be at least 10ms");
+    let alone_limit = r.read(
+        "workers.alone_limit",
+        Duration::from_secs(600),
+        "how long a worker waits for the next server when this one is killed, in whole seconds",
+    );
+    r.check("workers.alone_limit", alone_limit >= Duration::from_secs(1), "must be at least 1s");
+    WorkerSettings { restart_delay, alone_limit, devices: if start { devices } else { Vec::new() }, binary }
 }
 
 fn listener(r: &mut Reader) -> ListenerLimits {

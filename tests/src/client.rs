@@ -6,9 +6,11 @@ use hoist_wire::longrunning::operations_client::OperationsClient;
 use hoist_wire::v1::admin_service_client::AdminServiceClient;
 use hoist_wire::v1::cache_service_client::CacheServiceClient;
 use hoist_wire::v1::catalog_service_client::CatalogServiceClient;
+use hoist_wire::v1::device_service_client::DeviceServiceClient;
 use hoist_wire::v1::integrity_service_client::IntegrityServiceClient;
 use hoist_wire::v1::lease_service_client::LeaseServiceClient;
 use hoist_wire::v1::state_service_client::StateServiceClient;
+use hoist_wire::worker::worker_service_client::WorkerServiceClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -43,6 +45,16 @@ impl Channels {
     #[must_use]
     pub fn leases(&self) -> LeaseServiceClient<Channel> {
         LeaseServiceClient::new(self.channel.clone())
+    }
+
+    #[must_use]
+    pub fn devices(&self) -> DeviceServiceClient<Channel> {
+        DeviceServiceClient::new(self.channel.clone())
+    }
+
+    #[must_use]
+    pub fn workers(&self) -> WorkerServiceClient<Channel> {
+        WorkerServiceClient::new(self.channel.clone())
     }
 
     #[must_use]

@@ -77,6 +77,14 @@ impl Mirror {
         self.resources.keys().filter(|name| name.starts_with(prefix)).count()
     }
 
+    /// Every device.
+    pub fn devices(&self) -> impl Iterator<Item = &v1::Device> {
+        self.resources.values().filter_map(|resource| match &resource.value {
+            Some(Value::Device(device)) => Some(device),
+            _ => None,
+        })
+    }
+
     /// Every segment.
     pub fn segments(&self) -> impl Iterator<Item = &v1::Segment> {
         self.resources.values().filter_map(|resource| match &resource.value {
@@ -179,6 +187,19 @@ fn merge(known: &mut v1::Resource, part: &v1::Resource, paths: &[String]) -> Res
             (Some(Value::Lease(known)), Some(Value::Lease(part))) => match path.as_str() {
                 "lease.state" => known.state = part.state,
                 "lease.process_id" => known.process_id = part.process_id,
+                _ => bail!("path {path} never changes"),
+            },
+            (Some(Value::Device(known)), Some(Value::Device(part))) => match path.as_str() {
+                "device.state" => known.state = part.state,
+                "device.model" => known.model.clone_from(&part.model),
+                "device.capacity_bytes" => known.capacity_bytes = part.capacity_bytes,
+                "device.used_bytes" => known.used_bytes = part.used_bytes,
+                "device.free_bytes" => known.free_bytes = part.free_bytes,
+                "device.mapped_bytes" => known.mapped_bytes = part.mapped_bytes,
+                "device.maps_segments" => known.maps_segments = part.maps_segments,
+                "device.dtypes" => known.dtypes.clone_from(&part.dtypes),
+                "device.libraries" => known.libraries.clone_from(&part.libraries),
+                "device.worker" => known.worker.clone_from(&part.worker),
                 _ => bail!("path {path} never changes"),
             },
             _ => bail!("MODIFIED {} carries another kind of resource", known.name),

@@ -43,6 +43,9 @@ pub fn resources(state: &State) -> Resources {
                 Resource::Lease(lease) => {
                     (format!("leases/{}", lease.id), Value::Lease(hoist_wire::cache::lease(lease)))
                 }
+                Resource::Device(device) => {
+                    (format!("devices/{}", device.id), Value::Device(hoist_wire::workers::device(device)))
+                }
             };
             let position = Some(encode::position(record.position));
             (name.clone(), v1::Resource { name, position, value: Some(value) })
@@ -60,6 +63,7 @@ pub fn passes(filter: &v1::WatchFilter, resource: &v1::Resource) -> bool {
         Some(Value::Model(_)) => (v1::ResourceKind::Model, None),
         Some(Value::Segment(_)) => (v1::ResourceKind::Segment, None),
         Some(Value::Lease(_)) => (v1::ResourceKind::Lease, None),
+        Some(Value::Device(_)) => (v1::ResourceKind::Device, None),
         None => return false,
     };
     (filter.kinds.is_empty() || filter.kinds.contains(&kind.into()))

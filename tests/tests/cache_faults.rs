@@ -230,7 +230,13 @@ async fn on_a_runtime_directory_that_is_no_tmpfs_there_is_no_cache_and_everythin
     library.write("one.safetensors", &making::uniform(1.0, 1)).unwrap();
     let disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let mut command = Command::new(hoist_tests::binary());
-    command.arg("serve").arg("--runtime-dir").arg(disk.path()).arg("--socket").arg(library.sandbox.socket());
+    command
+        .arg("serve")
+        .arg("--no-workers")
+        .arg("--runtime-dir")
+        .arg(disk.path())
+        .arg("--socket")
+        .arg(library.sandbox.socket());
     command.arg("--state-dir").arg(library.sandbox.state_dir()).arg("--models").arg(library.root());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let server = hoist_tests::Server::spawn(command).unwrap();

@@ -184,7 +184,10 @@ fn forget_dates(message: &mut v1::WatchResponse) {
             // The encoded details name the operation; the state was compared with them.
             operation.error.as_mut().into_iter().for_each(|error| error.details.clear());
         }
-        Some(Value::Condition(_) | Value::Model(_) | Value::Segment(_) | Value::Lease(_)) | None => {}
+        Some(
+            Value::Condition(_) | Value::Model(_) | Value::Segment(_) | Value::Lease(_) | Value::Device(_),
+        )
+        | None => {}
     };
     match &mut message.event {
         Some(Event::Snapshot(chunk)) => chunk.resources.iter_mut().for_each(forget),

@@ -63,6 +63,7 @@ impl Refusal {
 fn in_directories(state: &Path, runtime: &Path) -> Command {
     let mut command = Command::new(hoist_tests::binary());
     command.arg("serve").arg("--state-dir").arg(state).arg("--runtime-dir").arg(runtime);
+    command.arg("--no-workers");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -1,34 +1,11 @@
 //! How a worker is started: by the coordinator, by hand, by systemd or in a container, in the same words.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use hoist_domain::{Bytes, DeviceId};
+use hoist_domain::DeviceSpec;
 use uuid::Uuid;
-
-/// A device, and how much of it may be taken: `cpu:0=8GiB`; without a size as much as there is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeviceSpec {
-    pub id: DeviceId,
-    pub capacity: Option<Bytes>,
-}
-
-impl FromStr for DeviceSpec {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (id, capacity) = match text.split_once('=') {
-            Some((id, size)) => (id, Some(size.parse::<Bytes>().map_err(|error| error.to_string())?)),
-            None => (text, None),
-        };
-        if capacity == Some(Bytes(0)) {
-            return Err(format!("`{text}`: a device of no size holds nothing"));
-        }
-        Ok(Self { id: id.parse().map_err(|error: hoist_domain::Error| error.to_string())?, capacity })
-    }
-}
 
 /// What every worker is told.
 #[derive(Args, Clone, Debug)]
@@ -68,17 +45,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_device_is_named_with_or_without_its_size() {
-        let spec = |text: &str| text.parse::<DeviceSpec>();
-        let cpu = "cpu:0".parse().unwrap();
-        assert_eq!(spec("cpu:0=8GiB"), Ok(DeviceSpec { id: cpu, capacity: Some(Bytes::gib(8)) }));
-        assert_eq!(spec("cpu:0"), Ok(DeviceSpec { id: cpu, capacity: None }));
-        for wrong in ["", "cpu", "cpu:0=", "cpu:0=0", "cpu:0=lots", "=8GiB"] {
-            assert!(spec(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn a_coordinator_is_on_this_machine() {

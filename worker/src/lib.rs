@@ -17,7 +17,6 @@ pub mod device;
 mod driver;
 #[cfg(feature = "suite")]
 pub mod fake;
-pub mod lock;
 pub mod policy;
 pub mod process;
 mod run;
@@ -29,6 +28,6 @@ mod view;
 
 pub use driver::drive;
 pub use run::{Ending, Process, run};
-pub use session::{PROTOCOL, SessionSettings};
+pub use session::SessionSettings;
 pub use shared::{Read, Shared};
 pub use view::{Delta, Removed, View};

@@ -4,12 +4,11 @@ use std::process::ExitCode;
 
 use hoist_domain::{Incarnation, WorkerId};
 use hoist_runtime::telemetry::{self, LogFormat};
-use hoist_runtime::{Clock, OnError, Shutdown, Tasks, stop_signal};
+use hoist_runtime::{Clock, DeviceLock, OnError, Shutdown, Tasks, stop_signal};
 use uuid::Uuid;
 
 use crate::args::WorkerArgs;
 use crate::device::Open;
-use crate::lock::DeviceLock;
 use crate::run::{Ending, Process, run};
 use crate::session::SessionSettings;
 

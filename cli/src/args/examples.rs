@@ -226,6 +226,15 @@ Examples:
   hoist leases revoke 9f3a61c0
   hoist leases revoke 9f3a61c0 --reason 'the memory is needed'";
 
+pub(super) const DEVICES: &str = "\
+A device is `open` as long as its worker is there. A worker that ends is started again; one that keeps failing is
+`quarantined`, with its last words: mend what they name and start the server again.
+
+Examples:
+  hoist devices
+  hoist devices cpu:0
+  hoist devices --json | jq '.[].free_bytes'";
+
 pub(super) const STATUS: &str = "\
 With --json: one object, or for several names an array in the order of the names.
 

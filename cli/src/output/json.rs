@@ -9,7 +9,7 @@ use prost_types::{Any, Duration, Timestamp};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
-use crate::output::{cache, error_value, results, text};
+use crate::output::{cache, devices, error_value, results, text};
 
 pub(crate) fn time(time: Option<&Timestamp>) -> Value {
     time.map(text::rfc3339).into()
@@ -105,7 +105,7 @@ pub(crate) fn operation(operation: &Operation) -> Value {
     value
 }
 
-/// A resource: `{"name", "position", "machine" | "operation" | "condition" | "model" | "segment" | "lease"}`.
+/// A resource: `{"name", "position", "machine" | "operation" | "condition" | "model" | "segment" | "lease" | "device"}`.
 pub(crate) fn resource(resource: &v1::Resource) -> Value {
     use v1::resource::Value as Kind;
     let mut value = json!({ "name": resource.name, "position": position(resource.position.as_ref()) });
@@ -116,6 +116,7 @@ pub(crate) fn resource(resource: &v1::Resource) -> Value {
         Some(Kind::Model(it)) => set(&mut value, "model", super::model::value(it)),
         Some(Kind::Segment(it)) => set(&mut value, "segment", cache::segment(it)),
         Some(Kind::Lease(it)) => set(&mut value, "lease", cache::lease(it)),
+        Some(Kind::Device(it)) => set(&mut value, "device", devices::value(it)),
         // A kind that this client is too old to know: its name still says that it exists.
         None => {}
     }

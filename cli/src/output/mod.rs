@@ -4,6 +4,7 @@ pub(crate) mod apart;
 pub(crate) mod cache;
 pub(crate) mod called;
 pub(crate) mod details;
+pub(crate) mod devices;
 pub(crate) mod json;
 pub(crate) mod model;
 pub(crate) mod model_page;

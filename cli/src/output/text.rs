@@ -168,6 +168,8 @@ enum_names! {
     eviction_reason = v1::eviction::Reason, "REASON_";
     eviction_policy = v1::EvictionPolicy, "EVICTION_POLICY_";
     lease_state = v1::lease::State, "STATE_";
+    device_state = v1::device::State, "STATE_";
+    worker_state = v1::worker::State, "STATE_";
     cached_source = v1::cached_component::Source, "SOURCE_";
     priority = v1::Priority, "PRIORITY_";
 }

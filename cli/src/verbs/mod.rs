@@ -6,6 +6,7 @@ mod cache_state;
 mod completions;
 mod components;
 mod config;
+mod devices;
 mod doctor;
 mod edit;
 mod evict;
@@ -108,6 +109,7 @@ fn client_verb(session: &Session, verb: Verb) -> Result<Exit> {
             Verb::Path(args) => Box::pin(path::run(session, &args)).await,
             Verb::Hold(args) => Box::pin(hold::run(session, &args)).await,
             Verb::Leases(args) => Box::pin(leases::run(session, args)).await,
+            Verb::Devices(args) => Box::pin(devices::run(session, &args)).await,
             Verb::Status(args) => Box::pin(status::run(session, &args)).await,
             Verb::Watch(args) => Box::pin(watch::run(session, &args)).await,
             Verb::Ops(args) => Box::pin(ops::run(session, args)).await,

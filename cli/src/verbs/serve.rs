@@ -151,6 +151,7 @@ fn flags(args: &ServeArgs) -> Vec<FlagValue> {
     let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let models: Vec<String> = args.models.iter().map(|path| path.display().to_string()).collect();
     let models = (!models.is_empty()).then(|| list_text(models.iter().map(String::as_str)));
+    let workers = (!args.worker.is_empty()).then(|| list_text(args.worker.iter().map(String::as_str)));
     [
         ("models", "--models", models),
         ("state_dir", "--state-dir", path(&args.state_dir)),
@@ -159,6 +160,8 @@ fn flags(args: &ServeArgs) -> Vec<FlagValue> {
         ("listen", "--listen", args.listen.clone()),
         // To the byte: in words it would be rounded.
         ("ram_budget", "--ram-budget", args.ram_budget.map(|budget| budget.0.to_string())),
+        ("workers.devices", "--worker", workers),
+        ("workers.start", "--no-workers", args.no_workers.then(|| "false".to_owned())),
         ("log.format", "--log-format", args.log_format.clone()),
         ("log.filter", "--log-filter", args.log_filter.clone()),
     ]

@@ -9,7 +9,7 @@ use crate::client::{Client, request_id};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::output::called::Called;
-use crate::output::{Out, Tone, cache, error_value, json, model_page, results, table, text};
+use crate::output::{Out, Tone, cache, devices, error_value, json, model_page, results, table, text};
 use crate::verbs::segments::{self, Listed};
 use crate::verbs::{Session, names, names_of, ops};
 
@@ -127,6 +127,7 @@ fn print(out: Out, status: &v1::Status, beside: &Beside) -> Result<()> {
             cache::print_segment(out, segment, beside.segments.find(&status.name), called)
         }
         Some(Kind::Lease(lease)) => cache::print_lease(out, lease, called),
+        Some(Kind::Device(device)) => devices::print(out, device),
         None => out.line(format_args!(
             "{}: of a kind that this hoist is too old to show",
             text::plain(&status.name)

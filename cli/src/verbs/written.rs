@@ -1,6 +1,6 @@
 //! What kind of thing somebody means by what they wrote, as far as its letters tell.
 
-use hoist_domain::{ConditionKind, ResourceName};
+use hoist_domain::{ConditionKind, DeviceId, ResourceName};
 
 use crate::error::{Error, Result};
 
@@ -37,6 +37,12 @@ impl Written {
             }
             return Ok(Self::Name(format!("conditions/{kind}")));
         }
+        if let Some(device) = text.strip_prefix("devices/") {
+            let id: DeviceId = device.parse().map_err(|error: hoist_domain::Error| {
+                Error::usage(error.message(), Some("`hoist devices` lists those that there are"))
+            })?;
+            return Ok(Self::Name(format!("devices/{id}")));
+        }
         for (collection, partly) in
             [("segments/", Self::Segment as fn(String) -> Self), ("leases/", Self::Lease)]
         {
@@ -60,8 +66,8 @@ impl Written {
             return Err(Error::usage(
                 format!("`{text}` is not a name"),
                 Some(
-                    "write machine, operations/ID, conditions/KIND, segments/DIGEST, leases/ID, the start or end of an \
-                     operation's id, or a model's name",
+                    "write machine, operations/ID, conditions/KIND, segments/DIGEST, leases/ID, devices/cpu:0, the start or \
+                     end of an operation's id, or a model's name",
                 ),
             ));
         }
@@ -98,8 +104,17 @@ mod tests {
         assert_eq!(name("segments/ABAB"), Ok(Written::Segment("abab".into())));
         assert_eq!(name(&format!("leases/{ID}")), Ok(Written::Name(format!("leases/{ID}"))));
         assert_eq!(name("leases/000a"), Ok(Written::Lease("000a".into())));
+        assert_eq!(name("devices/GPU_1"), Ok(Written::Name("devices/cuda:1".into())));
         assert!(Written::read("conditions/nope").unwrap_err().message().contains("STORE_READONLY"));
-        for text in ["", "operations/", "operations/zebra", "conditions/NOPE", "segments/", "leases/zebra"] {
+        for text in [
+            "",
+            "operations/",
+            "operations/zebra",
+            "conditions/NOPE",
+            "segments/",
+            "leases/zebra",
+            "devices/x",
+        ] {
             assert_eq!(name(text), Err(Exit::Usage), "{text}");
         }
         for text in ["models/x", "zebra", "sd_xl_base", "0198c2f4-0000-7000-8000-00000000000abc", "/m/a.gguf"]

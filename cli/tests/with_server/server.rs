@@ -50,6 +50,7 @@ impl Server {
             .args(["serve", "--state-dir", "state", "--runtime-dir", "run", "--models", "models"])
             // What is read only when it is asked for is the same in each run.
             .env("HOIST_CATALOG_DIGEST", digest)
+            .env("HOIST_WORKERS_START", "false")
             .current_dir(directory.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -277,7 +277,7 @@ def server(binary: str, models: Path, state: Path) -> Iterator[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HOIST_")}
     environment |= {"HOIST_CATALOG_DIGEST": "false"}
     with tempfile.TemporaryDirectory(prefix="hoist-peers-", dir="/dev/shm") as runtime:
-        words = [binary, "serve", "--state-dir", str(state), "--runtime-dir", runtime]
+        words = [binary, "serve", "--no-workers", "--state-dir", str(state), "--runtime-dir", runtime]
         words += ["--models", str(models)]
         with open(state / "log", "w") as log:
             process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)

@@ -38,6 +38,8 @@ class Server:
         self._binary = binary
         self._runtime = runtime
         self._log = state / "stderr"
+        # A device that it starts a worker for.
+        self.worker = ""
         self._process: subprocess.Popen[bytes] | None = None
         self.tcp = ""
 
@@ -61,10 +63,14 @@ class Server:
             self._runtime,
         ]
         command += ["--models", self.models]
+        if self.worker:
+            command += ["--worker", self.worker]
         command += ["--socket", self._runtime / "hoist.sock", "--listen", "127.0.0.1:0"]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("HOIST_")}
         # What is read only when it is asked for is the same in each run.
         clean["HOIST_CATALOG_DIGEST"] = "false"
+        clean["HOIST_WORKERS_START"] = "true" if self.worker else "false"
+        clean["HOIST_WORKERS_ALONE_LIMIT"] = "5s"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=clean)
         line = self._first_line()
@@ -100,6 +106,24 @@ class Server:
 
 @pytest.fixture
 def server(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server without workers."""
+    with serving(tmp_path, tmp_path_factory) as running:
+        running.start()
+        yield running
+
+
+@pytest.fixture
+def worked(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with a worker for a part of the machine's memory."""
+    with serving(tmp_path, tmp_path_factory) as running:
+        running.worker = "cpu:0=1GiB"
+        running.start()
+        yield running
+
+
+@contextlib.contextmanager
+def serving(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One that is not started."""
     binary = os.environ.get("HOIST_BINARY")
     if not binary:
         pytest.fail("HOIST_BINARY is unset: set it to the path of a built `hoist`", pytrace=False)
@@ -107,7 +131,6 @@ def server(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     runtime = Path(tempfile.mkdtemp(prefix="hoist-test-", dir="/dev/shm"))
     running = Server(os.path.abspath(binary), tmp_path, runtime, tmp_path_factory.mktemp("models"))
     try:
-        running.start()
         yield running
     finally:
         running.kill()

@@ -25,6 +25,7 @@ from hoist._proto import v1
 from hoist._proto.v1 import admin_service_pb2 as admin
 from hoist._proto.v1 import cache_service_pb2 as cache
 from hoist._proto.v1 import catalog_service_pb2 as catalog
+from hoist._proto.v1 import device_service_pb2 as device
 from hoist._proto.v1 import integrity_service_pb2 as integrity
 from hoist._proto.v1 import lease_service_pb2 as lease
 from hoist._proto.v1 import operation_pb2, resources_pb2
@@ -92,6 +93,8 @@ SHOWN: list[tuple[type[Message], Callable[[Any], object]]] = [
         catalog.ListComponentsResponse,
         answered(lambda: _plans_models.components_page(catalog.ListComponentsRequest(), "")),
     ),
+    (device.ListDevicesResponse, answered(_plans.devices)),
+    (device.GetDeviceResponse, answered(lambda: _plans.device("x"))),
     (integrity.ValidateModelResponse, produced),
     (
         integrity.ListVerdictsResponse,
@@ -108,11 +111,13 @@ SHOWN: list[tuple[type[Message], Callable[[Any], object]]] = [
 # What a caller does not see, and why. An answer's `request_id` is left out throughout: it is the request's.
 PAGES = "the calls that list give each thing, and nothing about the list"
 NOT_SHOWN = {
+    "GetDeviceResponse.position": "the state of all is asked for with status()",
     "GetModelResponse.position": "the state of all is asked for with status()",
     "ListComponentsResponse.first_look": "status() tells it",
     "ListComponentsResponse.saved_bytes": PAGES,
     "ListComponentsResponse.total_size": PAGES,
     "ListComponentsResponse.undigested": PAGES,
+    "ListDevicesResponse.position": PAGES,
     "ListLeasesResponse.position": PAGES,
     "ListLeasesResponse.total_size": PAGES,
     "ListModelsResponse.first_look": "status() tells it",
@@ -254,6 +259,8 @@ SENT: list[Callable[[], Message]] = [
     lambda: first(_plans.status("machine")),
     lambda: first(_plans.statuses(["machine"])),
     lambda: first(_plans.config()),
+    lambda: first(_plans.devices()),
+    lambda: first(_plans.device("x")),
     lambda: first(_plans.shutdown(1)),
     lambda: first(_plans.probe(["DISK_READ"], 1, 1, ID)),
     lambda: first(_plans_cache.cache_model("x", "vae", "HIGH", ["CORRUPT"], "FULL", 1, ID)),

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_domain::{
-    Bytes, CachePolicy, Condition, ConditionKind, ContentHash, Digest, Eviction, Lease, LeaseId, Measurement,
-    Model, ModelId, Operation, OperationId, OperationState, Outcome, Position, RequestKey, ResourceName,
-    Segment, SegmentName, ServiceTime, WallTime,
+    Bytes, CachePolicy, Condition, ConditionKind, ContentHash, Device, Digest, Eviction, Lease, LeaseId,
+    Measurement, Model, ModelId, Operation, OperationId, OperationState, Outcome, Position, RequestKey,
+    ResourceName, Segment, SegmentName, ServiceTime, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +78,8 @@ pub enum Event {
     },
     /// Memory is used by another rule from now on.
     CachePolicyChanged(Arc<CachePolicy>),
+    /// A device, or who drives it, is as it is given here in full.
+    DeviceChanged(Arc<Device>),
     /// The coordinator ends soon.
     DrainBegan,
 }
@@ -103,6 +105,7 @@ impl Event {
             | Self::LeaseGranted(_)
             | Self::LeaseAwaited { .. }
             | Self::LeaseEnded { .. }
+            | Self::DeviceChanged(_)
             | Self::SegmentAdopted { .. }
             | Self::SegmentReserved { .. }
             | Self::SegmentWanted { .. }
@@ -155,6 +158,7 @@ impl Event {
                 one(ResourceName::Lease(lease.id))
             }
             Self::LeaseEnded { id, .. } => one(ResourceName::Lease(*id)),
+            Self::DeviceChanged(device) => one(ResourceName::Device(device.id)),
             Self::SegmentsFilled { .. }
             | Self::RoomRefused
             | Self::CachePolicyChanged(_)

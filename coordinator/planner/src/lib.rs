@@ -8,6 +8,7 @@
 pub mod cache;
 mod catalog;
 mod decide;
+pub mod devices;
 mod event;
 mod models;
 mod state;

@@ -17,6 +17,7 @@ use hoist_domain::{
 use imbl::{OrdMap, OrdSet};
 
 use crate::cache::Cache;
+use crate::devices::Devices;
 use crate::{Answer, Models, RequestRecord};
 
 pub(crate) use applying::legal;
@@ -65,6 +66,7 @@ pub struct State {
     conditions: OrdMap<ConditionKind, Stamped<Condition>>,
     models: Models,
     cache: Cache,
+    devices: Devices,
     requests: OrdMap<RequestKey, Arc<RequestRecord>>,
     // Indexes: derived from the above, so that no decision has to walk it.
     active: OrdSet<OperationId>,
@@ -91,6 +93,7 @@ impl State {
             conditions: OrdMap::new(),
             models: Models::default(),
             cache: Cache::default(),
+            devices: Devices::default(),
             requests: OrdMap::new(),
             active: OrdSet::new(),
             ended: OrdSet::new(),
@@ -124,6 +127,11 @@ impl State {
     #[must_use]
     pub const fn cache(&self) -> &Cache {
         &self.cache
+    }
+
+    #[must_use]
+    pub const fn devices(&self) -> &Devices {
+        &self.devices
     }
 
     #[must_use]

@@ -13,6 +13,7 @@ mod cache;
 mod cache_policy;
 mod call;
 mod catalog;
+mod devices;
 mod guard;
 mod holding;
 mod integrity;
@@ -37,9 +38,11 @@ use hoist_wire::server::longrunning::operations_server::OperationsServer;
 use hoist_wire::server::v1::admin_service_server::AdminServiceServer;
 use hoist_wire::server::v1::cache_service_server::CacheServiceServer;
 use hoist_wire::server::v1::catalog_service_server::CatalogServiceServer;
+use hoist_wire::server::v1::device_service_server::DeviceServiceServer;
 use hoist_wire::server::v1::integrity_service_server::IntegrityServiceServer;
 use hoist_wire::server::v1::lease_service_server::LeaseServiceServer;
 use hoist_wire::server::v1::state_service_server::StateServiceServer;
+use hoist_wire::server::worker::worker_service_server::WorkerServiceServer;
 use tokio::sync::{Semaphore, watch};
 use tonic::service::{LayerExt, Routes};
 use tonic_health::server::HealthReporter;
@@ -48,6 +51,7 @@ use tower::util::MapResponseLayer;
 use crate::cache::Cache;
 use crate::catalog::Catalog;
 use crate::control::Control;
+use crate::fleet::Fleet;
 use crate::operations::{ProgressBoard, Waiters};
 use crate::watch::Watcher;
 
@@ -66,6 +70,7 @@ pub struct Parts {
     pub waiters: Waiters,
     pub catalog: Catalog,
     pub cache: Cache,
+    pub fleet: Fleet,
     /// Ends what lasts.
     pub draining: Shutdown,
     pub tasks: Tasks,
@@ -112,6 +117,8 @@ impl Api {
             .add_service(IntegrityServiceServer::new(self.clone()))
             .add_service(CacheServiceServer::new(self.clone()))
             .add_service(LeaseServiceServer::new(self.clone()))
+            .add_service(DeviceServiceServer::new(self.clone()))
+            .add_service(WorkerServiceServer::new(self.clone()))
             .add_service(OperationsServer::new(self.clone()))
             .add_service(health)
             .add_service(reflect().build_v1()?)

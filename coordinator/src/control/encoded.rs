@@ -8,7 +8,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use hoist_domain::{OperationState, Position, ResourceName};
 use hoist_planner::{Change, Delta, Record, Resource};
-use hoist_wire::{cache, encode, mask, models, v1};
+use hoist_wire::{cache, encode, mask, models, v1, workers};
 use prost::Message;
 
 // Field numbers of hoist.api.v1.Delta.
@@ -147,6 +147,7 @@ pub fn resource(record: &Record) -> v1::Resource {
         Resource::Model(model) => Value::Model(models::model(model)),
         Resource::Segment(segment) => Value::Segment(cache::segment(segment)),
         Resource::Lease(lease) => Value::Lease(cache::lease(lease)),
+        Resource::Device(device) => Value::Device(workers::device(device)),
     };
     v1::Resource {
         name: record.name().to_string(),
@@ -164,6 +165,7 @@ const fn value_field(record: &Record) -> (u32, &'static str, &'static str) {
         Resource::Model(_) => (6, "model", "hoist.api.v1.Model"),
         Resource::Segment(_) => (7, "segment", "hoist.api.v1.Segment"),
         Resource::Lease(_) => (8, "lease", "hoist.api.v1.Lease"),
+        Resource::Device(_) => (9, "device", "hoist.api.v1.Device"),
     }
 }
 
@@ -175,6 +177,7 @@ fn value_bytes(record: &Record) -> Vec<u8> {
         Resource::Model(model) => models::model(model).encode_to_vec(),
         Resource::Segment(segment) => cache::segment(segment).encode_to_vec(),
         Resource::Lease(lease) => cache::lease(lease).encode_to_vec(),
+        Resource::Device(device) => workers::device(device).encode_to_vec(),
     }
 }
 

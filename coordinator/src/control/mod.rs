@@ -12,6 +12,7 @@
 
 mod cache;
 mod decide;
+mod devices;
 mod encoded;
 mod export;
 mod history;
@@ -32,6 +33,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use cache::CacheCommand;
 pub use decide::FollowUp;
+pub use devices::{DeviceCommand, Turn};
 pub use encoded::{EncodedDelta, assemble, change_added, change_removed, resource};
 pub use export::{Export, write_exports};
 pub use history::{Behind, History, HistoryLimits};
@@ -88,6 +90,7 @@ pub enum Command {
     /// An edit of what people say about a model.
     Edit(Box<Edit>),
     Cache(CacheCommand),
+    Device(DeviceCommand),
     Raise(Condition),
     Clear(ConditionKind),
     /// Take no new work from here on.

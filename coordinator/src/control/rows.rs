@@ -105,6 +105,7 @@ pub(super) fn write(event: &Event, state: &State) -> Option<Write> {
         | Event::LeaseGranted(_)
         | Event::LeaseAwaited { .. }
         | Event::LeaseEnded { .. }
+        | Event::DeviceChanged(_)
         | Event::SegmentAdopted { .. }
         | Event::SegmentReserved { .. }
         | Event::SegmentWanted { .. }

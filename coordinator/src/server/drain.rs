@@ -14,9 +14,10 @@ use tracing::warn;
 use crate::api::StopRequest;
 use crate::cache::Cache;
 use crate::control::Control;
+use crate::fleet::Fleet;
 use crate::operations::Runner;
 
-/// How long executors get to stop once told, and connections to take their last answers.
+/// How long executors and workers get to stop once told, and connections to take their last answers.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How long the store gets for its last export. Without it nothing is lost, but a start after damage has less to go by, and
@@ -30,6 +31,7 @@ pub(super) struct Serving {
     pub(super) owner: ThreadHandle,
     pub(super) runner: Runner,
     pub(super) cache: Cache,
+    pub(super) fleet: Fleet,
     /// Held by running operations.
     pub(super) operations: Gate,
     /// Held by open connections.
@@ -55,6 +57,7 @@ impl Serving {
             self.runner.stop_all();
             wait("operations", &self.operations).await;
         }
+        wait("workers", self.fleet.children()).await;
         // Ends the watches of it, which have said NOT_SERVING and have no other end.
         self.health.clear_service_status("").await;
         self.closing.trigger("the server has stopped");

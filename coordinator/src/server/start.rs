@@ -23,6 +23,7 @@ use crate::api::{Api, Guard, Parts as ApiParts, StopRequest};
 use crate::cache::{Cache, keep, withdraw};
 use crate::catalog::Catalog;
 use crate::control::{Control, Effect, Owner, Parts, Restored, restore, write_exports};
+use crate::fleet::{Fleet, FleetSettings};
 use crate::listener::{Listener, bind, prepare_directory};
 use crate::operations::{Directories, Runner};
 use crate::settings::{Loaded, Settings};
@@ -77,7 +78,7 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
         process.tasks.clone(),
         process.clock.clone(),
         operations.clone(),
-        Directories { state: state_dir, runtime: runtime_dir },
+        Directories { state: state_dir.clone(), runtime: runtime_dir },
         catalog.clone(),
         cache.clone(),
     );
@@ -91,6 +92,20 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
         draining.clone(),
         settings.watches,
     );
+    let fleet = Fleet::new(
+        FleetSettings {
+            devices: settings.workers.devices,
+            binary: settings.workers.binary,
+            socket: bound.socket.path.clone(),
+            logs: state_dir,
+            restart_delay: settings.workers.restart_delay,
+            alone_limit: settings.workers.alone_limit,
+        },
+        control.clone(),
+        process.tasks.clone(),
+        process.clock.clone(),
+        draining.clone(),
+    );
     let stop = StopRequest { shutdown: process.shutdown.clone(), grace: Arc::new(watch::Sender::new(None)) };
     let api = Api::new(ApiParts {
         control: control.clone(),
@@ -99,6 +114,7 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
         waiters: runner.waiters.clone(),
         catalog: catalog.clone(),
         cache: cache.clone(),
+        fleet: fleet.clone(),
         draining: draining.clone(),
         tasks: process.tasks.clone(),
         clock: process.clock.clone(),
@@ -140,6 +156,7 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
         process.tasks.spawn("accept tcp", OnError::Shutdown, listener.serve_tcp(tcp));
     }
     health.set_service_status("", ServingStatus::Serving).await;
+    fleet.start();
     let clock = process.clock.clone();
     let grace = settings.shutdown_grace;
     let serving = Serving {
@@ -148,6 +165,7 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
         owner,
         cache,
         runner,
+        fleet,
         operations,
         connections,
         draining,

@@ -6,7 +6,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Bytes, Digest, Dtype, Epoch, Error, Reason, ReplicaState, excerpt};
+use crate::{
+    Bytes, DeviceState, Digest, Dtype, Epoch, Error, Reason, ReplicaState, WallTime, WorkerState, excerpt,
+};
 
 /// What kind of memory a device has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,6 +76,28 @@ impl TryFrom<String> for DeviceId {
 impl From<DeviceId> for String {
     fn from(id: DeviceId) -> Self {
         id.to_string()
+    }
+}
+
+/// A device, and how much of it may be taken: `cpu:0=8GiB`; without a size as much as there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceSpec {
+    pub id: DeviceId,
+    pub capacity: Option<Bytes>,
+}
+
+impl FromStr for DeviceSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (id, capacity) = match text.split_once('=') {
+            Some((id, size)) => (id, Some(size.parse::<Bytes>().map_err(|error| error.to_string())?)),
+            None => (text, None),
+        };
+        if capacity == Some(Bytes(0)) {
+            return Err(format!("`{text}`: a device of no size holds nothing"));
+        }
+        Ok(Self { id: id.parse().map_err(|error: Error| error.to_string())?, capacity })
     }
 }
 
@@ -176,6 +200,39 @@ pub struct ObservedReplica {
     pub failure: Option<ReplicaFailure>,
 }
 
+/// The process that drives a device, as the coordinator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worker {
+    pub state: WorkerState,
+    /// Unset until one has registered.
+    pub id: Option<WorkerId>,
+    pub incarnation: Option<Incarnation>,
+    /// As the kernel says.
+    pub process: Option<u32>,
+    /// Its release, for people.
+    pub release: String,
+    /// This coordinator has started it, and starts it again.
+    pub is_supervised: bool,
+    /// Of one that is supervised: how often it was started again.
+    pub restarts: u32,
+    /// Why it is not what it should be, with its last words where there are any. Empty: it is.
+    pub problem: String,
+    /// Of this state.
+    pub since: WallTime,
+}
+
+/// A device of this machine, and who drives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    pub id: DeviceId,
+    pub state: DeviceState,
+    /// Unset until a worker has registered for it.
+    pub facts: Option<DeviceFacts>,
+    /// As its worker has said last.
+    pub memory: DeviceMemory,
+    pub worker: Worker,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,6 +250,17 @@ mod tests {
         {
             let error = wrong.parse::<DeviceId>().unwrap_err();
             assert_eq!(error.reason(), Reason::NameInvalid, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_device_is_named_with_or_without_its_size() {
+        let spec = |text: &str| text.parse::<DeviceSpec>();
+        let cpu = "cpu:0".parse().unwrap();
+        assert_eq!(spec("cpu:0=8GiB"), Ok(DeviceSpec { id: cpu, capacity: Some(Bytes::gib(8)) }));
+        assert_eq!(spec("cpu:0"), Ok(DeviceSpec { id: cpu, capacity: None }));
+        for wrong in ["", "cpu", "cpu:0=", "cpu:0=0", "cpu:0=lots", "=8GiB"] {
+            assert!(spec(wrong).is_err(), "{wrong}");
         }
     }
 

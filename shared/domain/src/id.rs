@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Error, LeaseId, ModelId, Reason, SegmentName};
+use crate::{DeviceId, Error, LeaseId, ModelId, Reason, SegmentName};
 
 /// An operation: `operations/{uuid}`. Version 7, so that ids sort by the time they were made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -174,6 +174,7 @@ pub enum ResourceKind {
     Model,
     Segment,
     Lease,
+    Device,
 }
 
 /// The name of anything in the state.
@@ -185,6 +186,7 @@ pub enum ResourceName {
     Model(ModelId),
     Segment(SegmentName),
     Lease(LeaseId),
+    Device(DeviceId),
 }
 
 impl ResourceName {
@@ -197,6 +199,7 @@ impl ResourceName {
             Self::Model(_) => ResourceKind::Model,
             Self::Segment(_) => ResourceKind::Segment,
             Self::Lease(_) => ResourceKind::Lease,
+            Self::Device(_) => ResourceKind::Device,
         }
     }
 }
@@ -210,6 +213,7 @@ impl fmt::Display for ResourceName {
             Self::Model(id) => write!(f, "models/{id}"),
             Self::Segment(name) => write!(f, "segments/{name}"),
             Self::Lease(id) => write!(f, "leases/{id}"),
+            Self::Device(id) => write!(f, "devices/{id}"),
         }
     }
 }
@@ -225,7 +229,7 @@ impl FromStr for ResourceName {
             Error::new(
                 Reason::NameInvalid,
                 format!(
-                    "`{}` is not a resource name: use machine, operations/{{uuid}}, models/{{uuid}}, leases/{{uuid}} (in lower case), segments/{{digest}}, segments/{{model}}.{{number}} or conditions/{{KIND}}",
+                    "`{}` is not a resource name: use machine, operations/{{uuid}}, models/{{uuid}}, leases/{{uuid}} (in lower case), segments/{{digest}}, segments/{{model}}.{{number}}, devices/cpu:0 or conditions/{{KIND}}",
                     excerpt(text)
                 ),
             )
@@ -239,6 +243,7 @@ impl FromStr for ResourceName {
                 parse_uuid(id).map(|id| Self::Operation(OperationId(id))).ok_or_else(invalid)
             }
             Some(("models", id)) => parse_uuid(id).map(|id| Self::Model(ModelId(id))).ok_or_else(invalid),
+            Some(("devices", id)) => id.parse().map(Self::Device).map_err(|_| invalid()),
             Some(("leases", id)) => parse_uuid(id).map(|id| Self::Lease(LeaseId(id))).ok_or_else(invalid),
             Some(("segments", name)) => SegmentName::parse(name).map(Self::Segment).ok_or_else(invalid),
             Some(("conditions", kind)) => ConditionKind::ALL
@@ -304,6 +309,7 @@ mod tests {
             ResourceName::Operation(id),
             ResourceName::Model(ModelId(Uuid::from_u128(8))),
             ResourceName::Lease(LeaseId(Uuid::from_u128(9))),
+            ResourceName::Device("cuda:3".parse().unwrap()),
             ResourceName::Segment(SegmentName::Content(crate::Digest([9; 32]))),
             ResourceName::Segment(SegmentName::Source { model: ModelId(Uuid::from_u128(8)), component: 3 }),
             ResourceName::Condition(ConditionKind::StoreReadonly),

@@ -22,8 +22,8 @@ pub use cache::{
     CachePolicy, CacheReport, CacheSpec, CachedComponent, ComponentSource, EvictionPolicy, Priority, Veto,
 };
 pub use device::{
-    DeviceFacts, DeviceId, DeviceKind, DeviceMemory, Generation, Incarnation, ObservedReplica,
-    ReplicaFailure, ReplicaId, WorkerId,
+    Device, DeviceFacts, DeviceId, DeviceKind, DeviceMemory, DeviceSpec, Generation, Incarnation,
+    ObservedReplica, ReplicaFailure, ReplicaId, Worker, WorkerId,
 };
 pub use error::{Error, FieldViolation, Result};
 pub use filter::Filter;

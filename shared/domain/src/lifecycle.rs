@@ -5,7 +5,8 @@
 //! Replica    Absent -> Waiting -> Loading -> Active -> Unloading -> Absent
 //!            Waiting | Loading -> Failed -> Absent,  Loading -> Absent (cancelled),  Active -> Lost -> Absent
 //! Segment    Filling -> Sealed -> Evicting -> Gone*,  Filling -> Gone (abandoned)
-//! Worker     Connecting -> Registered -> Active <-> Suspect -> Lost*,  Active -> Draining -> Lost,
+//! Worker     Connecting -> Registered -> Active <-> Suspect -> Lost -> Connecting | Registered (the next process),
+//!            Active | Suspect -> Registered (it comes back),  Active -> Draining -> Lost,
 //!            any -> Quarantined -> Connecting (released by an operator)
 //! Device     Open <-> Cordoned,  Open | Cordoned -> Draining -> Cordoned | Open,  any -> Lost -> Open
 //! Machine    Serving -> Draining*
@@ -167,7 +168,7 @@ impl Lifecycle for LeaseState {
     const TRANSITIONS: &'static [(Self, Self)] = &[(Self::Awaited, Self::Held)];
 }
 
-/// A worker's life, as the coordinator sees it.
+/// The life of a device's worker, as the coordinator sees it: of its place, over all the processes that have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum WorkerState {
@@ -199,8 +200,13 @@ impl Lifecycle for WorkerState {
         (Self::Active, Self::Draining),
         (Self::Active, Self::Lost),
         (Self::Suspect, Self::Active),
+        (Self::Active, Self::Registered),
+        (Self::Suspect, Self::Registered),
         (Self::Suspect, Self::Lost),
         (Self::Draining, Self::Lost),
+        (Self::Lost, Self::Connecting),
+        (Self::Lost, Self::Registered),
+        (Self::Lost, Self::Quarantined),
         (Self::Connecting, Self::Quarantined),
         (Self::Registered, Self::Quarantined),
         (Self::Active, Self::Quarantined),
@@ -304,14 +310,22 @@ mod tests {
     }
 
     #[test]
-    fn only_a_segment_that_is_gone_and_a_lost_worker_are_final() {
+    fn a_segment_that_is_gone_is_final_and_no_worker_is() {
         use SegmentState::{Evicting, Filling, Gone, Sealed};
         use WorkerState::{Active, Connecting, Draining, Lost, Quarantined, Registered, Suspect};
         assert_eq!(terminals(&[Filling, Sealed, Evicting, Gone]), [Gone]);
-        assert_eq!(
-            terminals(&[Connecting, Registered, Active, Suspect, Draining, Lost, Quarantined]),
-            [Lost]
-        );
+        assert_eq!(terminals(&[Connecting, Registered, Active, Suspect, Draining, Lost, Quarantined]), []);
+    }
+
+    #[test]
+    fn no_worker_is_active_that_has_not_registered() {
+        use WorkerState::{Active, Connecting, Draining, Lost, Quarantined, Registered, Suspect};
+        for from in [Connecting, Draining, Lost, Quarantined] {
+            assert!(from.to(Active).is_err(), "{from:?}");
+        }
+        for from in [Registered, Suspect] {
+            assert!(from.to(Active).is_ok(), "{from:?}");
+        }
     }
 
     #[test]

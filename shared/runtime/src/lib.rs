@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod config;
+mod lock;
 pub mod machine;
 mod panics;
 pub mod redact;
@@ -14,6 +15,7 @@ pub mod tasks;
 pub mod telemetry;
 
 pub use clock::{Clock, ManualClock};
+pub use lock::DeviceLock;
 pub use panics::panic_message;
 pub use redact::Secret;
 pub use shutdown::{Gate, Hold, Shutdown, stop_signal};

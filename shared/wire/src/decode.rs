@@ -105,6 +105,7 @@ fn resource_kind(kind: v1::ResourceKind) -> Option<ResourceKind> {
         v1::ResourceKind::Model => Some(ResourceKind::Model),
         v1::ResourceKind::Segment => Some(ResourceKind::Segment),
         v1::ResourceKind::Lease => Some(ResourceKind::Lease),
+        v1::ResourceKind::Device => Some(ResourceKind::Device),
     }
 }
 

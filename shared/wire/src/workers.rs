@@ -5,15 +5,19 @@
 use std::time::Duration;
 
 use hoist_domain::{
-    Bytes, DeviceFacts, DeviceMemory, Digest, Dtype, Epoch, Error, Generation, Incarnation, ObservedReplica,
-    ReplicaFailure, ReplicaId, ReplicaState, Result, WorkerId, excerpt,
+    Bytes, Device, DeviceFacts, DeviceMemory, DeviceState, Digest, Dtype, Epoch, Error, Generation,
+    Incarnation, ObservedReplica, ReplicaFailure, ReplicaId, ReplicaState, ResourceName, Result, Worker,
+    WorkerId, WorkerState, excerpt,
 };
 use uuid::Uuid;
 
-use crate::encode::duration;
+use crate::encode::{duration, timestamp};
 use crate::worker as wire;
 use crate::worker::replica_failure::Kind;
-use crate::{decode, worker};
+use crate::{decode, v1};
+
+/// What coordinator and workers of this release speak: major, minor.
+pub const PROTOCOL: (u32, u32) = (1, 0);
 
 /// Longer texts of a worker are cut.
 const MOST_TEXT: usize = 4 << 10;
@@ -53,6 +57,56 @@ pub fn read_facts(facts: wire::DeviceFacts) -> Result<DeviceFacts> {
     })
 }
 
+/// A device as clients see it.
+#[must_use]
+pub fn device(device: &Device) -> v1::Device {
+    let state = match device.state {
+        DeviceState::Open => v1::device::State::Open,
+        DeviceState::Cordoned => v1::device::State::Cordoned,
+        DeviceState::Draining => v1::device::State::Draining,
+        DeviceState::Lost => v1::device::State::Lost,
+    };
+    let facts = device.facts.as_ref();
+    v1::Device {
+        name: ResourceName::Device(device.id).to_string(),
+        device_id: device.id.to_string(),
+        state: state.into(),
+        model: facts.map(|facts| facts.model.clone()).unwrap_or_default(),
+        capacity_bytes: facts.map_or(0, |facts| facts.capacity.0),
+        used_bytes: device.memory.used.0,
+        free_bytes: device.memory.free.0,
+        mapped_bytes: device.memory.mapped.0,
+        maps_segments: facts.is_some_and(|facts| facts.maps_segments),
+        dtypes: facts.iter().flat_map(|facts| &facts.dtypes).map(ToString::to_string).collect(),
+        libraries: facts.map(|facts| facts.libraries.clone()).unwrap_or_default(),
+        worker: Some(self::worker(&device.worker)),
+    }
+}
+
+fn worker(worker: &Worker) -> v1::Worker {
+    use v1::worker::State;
+    let state = match worker.state {
+        WorkerState::Connecting => State::Connecting,
+        WorkerState::Registered => State::Registered,
+        WorkerState::Active => State::Active,
+        WorkerState::Suspect => State::Suspect,
+        WorkerState::Draining => State::Draining,
+        WorkerState::Lost => State::Lost,
+        WorkerState::Quarantined => State::Quarantined,
+    };
+    v1::Worker {
+        state: state.into(),
+        worker_id: worker.id.map(|id| id.to_string()).unwrap_or_default(),
+        incarnation: worker.incarnation.map(|id| id.to_string()).unwrap_or_default(),
+        process_id: worker.process.unwrap_or_default(),
+        release: worker.release.clone(),
+        supervised: worker.is_supervised,
+        restarts: worker.restarts,
+        problem: worker.problem.clone(),
+        state_time: Some(timestamp(worker.since)),
+    }
+}
+
 #[must_use]
 pub const fn memory(memory: DeviceMemory) -> wire::DeviceMemory {
     wire::DeviceMemory { used_bytes: memory.used.0, free_bytes: memory.free.0, mapped_bytes: memory.mapped.0 }
@@ -70,13 +124,13 @@ pub const fn read_memory(memory: wire::DeviceMemory) -> DeviceMemory {
 #[must_use]
 pub fn observed(replica: &ObservedReplica) -> wire::ObservedReplica {
     let state = match replica.state {
-        ReplicaState::Waiting => worker::ReplicaState::Waiting,
-        ReplicaState::Loading => worker::ReplicaState::Loading,
-        ReplicaState::Active => worker::ReplicaState::Active,
-        ReplicaState::Unloading => worker::ReplicaState::Unloading,
-        ReplicaState::Failed => worker::ReplicaState::Failed,
+        ReplicaState::Waiting => wire::ReplicaState::Waiting,
+        ReplicaState::Loading => wire::ReplicaState::Loading,
+        ReplicaState::Active => wire::ReplicaState::Active,
+        ReplicaState::Unloading => wire::ReplicaState::Unloading,
+        ReplicaState::Failed => wire::ReplicaState::Failed,
         // No worker sees these.
-        ReplicaState::Absent | ReplicaState::Lost => worker::ReplicaState::Unspecified,
+        ReplicaState::Absent | ReplicaState::Lost => wire::ReplicaState::Unspecified,
     };
     wire::ObservedReplica {
         replica: replica.id.to_string(),
@@ -96,12 +150,12 @@ pub fn observed(replica: &ObservedReplica) -> wire::ObservedReplica {
 pub fn read_observed(replica: wire::ObservedReplica) -> Result<ObservedReplica> {
     let state = decode::value("state", replica.state, |state| {
         Some(match state {
-            worker::ReplicaState::Unspecified => return None,
-            worker::ReplicaState::Waiting => ReplicaState::Waiting,
-            worker::ReplicaState::Loading => ReplicaState::Loading,
-            worker::ReplicaState::Active => ReplicaState::Active,
-            worker::ReplicaState::Unloading => ReplicaState::Unloading,
-            worker::ReplicaState::Failed => ReplicaState::Failed,
+            wire::ReplicaState::Unspecified => return None,
+            wire::ReplicaState::Waiting => ReplicaState::Waiting,
+            wire::ReplicaState::Loading => ReplicaState::Loading,
+            wire::ReplicaState::Active => ReplicaState::Active,
+            wire::ReplicaState::Unloading => ReplicaState::Unloading,
+            wire::ReplicaState::Failed => ReplicaState::Failed,
         })
     })?;
     let failure = replica.failure.map(read_failure).transpose()?;
@@ -259,7 +313,7 @@ mod tests {
             ("state", |it| it.state = 0),
             ("state", |it| it.state = 99),
             ("dtype", |it| it.dtype = "F99".to_owned()),
-            ("failure", |it| it.state = worker::ReplicaState::Failed.into()),
+            ("failure", |it| it.state = wire::ReplicaState::Failed.into()),
         ];
         for (field, change) in changes {
             let mut it = observed(&replica());

@@ -23,9 +23,6 @@ use tracing::{info, warn};
 use crate::shared::Shared;
 use talk::{Over, talk};
 
-/// What this worker speaks.
-pub const PROTOCOL: (u32, u32) = (1, 0);
-
 /// Between tries to register: at first, and at most.
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(2);

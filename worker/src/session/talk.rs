@@ -13,7 +13,8 @@ use hoist_wire::status::Failure;
 use hoist_wire::worker::session_request::Message as Said;
 use hoist_wire::worker::session_response::Message as Heard;
 use hoist_wire::worker::worker_service_client::WorkerServiceClient;
-use hoist_wire::{encode, worker as wire, workers};
+use hoist_wire::workers::{self, PROTOCOL};
+use hoist_wire::{encode, worker as wire};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
@@ -21,7 +22,7 @@ use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
 use super::news::News;
-use super::{FINAL, PROTOCOL, SessionSettings};
+use super::{FINAL, SessionSettings};
 use crate::device::Piece;
 use crate::policy::{Desired, Wanted};
 use crate::shared::{Read, Shared};

@@ -11,10 +11,11 @@ use hoist_wire::server::worker::worker_service_server::{WorkerService, WorkerSer
 use hoist_wire::worker::session_request::Message as Said;
 use hoist_wire::worker::session_response::Message as Heard;
 use hoist_wire::worker::{self as wire, ReplicaState, SessionRequest, SessionResponse};
+use hoist_wire::workers::PROTOCOL;
 use hoist_worker::device::Open;
 use hoist_worker::fake::{Fake, Script};
 use hoist_worker::suite::{self, Segments};
-use hoist_worker::{Ending, PROTOCOL, Process, SessionSettings, run};
+use hoist_worker::{Ending, Process, SessionSettings, run};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};

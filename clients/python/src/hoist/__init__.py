@@ -23,12 +23,14 @@ from hoist._cache import (
     SegmentUser,
     UnpinResult,
 )
+from hoist._devices import Device, Worker
 from hoist._enums import (
     CachedSource,
     CheckCategory,
     CheckResult,
     Code,
     ConfigOrigin,
+    DeviceState,
     EvictionPolicy,
     EvictionReason,
     FindingKind,
@@ -44,6 +46,7 @@ from hoist._enums import (
     Severity,
     ValidationLevel,
     Verdict,
+    WorkerState,
 )
 from hoist._errors import (
     Error,
@@ -118,6 +121,8 @@ __all__ = [
     "ConfigEntry",
     "ConfigOrigin",
     "DeletedModel",
+    "Device",
+    "DeviceState",
     "DigestResult",
     "Error",
     "Event",
@@ -185,6 +190,8 @@ __all__ = [
     "ValidationResult",
     "Verdict",
     "Watch",
+    "Worker",
+    "WorkerState",
     "aio",
     "connect",
 ]

@@ -10,8 +10,9 @@ from datetime import timedelta
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.duration_pb2 import Duration
 
-from hoist import _decode_cache, _decode_models, _errors, _quantities
+from hoist import _decode_cache, _decode_devices, _decode_models, _errors, _quantities
 from hoist._cache import Lease, Segment
+from hoist._devices import Device
 from hoist._enums import (
     ConfigOrigin,
     MachineState,
@@ -213,7 +214,7 @@ def operation_metadata(message: operation_pb2.OperationMetadata) -> OperationMet
 
 
 def resource(message: resources_pb2.Resource) -> Resource:
-    value: Machine | OperationMetadata | Condition | Model | Segment | Lease | None = None
+    value: Machine | OperationMetadata | Condition | Model | Segment | Lease | Device | None = None
     match message.WhichOneof("value"):
         case "machine":
             value = machine(message.machine)
@@ -227,6 +228,8 @@ def resource(message: resources_pb2.Resource) -> Resource:
             value = _decode_cache.segment(message.segment)
         case "lease":
             value = _decode_cache.lease(message.lease)
+        case "device":
+            value = _decode_devices.device(message.device)
     return Resource(message.name, position(message.position), value)
 
 

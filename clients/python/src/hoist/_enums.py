@@ -64,6 +64,7 @@ class ResourceKind(WireEnum):
     MODEL = "MODEL"
     SEGMENT = "SEGMENT"
     LEASE = "LEASE"
+    DEVICE = "DEVICE"
 
 
 class OperationKind(WireEnum):
@@ -255,6 +256,29 @@ class LeaseState(WireEnum):
     AWAITED = "AWAITED"
 
 
+class DeviceState(WireEnum):
+    """Where a device is in its life. LOST: it is not there, or not to be trusted: its worker is not."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    OPEN = "OPEN"
+    CORDONED = "CORDONED"
+    DRAINING = "DRAINING"
+    LOST = "LOST"
+
+
+class WorkerState(WireEnum):
+    """Where the process that drives a device is in its life."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    CONNECTING = "CONNECTING"
+    REGISTERED = "REGISTERED"
+    ACTIVE = "ACTIVE"
+    SUSPECT = "SUSPECT"
+    DRAINING = "DRAINING"
+    LOST = "LOST"
+    QUARANTINED = "QUARANTINED"
+
+
 # A test compares this table with the descriptors: a value added to the contract and not here fails it.
 WIRE: dict[type[WireEnum], tuple[_Wire, str]] = {
     Code: (code_pb2.Code, ""),
@@ -275,6 +299,8 @@ WIRE: dict[type[WireEnum], tuple[_Wire, str]] = {
     CachedSource: (cache_service_pb2.CachedComponent.Source, "SOURCE_"),
     SegmentState: (resources_pb2.Segment.State, "STATE_"),
     EvictionReason: (resources_pb2.Eviction.Reason, "REASON_"),
+    DeviceState: (resources_pb2.Device.State, "STATE_"),
+    WorkerState: (resources_pb2.Worker.State, "STATE_"),
     LeaseState: (resources_pb2.Lease.State, "STATE_"),
     ConfigOrigin: (admin_service_pb2.ConfigEntry.Origin, "ORIGIN_"),
 }

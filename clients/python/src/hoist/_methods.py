@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from hoist._proto.v1 import admin_service_pb2 as admin
 from hoist._proto.v1 import cache_service_pb2 as cache
 from hoist._proto.v1 import catalog_service_pb2 as catalog
+from hoist._proto.v1 import device_service_pb2 as device
 from hoist._proto.v1 import integrity_service_pb2 as integrity
 from hoist._proto.v1 import lease_service_pb2 as lease
 from hoist._proto.v1 import state_service_pb2 as state
@@ -39,6 +40,7 @@ _CATALOG = "/hoist.api.v1.CatalogService"
 _INTEGRITY = "/hoist.api.v1.IntegrityService"
 _CACHE = "/hoist.api.v1.CacheService"
 _LEASES = "/hoist.api.v1.LeaseService"
+_DEVICES = "/hoist.api.v1.DeviceService"
 _OPERATIONS = "/google.longrunning.Operations"
 
 GET_STATUS = Method(f"{_STATE}/GetStatus", state.GetStatusRequest, state.GetStatusResponse)
@@ -77,6 +79,8 @@ UPDATE_CACHE_POLICY = Method(
 ACQUIRE = Method(f"{_LEASES}/Acquire", lease.AcquireRequest, lease.AcquireResponse)
 LIST_LEASES = Method(f"{_LEASES}/ListLeases", lease.ListLeasesRequest, lease.ListLeasesResponse)
 REVOKE_LEASE = Method(f"{_LEASES}/RevokeLease", lease.RevokeLeaseRequest, lease.RevokeLeaseResponse)
+LIST_DEVICES = Method(f"{_DEVICES}/ListDevices", device.ListDevicesRequest, device.ListDevicesResponse)
+GET_DEVICE = Method(f"{_DEVICES}/GetDevice", device.GetDeviceRequest, device.GetDeviceResponse)
 LIST_OPERATIONS = Method(
     f"{_OPERATIONS}/ListOperations",
     operations_pb2.ListOperationsRequest,

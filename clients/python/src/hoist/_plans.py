@@ -15,11 +15,13 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
-from hoist import _backoff, _decode, _errors, _methods
+from hoist import _backoff, _decode, _decode_devices, _errors, _methods
+from hoist._devices import Device
 from hoist._enums import Code, MeasurementKind, encode
 from hoist._errors import Error, NotFound, TimedOut
 from hoist._methods import Method, Req, Res
 from hoist._proto.v1 import admin_service_pb2 as admin
+from hoist._proto.v1 import device_service_pb2
 from hoist._proto.v1 import state_service_pb2 as state
 from hoist._quantities import Size, Time
 from hoist._types import ConfigEntry, Progress, Status
@@ -114,6 +116,19 @@ def statuses(names: Iterable[str]) -> Plan[list[Status | Error]]:
         else _decode.status(each.status)
         for each in answer.results
     ]
+
+
+def devices() -> Plan[list[Device]]:
+    answer = yield from unary(
+        _methods.LIST_DEVICES, device_service_pb2.ListDevicesRequest(request_id=fresh_id())
+    )
+    return [_decode_devices.device(each) for each in answer.devices]
+
+
+def device(name: str) -> Plan[Device]:
+    request = device_service_pb2.GetDeviceRequest(request_id=fresh_id(), name=_decode.word("name", name))
+    answer = yield from unary(_methods.GET_DEVICE, request)
+    return _decode_devices.device(answer.device)
 
 
 def config() -> Plan[dict[str, ConfigEntry]]:

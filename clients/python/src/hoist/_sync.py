@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, cast, overload
 import grpc
 
 from hoist import _endpoint, _methods, _open, _plans, _watch
+from hoist._devices import Device
 from hoist._endpoint import Endpoint
 from hoist._enums import MeasurementKind, OperationState, ResourceKind
 from hoist._errors import Error, RpcFailure, closed, from_rpc
@@ -83,6 +84,14 @@ class Client(ModelCalls, CacheCalls):
     def statuses(self, names: Iterable[str]) -> list[Status | Error]:
         """Many statuses at one position, in the order asked. A bad name has its error in its place."""
         return self._run(_plans.statuses(names))
+
+    def devices(self) -> list[Device]:
+        """What models can be loaded to, and who drives it."""
+        return self._run(_plans.devices())
+
+    def device(self, name: str) -> Device:
+        """One device: `cpu:0`."""
+        return self._run(_plans.device(name))
 
     def watch(
         self,

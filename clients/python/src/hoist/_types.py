@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from hoist._cache import Lease, Segment
+from hoist._devices import Device
 from hoist._enums import (
     ConfigOrigin,
     MachineState,
@@ -123,7 +124,7 @@ class Resource:
     name: str
     position: Position
     """When it last changed."""
-    value: Machine | OperationMetadata | Condition | Model | Segment | Lease | None
+    value: Machine | OperationMetadata | Condition | Model | Segment | Lease | Device | None
     """None: a kind that is newer than this client."""
 
     @property
@@ -142,6 +143,8 @@ class Resource:
                 return ResourceKind.SEGMENT
             case Lease():
                 return ResourceKind.LEASE
+            case Device():
+                return ResourceKind.DEVICE
             case None:
                 return ResourceKind.UNSPECIFIED
 

@@ -15,6 +15,7 @@ from hoist import _aio_open, _endpoint, _methods, _open, _plans, _watch
 from hoist._aio_cache import AsyncCacheCalls
 from hoist._aio_models import AsyncModelCalls
 from hoist._aio_operation import AsyncOperation
+from hoist._devices import Device
 from hoist._endpoint import Endpoint
 from hoist._enums import MeasurementKind, OperationState, ResourceKind
 from hoist._errors import Error, RpcFailure, closed, from_rpc
@@ -105,6 +106,14 @@ class AsyncClient(AsyncModelCalls, AsyncCacheCalls):
     async def statuses(self, names: Iterable[str]) -> list[Status | Error]:
         """See `hoist.Client.statuses`."""
         return await self._run(_plans.statuses(names))
+
+    async def devices(self) -> list[Device]:
+        """See `hoist.Client.devices`."""
+        return await self._run(_plans.devices())
+
+    async def device(self, name: str) -> Device:
+        """See `hoist.Client.device`."""
+        return await self._run(_plans.device(name))
 
     def watch(
         self,

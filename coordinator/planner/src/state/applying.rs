@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use hoist_domain::{
-    Lifecycle, Machine, MachineState, Operation, OperationId, OperationState, RequestKey, ResourceName,
+    Device, Lifecycle, Machine, MachineState, Operation, OperationId, OperationState, RequestKey,
+    ResourceName,
 };
 
 use super::{Stamped, State};
@@ -104,6 +105,12 @@ impl State {
             Event::LeaseGranted(lease) => self.cache.grant(self.position, lease),
             Event::LeaseAwaited { lease, until } => self.cache.await_lease(self.position, lease, *until),
             Event::LeaseEnded { id, at, .. } => self.cache.end_lease(*id, *at),
+            Event::DeviceChanged(device) => {
+                if let Some(before) = self.devices.get(device.id) {
+                    keep_to_the_tables(before, device);
+                }
+                self.devices.put(self.position, device);
+            }
             Event::SegmentsFilled { read, took } => self.cache.count_fill(*read, *took),
             Event::RoomRefused => self.cache.count_refusal(),
             Event::CachePolicyChanged(policy) => {
@@ -181,6 +188,16 @@ impl State {
                 self.requests_of.remove(&(id, key.clone()));
             }
         }
+    }
+}
+
+/// A device and its worker take legal steps.
+fn keep_to_the_tables(before: &Device, after: &Device) {
+    if before.worker.state != after.worker.state {
+        legal(before.worker.state.to(after.worker.state));
+    }
+    if before.state != after.state {
+        legal(before.state.to(after.state));
     }
 }
 

@@ -4,8 +4,8 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use hoist_domain::{
-    Condition, Lease, Machine, Model, Operation, OperationState, Position, ResourceKind, ResourceName,
-    Segment,
+    Condition, Device, Lease, Machine, Model, Operation, OperationState, Position, ResourceKind,
+    ResourceName, Segment,
 };
 
 use super::State;
@@ -26,6 +26,7 @@ pub enum Resource {
     Model(Arc<Model>),
     Segment(Arc<Segment>),
     Lease(Arc<Lease>),
+    Device(Arc<Device>),
 }
 
 impl Record {
@@ -38,6 +39,7 @@ impl Record {
             Resource::Model(model) => ResourceName::Model(model.id),
             Resource::Segment(segment) => ResourceName::Segment(segment.name),
             Resource::Lease(lease) => ResourceName::Lease(lease.id),
+            Resource::Device(device) => ResourceName::Device(device.id),
         }
     }
 
@@ -50,7 +52,8 @@ impl Record {
             | Resource::Condition(_)
             | Resource::Model(_)
             | Resource::Segment(_)
-            | Resource::Lease(_) => None,
+            | Resource::Lease(_)
+            | Resource::Device(_) => None,
         }
     }
 }
@@ -81,6 +84,7 @@ impl State {
                 self.cache.stamped_segment(name).map(|s| s.record(Resource::Segment))
             }
             ResourceName::Lease(id) => self.cache.stamped_lease(id).map(|s| s.record(Resource::Lease)),
+            ResourceName::Device(id) => self.devices.stamped(id).map(|s| s.record(Resource::Device)),
         }
     }
 
@@ -101,6 +105,7 @@ impl State {
         let mut models = is_behind(ResourceKind::Model).then_some(Unbounded);
         let mut segments = is_behind(ResourceKind::Segment).then_some(Unbounded);
         let mut leases = is_behind(ResourceKind::Lease).then_some(Unbounded);
+        let mut devices = is_behind(ResourceKind::Device).then_some(Unbounded);
         match after {
             None | Some(ResourceName::Machine) => {}
             Some(ResourceName::Operation(id)) => operations = Some(Excluded(id)),
@@ -108,12 +113,14 @@ impl State {
             Some(ResourceName::Model(id)) => models = Some(Excluded(id)),
             Some(ResourceName::Segment(name)) => segments = Some(Excluded(name)),
             Some(ResourceName::Lease(id)) => leases = Some(Excluded(id)),
+            Some(ResourceName::Device(id)) => devices = Some(Excluded(id)),
         }
         let operations = operations.map(|from| self.operations.range((from, Unbounded)));
         let conditions = conditions.map(|from| self.conditions.range((from, Unbounded)));
         let models = models.map(|from| self.models.stamped_from(from));
         let segments = segments.map(|from| self.cache.segments_from(from));
         let leases = leases.map(|from| self.cache.leases_from(from));
+        let devices = devices.map(|from| self.devices.from(from));
         machine
             .into_iter()
             .chain(operations.into_iter().flatten().map(|(_, s)| s.record(Resource::Operation)))
@@ -121,6 +128,7 @@ impl State {
             .chain(models.into_iter().flatten().map(|s| s.record(Resource::Model)))
             .chain(segments.into_iter().flatten().map(|s| s.record(Resource::Segment)))
             .chain(leases.into_iter().flatten().map(|s| s.record(Resource::Lease)))
+            .chain(devices.into_iter().flatten().map(|s| s.record(Resource::Device)))
     }
 
     /// How many resources there are.
@@ -131,5 +139,6 @@ impl State {
             + self.models.len()
             + self.cache.segment_count()
             + self.cache.lease_count()
+            + self.devices.len()
     }
 }

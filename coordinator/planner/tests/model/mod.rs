@@ -518,6 +518,7 @@ pub(crate) fn fingerprint(state: &State) -> String {
             Resource::Model(model) => format!("{} {model:?}", record.position),
             Resource::Segment(segment) => format!("{} {segment:?}", record.position),
             Resource::Lease(lease) => format!("{} {lease:?}", record.position),
+            Resource::Device(device) => format!("{} {device:?}", record.position),
         })
         .collect();
     let requests: Vec<_> = state.requests().collect();

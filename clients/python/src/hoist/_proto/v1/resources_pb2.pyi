@@ -22,6 +22,7 @@ class ResourceKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RESOURCE_KIND_MODEL: _ClassVar[ResourceKind]
     RESOURCE_KIND_SEGMENT: _ClassVar[ResourceKind]
     RESOURCE_KIND_LEASE: _ClassVar[ResourceKind]
+    RESOURCE_KIND_DEVICE: _ClassVar[ResourceKind]
 
 class MeasurementKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -36,6 +37,7 @@ RESOURCE_KIND_CONDITION: ResourceKind
 RESOURCE_KIND_MODEL: ResourceKind
 RESOURCE_KIND_SEGMENT: ResourceKind
 RESOURCE_KIND_LEASE: ResourceKind
+RESOURCE_KIND_DEVICE: ResourceKind
 MEASUREMENT_KIND_UNSPECIFIED: MeasurementKind
 MEASUREMENT_KIND_DISK_READ: MeasurementKind
 MEASUREMENT_KIND_TMPFS_WRITE: MeasurementKind
@@ -50,7 +52,7 @@ class Position(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class Resource(_message.Message):
-    __slots__ = ("name", "position", "machine", "operation", "condition", "model", "segment", "lease")
+    __slots__ = ("name", "position", "machine", "operation", "condition", "model", "segment", "lease", "device")
     NAME_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     MACHINE_FIELD_NUMBER: _ClassVar[int]
@@ -59,6 +61,7 @@ class Resource(_message.Message):
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
     name: str
     position: Position
     machine: Machine
@@ -67,7 +70,88 @@ class Resource(_message.Message):
     model: _model_pb2.Model
     segment: Segment
     lease: Lease
-    def __init__(self, name: _Optional[str] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., machine: _Optional[_Union[Machine, _Mapping]] = ..., operation: _Optional[_Union[_operation_pb2.OperationMetadata, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., model: _Optional[_Union[_model_pb2.Model, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ...) -> None: ...
+    device: Device
+    def __init__(self, name: _Optional[str] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., machine: _Optional[_Union[Machine, _Mapping]] = ..., operation: _Optional[_Union[_operation_pb2.OperationMetadata, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., model: _Optional[_Union[_model_pb2.Model, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ..., device: _Optional[_Union[Device, _Mapping]] = ...) -> None: ...
+
+class Device(_message.Message):
+    __slots__ = ("name", "device_id", "state", "model", "capacity_bytes", "used_bytes", "free_bytes", "mapped_bytes", "maps_segments", "dtypes", "libraries", "worker")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[Device.State]
+        STATE_OPEN: _ClassVar[Device.State]
+        STATE_CORDONED: _ClassVar[Device.State]
+        STATE_DRAINING: _ClassVar[Device.State]
+        STATE_LOST: _ClassVar[Device.State]
+    STATE_UNSPECIFIED: Device.State
+    STATE_OPEN: Device.State
+    STATE_CORDONED: Device.State
+    STATE_DRAINING: Device.State
+    STATE_LOST: Device.State
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    USED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAPPED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAPS_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    DTYPES_FIELD_NUMBER: _ClassVar[int]
+    LIBRARIES_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    device_id: str
+    state: Device.State
+    model: str
+    capacity_bytes: int
+    used_bytes: int
+    free_bytes: int
+    mapped_bytes: int
+    maps_segments: bool
+    dtypes: _containers.RepeatedScalarFieldContainer[str]
+    libraries: _containers.RepeatedScalarFieldContainer[str]
+    worker: Worker
+    def __init__(self, name: _Optional[str] = ..., device_id: _Optional[str] = ..., state: _Optional[_Union[Device.State, str]] = ..., model: _Optional[str] = ..., capacity_bytes: _Optional[int] = ..., used_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., mapped_bytes: _Optional[int] = ..., maps_segments: bool = ..., dtypes: _Optional[_Iterable[str]] = ..., libraries: _Optional[_Iterable[str]] = ..., worker: _Optional[_Union[Worker, _Mapping]] = ...) -> None: ...
+
+class Worker(_message.Message):
+    __slots__ = ("state", "worker_id", "incarnation", "process_id", "release", "supervised", "restarts", "problem", "state_time")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[Worker.State]
+        STATE_CONNECTING: _ClassVar[Worker.State]
+        STATE_REGISTERED: _ClassVar[Worker.State]
+        STATE_ACTIVE: _ClassVar[Worker.State]
+        STATE_SUSPECT: _ClassVar[Worker.State]
+        STATE_DRAINING: _ClassVar[Worker.State]
+        STATE_LOST: _ClassVar[Worker.State]
+        STATE_QUARANTINED: _ClassVar[Worker.State]
+    STATE_UNSPECIFIED: Worker.State
+    STATE_CONNECTING: Worker.State
+    STATE_REGISTERED: Worker.State
+    STATE_ACTIVE: Worker.State
+    STATE_SUSPECT: Worker.State
+    STATE_DRAINING: Worker.State
+    STATE_LOST: Worker.State
+    STATE_QUARANTINED: Worker.State
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    WORKER_ID_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_ID_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    SUPERVISED_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    STATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    state: Worker.State
+    worker_id: str
+    incarnation: str
+    process_id: int
+    release: str
+    supervised: bool
+    restarts: int
+    problem: str
+    state_time: _timestamp_pb2.Timestamp
+    def __init__(self, state: _Optional[_Union[Worker.State, str]] = ..., worker_id: _Optional[str] = ..., incarnation: _Optional[str] = ..., process_id: _Optional[int] = ..., release: _Optional[str] = ..., supervised: bool = ..., restarts: _Optional[int] = ..., problem: _Optional[str] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Segment(_message.Message):
     __slots__ = ("name", "state", "size_bytes", "raw", "type", "priority", "models", "seal_time", "zombie", "eviction")

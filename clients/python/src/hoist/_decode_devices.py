@@ -1,0 +1,40 @@
+"""From messages about devices to the values of `hoist._devices`."""
+
+from __future__ import annotations
+
+from hoist._devices import Device, Worker
+from hoist._enums import DeviceState, WorkerState
+from hoist._enums import decode as enum
+from hoist._proto.v1 import resources_pb2
+from hoist._times import time
+
+
+def worker(message: resources_pb2.Worker) -> Worker:
+    return Worker(
+        state=enum(WorkerState, message.state),
+        worker_id=message.worker_id,
+        incarnation=message.incarnation,
+        process_id=message.process_id or None,
+        release=message.release,
+        supervised=message.supervised,
+        restarts=message.restarts,
+        problem=message.problem,
+        state_time=time(message.state_time),
+    )
+
+
+def device(message: resources_pb2.Device) -> Device:
+    return Device(
+        name=message.name,
+        device_id=message.device_id,
+        state=enum(DeviceState, message.state),
+        model=message.model,
+        capacity_bytes=message.capacity_bytes,
+        used_bytes=message.used_bytes,
+        free_bytes=message.free_bytes,
+        mapped_bytes=message.mapped_bytes,
+        maps_segments=message.maps_segments,
+        dtypes=tuple(message.dtypes),
+        libraries=tuple(message.libraries),
+        worker=worker(message.worker),
+    )

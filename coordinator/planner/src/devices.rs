@@ -1,0 +1,260 @@
+//! Devices and those who drive them: who may, what they say, and what their silence and their end mean.
+//!
+//! ```text
+//!  worker:  CONNECTING ─► REGISTERED ─► ACTIVE ◄─► SUSPECT ─► LOST ─► CONNECTING (the next one)
+//!                └──────────────┴─────────┴──────────┴─► QUARANTINED
+//!  device:  LOST ◄─► OPEN          (open as long as its worker is ACTIVE or only SUSPECT)
+//! ```
+//!
+//! All of it is true of this process alone: the next coordinator hears everything anew from workers that register. What a
+//! worker says of its device is believed; what it says of others is not asked.
+
+use std::sync::Arc;
+
+use hoist_domain::{
+    Device, DeviceFacts, DeviceId, DeviceMemory, DeviceState, Epoch, Error, Generation, Incarnation,
+    Position, Reason, Result, Worker, WorkerId, WorkerState,
+};
+use imbl::OrdMap;
+
+use crate::decide::must_not_drain;
+use crate::state::Stamped;
+use crate::{Decision, Event, Moment, State};
+
+/// Devices at a time; more are none of one machine.
+pub const MOST_DEVICES: usize = 64;
+
+/// Every device that has been heard of in this life.
+#[derive(Clone, Debug, Default)]
+pub struct Devices {
+    all: OrdMap<DeviceId, Stamped<Device>>,
+}
+
+impl Devices {
+    #[must_use]
+    pub fn get(&self, id: DeviceId) -> Option<&Arc<Device>> {
+        self.all.get(&id).map(|stamped| &stamped.value)
+    }
+
+    /// In the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Device>> {
+        self.all.values().map(|stamped| &stamped.value)
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub(crate) fn stamped(&self, id: DeviceId) -> Option<&Stamped<Device>> {
+        self.all.get(&id)
+    }
+
+    pub(crate) fn from(&self, from: std::ops::Bound<DeviceId>) -> impl Iterator<Item = &Stamped<Device>> {
+        self.all.range((from, std::ops::Bound::Unbounded)).map(|(_, stamped)| stamped)
+    }
+
+    pub(crate) fn put(&mut self, position: Position, device: &Arc<Device>) {
+        self.all.insert(device.id, Stamped { position, value: Arc::clone(device) });
+    }
+}
+
+/// What a worker says of itself.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    pub worker: WorkerId,
+    pub incarnation: Incarnation,
+    pub facts: DeviceFacts,
+    pub process: Option<u32>,
+    pub release: String,
+    /// The last generation that it took.
+    pub taken: Option<Generation>,
+}
+
+fn device(state: &State, id: DeviceId) -> Option<Device> {
+    state.devices().get(id).map(|device| Device::clone(device))
+}
+
+fn changed(device: Device) -> Decision {
+    vec![Event::DeviceChanged(Arc::new(device))]
+}
+
+fn nobody(now: Moment, is_supervised: bool) -> Worker {
+    Worker {
+        state: WorkerState::Connecting,
+        id: None,
+        incarnation: None,
+        process: None,
+        release: String::new(),
+        is_supervised,
+        restarts: 0,
+        problem: String::new(),
+        since: now.wall,
+    }
+}
+
+fn unknown(id: DeviceId, worker: Worker) -> Device {
+    Device { id, state: DeviceState::Lost, facts: None, memory: DeviceMemory::default(), worker }
+}
+
+/// The coordinator has started a worker for a device, or starts it again.
+#[must_use]
+pub fn starting(state: &State, id: DeviceId, now: Moment) -> Decision {
+    let Some(device) = device(state, id) else { return changed(unknown(id, nobody(now, true))) };
+    if is_driven(&device) {
+        // Somebody else's: it goes on.
+        return Vec::new();
+    }
+    let restarts = device.worker.restarts + u32::from(device.worker.is_supervised);
+    // What the last one was is kept until the next one says who it is.
+    let worker = Worker { restarts, problem: device.worker.problem.clone(), ..nobody(now, true) };
+    changed(Device { worker, ..device })
+}
+
+const fn is_driven(device: &Device) -> bool {
+    matches!(device.worker.state, WorkerState::Registered | WorkerState::Active | WorkerState::Suspect)
+}
+
+/// Judges a worker that comes, or comes back.
+///
+/// # Errors
+/// DRAINING; GENERATION_AHEAD; DEVICE_TAKEN; WORKER_QUARANTINED; RESOURCE_EXHAUSTED when there are too many.
+pub fn register(state: &State, ask: &Registration, epoch: Epoch, now: Moment) -> Result<Decision> {
+    must_not_drain(state)?;
+    let id = ask.facts.id;
+    if let Some(taken) = ask.taken.filter(|taken| taken.epoch > epoch) {
+        let message = format!("the worker was driven by epoch {}, and this is {epoch}", taken.epoch);
+        return Err(Error::new(Reason::GenerationAhead, message).with("device", id));
+    }
+    let known = device(state, id);
+    if known.is_none() && state.devices().len() >= MOST_DEVICES {
+        let message = format!("{MOST_DEVICES} devices are known, which is the limit");
+        return Err(Error::new(Reason::Overloaded, message));
+    }
+    let before = known.unwrap_or_else(|| unknown(id, nobody(now, false)));
+    if before.worker.state == WorkerState::Quarantined {
+        let message = format!("the worker of {id} has failed too often: {}", before.worker.problem);
+        return Err(Error::new(Reason::WorkerQuarantined, message).with("device", id));
+    }
+    let is_same = before.worker.incarnation == Some(ask.incarnation);
+    if is_driven(&before) && !is_same {
+        let message = format!("another worker drives {id}");
+        return Err(Error::new(Reason::DeviceTaken, message).with("device", id));
+    }
+    let worker = Worker {
+        state: WorkerState::Registered,
+        id: Some(ask.worker),
+        incarnation: Some(ask.incarnation),
+        process: ask.process,
+        release: ask.release.clone(),
+        problem: String::new(),
+        since: now.wall,
+        ..before.worker
+    };
+    // What it holds is not known before it has said so; of one that comes back it is what it was.
+    let state = if is_same { before.state } else { DeviceState::Lost };
+    Ok(changed(Device { state, facts: Some(ask.facts.clone()), worker, ..before }))
+}
+
+/// A worker has said what is on its device, or what has changed. `false`: it is not the one that drives it.
+#[must_use]
+pub fn observed(
+    state: &State,
+    id: DeviceId,
+    incarnation: Incarnation,
+    memory: DeviceMemory,
+    now: Moment,
+) -> (Decision, bool) {
+    let Some(before) = driven_by(state, id, incarnation) else { return (Vec::new(), false) };
+    let worker = match before.worker.state {
+        WorkerState::Active => before.worker.clone(),
+        _ => Worker {
+            state: WorkerState::Active,
+            since: now.wall,
+            problem: String::new(),
+            ..before.worker.clone()
+        },
+    };
+    let after = Device { state: DeviceState::Open, memory, worker, ..before.clone() };
+    (if after == before { Vec::new() } else { changed(after) }, true)
+}
+
+fn driven_by(state: &State, id: DeviceId, incarnation: Incarnation) -> Option<Device> {
+    device(state, id).filter(|device| is_driven(device) && device.worker.incarnation == Some(incarnation))
+}
+
+/// A worker has not been heard of for too long, or its session is over and its process is there. What it holds is not known.
+#[must_use]
+pub fn silent(state: &State, id: DeviceId, incarnation: Incarnation, why: &str, now: Moment) -> Decision {
+    match driven_by(state, id, incarnation) {
+        Some(before) if before.worker.state != WorkerState::Suspect => {
+            let worker = Worker {
+                state: WorkerState::Suspect,
+                problem: why.to_owned(),
+                since: now.wall,
+                ..before.worker.clone()
+            };
+            changed(Device { worker, ..before })
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// It is heard of again, and has all it had.
+#[must_use]
+pub fn heard(state: &State, id: DeviceId, incarnation: Incarnation, now: Moment) -> Decision {
+    match driven_by(state, id, incarnation) {
+        Some(before) if before.worker.state == WorkerState::Suspect => {
+            let next =
+                if before.state == DeviceState::Open { WorkerState::Active } else { return Vec::new() };
+            let worker =
+                Worker { state: next, problem: String::new(), since: now.wall, ..before.worker.clone() };
+            changed(Device { worker, ..before })
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// A worker's process has ended, or its time to come back has: what was on its device is gone.
+#[must_use]
+pub fn lost(
+    state: &State,
+    id: DeviceId,
+    incarnation: Option<Incarnation>,
+    why: &str,
+    now: Moment,
+) -> Decision {
+    let Some(before) = device(state, id) else { return Vec::new() };
+    let is_it = incarnation.is_none_or(|incarnation| before.worker.incarnation == Some(incarnation));
+    let may_end = is_driven(&before) || before.worker.state == WorkerState::Connecting;
+    if !is_it || !may_end {
+        return Vec::new();
+    }
+    let worker = Worker {
+        state: WorkerState::Lost,
+        problem: why.to_owned(),
+        since: now.wall,
+        process: None,
+        ..before.worker.clone()
+    };
+    changed(Device { state: DeviceState::Lost, memory: DeviceMemory::default(), worker, ..before })
+}
+
+/// A worker has failed too often: it is not started again.
+#[must_use]
+pub fn quarantine(state: &State, id: DeviceId, why: &str, now: Moment) -> Decision {
+    let Some(before) = device(state, id) else { return Vec::new() };
+    let worker = Worker {
+        state: WorkerState::Quarantined,
+        problem: why.to_owned(),
+        since: now.wall,
+        process: None,
+        ..before.worker.clone()
+    };
+    changed(Device { state: DeviceState::Lost, memory: DeviceMemory::default(), worker, ..before })
+}

@@ -1,0 +1,130 @@
+//! Workers: those that this server starts, those that come by themselves, and what is known of them.
+//!
+//! ```text
+//!  supervise (one task a device): start ─► wait ─► ended ─► back off ─► start …  five times in five minutes ─► quarantine*
+//!  session (one task a stream):   register ─► observed (full) ─► beats … ─► stream over ─► aftermath ─► lost, or back
+//! ```
+//!
+//! Both tell the owner, who decides what it means. Nothing here keeps a worker's facts: they are in the state. A worker's
+//! process is known by what the kernel says of its socket, never by what it says.
+
+mod process;
+mod session;
+mod supervise;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use hoist_domain::{DeviceId, DeviceSpec, Incarnation};
+use hoist_runtime::{Clock, Gate, OnError, Shutdown, Tasks};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::control::Control;
+
+pub use session::Session;
+use supervise::supervise;
+
+/// Which workers there are to be, and how they are started.
+#[derive(Clone, Debug)]
+pub struct FleetSettings {
+    /// Devices that this server starts workers for.
+    pub devices: Vec<DeviceSpec>,
+    /// The worker's program. Unset: there is none.
+    pub binary: Option<PathBuf>,
+    /// What workers find the server by.
+    pub socket: PathBuf,
+    /// Where they write what they have to say.
+    pub logs: PathBuf,
+    /// After a worker has failed for the first time; doubled with each time that follows soon.
+    pub restart_delay: Duration,
+    /// How long a worker stays without a server.
+    pub alone_limit: Duration,
+}
+
+/// How long workers may be silent, and take to do things.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    pub(super) heartbeat: Duration,
+    pub(super) progress: Duration,
+    /// Then it is SUSPECT.
+    pub(super) suspect_after: Duration,
+    /// Then one that this server has started is killed, and another's session ends.
+    pub(super) over_after: Duration,
+    /// A worker that lost its session has so long to come back.
+    pub(super) return_within: Duration,
+}
+
+/// Three beats are missed, and a little: a busy machine is no dead one.
+pub(super) const PACE: Pace = Pace {
+    heartbeat: Duration::from_secs(1),
+    progress: Duration::from_millis(250),
+    suspect_after: Duration::from_millis(3_500),
+    over_after: Duration::from_secs(10),
+    return_within: Duration::from_secs(10),
+};
+
+/// Who has a session for a device.
+#[derive(Clone, Debug)]
+struct Seat {
+    incarnation: Incarnation,
+    /// Ends it: another stream of the same worker has taken its place.
+    replaced: CancellationToken,
+}
+
+/// The handle to all of it. Cloning is a reference count.
+#[derive(Clone, Debug)]
+pub struct Fleet(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    settings: FleetSettings,
+    control: Control,
+    tasks: Tasks,
+    clock: Clock,
+    draining: Shutdown,
+    seats: DashMap<DeviceId, Seat>,
+    /// Held by workers that this server has started.
+    children: Gate,
+}
+
+impl Fleet {
+    #[must_use]
+    pub fn new(
+        settings: FleetSettings,
+        control: Control,
+        tasks: Tasks,
+        clock: Clock,
+        draining: Shutdown,
+    ) -> Self {
+        let (seats, children) = (DashMap::new(), Gate::new());
+        Self(Arc::new(Shared { settings, control, tasks, clock, draining, seats, children }))
+    }
+
+    /// Starts the workers that there are to be.
+    pub fn start(&self) {
+        let Some(binary) = self.0.settings.binary.clone() else {
+            info!(
+                "no hoist-worker beside this program: devices are driven by workers that come by themselves"
+            );
+            return;
+        };
+        for spec in self.0.settings.devices.clone() {
+            let (fleet, binary) = (self.clone(), binary.clone());
+            let hold = self.0.children.hold(spec.id.to_string());
+            self.0.tasks.spawn(format!("worker {}", spec.id), OnError::Log, async move {
+                supervise(fleet, spec, binary).await;
+                drop(hold);
+                Ok::<(), std::convert::Infallible>(())
+            });
+        }
+    }
+
+    /// Held as long as a worker runs that this server has started.
+    #[must_use]
+    pub fn children(&self) -> &Gate {
+        &self.0.children
+    }
+}

@@ -1,0 +1,187 @@
+//! A worker that this server starts, and starts again: one task for each device.
+//!
+//! ```text
+//!  lock free ─► start ─► runs ─► ended: told to ─► done*
+//!      ▲                           └─ by itself ─► back off 1, 2, 4 … 60 s ─┐
+//!      └──── five times in five minutes: quarantined* ◄─────────────────────┘
+//! ```
+//!
+//! What a worker says goes to a file, not to a pipe: it outlives a server that dies, and goes on saying it. Such a one still
+//! has the device's lock when the next server comes; it registers by itself, and nothing is started beside it.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use hoist_domain::DeviceSpec;
+use hoist_runtime::DeviceLock;
+use tokio::process::{Child, Command};
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use super::Fleet;
+use crate::control::Turn;
+
+/// The longest wait after a failure.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+
+/// So many failures in so long a time, and it is not started again.
+const MOST_FAILURES: usize = 5;
+const WITHIN: Duration = Duration::from_secs(5 * 60);
+
+/// How long a worker gets to end once it is told to.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether another process has let go of a device.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// A worker's file is begun anew when it is larger.
+const MOST_LOG: u64 = 1 << 20;
+
+/// Of its end, shown.
+const TAIL: u64 = 64 << 10;
+const LAST_LINES: usize = 5;
+
+/// Keeps a worker running until the server stops, or it fails too often.
+pub(super) async fn supervise(fleet: Fleet, spec: DeviceSpec, binary: PathBuf) {
+    let (control, draining) = (&fleet.0.control, &fleet.0.draining);
+    let log = fleet.0.settings.logs.join(format!("worker-{}.log", spec.id));
+    let worker_id = Uuid::new_v4();
+    let mut failures: VecDeque<Duration> = VecDeque::new();
+    // One that an earlier server has left counts as started, too.
+    control.starting(spec.id).await;
+    let mut has_begun = false;
+    loop {
+        tokio::select! {
+            () = is_free(&fleet, spec) => {}
+            () = draining.triggered() => {
+                // It is told to end by its session.
+                let _ = tokio::time::timeout(LAST_WORDS, is_free(&fleet, spec)).await;
+                return;
+            }
+        }
+        if has_begun {
+            control.starting(spec.id).await;
+        }
+        has_begun = true;
+        let why = match start(&fleet, spec, &binary, &log, worker_id) {
+            Err(error) => format!("{} cannot be started: {error}", binary.display()),
+            Ok(mut child) => {
+                info!(device = %spec.id, process = child.id(), "worker started");
+                tokio::select! {
+                    status = child.wait() => ended(status),
+                    () = draining.triggered() => return finish(&mut child).await,
+                }
+            }
+        };
+        warn!(device = %spec.id, why, log = %log.display(), "a worker has ended");
+        control.turned(spec.id, Turn::Lost(None, why.clone())).await;
+        let now = fleet.0.clock.monotonic();
+        failures.push_back(now);
+        while failures.front().is_some_and(|at| now.saturating_sub(*at) > WITHIN) {
+            failures.pop_front();
+        }
+        if failures.len() >= MOST_FAILURES {
+            let words = last_words(&log).unwrap_or_default();
+            error!(device = %spec.id, words, "a worker has failed too often, and is not started again");
+            let why = format!("{why}, {MOST_FAILURES} times in {} minutes: {words}", WITHIN.as_secs() / 60);
+            return control.turned(spec.id, Turn::Quarantined(why)).await;
+        }
+        let delay = delay_after(fleet.0.settings.restart_delay, failures.len());
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = draining.triggered() => return,
+        }
+    }
+}
+
+/// Doubled with each failure that follows soon.
+fn delay_after(first: Duration, failures: usize) -> Duration {
+    let doubled = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+    first.saturating_mul(1 << doubled).min(LONGEST_DELAY)
+}
+
+/// Returns once no process has the device.
+async fn is_free(fleet: &Fleet, spec: DeviceSpec) {
+    while DeviceLock::take(&fleet.0.settings.socket, spec.id).is_err() {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn start(fleet: &Fleet, spec: DeviceSpec, binary: &Path, log: &Path, id: Uuid) -> std::io::Result<Child> {
+    let device = spec.capacity.map_or_else(|| spec.id.to_string(), |size| format!("{}={}", spec.id, size.0));
+    let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
+    if file.metadata()?.len() > MOST_LOG {
+        file.set_len(0)?;
+    }
+    file.seek(SeekFrom::End(0))?;
+    Command::new(binary)
+        .args(["--device", &device])
+        .args(["--coordinator", &format!("unix://{}", fleet.0.settings.socket.display())])
+        .args(["--worker-id", &id.to_string()])
+        .args(["--alone-limit", &fleet.0.settings.alone_limit.as_secs().to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(file)
+        // A terminal's Ctrl-C is for the server, which tells its workers.
+        .process_group(0)
+        .spawn()
+}
+
+/// The server stops: its worker has been told by its session, if it has one.
+async fn finish(child: &mut Child) {
+    if tokio::time::timeout(LAST_WORDS, child.wait()).await.is_err() {
+        let _ = child.kill().await;
+    }
+}
+
+fn ended(status: std::io::Result<ExitStatus>) -> String {
+    match status {
+        Ok(status) => format!("it has ended ({status})"),
+        Err(error) => format!("it cannot be waited for: {error}"),
+    }
+}
+
+/// The end of what a worker said, without control characters.
+fn last_words(log: &Path) -> std::io::Result<String> {
+    let mut file = File::open(log)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default();
+    let clean = |line: &&str| -> String {
+        line.chars().take(400).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    };
+    Ok(last.iter().map(clean).collect::<Vec<_>>().join(" | "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_waits_longer_after_each_failure_and_a_minute_at_most() {
+        let delays: Vec<u64> =
+            (1..=9).map(|failures| delay_after(Duration::from_secs(1), failures).as_secs()).collect();
+        assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    }
+
+    #[test]
+    fn last_words_are_the_last_lines_and_fit_to_be_shown() {
+        let home = tempfile::tempdir().unwrap();
+        let log = home.path().join("worker.log");
+        let many: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
+        std::fs::write(&log, format!("{many}\nerror: \u{1b}[31mno card\u{7}\n")).unwrap();
+        let words = last_words(&log).unwrap();
+        assert!(words.starts_with("line 19996 | ") && words.ends_with("error:  [31mno card "), "{words}");
+        std::fs::write(&log, "").unwrap();
+        assert_eq!(last_words(&log).unwrap(), "");
+    }
+}
