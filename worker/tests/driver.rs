@@ -14,7 +14,7 @@ use hoist_runtime::{Clock, OnError, Shutdown, Tasks};
 use hoist_worker::fake::{Fake, Mishap, Script};
 use hoist_worker::policy::{Desired, Wanted};
 use hoist_worker::suite::{self, Segments};
-use hoist_worker::{Shared, drive};
+use hoist_worker::{Shared, View, drive};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -26,12 +26,12 @@ const CONTENTS: u8 = 4;
 /// Room for three of the four.
 const CAPACITY: Bytes = Bytes(3 * (4_096 + 8_192) + 4_096);
 
-/// One set: which replicas, by number; whether their segments are complete.
-type Set = Vec<(u8, bool)>;
+/// One set: which replicas, by number, and whether their segments are complete; then whether it is waited for.
+type Set = (Vec<(u8, bool)>, bool);
 
 fn sets() -> impl Strategy<Value = Vec<Set>> {
     let set = prop::collection::btree_map(0..12_u8, prop::bool::weighted(0.9), 0..5);
-    prop::collection::vec(set.prop_map(|set| set.into_iter().collect()), 1..12)
+    prop::collection::vec((set.prop_map(|set| set.into_iter().collect()), any::<bool>()), 1..12)
 }
 
 fn mishaps() -> impl Strategy<Value = Vec<Option<Mishap>>> {
@@ -48,6 +48,21 @@ fn wanted(paths: &[PathBuf], (number, is_sealed): (u8, bool)) -> Wanted {
         is_sealed,
         dtype: None,
     }
+}
+
+/// Whether there is nothing left to do for this set.
+fn is_settled(view: &View, desired: &Desired) -> bool {
+    let states: BTreeMap<ReplicaId, ReplicaState> =
+        view.replicas.values().map(|replica| (replica.id, replica.state)).collect();
+    let is_done = |wanted: &Wanted| match states.get(&wanted.id) {
+        // One that was loaded stays so, whatever is said of its segment later.
+        Some(ReplicaState::Active | ReplicaState::Failed) => true,
+        Some(ReplicaState::Waiting) => !wanted.is_sealed,
+        _ => false,
+    };
+    view.answers == Some(desired.generation)
+        && states.len() == desired.replicas.len()
+        && desired.replicas.iter().all(is_done)
 }
 
 proptest! {
@@ -70,25 +85,17 @@ proptest! {
             });
             let mut views = shared.views();
             let mut last = Desired { generation: Generation { epoch: Epoch(1), number: 0 }, replicas: Vec::new() };
-            for set in sets {
+            for (set, is_awaited) in sets {
                 let generation = Generation { number: last.generation.number + 1, ..last.generation };
                 let replicas = set.into_iter().map(|one| wanted(&paths, one)).collect();
                 last = Desired { generation, replicas };
                 shared.take(last.clone(), Epoch(1)).unwrap();
+                if is_awaited {
+                    let settled = views.wait_for(|view| is_settled(view, &last));
+                    drop(tokio::time::timeout(PATIENCE, settled).await.unwrap().unwrap());
+                }
             }
-            let is_settled = |replica: &Wanted, state: Option<ReplicaState>| match state {
-                // One that was loaded stays so, whatever is said of its segment later.
-                Some(ReplicaState::Active | ReplicaState::Failed) => true,
-                Some(ReplicaState::Waiting) => !replica.is_sealed,
-                _ => false,
-            };
-            let settled = views.wait_for(|view| {
-                let states: BTreeMap<ReplicaId, ReplicaState> =
-                    view.replicas.values().map(|replica| (replica.id, replica.state)).collect();
-                view.answers == Some(last.generation)
-                    && states.len() == last.replicas.len()
-                    && last.replicas.iter().all(|one| is_settled(one, states.get(&one.id).copied()))
-            });
+            let settled = views.wait_for(|view| is_settled(view, &last));
             let view = tokio::time::timeout(PATIENCE, settled).await.unwrap().unwrap().clone();
             let there: u64 = view.replicas.values().map(|replica| replica.own.0).sum();
             assert_eq!(view.memory.used.0, there, "{view:?}");
