@@ -137,6 +137,25 @@ async fn a_worker_that_stands_still_is_suspect_and_then_replaced() {
     assert!(next.incarnation != first.incarnation);
 }
 
+/// A server that stood still blames nobody for it: neither for the silence, nor for coming back on another stream.
+#[tokio::test]
+async fn a_server_that_stood_still_keeps_its_worker() {
+    let library = library(FAKE);
+    let mut open = library.open().await.unwrap();
+    let first = until(&mut open, "a worker", is_active).await;
+    let server = Pid::from_raw(i32::try_from(open.server.process_id()).unwrap()).unwrap();
+    kill_process(server, Signal::STOP).unwrap();
+    // As long as a worker waits for a word before it looks for another stream, and longer.
+    tokio::time::sleep(Duration::from_secs(13)).await;
+    kill_process(server, Signal::CONT).unwrap();
+    // Whatever becomes of the old stream has become of it by then.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    open.watch.catch_up(&open.at).await.unwrap();
+    let after = worker(&open.watch.mirror);
+    assert!(is_active(&after), "{after:?}");
+    assert_eq!((after.incarnation, after.restarts), (first.incarnation, 0));
+}
+
 /// W6.
 #[tokio::test]
 async fn a_worker_that_keeps_failing_is_quarantined_with_its_last_words() {

@@ -6,7 +6,7 @@
 //!                      └──────────┴─► gone*                    (not desired any more)
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use hoist_domain::{Bytes, ObservedReplica, ReplicaId, ReplicaState};
@@ -51,6 +51,7 @@ pub fn drive(open: Open, shared: &Shared) -> Result<(), DriveError> {
             Turn::End => break,
             Turn::Read(read) => driver.answer(read),
             Turn::Desired(desired) => {
+                driver.forget_waiting(&desired);
                 driver.desired = Some(desired);
                 driver.publish();
                 is_resting = false;
@@ -143,6 +144,18 @@ impl Driver<'_> {
         info!(replica = %id, expected = %unloaded.expected, returned = %unloaded.returned, "unloaded");
         self.account(id, unloaded.expected, unloaded.returned);
         self.publish();
+    }
+
+    /// What only waited and is not desired any more is gone, too.
+    fn forget_waiting(&mut self, next: &Desired) {
+        let kept: BTreeSet<ReplicaId> = next.replicas.iter().map(|wanted| wanted.id).collect();
+        let before = self.desired.clone();
+        let waiting = before.iter().flat_map(|desired| &desired.replicas).map(|wanted| wanted.id);
+        let gone: Vec<ReplicaId> =
+            waiting.filter(|id| !kept.contains(id) && !self.there.contains_key(id)).collect();
+        for id in gone {
+            self.account(id, Bytes(0), Bytes(0));
+        }
     }
 
     fn account(&mut self, id: ReplicaId, expected: Bytes, returned: Bytes) {

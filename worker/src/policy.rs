@@ -116,8 +116,15 @@ pub enum Step {
 pub fn next(desired: Option<&Desired>, there: &BTreeMap<ReplicaId, ObservedReplica>) -> Step {
     // Before anything was desired nobody knows what is not.
     let Some(desired) = desired else { return Step::Rest };
-    let wanted: BTreeSet<ReplicaId> = desired.replicas.iter().map(|wanted| wanted.id).collect();
-    if let Some(id) = there.keys().find(|id| !wanted.contains(id)) {
+    let wanted: BTreeMap<ReplicaId, &Wanted> =
+        desired.replicas.iter().map(|wanted| (wanted.id, wanted)).collect();
+    // A handle that was gone for a generation nobody has acted on may have come back as something else.
+    let is_wanted = |there: &ObservedReplica| {
+        wanted
+            .get(&there.id)
+            .is_some_and(|wanted| (wanted.digest, wanted.dtype) == (there.digest, there.dtype))
+    };
+    if let Some((id, _)) = there.iter().find(|(_, replica)| !is_wanted(replica)) {
         return Step::Unload(*id);
     }
     let is_next = |wanted: &&Wanted| {
@@ -209,6 +216,14 @@ mod tests {
         assert_eq!(next(Some(&desired), &there(&[(1, Active)])), Step::Load(wanted(3).load()));
         assert_eq!(next(Some(&desired), &there(&[(3, Failed), (1, Active)])), Step::Load(wanted(2).load()));
         assert_eq!(next(Some(&desired), &there(&[(3, Failed), (1, Active), (2, Active)])), Step::Rest);
+    }
+
+    #[test]
+    fn what_has_come_to_stand_for_something_else_is_loaded_anew() {
+        let other = Wanted { digest: Digest([9; 32]), ..wanted(1) };
+        let desired = desired(1, 3, std::slice::from_ref(&other));
+        assert_eq!(next(Some(&desired), &there(&[(1, ReplicaState::Active)])), Step::Unload(id(1)));
+        assert_eq!(next(Some(&desired), &there(&[])), Step::Load(other.load()));
     }
 
     #[test]

@@ -29,8 +29,11 @@ fn held(args: &WorkerArgs, open: Open) -> Ending {
         Err(error) => return Ending::Failed(format!("--log: {error}")),
     };
     let _lock = match DeviceLock::take(&args.coordinator, args.device.id) {
-        Ok(lock) => lock,
-        Err(why) => return Ending::Refused(why),
+        Ok(Some(lock)) => lock,
+        Ok(None) => {
+            return Ending::Refused(format!("another worker of this coordinator drives {}", args.device.id));
+        }
+        Err(why) => return Ending::Failed(why),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = match runtime {

@@ -5,7 +5,7 @@
 //!        └─ failed*                  └─ poisoned*: nothing can be given back
 //! ```
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use hoist_domain::Reason;
 use hoist_runtime::{Clock, OnError, Shutdown, Tasks};
@@ -51,6 +51,9 @@ impl Ending {
     }
 }
 
+/// How long the device gets to give back what is on it.
+const LAST_STEP: Duration = Duration::from_secs(10);
+
 /// Runs a worker until it is told to end, or has to.
 pub async fn run(settings: SessionSettings, open: Open, process: Process) -> Ending {
     let shared = Shared::new(process.clock.clone());
@@ -71,8 +74,14 @@ pub async fn run(settings: SessionSettings, open: Open, process: Process) -> End
     };
     info!(?left, "the worker ends");
     shared.end();
-    if let Ok(Err(error)) = driven.await {
-        return failed(Err(error));
+    match tokio::time::timeout(LAST_STEP, driven).await {
+        Ok(Ok(Err(error))) => return failed(Err(error)),
+        Ok(_) => {}
+        Err(_) => {
+            let why =
+                format!("the device has not answered for {} s; it is left as it is", LAST_STEP.as_secs());
+            return failed(Err(DriveError::Poisoned(why)));
+        }
     }
     match left {
         Left::Told(_) | Left::Alone => Ending::Done,
@@ -82,8 +91,14 @@ pub async fn run(settings: SessionSettings, open: Open, process: Process) -> End
 }
 
 async fn serve(settings: &SessionSettings, shared: &Shared, process: &Process) -> Left {
-    match shared.facts().await {
-        Some(facts) => hold(settings, &Arc::clone(&facts), shared, &process.clock, &process.shutdown).await,
+    let facts = tokio::select! {
+        () = process.shutdown.triggered() => {
+            return Left::Told(process.shutdown.reason().unwrap_or_default());
+        }
+        facts = shared.facts() => facts,
+    };
+    match facts {
+        Some(facts) => hold(settings, &facts, shared, &process.clock, &process.shutdown).await,
         None => Left::Alone,
     }
 }

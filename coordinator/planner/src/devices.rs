@@ -69,6 +69,8 @@ impl Devices {
 pub struct Registration {
     pub worker: WorkerId,
     pub incarnation: Incarnation,
+    /// Of this stream, unique in the life of the server.
+    pub session: u64,
     pub facts: DeviceFacts,
     pub process: Option<u32>,
     pub release: String,
@@ -89,6 +91,7 @@ fn nobody(now: Moment, is_supervised: bool) -> Worker {
         state: WorkerState::Connecting,
         id: None,
         incarnation: None,
+        session: 0,
         process: None,
         release: String::new(),
         is_supervised,
@@ -120,7 +123,7 @@ const fn is_driven(device: &Device) -> bool {
     matches!(device.worker.state, WorkerState::Registered | WorkerState::Active | WorkerState::Suspect)
 }
 
-/// Judges a worker that comes, or comes back.
+/// Judges a worker that comes, or comes back. From then on its new stream speaks for it, and no other.
 ///
 /// # Errors
 /// DRAINING; GENERATION_AHEAD; DEVICE_TAKEN; WORKER_QUARANTINED; RESOURCE_EXHAUSTED when there are too many.
@@ -150,6 +153,7 @@ pub fn register(state: &State, ask: &Registration, epoch: Epoch, now: Moment) ->
         state: WorkerState::Registered,
         id: Some(ask.worker),
         incarnation: Some(ask.incarnation),
+        session: ask.session,
         process: ask.process,
         release: ask.release.clone(),
         problem: String::new(),
@@ -161,16 +165,16 @@ pub fn register(state: &State, ask: &Registration, epoch: Epoch, now: Moment) ->
     Ok(changed(Device { state, facts: Some(ask.facts.clone()), worker, ..before }))
 }
 
-/// A worker has said what is on its device, or what has changed. `false`: it is not the one that drives it.
+/// A worker has said what is on its device, or what has changed. `false`: this stream does not speak for it any more.
 #[must_use]
 pub fn observed(
     state: &State,
     id: DeviceId,
-    incarnation: Incarnation,
+    session: u64,
     memory: DeviceMemory,
     now: Moment,
 ) -> (Decision, bool) {
-    let Some(before) = driven_by(state, id, incarnation) else { return (Vec::new(), false) };
+    let Some(before) = driven_by(state, id, session) else { return (Vec::new(), false) };
     let worker = match before.worker.state {
         WorkerState::Active => before.worker.clone(),
         _ => Worker {
@@ -184,14 +188,14 @@ pub fn observed(
     (if after == before { Vec::new() } else { changed(after) }, true)
 }
 
-fn driven_by(state: &State, id: DeviceId, incarnation: Incarnation) -> Option<Device> {
-    device(state, id).filter(|device| is_driven(device) && device.worker.incarnation == Some(incarnation))
+fn driven_by(state: &State, id: DeviceId, session: u64) -> Option<Device> {
+    device(state, id).filter(|device| is_driven(device) && device.worker.session == session)
 }
 
 /// A worker has not been heard of for too long, or its session is over and its process is there. What it holds is not known.
 #[must_use]
-pub fn silent(state: &State, id: DeviceId, incarnation: Incarnation, why: &str, now: Moment) -> Decision {
-    match driven_by(state, id, incarnation) {
+pub fn silent(state: &State, id: DeviceId, session: u64, why: &str, now: Moment) -> Decision {
+    match driven_by(state, id, session) {
         Some(before) if before.worker.state != WorkerState::Suspect => {
             let worker = Worker {
                 state: WorkerState::Suspect,
@@ -207,8 +211,8 @@ pub fn silent(state: &State, id: DeviceId, incarnation: Incarnation, why: &str, 
 
 /// It is heard of again, and has all it had.
 #[must_use]
-pub fn heard(state: &State, id: DeviceId, incarnation: Incarnation, now: Moment) -> Decision {
-    match driven_by(state, id, incarnation) {
+pub fn heard(state: &State, id: DeviceId, session: u64, now: Moment) -> Decision {
+    match driven_by(state, id, session) {
         Some(before) if before.worker.state == WorkerState::Suspect => {
             let next =
                 if before.state == DeviceState::Open { WorkerState::Active } else { return Vec::new() };
@@ -220,41 +224,45 @@ pub fn heard(state: &State, id: DeviceId, incarnation: Incarnation, now: Moment)
     }
 }
 
-/// A worker's process has ended, or its time to come back has: what was on its device is gone.
-#[must_use]
-pub fn lost(
-    state: &State,
-    id: DeviceId,
-    incarnation: Option<Incarnation>,
-    why: &str,
-    now: Moment,
-) -> Decision {
-    let Some(before) = device(state, id) else { return Vec::new() };
-    let is_it = incarnation.is_none_or(|incarnation| before.worker.incarnation == Some(incarnation));
-    let may_end = is_driven(&before) || before.worker.state == WorkerState::Connecting;
-    if !is_it || !may_end {
-        return Vec::new();
-    }
-    let worker = Worker {
-        state: WorkerState::Lost,
-        problem: why.to_owned(),
-        since: now.wall,
-        process: None,
-        ..before.worker.clone()
-    };
-    changed(Device { state: DeviceState::Lost, memory: DeviceMemory::default(), worker, ..before })
+/// Whose end it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The worker's for which this stream speaks.
+    Session(u64),
+    /// That of the process that the server has started; unset: it could not be started.
+    Child(Option<u32>),
 }
 
-/// A worker has failed too often: it is not started again.
+/// A worker's process has ended, or its time to come back has: what was on its device is gone.
+#[must_use]
+pub fn lost(state: &State, id: DeviceId, whose: Whose, why: &str, now: Moment) -> Decision {
+    let Some(before) = device(state, id) else { return Vec::new() };
+    let is_it = match whose {
+        Whose::Session(session) => is_driven(&before) && before.worker.session == session,
+        // One that has not registered is nobody else's.
+        Whose::Child(process) => {
+            before.worker.state == WorkerState::Connecting
+                || (is_driven(&before) && process.is_some() && before.worker.process == process)
+        }
+    };
+    if !is_it {
+        return Vec::new();
+    }
+    gone(before, WorkerState::Lost, why, now)
+}
+
+/// The worker that the server starts has failed too often: it is not started again. Another one that drives the device goes
+/// on.
 #[must_use]
 pub fn quarantine(state: &State, id: DeviceId, why: &str, now: Moment) -> Decision {
-    let Some(before) = device(state, id) else { return Vec::new() };
-    let worker = Worker {
-        state: WorkerState::Quarantined,
-        problem: why.to_owned(),
-        since: now.wall,
-        process: None,
-        ..before.worker.clone()
-    };
+    match device(state, id) {
+        Some(before) if !is_driven(&before) => gone(before, WorkerState::Quarantined, why, now),
+        _ => Vec::new(),
+    }
+}
+
+fn gone(before: Device, state: WorkerState, why: &str, now: Moment) -> Decision {
+    let worker =
+        Worker { state, problem: why.to_owned(), since: now.wall, process: None, ..before.worker.clone() };
     changed(Device { state: DeviceState::Lost, memory: DeviceMemory::default(), worker, ..before })
 }

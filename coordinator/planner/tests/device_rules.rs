@@ -10,7 +10,7 @@ use hoist_domain::{
     MachineState, Position, Reason, Revision, ServiceTime, WallTime, WorkerId, WorkerState,
 };
 use hoist_planner::devices::{
-    MOST_DEVICES, Registration, heard, lost, observed, quarantine, register, silent, starting,
+    MOST_DEVICES, Registration, Whose, heard, lost, observed, quarantine, register, silent, starting,
 };
 use hoist_planner::{Event, Moment, State};
 use proptest::prelude::*;
@@ -42,6 +42,7 @@ fn ask(device: u16, number: u8) -> Registration {
     Registration {
         worker: WorkerId(Uuid::from_u128(1)),
         incarnation: incarnation(number),
+        session: number.into(),
         facts: DeviceFacts {
             id: id(device),
             model: "scripted".to_owned(),
@@ -73,7 +74,7 @@ fn registered(state: &mut State, number: u8) -> Device {
 
 fn active(state: &mut State, number: u8) -> Device {
     registered(state, number);
-    let (events, is_it) = observed(state, id(0), incarnation(number), memory(5), NOW);
+    let (events, is_it) = observed(state, id(0), number.into(), memory(5), NOW);
     assert!(is_it);
     after(state, &events)
 }
@@ -86,7 +87,7 @@ fn a_device_is_open_once_its_worker_has_said_what_is_on_it() {
     let device = active(&mut state, 1);
     assert_eq!((device.state, device.worker.state), (DeviceState::Open, WorkerState::Active));
     assert_eq!(device.memory, memory(5));
-    let (events, is_it) = observed(&state, id(0), incarnation(1), memory(5), NOW);
+    let (events, is_it) = observed(&state, id(0), 1, memory(5), NOW);
     assert!(is_it && events.is_empty(), "nothing new is no change");
 }
 
@@ -96,10 +97,10 @@ fn a_device_has_one_worker_and_the_same_one_may_come_back() {
     active(&mut state, 1);
     let refused = register(&state, &ask(0, 2), EPOCH, NOW).unwrap_err();
     assert_eq!(refused.reason(), Reason::DeviceTaken);
-    assert!(!observed(&state, id(0), incarnation(2), memory(9), NOW).1, "nobody hears the other");
+    assert!(!observed(&state, id(0), 2, memory(9), NOW).1, "nobody hears the other");
     let back = registered(&mut state, 1);
     assert_eq!((back.state, back.memory), (DeviceState::Open, memory(5)), "what it has is what it had");
-    let events = lost(&state, id(0), Some(incarnation(1)), "gone", NOW);
+    let events = lost(&state, id(0), Whose::Session(1), "gone", NOW);
     after(&mut state, &events);
     assert_eq!(active(&mut state, 2).worker.incarnation, Some(incarnation(2)));
 }
@@ -108,21 +109,23 @@ fn a_device_has_one_worker_and_the_same_one_may_come_back() {
 fn silence_is_no_loss_and_what_is_lost_is_gone() {
     let mut state = state();
     active(&mut state, 1);
-    let events = silent(&state, id(0), incarnation(1), "quiet", NOW);
+    let events = silent(&state, id(0), 1, "quiet", NOW);
     let device = after(&mut state, &events);
     assert_eq!((device.state, device.worker.state), (DeviceState::Open, WorkerState::Suspect));
     assert_eq!((device.memory, device.worker.problem.as_str()), (memory(5), "quiet"));
-    let events = heard(&state, id(0), incarnation(1), NOW);
+    let events = heard(&state, id(0), 1, NOW);
     let device = after(&mut state, &events);
     assert_eq!((device.worker.state, device.worker.problem.as_str()), (WorkerState::Active, ""));
     for stranger in [
-        silent(&state, id(0), incarnation(2), "quiet", NOW),
-        lost(&state, id(0), Some(incarnation(2)), "gone", NOW),
-        lost(&state, id(1), None, "gone", NOW),
+        silent(&state, id(0), 2, "quiet", NOW),
+        lost(&state, id(0), Whose::Session(2), "gone", NOW),
+        lost(&state, id(1), Whose::Child(None), "gone", NOW),
+        lost(&state, id(0), Whose::Child(Some(99)), "gone", NOW),
+        quarantine(&state, id(0), "words", NOW),
     ] {
         assert_eq!(stranger, [], "it is not the one");
     }
-    let events = lost(&state, id(0), None, "gone", NOW);
+    let events = lost(&state, id(0), Whose::Child(Some(1)), "gone", NOW);
     let device = after(&mut state, &events);
     assert_eq!((device.state, device.worker.state), (DeviceState::Lost, WorkerState::Lost));
     assert_eq!((device.memory, device.worker.process), (DeviceMemory::default(), None));
@@ -136,6 +139,8 @@ fn a_worker_that_was_driven_later_or_has_failed_too_often_is_not_taken() {
     assert_eq!(register(&state, &ahead, EPOCH, NOW).unwrap_err().reason(), Reason::GenerationAhead);
     let same = Registration { taken: Some(Generation { epoch: EPOCH, number: 9 }), ..ask(0, 1) };
     let events = register(&state, &same, EPOCH, NOW).unwrap();
+    after(&mut state, &events);
+    let events = lost(&state, id(0), Whose::Session(1), "gone", NOW);
     after(&mut state, &events);
     let events = quarantine(&state, id(0), "words", NOW);
     let device = after(&mut state, &events);
@@ -216,17 +221,18 @@ proptest! {
                     (register(&state, &ask(0, who), EPOCH, NOW).unwrap_or_default(), is_free)
                 }
                 Word::Observed(who, used) => {
-                    let (events, is_it) = observed(&state, id(0), incarnation(who), memory(used), NOW);
+                    let (events, is_it) = observed(&state, id(0), who.into(), memory(used), NOW);
                     prop_assert_eq!(is_it, by(who));
                     (events, by(who))
                 }
-                Word::Silent(who) => (silent(&state, id(0), incarnation(who), "", NOW), by(who)),
-                Word::Heard(who) => (heard(&state, id(0), incarnation(who), NOW), by(who)),
+                Word::Silent(who) => (silent(&state, id(0), who.into(), "", NOW), by(who)),
+                Word::Heard(who) => (heard(&state, id(0), who.into(), NOW), by(who)),
                 Word::Lost(who) => {
-                    let who = who.map(incarnation);
-                    (lost(&state, id(0), who, "", NOW), who.is_none() || driver.is_none() || who == driver)
+                    let whose = who.map_or(Whose::Child(Some(1)), |who| Whose::Session(who.into()));
+                    let is_it = driver.is_none() || by(who.unwrap_or(1));
+                    (lost(&state, id(0), whose, "", NOW), is_it)
                 }
-                Word::Quarantine => (quarantine(&state, id(0), "", NOW), true),
+                Word::Quarantine => (quarantine(&state, id(0), "", NOW), driver.is_none()),
             };
             prop_assert!(may_change || events.is_empty(), "{word:?} of a stranger: {events:?}");
             state.apply(&events);

@@ -1,7 +1,9 @@
 //! What the fleet asks of the owner, and what the planner makes of it. Nothing of it is durable.
 
-use hoist_domain::{DeviceId, DeviceMemory, Incarnation, Result};
-use hoist_planner::devices::{Registration, heard, lost, observed, quarantine, register, silent, starting};
+use hoist_domain::{DeviceId, DeviceMemory, Result};
+use hoist_planner::devices::{
+    Registration, Whose, heard, lost, observed, quarantine, register, silent, starting,
+};
 use hoist_planner::{Decision, Moment, State};
 use tokio::sync::oneshot;
 
@@ -13,26 +15,20 @@ use super::{Command, Control};
 pub enum DeviceCommand {
     /// A worker is started for it.
     Starting { id: DeviceId, reply: oneshot::Sender<Result<()>> },
-    /// A worker says who it is.
-    Register { ask: Box<Registration>, reply: oneshot::Sender<Result<()>> },
+    /// A worker says who it is. The answer: which stream has spoken for it before.
+    Register { ask: Box<Registration>, reply: oneshot::Sender<Result<u64>> },
     /// A worker says what is on its device. Whether it is the one that drives it is the answer.
-    Observed {
-        id: DeviceId,
-        incarnation: Incarnation,
-        memory: DeviceMemory,
-        reply: oneshot::Sender<Result<bool>>,
-    },
+    Observed { id: DeviceId, session: u64, memory: DeviceMemory, reply: oneshot::Sender<Result<bool>> },
     /// A worker is not heard of, or is again, or is gone.
     Turned { id: DeviceId, turn: Turn, reply: oneshot::Sender<Result<()>> },
 }
 
-/// What has become of a worker.
+/// What has become of a worker, by the stream that speaks for it.
 #[derive(Debug)]
 pub enum Turn {
-    Silent(Incarnation, String),
-    Heard(Incarnation),
-    /// Whichever there is, where none is named.
-    Lost(Option<Incarnation>, String),
+    Silent(u64, String),
+    Heard(u64),
+    Lost(Whose, String),
     /// It is not started again.
     Quarantined(String),
 }
@@ -41,19 +37,22 @@ pub enum Turn {
 pub(super) fn decide(state: &State, command: DeviceCommand, now: Moment) -> Decided {
     let (answer, events): (Answer, Decision) = match command {
         DeviceCommand::Starting { id, reply } => (Answer::to(reply, Ok(())), starting(state, id, now)),
-        DeviceCommand::Register { ask, reply } => match register(state, &ask, state.position().epoch, now) {
-            Ok(events) => (Answer::to(reply, Ok(())), events),
-            Err(error) => (Answer::to(reply, Err(error)), Vec::new()),
-        },
-        DeviceCommand::Observed { id, incarnation, memory, reply } => {
-            let (events, is_it) = observed(state, id, incarnation, memory, now);
+        DeviceCommand::Register { ask, reply } => {
+            let before = state.devices().get(ask.facts.id).map_or(0, |device| device.worker.session);
+            match register(state, &ask, state.position().epoch, now) {
+                Ok(events) => (Answer::to(reply, Ok(before)), events),
+                Err(error) => (Answer::to(reply, Err(error)), Vec::new()),
+            }
+        }
+        DeviceCommand::Observed { id, session, memory, reply } => {
+            let (events, is_it) = observed(state, id, session, memory, now);
             (Answer::to(reply, Ok(is_it)), events)
         }
         DeviceCommand::Turned { id, turn, reply } => {
             let events = match turn {
-                Turn::Silent(incarnation, why) => silent(state, id, incarnation, &why, now),
-                Turn::Heard(incarnation) => heard(state, id, incarnation, now),
-                Turn::Lost(incarnation, why) => lost(state, id, incarnation, &why, now),
+                Turn::Silent(session, why) => silent(state, id, session, &why, now),
+                Turn::Heard(session) => heard(state, id, session, now),
+                Turn::Lost(whose, why) => lost(state, id, whose, &why, now),
                 Turn::Quarantined(why) => quarantine(state, id, &why, now),
             };
             (Answer::to(reply, Ok(())), events)
@@ -69,26 +68,21 @@ impl Control {
         let _ = self.ask_surely(|reply| Command::Device(DeviceCommand::Starting { id, reply })).await;
     }
 
-    /// Takes a worker, or takes it back.
+    /// Takes a worker, or takes it back; which stream has spoken for it before, 0 for none.
     ///
     /// # Errors
     /// As the planner refuses; DRAINING.
-    pub async fn register(&self, ask: Registration) -> Result<()> {
+    pub async fn register(&self, ask: Registration) -> Result<u64> {
         self.ask_surely(|reply| Command::Device(DeviceCommand::Register { ask: Box::new(ask), reply }))
             .await?
     }
 
-    /// Tells what is on a device; `false` when another worker drives it by now.
+    /// Tells what is on a device; `false` when another stream speaks for it by now.
     ///
     /// # Errors
     /// DRAINING.
-    pub async fn observed(
-        &self,
-        id: DeviceId,
-        incarnation: Incarnation,
-        memory: DeviceMemory,
-    ) -> Result<bool> {
-        let observed = |reply| DeviceCommand::Observed { id, incarnation, memory, reply };
+    pub async fn observed(&self, id: DeviceId, session: u64, memory: DeviceMemory) -> Result<bool> {
+        let observed = |reply| DeviceCommand::Observed { id, session, memory, reply };
         self.ask_surely(|reply| Command::Device(observed(reply))).await?
     }
 

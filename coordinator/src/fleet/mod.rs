@@ -14,10 +14,11 @@ mod supervise;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use dashmap::DashMap;
-use hoist_domain::{DeviceId, DeviceSpec, Incarnation};
+use hoist_domain::DeviceSpec;
 use hoist_runtime::{Clock, Gate, OnError, Shutdown, Tasks};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -66,14 +67,6 @@ pub(super) const PACE: Pace = Pace {
     return_within: Duration::from_secs(10),
 };
 
-/// Who has a session for a device.
-#[derive(Clone, Debug)]
-struct Seat {
-    incarnation: Incarnation,
-    /// Ends it: another stream of the same worker has taken its place.
-    replaced: CancellationToken,
-}
-
 /// The handle to all of it. Cloning is a reference count.
 #[derive(Clone, Debug)]
 pub struct Fleet(Arc<Shared>);
@@ -85,7 +78,10 @@ struct Shared {
     tasks: Tasks,
     clock: Clock,
     draining: Shutdown,
-    seats: DashMap<DeviceId, Seat>,
+    /// By session: what ends it when another stream of the same worker takes its place.
+    sessions: DashMap<u64, CancellationToken>,
+    /// How many there have been.
+    begun: AtomicU64,
     /// Held by workers that this server has started.
     children: Gate,
 }
@@ -99,8 +95,18 @@ impl Fleet {
         clock: Clock,
         draining: Shutdown,
     ) -> Self {
-        let (seats, children) = (DashMap::new(), Gate::new());
-        Self(Arc::new(Shared { settings, control, tasks, clock, draining, seats, children }))
+        let (sessions, begun, children) = (DashMap::new(), AtomicU64::new(0), Gate::new());
+        Self(Arc::new(Shared { settings, control, tasks, clock, draining, sessions, begun, children }))
+    }
+
+    /// Makes known which devices there are to be, before anybody can come for them: a worker that an earlier server has left
+    /// counts as started by this one.
+    pub async fn announce(&self) {
+        if self.0.settings.binary.is_some() {
+            for spec in &self.0.settings.devices {
+                self.0.control.starting(spec.id).await;
+            }
+        }
     }
 
     /// Starts the workers that there are to be.

@@ -54,7 +54,10 @@ impl Process {
     }
 }
 
-/// Whether there is a process of this number that has not ended.
-pub(super) fn is_alive(number: u32) -> bool {
-    matches!(Process::open(number), Ok(Some(process)) if !process.has_ended())
+/// Whether there is a process of this number that has not ended; also where the kernel does not tell.
+pub(super) fn may_be_alive(number: u32) -> bool {
+    match Process::open(number) {
+        Ok(process) => process.is_some_and(|process| !process.has_ended()),
+        Err(_) => true,
+    }
 }

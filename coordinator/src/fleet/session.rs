@@ -3,10 +3,11 @@
 //! It ends when the stream does, when nothing was heard for too long, when the worker breaks the protocol, or when another
 //! stream of the same worker takes its place. Then its process decides: ended, it is lost; alive, it has a while to come back.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hoist_domain::{DeviceId, Error, Incarnation, Reason, Result, WorkerState};
-use hoist_planner::devices::Registration;
+use hoist_domain::{DeviceId, Error, Reason, Result};
+use hoist_planner::devices::{Registration, Whose};
 use hoist_runtime::OnError;
 use hoist_wire::status::to_status;
 use hoist_wire::worker::session_request::Message as Said;
@@ -18,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
-use super::process::{Process, is_alive};
-use super::{Fleet, PACE, Seat};
+use super::process::{Process, may_be_alive};
+use super::{Fleet, PACE};
 use crate::control::Turn;
 
-/// From the begin of the stream to `register`, and from there to what is on the device.
+/// From the beginning of the stream to `register`, and from there to what is on the device.
 const GREETING: Duration = Duration::from_secs(10);
 
 /// A process that is killed loses its streams some moments before it has ended.
@@ -42,7 +43,8 @@ pub struct Session {
 #[derive(Clone, Copy, Debug)]
 struct Who {
     id: DeviceId,
-    incarnation: Incarnation,
+    /// Of this stream: what it tells counts as long as no other one speaks for the worker.
+    session: u64,
 }
 
 /// Why a stream is over.
@@ -68,6 +70,8 @@ impl Session {
         tells: mpsc::Sender<std::result::Result<wire::SessionResponse, Status>>,
     ) {
         let tasks = fleet.0.tasks.clone();
+        // 0 is how the kernel names a process that is not of our world.
+        let process = process.filter(|process| *process > 0);
         let session = Self { fleet, process, says, tells };
         tasks.spawn("worker session", OnError::Log, async move {
             session.run().await;
@@ -76,33 +80,36 @@ impl Session {
     }
 
     async fn run(mut self) {
-        let who = match tokio::time::timeout(GREETING, self.register()).await {
-            Ok(Ok(who)) => who,
-            Ok(Err(error)) => return self.refuse(&error).await,
-            Err(_) => return,
-        };
+        let session = self.fleet.0.begun.fetch_add(1, Ordering::Relaxed) + 1;
         let replaced = CancellationToken::new();
-        let seat = Seat { incarnation: who.incarnation, replaced: replaced.clone() };
-        if let Some(before) = self.fleet.0.seats.insert(who.id, seat) {
-            before.replaced.cancel();
-        }
-        let over = self.serve(who, &replaced).await;
-        match over {
+        // Before it registers: whoever registers after it finds it.
+        self.fleet.0.sessions.insert(session, replaced.clone());
+        let over = match self.register(session).await {
+            Ok(who) => Some((who, self.serve(who, &replaced).await)),
+            Err(error) => {
+                self.refuse(&error).await;
+                None
+            }
+        };
+        self.fleet.0.sessions.remove(&session);
+        let Some((who, over)) = over else { return };
+        match &over {
             Over::Replaced => return,
             Over::Left => {
                 let message = "the server is stopping; the next one is asked again";
                 return self.refuse(&Error::new(Reason::Draining, message)).await;
             }
-            Over::Gone | Over::Silent | Over::Refused(_) => {}
+            Over::Silent => self.refuse(&Error::new(Reason::WorkerLost, "nothing was heard of it")).await,
+            Over::Refused(error) => {
+                warn!(device = %who.id, %error, "a worker's session is ended");
+                self.refuse(error).await;
+            }
+            Over::Gone => {}
         }
-        self.fleet.0.seats.remove_if(&who.id, |_, seat| {
-            seat.incarnation == who.incarnation && !seat.replaced.is_cancelled()
-        });
-        if let Over::Refused(error) = &over {
-            warn!(device = %who.id, %error, "a worker's session is ended");
-            self.refuse(error).await;
-        }
-        self.aftermath(who, over).await;
+        let Self { fleet, process, says, tells } = self;
+        // The stream ends here: a worker that lives comes back on another.
+        drop((says, tells));
+        aftermath(&fleet, process, who, &over).await;
     }
 
     async fn refuse(&self, error: &Error) {
@@ -116,8 +123,9 @@ impl Session {
     }
 
     /// Hears who it is, and takes it.
-    async fn register(&mut self) -> Result<Who> {
-        let first = self.says.message().await.ok().flatten().and_then(|first| first.message);
+    async fn register(&mut self, session: u64) -> Result<Who> {
+        let first = tokio::time::timeout(GREETING, self.says.message()).await;
+        let first = first.ok().and_then(Result::ok).flatten().and_then(|first| first.message);
         let Some(Said::Register(register)) = first else {
             return Err(Error::invalid_field("message", "the first message of a session is `register`"));
         };
@@ -133,22 +141,29 @@ impl Session {
         let ask = Registration {
             worker: workers::worker_id(&register.worker_id)?,
             incarnation: workers::incarnation(&register.incarnation)?,
+            session,
             facts: workers::read_facts(facts)?,
             process: self.process,
             release: hoist_domain::excerpt(&register.release),
             taken: register.taken.map(workers::read_generation),
         };
-        let who = Who { id: ask.facts.id, incarnation: ask.incarnation };
+        let who = Who { id: ask.facts.id, session };
         let control = &self.fleet.0.control;
         let taken = match control.register(ask.clone()).await {
-            Err(error) if error.reason() == Reason::DeviceTaken && self.is_orphaned(who.id) => {
-                // Its end is not known yet, and its successor is here already.
-                control.turned(who.id, Turn::Lost(None, "its process has ended".to_owned())).await;
-                control.register(ask).await
-            }
+            Err(error) if error.reason() == Reason::DeviceTaken => match self.orphaned(who.id) {
+                None => Err(error),
+                // The end of the one before it is not known yet, and its successor is here already.
+                Some(orphan) => {
+                    let why = "its process has ended".to_owned();
+                    control.turned(who.id, Turn::Lost(Whose::Session(orphan), why)).await;
+                    control.register(ask).await
+                }
+            },
             taken => taken,
         };
-        taken?;
+        if let Some(before) = self.fleet.0.sessions.get(&taken?) {
+            before.cancel();
+        }
         info!(device = %who.id, process = self.process, "worker registered");
         let span = |span: Duration| Some(encode::duration(span));
         let registered = wire::Registered {
@@ -162,11 +177,11 @@ impl Session {
         Ok(who)
     }
 
-    /// Whether the process that drives a device has ended.
-    fn is_orphaned(&self, id: DeviceId) -> bool {
+    /// The stream of the worker that drives a device, if its process has ended.
+    fn orphaned(&self, id: DeviceId) -> Option<u64> {
         let view = self.fleet.0.control.view();
-        let process = view.state.devices().get(id).and_then(|device| device.worker.process);
-        process.is_some_and(|process| !is_alive(process))
+        let worker = &view.state.devices().get(id)?.worker;
+        worker.process.filter(|process| !may_be_alive(*process)).map(|_| worker.session)
     }
 
     async fn serve(&mut self, who: Who, replaced: &CancellationToken) -> Over {
@@ -174,26 +189,31 @@ impl Session {
         let draining = self.fleet.0.draining.clone();
         let mut beats = tokio::time::interval(PACE.heartbeat);
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut heard_at, mut is_suspect, mut is_drained) = (clock.monotonic(), false, false);
+        let begun = clock.monotonic();
+        let (mut heard_at, mut looked_at) = (begun, begun);
+        let (mut is_suspect, mut is_drained) = (false, false);
         let mut sequence = 0;
         loop {
             tokio::select! {
+                // What has been said is heard before anybody is called silent.
+                biased;
                 () = replaced.cancelled() => return Over::Replaced,
                 said = self.says.message() => {
                     let Ok(Some(said)) = said else { return Over::Gone };
-                    heard_at = clock.monotonic();
                     if is_suspect {
                         is_suspect = false;
-                        self.fleet.0.control.turned(who.id, Turn::Heard(who.incarnation)).await;
+                        self.fleet.0.control.turned(who.id, Turn::Heard(who.session)).await;
                     }
                     if let Err(over) = self.hear(who, said, &mut sequence).await {
                         return over;
                     }
+                    // After it was dealt with: what waited meanwhile has not been silent.
+                    heard_at = clock.monotonic();
                 }
                 () = draining.triggered(), if !is_drained => {
                     is_drained = true;
                     // Those that came by themselves stay for the next server.
-                    if !self.is_ours(who) {
+                    if !is_ours(&self.fleet, who.id) {
                         return Over::Left;
                     }
                     let drain = wire::Drain { reason: "the server stops".to_owned() };
@@ -206,23 +226,28 @@ impl Session {
                     if let Err(over) = self.tell(Told::Ack(wire::Ack { observed: sequence })).await {
                         return over;
                     }
-                    let silent = clock.monotonic().saturating_sub(heard_at);
+                    let now = clock.monotonic();
+                    if now.saturating_sub(looked_at) > PACE.heartbeat * 2 {
+                        // This server stood still: nobody knows who was silent.
+                        heard_at = now;
+                    }
+                    looked_at = now;
+                    if sequence == 0 && now.saturating_sub(begun) > GREETING {
+                        let why = "what is on the device is told after the registration";
+                        return Over::Refused(Error::invalid_field("observed", why));
+                    }
+                    let silent = now.saturating_sub(heard_at);
                     if silent >= PACE.over_after {
                         return Over::Silent;
                     }
                     if silent >= PACE.suspect_after && !is_suspect {
                         is_suspect = true;
                         let why = "it is not heard of".to_owned();
-                        self.fleet.0.control.turned(who.id, Turn::Silent(who.incarnation, why)).await;
+                        self.fleet.0.control.turned(who.id, Turn::Silent(who.session, why)).await;
                     }
                 }
             }
         }
-    }
-
-    fn is_ours(&self, who: Who) -> bool {
-        let view = self.fleet.0.control.view();
-        view.state.devices().get(who.id).is_some_and(|device| device.worker.is_supervised)
     }
 
     async fn hear(&self, who: Who, said: wire::SessionRequest, sequence: &mut u64) -> Result<(), Over> {
@@ -238,11 +263,13 @@ impl Session {
                     workers::read_observed(replica).map_err(Over::Refused)?;
                 }
                 let memory = workers::read_memory(observed.memory.unwrap_or_default());
-                match self.fleet.0.control.observed(who.id, who.incarnation, memory).await {
+                match self.fleet.0.control.observed(who.id, who.session, memory).await {
                     Ok(true) => {}
                     Ok(false) => {
-                        let message = format!("another worker drives {}", who.id);
-                        return Err(Over::Refused(Error::new(Reason::DeviceTaken, message)));
+                        // If another worker drives it, the next registration says so.
+                        let message =
+                            format!("this stream does not speak for {} any more; register again", who.id);
+                        return Err(Over::Refused(Error::new(Reason::WorkerLost, message)));
                     }
                     Err(error) => return Err(Over::Refused(error)),
                 }
@@ -255,48 +282,69 @@ impl Session {
             Some(Said::Heartbeat(_) | Said::Progress(_) | Said::Response(_)) | None => Ok(()),
         }
     }
+}
 
-    /// The stream is over: what that means for the worker is up to its process.
-    async fn aftermath(&self, who: Who, over: Over) {
-        let control = &self.fleet.0.control;
-        let gone = || Turn::Lost(Some(who.incarnation), "its process has ended".to_owned());
-        let Some(process) = self.process.and_then(|number| Process::open(number).ok().flatten()) else {
-            return control.turned(who.id, gone()).await;
-        };
-        if tokio::time::timeout(ENDING, process.ended()).await.is_ok() {
-            return control.turned(who.id, gone()).await;
+/// Whether this server has started it, or would have.
+fn is_ours(fleet: &Fleet, id: DeviceId) -> bool {
+    let view = fleet.0.control.view();
+    view.state.devices().get(id).is_some_and(|device| device.worker.is_supervised)
+}
+
+/// The stream is over: what that means for the worker is up to its process. None of it counts if another stream speaks for it
+/// by then.
+async fn aftermath(fleet: &Fleet, process: Option<u32>, who: Who, over: &Over) {
+    let control = &fleet.0.control;
+    let lost = |why: &str| Turn::Lost(Whose::Session(who.session), why.to_owned());
+    let process = match process.map(Process::open) {
+        Some(Ok(Some(process))) => Some(process),
+        Some(Ok(None)) => return control.turned(who.id, lost("its process has ended")).await,
+        // The kernel does not tell: it may be there.
+        Some(Err(_)) | None => None,
+    };
+    let ended = async {
+        match &process {
+            Some(process) => process.ended().await,
+            None => std::future::pending().await,
         }
-        if matches!(over, Over::Silent) && self.is_ours(who) {
-            warn!(device = %who.id, "a worker was silent for too long: it is killed");
+    };
+    tokio::pin!(ended);
+    if tokio::time::timeout(ENDING, &mut ended).await.is_ok() {
+        return control.turned(who.id, lost("its process has ended")).await;
+    }
+    let kill = |why: &str| {
+        if let Some(process) = process.as_ref().filter(|_| is_ours(fleet, who.id)) {
+            warn!(device = %who.id, why, "a worker is killed");
             process.kill();
         }
-        let why = match over {
-            Over::Silent => "it was silent for too long",
-            Over::Refused(_) => "it broke the protocol, and its session was ended",
-            Over::Gone | Over::Replaced | Over::Left => "its session is over, and its process is there",
-        };
-        control.turned(who.id, Turn::Silent(who.incarnation, why.to_owned())).await;
-        let why = tokio::select! {
-            () = process.ended() => "its process has ended",
-            () = tokio::time::sleep(PACE.return_within) => "it did not come back in time",
-            () = self.is_back(who) => return,
-        };
-        control.turned(who.id, Turn::Lost(Some(who.incarnation), why.to_owned())).await;
+    };
+    if matches!(over, Over::Silent) {
+        kill("it was silent for too long");
     }
+    let why = match over {
+        Over::Silent => "it was silent for too long",
+        Over::Refused(_) => "it broke the protocol, and its session was ended",
+        Over::Gone | Over::Replaced | Over::Left => "its session is over, and its process is there",
+    };
+    control.turned(who.id, Turn::Silent(who.session, why.to_owned())).await;
+    let why = tokio::select! {
+        () = &mut ended => "its process has ended",
+        () = tokio::time::sleep(PACE.return_within) => "it did not come back in time",
+        () = is_back(fleet, who) => return,
+    };
+    control.turned(who.id, lost(why)).await;
+    // It has the device's lock, and nobody speaks with it.
+    kill(why);
+}
 
-    /// Returns once another stream of the same worker has begun.
-    async fn is_back(&self, who: Who) {
-        let mut changes = self.fleet.0.control.changes();
-        let is_back = |state: &hoist_planner::State| {
-            state.devices().get(who.id).is_none_or(|device| {
-                device.worker.incarnation != Some(who.incarnation)
-                    || device.worker.state != WorkerState::Suspect
-            })
-        };
-        while !is_back(&changes.borrow_and_update().clone().state) {
-            if changes.changed().await.is_err() {
-                return std::future::pending().await;
-            }
+/// Returns once another stream speaks for the device's worker.
+async fn is_back(fleet: &Fleet, who: Who) {
+    let mut changes = fleet.0.control.changes();
+    let is_over = |state: &hoist_planner::State| {
+        state.devices().get(who.id).is_none_or(|device| device.worker.session != who.session)
+    };
+    while !is_over(&changes.borrow_and_update().clone().state) {
+        if changes.changed().await.is_err() {
+            return std::future::pending().await;
         }
     }
 }

@@ -24,6 +24,8 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::Fleet;
+use hoist_planner::devices::Whose;
+
 use crate::control::Turn;
 
 /// The longest wait after a failure.
@@ -52,8 +54,6 @@ pub(super) async fn supervise(fleet: Fleet, spec: DeviceSpec, binary: PathBuf) {
     let log = fleet.0.settings.logs.join(format!("worker-{}.log", spec.id));
     let worker_id = Uuid::new_v4();
     let mut failures: VecDeque<Duration> = VecDeque::new();
-    // One that an earlier server has left counts as started, too.
-    control.starting(spec.id).await;
     let mut has_begun = false;
     loop {
         tokio::select! {
@@ -68,18 +68,29 @@ pub(super) async fn supervise(fleet: Fleet, spec: DeviceSpec, binary: PathBuf) {
             control.starting(spec.id).await;
         }
         has_begun = true;
-        let why = match start(&fleet, spec, &binary, &log, worker_id) {
-            Err(error) => format!("{} cannot be started: {error}", binary.display()),
+        let (process, status) = match start(&fleet, spec, &binary, &log, worker_id) {
+            Err(error) => (None, Err(error)),
             Ok(mut child) => {
-                info!(device = %spec.id, process = child.id(), "worker started");
+                let process = child.id();
+                info!(device = %spec.id, process, "worker started");
                 tokio::select! {
-                    status = child.wait() => ended(status),
+                    status = child.wait() => (process, status),
                     () = draining.triggered() => return finish(&mut child).await,
                 }
             }
         };
+        let was_told = status.as_ref().is_ok_and(ExitStatus::success);
+        let why = match status {
+            Ok(status) => format!("it has ended ({status})"),
+            Err(error) => format!("{} cannot be run: {error}", binary.display()),
+        };
         warn!(device = %spec.id, why, log = %log.display(), "a worker has ended");
-        control.turned(spec.id, Turn::Lost(None, why.clone())).await;
+        control.turned(spec.id, Turn::Lost(Whose::Child(process), why.clone())).await;
+        if was_told {
+            // By somebody else than this server: it is no failure, and there is to be one.
+            tokio::time::sleep(fleet.0.settings.restart_delay).await;
+            continue;
+        }
         let now = fleet.0.clock.monotonic();
         failures.push_back(now);
         while failures.front().is_some_and(|at| now.saturating_sub(*at) > WITHIN) {
@@ -105,9 +116,9 @@ fn delay_after(first: Duration, failures: usize) -> Duration {
     first.saturating_mul(1 << doubled).min(LONGEST_DELAY)
 }
 
-/// Returns once no process has the device.
+/// Returns once no process has the device. Where that cannot be told, the worker that is started says why.
 async fn is_free(fleet: &Fleet, spec: DeviceSpec) {
-    while DeviceLock::take(&fleet.0.settings.socket, spec.id).is_err() {
+    while matches!(DeviceLock::take(&fleet.0.settings.socket, spec.id), Ok(None)) {
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
@@ -136,13 +147,6 @@ fn start(fleet: &Fleet, spec: DeviceSpec, binary: &Path, log: &Path, id: Uuid) -
 async fn finish(child: &mut Child) {
     if tokio::time::timeout(LAST_WORDS, child.wait()).await.is_err() {
         let _ = child.kill().await;
-    }
-}
-
-fn ended(status: std::io::Result<ExitStatus>) -> String {
-    match status {
-        Ok(status) => format!("it has ended ({status})"),
-        Err(error) => format!("it cannot be waited for: {error}"),
     }
 }
 

@@ -57,7 +57,8 @@ impl Serving {
             self.runner.stop_all();
             wait("operations", &self.operations).await;
         }
-        wait("workers", self.fleet.children()).await;
+        // They get as long as executors, and are killed then: a moment more, so that it is seen.
+        wait_for("workers", self.fleet.children(), LAST_WORDS + Duration::from_secs(1)).await;
         // Ends the watches of it, which have said NOT_SERVING and have no other end.
         self.health.clear_service_status("").await;
         self.closing.trigger("the server has stopped");
@@ -88,7 +89,11 @@ impl Serving {
 }
 
 async fn wait(what: &'static str, gate: &Gate) {
-    if tokio::time::timeout(LAST_WORDS, gate.wait_open()).await.is_err() {
+    wait_for(what, gate, LAST_WORDS).await;
+}
+
+async fn wait_for(what: &'static str, gate: &Gate, longest: Duration) {
+    if tokio::time::timeout(longest, gate.wait_open()).await.is_err() {
         let holders = gate.holders();
         warn!(what, count = holders.len(), first = holders.first(), "leaving without waiting any longer");
     }

@@ -146,6 +146,7 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
         OnError::Shutdown,
         crate::catalog::keep_digests(catalog, runner.waiters.clone(), draining.clone()),
     );
+    fleet.announce().await;
     let at = Ready { socket: bound.socket.path.clone(), listen: bound.listen };
     process.tasks.spawn(
         "accept unix",

@@ -207,6 +207,8 @@ pub struct Worker {
     /// Unset until one has registered.
     pub id: Option<WorkerId>,
     pub incarnation: Option<Incarnation>,
+    /// Which of its streams speaks for it: the last that registered. 0: none has.
+    pub session: u64,
     /// As the kernel says.
     pub process: Option<u32>,
     /// Its release, for people.

@@ -191,7 +191,7 @@ reasons! {
     DeviceTaken = "DEVICE_TAKEN", AlreadyExists, Medium, Operator, "end one of the two workers";
     /// A worker was driven by a coordinator with a later epoch.
     GenerationAhead = "GENERATION_AHEAD", FailedPrecondition, Low, Retry, "start the worker again";
-    /// A worker has crashed or lied too often.
+    /// A worker has crashed too often.
     WorkerQuarantined = "WORKER_QUARANTINED", FailedPrecondition, High, Operator,
         "read its last words, mend what they name, and release it";
     /// The coordinator and a worker do not speak the same version.

@@ -1,7 +1,7 @@
 //! A complete segment, mapped by a process that is not its coordinator: a worker, or a client.
 //!
-//! It is found by its path alone, so everything that a map relies on is looked at again: tmpfs, our own user's or one
-//! that our group may read, closed for writing, whole.
+//! It is found by its path alone, so what a map relies on is looked at again: on tmpfs, our own user's, closed for writing, whole.
+//! That nobody else can put files there is the coordinator's word: it opened the directory.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -94,7 +94,13 @@ fn maps_of_files(path: &Path) -> io::Result<Vec<Map>> {
         let (file, length) = open_file(&folder, Path::new(name))?;
         Map::of_file(&file, name, length)
     };
-    names.iter().map(map).collect()
+    let maps = names.iter().map(map).collect::<io::Result<_>>()?;
+    // An eviction takes the folder's name away before it takes its files: under its name, it was whole all the while.
+    let (held, named) = (rustix::fs::fstat(&folder)?, rustix::fs::lstat(path)?);
+    if (held.st_dev, held.st_ino) != (named.st_dev, named.st_ino) {
+        return Err(invalid("it is being evicted"));
+    }
+    Ok(maps)
 }
 
 /// A file that may be mapped, and its length.
@@ -110,6 +116,10 @@ fn open_file(folder: impl AsFd, path: &Path) -> io::Result<(File, u64)> {
     }
     if facts.mode() & 0o222 != 0 {
         return Err(invalid("it can be written to"));
+    }
+    // Whoever owns it could open it for writing again.
+    if facts.uid() != rustix::process::geteuid().as_raw() {
+        return Err(invalid("it is another user's"));
     }
     Ok((file, facts.len()))
 }

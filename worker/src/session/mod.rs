@@ -27,6 +27,9 @@ use talk::{Over, talk};
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(2);
 
+/// A session that ends sooner was none: who is refused each time must not ask twenty times a second.
+const LASTING: Duration = Duration::from_secs(2);
+
 /// What a session needs beside the device.
 #[derive(Clone, Debug)]
 pub struct SessionSettings {
@@ -65,13 +68,15 @@ pub(crate) async fn hold(
     // No coordinator of an earlier start is listened to any more.
     let mut epoch = Epoch::default();
     loop {
+        let began = clock.monotonic();
         let talked = tokio::select! {
             biased;
             () = stop.triggered() => return Left::Told(stop.reason().unwrap_or_default()),
             talked = talk(settings, facts, shared, clock, &mut epoch) => talked,
         };
-        if talked.was_registered {
-            (delay, alone_since) = (FIRST_DELAY, clock.monotonic());
+        let now = clock.monotonic();
+        if talked.was_registered && now.saturating_sub(began) >= LASTING {
+            (delay, alone_since) = (FIRST_DELAY, now);
         }
         match talked.over {
             Over::Drained(reason) => return Left::Told(reason),

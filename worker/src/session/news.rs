@@ -23,6 +23,11 @@ pub(super) struct News {
 }
 
 impl News {
+    /// For a new stream: what was acknowledged on an earlier one is not told again.
+    pub(super) fn new(shared: &Shared) -> Self {
+        Self { removed: shared.heard(), ..Self::default() }
+    }
+
     /// The message that tells of this view; none when there is nothing in it.
     pub(super) fn of(&mut self, view: &Arc<View>) -> Option<wire::Observed> {
         let is_full = self.told.is_none();

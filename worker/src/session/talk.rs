@@ -126,7 +126,7 @@ impl Talk {
             heartbeat: interval("heartbeat_interval", &registered.heartbeat_interval)?,
             progress: interval("progress_interval", &registered.progress_interval)?,
             silence: interval("silence_limit", &registered.silence_limit)?,
-            news: News::default(),
+            news: News::new(shared),
             reads: FuturesUnordered::new(),
         })
     }
