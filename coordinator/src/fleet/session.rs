@@ -326,14 +326,16 @@ async fn aftermath(fleet: &Fleet, process: Option<u32>, who: Who, over: &Over) {
         Over::Gone | Over::Replaced | Over::Left => "its session is over, and its process is there",
     };
     control.turned(who.id, Turn::Silent(who.session, why.to_owned())).await;
-    let why = tokio::select! {
-        () = &mut ended => "its process has ended",
-        () = tokio::time::sleep(PACE.return_within) => "it did not come back in time",
-        () = is_back(fleet, who) => return,
-    };
-    control.turned(who.id, lost(why)).await;
-    // It has the device's lock, and nobody speaks with it.
-    kill(why);
+    tokio::select! {
+        () = &mut ended => control.turned(who.id, lost("its process has ended")).await,
+        () = is_back(fleet, who) => {}
+        () = tokio::time::sleep(PACE.return_within) => {
+            let why = "it did not come back in time";
+            control.turned(who.id, lost(why)).await;
+            // It has the device's lock, and nobody speaks with it.
+            kill(why);
+        }
+    }
 }
 
 /// Returns once another stream speaks for the device's worker.
