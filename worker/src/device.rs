@@ -84,7 +84,7 @@ pub trait Device {
     /// Reads bytes of a tensor back. None: there is no such replica or tensor, or nothing at this place.
     fn read(&self, id: ReplicaId, tensor: &str, offset: u64, length: usize) -> Option<Piece>;
 
-    /// Names of what is in a replica.
+    /// Names of what is in a replica; none of one that is not there.
     fn tensors(&self, id: ReplicaId) -> Vec<String>;
 }
 

@@ -90,7 +90,7 @@ pub fn take(taken: Option<&Desired>, new: &Desired, epoch: Epoch) -> Result<Take
     if new.generation == taken.generation {
         return if new == taken { Ok(Taken::Known) } else { Err(Refused::OtherContent(new.generation)) };
     }
-    // What a handle stands for never changes, so what is loaded under it is what is desired.
+    // What a handle stands for never changes. This sees it from one set to the next; `next` compares with what is there.
     let before: BTreeMap<ReplicaId, &Wanted> = taken.replicas.iter().map(|one| (one.id, one)).collect();
     let is_other = |wanted: &&Wanted| {
         before.get(&wanted.id).is_some_and(|one| (one.digest, one.dtype) != (wanted.digest, wanted.dtype))

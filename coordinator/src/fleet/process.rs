@@ -1,4 +1,5 @@
-//! A process that is not waited for by a wait: known by its descriptor, so that its number is never another's.
+//! A process that no wait is for. Opened by its number when its stream has ended: from then on its descriptor is it, and until then
+//! its number may, in theory, have become another's.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};

@@ -1,7 +1,7 @@
 //! How a server ends.
 //!
-//! DRAINING: health says NOT_SERVING and no new work is admitted; watches end; running operations get the grace
-//! period, then are told to stop. Until they have ended whoever comes is served: they can be looked at, and
+//! DRAINING: health says NOT_SERVING and no new work is admitted; watches end; workers that the server has started are told to
+//! end; running operations get the grace period, then are told to stop. Until they have ended whoever comes is served: they can be looked at, and
 //! cancelled. Then the sockets go, connections end, and what is done is committed and exported. Each wait has an end.
 
 use std::time::Duration;
