@@ -14,6 +14,7 @@ mod cache;
 mod examples;
 mod models;
 mod parse;
+mod residency;
 mod state;
 
 pub(crate) use cache::{
@@ -25,6 +26,7 @@ pub(crate) use models::{
     TagArgs, ValidateArgs, VerdictsArgs,
 };
 pub(crate) use parse::{parse, what_is_wrong};
+pub(crate) use residency::{HowArgs, LoadArgs, PlanArgs, ReplicasArgs, UnloadArgs};
 pub(crate) use state::{OpsArgs, OpsIdArgs, OpsListArgs, OpsVerb, StatusArgs, WatchArgs};
 
 /// Serves model weights to every process of this machine.
@@ -153,7 +155,26 @@ pub(crate) enum Verb {
     /// List the leases, or revoke one
     #[command(after_help = examples::LEASES, args_conflicts_with_subcommands = true)]
     Leases(LeasesArgs),
-    /// List the devices that models can be loaded to, and who drives them
+    /// Bring models to a device, through RAM; they stay there until they are unloaded
+    ///
+    /// What is there already is shared, and what is in RAM is not read again. Without --wait, the operation's name is printed:
+    /// `hoist ops wait` tells the end.
+    #[command(after_help = examples::LOAD)]
+    Load(LoadArgs),
+    /// Take models off devices, and account for their bytes
+    ///
+    /// What other models share stays; so does what is in RAM.
+    #[command(after_help = examples::UNLOAD)]
+    Unload(UnloadArgs),
+    /// Tell where models would be loaded to, why, and what it would take
+    ///
+    /// Nothing is changed by it.
+    #[command(after_help = examples::PLAN)]
+    Plan(PlanArgs),
+    /// List what is on devices, or on its way there or away
+    #[command(after_help = examples::REPLICAS)]
+    Replicas(ReplicasArgs),
+    /// List the devices that models can be loaded to, who drives them, and what is on them
     #[command(after_help = examples::DEVICES)]
     Devices(DevicesArgs),
     /// Show the machine, or what is known about the named things

@@ -19,6 +19,7 @@ use hoist_wire::v1::catalog_service_client::CatalogServiceClient;
 use hoist_wire::v1::device_service_client::DeviceServiceClient;
 use hoist_wire::v1::integrity_service_client::IntegrityServiceClient;
 use hoist_wire::v1::lease_service_client::LeaseServiceClient;
+use hoist_wire::v1::residency_service_client::ResidencyServiceClient;
 use hoist_wire::v1::state_service_client::StateServiceClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -177,6 +178,10 @@ impl Client {
 
     pub(crate) fn devices(&self) -> DeviceServiceClient<Channel> {
         DeviceServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    pub(crate) fn residency(&self) -> ResidencyServiceClient<Channel> {
+        ResidencyServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     pub(crate) fn operations(&self) -> OperationsClient<Channel> {

@@ -123,7 +123,7 @@ impl Error {
         };
         let is_of_device = metadata.get("name").is_some_and(|name| name.starts_with("devices/"));
         let hint = match is_of_device {
-            true => Some("leave out --device: it means the one that there is".to_owned()),
+            true => Some("leave out --device, or name one of those that `hoist devices` lists".to_owned()),
             false => hint,
         };
         let request_id = metadata
@@ -208,7 +208,7 @@ impl Error {
 
 /// A message about a field of a request, with the flag that sets the field in its place.
 fn in_flags(message: String) -> String {
-    const FLAGS: [(&str, &str); 32] = [
+    const FLAGS: [(&str, &str); 41] = [
         ("filter.names", "--name"),
         ("filter.kinds", "--kind"),
         ("filter.operation_states", "--state"),
@@ -241,6 +241,15 @@ fn in_flags(message: String) -> String {
         ("policy.eviction", "--eviction"),
         ("policy.idle_ttl", "--idle-ttl"),
         ("policy.priority", "--priority"),
+        ("device_id", "--device"),
+        ("dtype", "--dtype"),
+        ("parts", "NAME"),
+        ("options.device_id", "--device"),
+        ("options.placement", "--place"),
+        ("options.dtype", "--dtype"),
+        ("options.priority", "--priority"),
+        ("options.allow", "--allow"),
+        ("options.strategies", "--strategy"),
     ];
     let Some((path, rest)) = message.split_once(": ") else { return message };
     let field = path.split('[').next().unwrap_or(path);

@@ -76,6 +76,17 @@ fn a_wrong_command_line_is_exit_2() {
         &["path"],
         &["hold", "x"],
         &["hold", "--", "true"],
+        &["load"],
+        &["load", "x", "--device", "cpu:0", "--place", "any"],
+        &["load", "x", "--place", "nearest"],
+        &["load", "x", "--strategy", "magic"],
+        &["load", "x", "--priority", "urgent"],
+        &["load", "x", "--allow", "malicious"],
+        &["unload"],
+        &["unload", "x", "--place", "any"],
+        &["plan"],
+        &["plan", "x", "--estimate", "--device", "cpu:0"],
+        &["replicas", "x", "y"],
         &["leases", "revoke"],
         &["serve", "--ram-budget", "lots"],
         &["ops", "show"],
@@ -135,6 +146,14 @@ fn nobody_answering_is_exit_5_with_a_hint() {
         &["hold", "x", "--endpoint", &endpoint, "--", "true"],
         &["leases"],
         &["leases", "revoke", "0198"],
+        &["load", "x"],
+        &["load", "x", "y:vae", "--wait"],
+        &["unload", "x"],
+        &["plan", "x"],
+        &["plan", "x", "--estimate"],
+        &["replicas"],
+        &["devices"],
+        &["devices", "cpu:0"],
         &["ops", "show", "0198"],
         &["ops", "wait", "0198", "--timeout", "1s"],
         &["ops", "cancel", "0198"],
@@ -337,6 +356,26 @@ fn the_help_of_every_verb_shows_its_flags_and_an_example() {
         (&["cache-policy"], &["[NAME]", "--budget", "--eviction", "--idle-ttl", "--priority"]),
         (&["path"], &["<NAME[:COMPONENT]>..."]),
         (&["hold"], &["<NAME[:COMPONENT]>...", "<COMMAND>...", "--holder"]),
+        (
+            &["load"],
+            &[
+                "<NAME[:COMPONENT]>...",
+                "--component",
+                "--device",
+                "--place",
+                "--dtype",
+                "--priority",
+                "--force",
+                "--validate",
+                "--allow",
+                "--strategy",
+                "--wait",
+            ],
+        ),
+        (&["unload"], &["<NAME[:COMPONENT]>...", "--component", "--device", "--force"]),
+        (&["plan"], &["<NAME[:COMPONENT]>...", "--device", "--place", "--dtype", "--force", "--estimate"]),
+        (&["replicas"], &["[NAME]", "--device"]),
+        (&["devices"], &["[DEVICE]"]),
         (&["leases"], &["list", "revoke"]),
         (&["leases", "revoke"], &["<LEASE>", "--reason"]),
         (&["completions"], &["<SHELL>"]),
@@ -377,7 +416,9 @@ fn completions_know_the_verbs() {
     for shell in ["bash", "zsh", "fish"] {
         let output = hoist(&["completions", shell]);
         assert_eq!(output.status.code(), Some(0));
-        assert!(stdout(&output).contains("shutdown"), "{shell}");
+        for verb in ["shutdown", "unload", "replicas"] {
+            assert!(stdout(&output).contains(verb), "{shell}: {verb}");
+        }
     }
 }
 

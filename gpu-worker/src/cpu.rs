@@ -136,7 +136,7 @@ impl Device for Cpu {
             }
             Some(target) => {
                 let needed: u64 =
-                    attached.tensors().map(|placed| converted(placed.dtype, placed.length, target)).sum();
+                    attached.tensors().map(|placed| placed.dtype.converted(placed.length, target.0)).sum();
                 self.must_fit(Bytes(needed), true)?;
                 let viewed = Viewed::of(attached).map_err(segment)?;
                 let copied = convert(&viewed, target, Bytes(needed), pace)?;
@@ -177,19 +177,6 @@ fn count(tensors: &HashMap<Box<str>, Placing>) -> u32 {
     u32::try_from(tensors.len()).unwrap_or(u32::MAX)
 }
 
-/// Whether tensors of a type are converted at all.
-const fn is_floating(dtype: Dtype) -> bool {
-    matches!(dtype, Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64)
-}
-
-/// What a tensor takes once it is converted.
-fn converted(dtype: Dtype, length: u64, (target, _): (Dtype, Kind)) -> u64 {
-    if !is_floating(dtype) {
-        return length;
-    }
-    length / (dtype.block_bits() / 8) * (target.block_bits() / 8)
-}
-
 /// Copies of all tensors, those of floating point as the target.
 fn convert(
     viewed: &Viewed,
@@ -199,12 +186,12 @@ fn convert(
 ) -> Result<HashMap<Box<str>, Placing>, Stopped> {
     let (mut copied, mut done) = (HashMap::new(), 0);
     for (name, placing) in viewed.tensors() {
-        let (dtype, kind) = if is_floating(placing.dtype) {
+        let (dtype, kind) = if placing.dtype.is_convertible() {
             target
         } else {
             (placing.dtype, placing.tensor.f_kind().map_err(broken)?)
         };
-        let size = converted(placing.dtype, placing.size.0, target);
+        let size = placing.dtype.converted(placing.size.0, target.0);
         let mut pace = |share: f64| {
             // A progress, to be looked at: what is lost to rounding is a byte.
             #[expect(

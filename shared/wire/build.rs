@@ -5,13 +5,14 @@
 
 use std::path::{Path, PathBuf};
 
-const PROTOS: [&str; 11] = [
+const PROTOS: [&str; 12] = [
     "hoist/api/v1/model.proto",
     "hoist/api/v1/catalog_service.proto",
     "hoist/api/v1/integrity_service.proto",
     "hoist/api/v1/cache_service.proto",
     "hoist/api/v1/lease_service.proto",
     "hoist/api/v1/device_service.proto",
+    "hoist/api/v1/residency_service.proto",
     "hoist/api/v1/resources.proto",
     "hoist/api/v1/operation.proto",
     "hoist/api/v1/state_service.proto",

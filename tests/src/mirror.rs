@@ -85,6 +85,14 @@ impl Mirror {
         })
     }
 
+    /// Every replica.
+    pub fn replicas(&self) -> impl Iterator<Item = &v1::Replica> {
+        self.resources.values().filter_map(|resource| match &resource.value {
+            Some(Value::Replica(replica)) => Some(replica),
+            _ => None,
+        })
+    }
+
     /// Every segment.
     pub fn segments(&self) -> impl Iterator<Item = &v1::Segment> {
         self.resources.values().filter_map(|resource| match &resource.value {
@@ -200,6 +208,17 @@ fn merge(known: &mut v1::Resource, part: &v1::Resource, paths: &[String]) -> Res
                 "device.dtypes" => known.dtypes.clone_from(&part.dtypes),
                 "device.libraries" => known.libraries.clone_from(&part.libraries),
                 "device.worker" => known.worker.clone_from(&part.worker),
+                _ => bail!("path {path} never changes"),
+            },
+            (Some(Value::Replica(known)), Some(Value::Replica(part))) => match path.as_str() {
+                "replica.state" => known.state = part.state,
+                "replica.models" => known.models.clone_from(&part.models),
+                "replica.priority" => known.priority = part.priority,
+                "replica.own_bytes" => known.own_bytes = part.own_bytes,
+                "replica.mapped_bytes" => known.mapped_bytes = part.mapped_bytes,
+                "replica.tensors" => known.tensors = part.tensors,
+                "replica.load_time" => known.load_time = part.load_time,
+                "replica.failure" => known.failure.clone_from(&part.failure),
                 _ => bail!("path {path} never changes"),
             },
             _ => bail!("MODIFIED {} carries another kind of resource", known.name),

@@ -46,6 +46,10 @@ pub fn resources(state: &State) -> Resources {
                 Resource::Device(device) => {
                     (format!("devices/{}", device.id), Value::Device(hoist_wire::workers::device(device)))
                 }
+                Resource::Replica(replica) => (
+                    format!("replicas/{}", replica.id),
+                    Value::Replica(hoist_wire::residency::replica(replica)),
+                ),
             };
             let position = Some(encode::position(record.position));
             (name.clone(), v1::Resource { name, position, value: Some(value) })
@@ -64,6 +68,7 @@ pub fn passes(filter: &v1::WatchFilter, resource: &v1::Resource) -> bool {
         Some(Value::Segment(_)) => (v1::ResourceKind::Segment, None),
         Some(Value::Lease(_)) => (v1::ResourceKind::Lease, None),
         Some(Value::Device(_)) => (v1::ResourceKind::Device, None),
+        Some(Value::Replica(_)) => (v1::ResourceKind::Replica, None),
         None => return false,
     };
     (filter.kinds.is_empty() || filter.kinds.contains(&kind.into()))

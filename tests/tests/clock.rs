@@ -185,7 +185,12 @@ fn forget_dates(message: &mut v1::WatchResponse) {
             operation.error.as_mut().into_iter().for_each(|error| error.details.clear());
         }
         Some(
-            Value::Condition(_) | Value::Model(_) | Value::Segment(_) | Value::Lease(_) | Value::Device(_),
+            Value::Condition(_)
+            | Value::Model(_)
+            | Value::Segment(_)
+            | Value::Lease(_)
+            | Value::Device(_)
+            | Value::Replica(_),
         )
         | None => {}
     };

@@ -9,6 +9,7 @@ First steps:
   hoist show NAME            one of them: what it is, and why
   hoist verdicts             what is wrong with which
   hoist cache NAME           into RAM, for every process of this machine
+  hoist load NAME --wait     onto a device
   hoist ls --help            filters, and examples; every command has some
 
 Exit codes:
@@ -226,9 +227,51 @@ Examples:
   hoist leases revoke 9f3a61c0
   hoist leases revoke 9f3a61c0 --reason 'the memory is needed'";
 
+pub(super) const LOAD: &str = "\
+Of several names it is one operation on one device: all of it is loaded, or nothing. HOW says what each component took: `resident` was \
+on the device, `loaded` was brought there. What was loaded comes back by itself after its worker, or the server, has ended; `hoist unload` \
+ends that. With --json --wait: one object. Exit code 4 when the device has no room: `hoist plan` says what would make some.
+
+Examples:
+  hoist load sd_xl_base --wait
+  hoist load sd_xl_base --device cuda:0 --dtype BF16 --wait
+  hoist load sd_xl_base:vae style_lora --place pack --wait
+  hoist load sd_xl_base --force --priority high --wait
+  hoist ops wait \"$(hoist load sd_xl_base)\"
+  hoist load sd_xl_base --wait --json | jq -r '.components[].replica'";
+
+pub(super) const UNLOAD: &str = "\
+EXPECTED is what a component took of its device, RETURNED what the device has more since it is gone. What another model shares is `kept`. \
+Exit code 4 when somebody has leased it: --force takes it off all the same. With --json: one object, however many names there are.
+
+Examples:
+  hoist unload sd_xl_base
+  hoist unload sd_xl_base:vae style_lora --device cuda:0
+  hoist unload sd_xl_base --force
+  hoist unload sd_xl_base --json | jq .returned_bytes";
+
+pub(super) const PLAN: &str = "\
+NEEDED is what the load would take of a device beyond what is there, THERE what of it is there already. With --force, what would have to \
+go is named. Exit code 4 when it would be refused, with the reason that `hoist load` would be refused with.
+
+Examples:
+  hoist plan sd_xl_base
+  hoist plan sd_xl_base style_lora --device cuda:0 --dtype BF16
+  hoist plan sd_xl_base --force
+  hoist plan sd_xl_base --estimate
+  hoist plan sd_xl_base --json | jq -r '.refusal_reason // .device_id'";
+
+pub(super) const REPLICAS: &str = "\
+A replica is one component on one device, whichever models have it. Its id, in whole or in part, names it: `hoist status replicas/ID`.
+
+Examples:
+  hoist replicas
+  hoist replicas sd_xl_base
+  hoist replicas --device cuda:0 --json | jq '[.[] | .own_bytes] | add'";
+
 pub(super) const DEVICES: &str = "\
-A device is `open` as long as its worker is there. A worker that ends is started again; one that keeps failing is
-`quarantined`, with its last words: mend what they name and start the server again.
+A device is `open` as long as its worker is there. A worker that ends is started again; one that keeps failing is \
+`quarantined`, with its last words: mend what they name and start the server again. MODELS is how many have a component there.
 
 Examples:
   hoist devices
@@ -236,6 +279,7 @@ Examples:
   hoist devices --json | jq '.[].free_bytes'";
 
 pub(super) const STATUS: &str = "\
+Of a model it is told where each component is: in RAM, and on which devices. `unknown` is what a worker that is not heard of had last. \
 With --json: one object, or for several names an array in the order of the names.
 
 Examples:
@@ -243,6 +287,7 @@ Examples:
   hoist status 9f3a61c0 conditions/STORE_REBUILT
   hoist status sd_xl_base
   hoist status segments/31e35c80fc48 leases/9f3a61c0
+  hoist status sd_xl_base --json | jq -r '.model_status.loaded_on[]'
   hoist status --json | jq .machine.uptime_seconds";
 
 pub(super) const WATCH: &str = "\
@@ -257,6 +302,7 @@ Examples:
   hoist watch --kind operation --progress
   hoist watch --kind model
   hoist watch --kind segment --kind lease
+  hoist watch --kind replica --kind model
   hoist watch --state running --state failed --json
   hoist watch --once --json | jq '.resources[].name'";
 

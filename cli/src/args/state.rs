@@ -10,8 +10,8 @@ use super::{duration, examples};
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// `machine`, `operations/ID`, `conditions/KIND`, `segments/DIGEST`, `leases/ID`, the unique start or end of an
-    /// operation's id, or a model, named as for `hoist show` [default: machine]
+    /// `machine`, `operations/ID`, `conditions/KIND`, `segments/DIGEST`, `leases/ID`, `devices/DEVICE`, `replicas/ID`, the
+    /// unique start or end of an operation's id, or a model, named as for `hoist show` [default: machine]
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
 }
@@ -55,6 +55,8 @@ pub(crate) enum Kind {
     Model,
     Segment,
     Lease,
+    Device,
+    Replica,
 }
 
 impl From<Kind> for v1::ResourceKind {
@@ -66,6 +68,8 @@ impl From<Kind> for v1::ResourceKind {
             Kind::Model => Self::Model,
             Kind::Segment => Self::Segment,
             Kind::Lease => Self::Lease,
+            Kind::Device => Self::Device,
+            Kind::Replica => Self::Replica,
         }
     }
 }

@@ -60,22 +60,43 @@ fn worker_tone(state: i32) -> Tone {
     }
 }
 
-pub(crate) fn print_all(out: Out, devices: &[v1::Device]) -> Result<()> {
-    let header = ["DEVICE", "STATE", "USED", "FREE", "CAPACITY", "WORKER", "PROCESS", "RESTARTS", "WHAT"];
-    let mut table = Table::new(header).spare(&[7, 6, 3]);
-    for it in devices {
+/// With how many models have a component there, beside each.
+pub(crate) fn print_all(out: Out, devices: &[(&v1::Device, usize)]) -> Result<()> {
+    let header =
+        ["DEVICE", "STATE", "MODELS", "USED", "FREE", "CAPACITY", "WORKER", "PROCESS", "RESTARTS", "WHAT"];
+    let mut table = Table::new(header).spare(&[8, 7, 4]);
+    for (it, models) in devices {
         let worker = it.worker.clone().unwrap_or_default();
         let process = if worker.process_id > 0 { worker.process_id.to_string() } else { "-".to_owned() };
         let what = if worker.problem.is_empty() { &it.model } else { &worker.problem };
         table.row([
             text::one_line(&it.device_id).into(),
             Toned(device_tone(it.state), text::device_state(it.state)),
+            models.to_string().into(),
             Bytes(it.used_bytes).to_string().into(),
             Bytes(it.free_bytes).to_string().into(),
             Bytes(it.capacity_bytes).to_string().into(),
             Toned(worker_tone(worker.state), text::worker_state(worker.state)),
             process.into(),
             worker.restarts.to_string().into(),
+            text::one_line(what).into(),
+        ]);
+    }
+    table.print(out)
+}
+
+/// As much of each as belongs beside other things.
+pub(crate) fn print_short(out: Out, devices: &[v1::Device]) -> Result<()> {
+    let mut table = Table::new(["DEVICE", "STATE", "USED", "FREE", "WORKER", "WHAT"]);
+    for it in devices {
+        let worker = it.worker.clone().unwrap_or_default();
+        let what = if worker.problem.is_empty() { &it.model } else { &worker.problem };
+        table.row([
+            text::one_line(&it.device_id).into(),
+            Toned(device_tone(it.state), text::device_state(it.state)),
+            Bytes(it.used_bytes).to_string().into(),
+            Bytes(it.free_bytes).to_string().into(),
+            Toned(worker_tone(worker.state), text::worker_state(worker.state)),
             text::one_line(what).into(),
         ]);
     }

@@ -9,7 +9,8 @@ use prost_types::{Any, Duration, Timestamp};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
-use crate::output::{cache, devices, error_value, results, text};
+use crate::output::called::{Called, Parts};
+use crate::output::{cache, devices, error_value, model_status, replicas, residency, results, text};
 
 pub(crate) fn time(time: Option<&Timestamp>) -> Value {
     time.map(text::rfc3339).into()
@@ -79,7 +80,7 @@ pub(crate) fn progress(progress: &v1::Progress) -> Value {
     })
 }
 
-fn operation_metadata(operation: &v1::OperationMetadata) -> Value {
+pub(crate) fn operation_metadata(operation: &v1::OperationMetadata) -> Value {
     json!({
         "name": operation.name,
         "kind": text::operation_kind(operation.kind),
@@ -105,7 +106,8 @@ pub(crate) fn operation(operation: &Operation) -> Value {
     value
 }
 
-/// A resource: `{"name", "position", "machine" | "operation" | "condition" | "model" | "segment" | "lease" | "device"}`.
+/// A resource: `{"name", "position", "machine" | "operation" | "condition" | "model" | "segment" | "lease" | "device" |
+/// "replica"}`.
 pub(crate) fn resource(resource: &v1::Resource) -> Value {
     use v1::resource::Value as Kind;
     let mut value = json!({ "name": resource.name, "position": position(resource.position.as_ref()) });
@@ -117,6 +119,7 @@ pub(crate) fn resource(resource: &v1::Resource) -> Value {
         Some(Kind::Segment(it)) => set(&mut value, "segment", cache::segment(it)),
         Some(Kind::Lease(it)) => set(&mut value, "lease", cache::lease(it)),
         Some(Kind::Device(it)) => set(&mut value, "device", devices::value(it)),
+        Some(Kind::Replica(it)) => set(&mut value, "replica", replicas::value(it)),
         // A kind that this client is too old to know: its name still says that it exists.
         None => {}
     }
@@ -131,11 +134,14 @@ pub(crate) fn changed(resource: &Value, paths: &[String]) -> Value {
             None => {
                 kept.insert(path.clone(), resource.get(path).cloned().unwrap_or_default());
             }
-            Some((kind @ ("model" | "segment" | "lease"), field)) => {
+            Some((kind @ ("model" | "segment" | "lease" | "device" | "replica"), field)) => {
                 // Scripts read these under other words than those of the contract.
-                for key in
-                    if kind == "model" { super::model::keys_of(field) } else { vec![cache::key_of(field)] }
-                {
+                let keys = match kind {
+                    "model" => super::model::keys_of(field),
+                    "replica" => vec![replicas::key_of(field)],
+                    _ => vec![cache::key_of(field)],
+                };
+                for key in keys {
                     let value = resource.get(kind).and_then(|it| it.get(key)).cloned().unwrap_or_default();
                     if let Value::Object(part) = kept.entry(kind).or_insert_with(|| json!({})) {
                         part.insert(key.to_owned(), value);
@@ -153,11 +159,15 @@ pub(crate) fn changed(resource: &Value, paths: &[String]) -> Value {
     Value::Object(kept)
 }
 
-/// A status: the resource, and for the machine what is derived about it in the same object.
+/// A status: the resource, and for the machine what is derived about it in the same object; for a model, which says what its
+/// components are, it stands beside that.
 pub(crate) fn status(status: &v1::Status) -> Value {
     let mut value = status.resource.as_ref().map_or_else(|| json!({}), resource);
     set(&mut value, "name", status.name.clone().into());
     set(&mut value, "position", position(status.position.as_ref()));
+    if let Some(joined) = &status.model {
+        set(&mut value, "model_status", model_status::value(joined));
+    }
     let Some(derived) = &status.machine else { return value };
     let counts: Map<String, Value> =
         derived.operation_counts.iter().map(|c| (text::operation_state(c.state), c.count.into())).collect();
@@ -171,6 +181,12 @@ pub(crate) fn status(status: &v1::Status) -> Value {
     set(&mut whole, "oldest_revision", derived.oldest_revision.into());
     let first_look = derived.first_look.map_or(Value::Null, |look| json!({ "models": look.models }));
     set(&mut whole, "first_look", first_look);
+    set(&mut whole, "devices", derived.devices.iter().map(devices::value).collect());
+    set(&mut whole, "active_replicas", derived.active_replicas.into());
+    set(&mut whole, "loaded_models", derived.loaded_models.into());
+    set(&mut whole, "missing_models", derived.missing_models.into());
+    set(&mut whole, "segments", derived.segments.into());
+    set(&mut whole, "segment_bytes", derived.segment_bytes.into());
     set(&mut value, "machine", whole);
     value
 }
@@ -197,6 +213,8 @@ pub(crate) enum Response {
     DigestModels(v1::DigestModelsResponse),
     ValidateModel(Box<v1::ValidateModelResponse>),
     CacheModel(v1::CacheModelResponse),
+    LoadModel(Box<v1::LoadModelResponse>),
+    UnloadModel(v1::UnloadModelResponse),
     /// Of a type that this client is too old to know.
     Unknown(String),
 }
@@ -214,6 +232,10 @@ impl Response {
             any.to_msg().map(|validation| Self::ValidateModel(Box::new(validation)))
         } else if url == v1::CacheModelResponse::type_url() {
             any.to_msg().map(Self::CacheModel)
+        } else if url == v1::LoadModelResponse::type_url() {
+            any.to_msg().map(|loaded| Self::LoadModel(Box::new(loaded)))
+        } else if url == v1::UnloadModelResponse::type_url() {
+            any.to_msg().map(Self::UnloadModel)
         } else {
             Ok(Self::Unknown(url.to_owned()))
         };
@@ -227,6 +249,8 @@ impl Response {
             Self::DigestModels(digests) => results::digest_value(digests),
             Self::ValidateModel(validation) => results::validation_value(validation),
             Self::CacheModel(cached) => cache::report(cached),
+            Self::LoadModel(loaded) => residency::loaded_value(loaded, &Called::default()),
+            Self::UnloadModel(unloaded) => residency::unloaded_value(unloaded, &Parts::default()),
             Self::Unknown(type_url) => json!({ "type_url": type_url }),
         }
     }
@@ -329,12 +353,17 @@ mod tests {
             machine: Some(v1::MachineStatus {
                 uptime: Some(Duration { seconds: 1, nanos: 500_000_000 }),
                 operation_counts: vec![v1::OperationCount { state: 2, count: 4 }],
+                devices: vec![v1::Device { device_id: "cpu:0".into(), ..Default::default() }],
+                missing_models: 1,
                 ..Default::default()
             }),
+            model: None,
         });
         assert_eq!(status["position"]["revision"], 7);
         assert_eq!(status["machine"]["state"], "serving");
         assert_eq!(status["machine"]["uptime_seconds"], 1.5);
         assert_eq!(status["machine"]["operation_counts"], json!({ "running": 4 }));
+        assert_eq!(status["machine"]["devices"][0]["device_id"], "cpu:0");
+        assert_eq!((&status["machine"]["missing_models"], status.get("model_status")), (&json!(1), None));
     }
 }

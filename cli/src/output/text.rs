@@ -170,6 +170,8 @@ enum_names! {
     lease_state = v1::lease::State, "STATE_";
     device_state = v1::device::State, "STATE_";
     worker_state = v1::worker::State, "STATE_";
+    replica_state = v1::replica::State, "STATE_";
+    load_strategy = v1::LoadStrategy, "LOAD_STRATEGY_";
     cached_source = v1::cached_component::Source, "SOURCE_";
     priority = v1::Priority, "PRIORITY_";
 }

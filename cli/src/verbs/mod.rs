@@ -14,20 +14,24 @@ mod follow;
 mod hold;
 mod leases;
 mod list;
+mod load;
 mod names;
 mod names_of;
 mod ops;
 mod path;
 mod pin;
+mod plan;
 mod policy;
 mod probe;
 mod remove;
+mod replicas;
 mod scan;
 mod segments;
 mod serve;
 mod show;
 mod shutdown;
 mod status;
+mod unload;
 mod validate;
 mod wanted;
 mod watch;
@@ -109,6 +113,10 @@ fn client_verb(session: &Session, verb: Verb) -> Result<Exit> {
             Verb::Path(args) => Box::pin(path::run(session, &args)).await,
             Verb::Hold(args) => Box::pin(hold::run(session, &args)).await,
             Verb::Leases(args) => Box::pin(leases::run(session, args)).await,
+            Verb::Load(args) => Box::pin(load::run(session, &args)).await,
+            Verb::Unload(args) => Box::pin(unload::run(session, &args)).await,
+            Verb::Plan(args) => Box::pin(plan::run(session, &args)).await,
+            Verb::Replicas(args) => Box::pin(replicas::run(session, &args)).await,
             Verb::Devices(args) => Box::pin(devices::run(session, &args)).await,
             Verb::Status(args) => Box::pin(status::run(session, &args)).await,
             Verb::Watch(args) => Box::pin(watch::run(session, &args)).await,

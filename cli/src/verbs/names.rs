@@ -14,8 +14,9 @@ use crate::client::{Client, request_id};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::output::json::Operation;
+use crate::output::replicas as shown;
 use crate::verbs::written::{UUID_CHARS, Written};
-use crate::verbs::{leases, segments};
+use crate::verbs::{leases, replicas, segments};
 
 /// The most operations in one answer; the server's own bound.
 pub(crate) const PAGE: i32 = 1_000;
@@ -31,6 +32,7 @@ pub(crate) async fn resolve_each(client: &Client, written: &[String]) -> Result<
     // Each list is read once, and only if something is looked for in it.
     let is_any = |is_it: fn(&Written) -> bool| written.iter().flatten().any(is_it);
     let (mut operations, mut known, mut leases) = (Vec::new(), segments::Listed::default(), Vec::new());
+    let mut replicas = Vec::new();
     if is_any(|it| matches!(it, Written::Part(_))) {
         operations = list(client, "", |_| true).await?.operations;
     }
@@ -40,6 +42,9 @@ pub(crate) async fn resolve_each(client: &Client, written: &[String]) -> Result<
     if is_any(|it| matches!(it, Written::Lease(_))) {
         leases = leases::read(client).await?;
     }
+    if is_any(|it| matches!(it, Written::Replica(_))) {
+        replicas = replicas::pages(client, "", "").await?;
+    }
     let mut resolved = Vec::with_capacity(written.len());
     for it in written {
         resolved.push(match it {
@@ -47,6 +52,7 @@ pub(crate) async fn resolve_each(client: &Client, written: &[String]) -> Result<
             Ok(Written::Model(name)) => resolve_model(client, &name).await,
             Ok(Written::Segment(part)) => the_segment(&known, &part),
             Ok(Written::Lease(part)) => the_lease(&leases, &part),
+            Ok(Written::Replica(part)) => REPLICAS.the_one(&part, replicas.iter().map(shown::id_of)),
             Ok(Written::Part(part)) => {
                 match OPERATIONS.the_one(&part, operations.iter().map(Operation::id)) {
                     // `cafe` is hexadecimal, and what somebody calls a model.
@@ -117,7 +123,11 @@ pub(crate) async fn resolve_operation(client: &Client, written: &str) -> Result<
             let known = list(client, "", |_| true).await?.operations;
             return OPERATIONS.the_one(&part, known.iter().map(Operation::id));
         }
-        Written::Name(_) | Written::Segment(_) | Written::Lease(_) | Written::Model(_) => {}
+        Written::Name(_)
+        | Written::Segment(_)
+        | Written::Lease(_)
+        | Written::Replica(_)
+        | Written::Model(_) => {}
     }
     Err(Error::usage(format!("`{written}` is not an operation"), Some("`hoist ops` lists them")))
 }
@@ -188,6 +198,12 @@ const SEGMENTS: Among = Among {
     collection: "segments/",
     ids: ["segment's digest", "digests of {} segments"],
     listed_by: "`hoist segments` lists them",
+};
+
+const REPLICAS: Among = Among {
+    collection: "replicas/",
+    ids: ["replica's id", "ids of {} replicas"],
+    listed_by: "`hoist replicas` lists them",
 };
 
 impl Among {

@@ -5,13 +5,13 @@ use hoist_wire::v1;
 use serde_json::{Value, json};
 
 use crate::args::{OpsArgs, OpsIdArgs, OpsListArgs, OpsVerb};
-use crate::client::DEFAULT_TIMEOUT;
+use crate::client::{Client, DEFAULT_TIMEOUT};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::output::called::Called;
+use crate::output::called::{Called, Parts};
 use crate::output::json::{self, Operation, Response};
 use crate::output::table::{self, Table, Toned, state_tone};
-use crate::output::{Out, Tone, cache, progress, results, text};
+use crate::output::{Out, Tone, cache, progress, residency, results, text};
 use crate::verbs::{Session, follow, names, names_of};
 
 /// Who asked for what the server does by itself, as for reading digests.
@@ -93,13 +93,23 @@ async fn show(session: &Session, args: &OpsIdArgs) -> Result<Exit> {
     let client = session.connect().await?;
     let name = names::resolve_operation(&client, &args.id).await?;
     let operation = follow::read(&client, &name).await?;
-    let called = if session.out.json {
-        Called::default()
-    } else {
-        names_of::read(&client, std::iter::once(operation.metadata.subject.as_str())).await?
-    };
-    print(session.out, &operation, &called)?;
+    print(session.out, &operation, &parts(session, &client, &operation).await?)?;
     Ok(Exit::Done)
+}
+
+/// What the models that an operation speaks of are called; scripts read their names.
+async fn parts(session: &Session, client: &Client, operation: &Operation) -> Result<Parts> {
+    if session.out.json {
+        return Ok(Parts::default());
+    }
+    let loaded = match &operation.response {
+        Some(Response::LoadModel(loaded)) => {
+            loaded.components.iter().map(|it| &it.model).chain(&loaded.unloaded).collect()
+        }
+        _ => Vec::new(),
+    };
+    let models = std::iter::once(&operation.metadata.subject).chain(loaded);
+    Ok(Parts::of(&names_of::models(client, models.map(String::as_str)).await?))
 }
 
 async fn wait(session: &Session, args: &OpsIdArgs) -> Result<Exit> {
@@ -107,7 +117,10 @@ async fn wait(session: &Session, args: &OpsIdArgs) -> Result<Exit> {
     let client = session.connect_within(DEFAULT_TIMEOUT).await?;
     let name = names::resolve_operation(&client, &args.id).await?;
     let operation = follow::to_the_end(session, &client, &name, session.timeout).await;
-    operation.and_then(|operation| print_end(session.out, &operation)).map_err(|error| error.about(&name))
+    let told = |error: Error| error.about(&name);
+    let operation = operation.map_err(told)?;
+    let parts = parts(session, &client, &operation).await?;
+    print_end(session.out, &operation, &parts).map_err(told)
 }
 
 async fn cancel(session: &Session, args: &OpsIdArgs) -> Result<Exit> {
@@ -141,7 +154,7 @@ async fn delete(session: &Session, args: &OpsIdArgs) -> Result<Exit> {
 }
 
 /// Prints an operation that has ended; one that ended without success is this command's failure too.
-pub(crate) fn print_end(out: Out, operation: &Operation) -> Result<Exit> {
+pub(crate) fn print_end(out: Out, operation: &Operation, parts: &Parts) -> Result<Exit> {
     if out.json {
         out.value(&json::operation(operation))?;
     } else if operation.failure().is_none() {
@@ -149,7 +162,7 @@ pub(crate) fn print_end(out: Out, operation: &Operation) -> Result<Exit> {
         let state = out.toned(state_tone(it.state), &text::operation_state(it.state));
         let after = took(it).map(|span| format!(" after {span}")).unwrap_or_default();
         out.line(format_args!("{}: {state}{after}", it.name))?;
-        print_response(out, operation)?;
+        print_response(out, operation, parts)?;
     }
     match operation.failure() {
         Some(error) => Err(error),
@@ -159,12 +172,12 @@ pub(crate) fn print_end(out: Out, operation: &Operation) -> Result<Exit> {
 }
 
 /// Prints all that is known about an operation.
-pub(crate) fn print(out: Out, operation: &Operation, called: &Called) -> Result<()> {
+pub(crate) fn print(out: Out, operation: &Operation, parts: &Parts) -> Result<()> {
     if out.json {
         return out.value(&json::operation(operation));
     }
-    print_metadata(out, &operation.metadata, called)?;
-    print_response(out, operation)
+    print_metadata(out, &operation.metadata, &parts.called)?;
+    print_response(out, operation, parts)
 }
 
 pub(crate) fn print_metadata(out: Out, it: &v1::OperationMetadata, called: &Called) -> Result<()> {
@@ -200,7 +213,7 @@ pub(crate) fn print_metadata(out: Out, it: &v1::OperationMetadata, called: &Call
     Ok(())
 }
 
-fn print_response(out: Out, operation: &Operation) -> Result<()> {
+fn print_response(out: Out, operation: &Operation, parts: &Parts) -> Result<()> {
     match &operation.response {
         Some(Response::ProbeMachine(probe)) => {
             out.line("")?;
@@ -222,6 +235,17 @@ fn print_response(out: Out, operation: &Operation) -> Result<()> {
             out.line("")?;
             cache::print_reports(out, &[("", cached)])?;
             out.line(cache::summary(&[cached], None))
+        }
+        Some(Response::LoadModel(loaded)) => {
+            out.line("")?;
+            residency::print_loaded(out, loaded, &parts.called)?;
+            residency::note_reasons(out, loaded);
+            out.line(residency::loaded_summary(loaded, &parts.called))
+        }
+        Some(Response::UnloadModel(unloaded)) => {
+            out.line("")?;
+            residency::print_unloaded(out, unloaded, parts)?;
+            out.line(residency::unloaded_summary(unloaded))
         }
         Some(Response::Unknown(type_url)) => {
             out.note(format_args!("its result is a {type_url}, which this hoist is too old to show"));

@@ -94,7 +94,7 @@ pub(crate) async fn digest(session: &Session, args: &DigestArgs) -> Result<Exit>
 }
 
 /// Prints an operation that goes on without us: its name alone, for a script to wait for.
-fn started(session: &Session, accepted: &hoist_wire::longrunning::Operation) -> Result<Exit> {
+pub(crate) fn started(session: &Session, accepted: &hoist_wire::longrunning::Operation) -> Result<Exit> {
     let operation = Operation::read(accepted)?;
     if session.out.json {
         session.out.value(&json::operation(&operation))?;

@@ -1,15 +1,20 @@
 //! `hoist status`: the machine as a whole, or what is known about each of the named things.
 
+use hoist_domain::Bytes;
 use hoist_wire::status::Failure;
 use hoist_wire::v1;
+use prost_types::FieldMask;
 use serde_json::{Value, json};
 
 use crate::args::StatusArgs;
 use crate::client::{Client, request_id};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::output::called::Called;
-use crate::output::{Out, Tone, cache, devices, error_value, json, model_page, results, table, text};
+use crate::output::called::Parts;
+use crate::output::results::plural;
+use crate::output::{
+    Out, Tone, cache, devices, error_value, json, model_page, model_status, replicas, results, table, text,
+};
 use crate::verbs::segments::{self, Listed};
 use crate::verbs::{Session, names, names_of, ops};
 
@@ -39,7 +44,7 @@ pub(crate) async fn machine(client: &Client) -> Result<v1::Status> {
 async fn many(session: &Session, client: &Client, written: &[String]) -> Result<Exit> {
     let resolved = names::resolve_each(client, written).await?;
     let names: Vec<String> = resolved.iter().filter_map(|name| name.as_ref().ok().cloned()).collect();
-    let mut answers = batch(client, names).await?.into_iter();
+    let mut answers = batch(client, names, &[]).await?.into_iter();
     let mut statuses: Vec<Result<v1::Status>> = Vec::with_capacity(written.len());
     for name in resolved {
         statuses.push(match name {
@@ -84,27 +89,34 @@ async fn many(session: &Session, client: &Client, written: &[String]) -> Result<
 /// What is told beside these statuses: read once for all.
 #[derive(Debug, Default)]
 struct Beside {
-    called: Called,
+    parts: Parts,
     segments: Listed,
 }
 
 impl Beside {
     async fn of(client: &Client, statuses: &[Result<v1::Status>]) -> Result<Self> {
         let found = || statuses.iter().flatten();
-        let called = names_of::of(client, found().filter_map(|it| it.resource.as_ref())).await?;
+        let spoken_of = found().filter_map(|it| it.resource.as_ref()).flat_map(names_of::spoken_of);
+        let parts = Parts::of(&names_of::models(client, spoken_of).await?);
         let is_any = found().any(|status| status.name.starts_with("segments/"));
         let segments = if is_any { segments::pages(client, "").await? } else { Listed::default() };
-        Ok(Self { called, segments })
+        Ok(Self { parts, segments })
     }
 }
 
-/// What is known about each of these, in their order.
-pub(crate) async fn batch(client: &Client, names: Vec<String>) -> Result<Vec<Result<v1::Status>>> {
+/// What is known about each of these, in their order; only these `fields` of it, or all where none is named.
+pub(crate) async fn batch(
+    client: &Client,
+    names: Vec<String>,
+    fields: &[&str],
+) -> Result<Vec<Result<v1::Status>>> {
     use v1::status_result::Result::{Error as Missing, Status as Found};
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let request = v1::BatchGetStatusRequest { request_id: request_id(), names, field_mask: None };
+    let paths = fields.iter().map(|&field| field.to_owned()).collect();
+    let field_mask = (!fields.is_empty()).then_some(FieldMask { paths });
+    let request = v1::BatchGetStatusRequest { request_id: request_id(), names, field_mask };
     let id = request.request_id.clone();
     let answer = client.call(Some(&id), client.state().batch_get_status(request)).await?;
     let each = answer.results.into_iter().map(|one| match one.result {
@@ -117,17 +129,21 @@ pub(crate) async fn batch(client: &Client, names: Vec<String>) -> Result<Vec<Res
 
 fn print(out: Out, status: &v1::Status, beside: &Beside) -> Result<()> {
     use v1::resource::Value as Kind;
-    let called = &beside.called;
+    let called = &beside.parts.called;
     match status.resource.as_ref().and_then(|resource| resource.value.as_ref()) {
         Some(Kind::Machine(machine)) => print_machine(out, status, machine),
         Some(Kind::Operation(operation)) => ops::print_metadata(out, operation, called),
         Some(Kind::Condition(condition)) => print_condition(out, condition),
-        Some(Kind::Model(model)) => model_page::print(out, model, &[]),
+        Some(Kind::Model(model)) => {
+            model_page::print(out, model, &[])?;
+            status.model.as_ref().map_or(Ok(()), |joined| model_status::print(out, joined))
+        }
         Some(Kind::Segment(segment)) => {
             cache::print_segment(out, segment, beside.segments.find(&status.name), called)
         }
         Some(Kind::Lease(lease)) => cache::print_lease(out, lease, called),
         Some(Kind::Device(device)) => devices::print(out, device),
+        Some(Kind::Replica(replica)) => replicas::print(out, replica, &beside.parts),
         None => out.line(format_args!(
             "{}: of a kind that this hoist is too old to show",
             text::plain(&status.name)
@@ -161,6 +177,8 @@ fn print_machine(out: Out, status: &v1::Status, machine: &v1::Machine) -> Result
     if let Some(look) = derived.first_look {
         row("models", results::first_look_words(look))?;
     }
+    row("in RAM", format!("{}, {}", plural(derived.segments, "segment"), Bytes(derived.segment_bytes)))?;
+    row("loaded", loaded(&derived))?;
     row("watches", derived.watch_streams.to_string())?;
     row("requests", format!("{} of {} ids kept", derived.request_ids, derived.request_ids_limit))?;
 
@@ -168,11 +186,25 @@ fn print_machine(out: Out, status: &v1::Status, machine: &v1::Machine) -> Result
         out.line("")?;
         print_condition(out, condition)?;
     }
+    if !derived.devices.is_empty() {
+        out.line("")?;
+        devices::print_short(out, &derived.devices)?;
+    }
     out.line("")?;
     if machine.measurements.is_empty() {
         return out.line(out.toned(Tone::Dim, "not measured yet: run `hoist doctor --probe`"));
     }
     table::measurements(out, &machine.measurements)
+}
+
+/// `2 models, 5 replicas active, 1 model missing`. What is missing comes back by itself where that is possible.
+fn loaded(it: &v1::MachineStatus) -> String {
+    let missing = match it.missing_models {
+        0 => String::new(),
+        missing => format!(", {} missing", plural(missing, "model")),
+    };
+    let active = plural(it.active_replicas, "replica");
+    format!("{}, {active} active{missing}", plural(it.loaded_models, "model"))
 }
 
 fn print_condition(out: Out, condition: &v1::Condition) -> Result<()> {

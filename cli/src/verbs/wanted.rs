@@ -100,6 +100,30 @@ pub(crate) fn once(mut named: Vec<(String, Result<Wanted>)>) -> Vec<(String, Res
     named
 }
 
+/// What is meant by all of these, each thing once, where it is judged as a whole.
+///
+/// # Errors
+/// One of them stands for nothing, or names a component that its model has not.
+pub(crate) async fn all(client: &Client, written: &[String], flags: &[String]) -> Result<Vec<Wanted>> {
+    let named = once(resolve_each(client, written, flags).await?);
+    named.into_iter().map(|(_, wanted)| wanted.and_then(Wanted::of_its_components)).collect()
+}
+
+/// The same as a request says it.
+pub(crate) fn parts(wanted: &[Wanted]) -> Vec<v1::ModelPart> {
+    let part = |it: &Wanted| v1::ModelPart { name: it.model.name.clone(), components: it.components.clone() };
+    wanted.iter().map(part).collect()
+}
+
+/// The same in words, as long as that is short.
+pub(crate) fn words(wanted: &[Wanted]) -> String {
+    const NAMED: usize = 3;
+    match wanted {
+        some if some.len() <= NAMED => some.iter().map(Wanted::words).collect::<Vec<_>>().join(", "),
+        many => format!("all {} of them", many.len()),
+    }
+}
+
 /// The two sides of the last colon, where both can be what they should be.
 fn split(written: &str) -> Option<(&str, &str)> {
     let (name, component) = written.rsplit_once(':')?;

@@ -17,6 +17,8 @@ pub(crate) enum Written {
     Segment(String),
     /// The start or the end of a lease's id.
     Lease(String),
+    /// The start or the end of a replica's id.
+    Replica(String),
     /// What a model is called: which one, only the server knows.
     Model(String),
 }
@@ -43,9 +45,11 @@ impl Written {
             })?;
             return Ok(Self::Name(format!("devices/{id}")));
         }
-        for (collection, partly) in
-            [("segments/", Self::Segment as fn(String) -> Self), ("leases/", Self::Lease)]
-        {
+        for (collection, partly) in [
+            ("segments/", Self::Segment as fn(String) -> Self),
+            ("leases/", Self::Lease),
+            ("replicas/", Self::Replica),
+        ] {
             let Some(id) = text.strip_prefix(collection).map(str::to_ascii_lowercase) else { continue };
             let name = format!("{collection}{id}");
             return match name.parse::<ResourceName>() {
@@ -53,7 +57,7 @@ impl Written {
                 Err(_) if is_hex(&id) => Ok(partly(id)),
                 Err(_) => Err(Error::usage(
                     format!("`{text}` is not a name"),
-                    Some("write segments/DIGEST or leases/ID, whole or in part"),
+                    Some("write segments/DIGEST, leases/ID or replicas/ID, whole or in part"),
                 )),
             };
         }
@@ -66,8 +70,8 @@ impl Written {
             return Err(Error::usage(
                 format!("`{text}` is not a name"),
                 Some(
-                    "write machine, operations/ID, conditions/KIND, segments/DIGEST, leases/ID, devices/cpu:0, the start or \
-                     end of an operation's id, or a model's name",
+                    "write machine, operations/ID, conditions/KIND, segments/DIGEST, leases/ID, devices/cpu:0, replicas/ID, \
+                     the start or end of an operation's id, or a model's name",
                 ),
             ));
         }
@@ -104,6 +108,8 @@ mod tests {
         assert_eq!(name("segments/ABAB"), Ok(Written::Segment("abab".into())));
         assert_eq!(name(&format!("leases/{ID}")), Ok(Written::Name(format!("leases/{ID}"))));
         assert_eq!(name("leases/000a"), Ok(Written::Lease("000a".into())));
+        assert_eq!(name(&format!("replicas/{ID}")), Ok(Written::Name(format!("replicas/{ID}"))));
+        assert_eq!(name("replicas/000A"), Ok(Written::Replica("000a".into())));
         assert_eq!(name("devices/GPU_1"), Ok(Written::Name("devices/cuda:1".into())));
         assert!(Written::read("conditions/nope").unwrap_err().message().contains("STORE_READONLY"));
         for text in [
@@ -113,6 +119,7 @@ mod tests {
             "conditions/NOPE",
             "segments/",
             "leases/zebra",
+            "replicas/zebra",
             "devices/x",
         ] {
             assert_eq!(name(text), Err(Exit::Usage), "{text}");

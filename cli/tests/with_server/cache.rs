@@ -169,14 +169,14 @@ fn a_policy_holds_at_once_and_goes_back_to_its_default() {
 }
 
 /// A command that runs under `hoist hold` until its input ends.
-struct Holding {
+pub(crate) struct Holding {
     process: Child,
     /// What the command was told.
     said: String,
 }
 
 impl Holding {
-    fn start(server: &Server, names: &[&str]) -> Self {
+    pub(crate) fn start(server: &Server, names: &[&str]) -> Self {
         let mut process = command()
             .args([&["hold", "--holder", "trainer 3", "--endpoint", &server.endpoint()], names].concat())
             .args(["--", "sh", "-c", "env | grep HOIST_PATH_; echo; cat; exit 7"])
@@ -192,7 +192,7 @@ impl Holding {
         Self { process, said }
     }
 
-    fn end(mut self) -> Output {
+    pub(crate) fn end(mut self) -> Output {
         drop(self.process.stdin.take());
         self.process.wait_with_output().unwrap()
     }

@@ -11,6 +11,7 @@ mod cache;
 mod evict;
 mod models;
 mod newcomers;
+mod residency;
 mod server;
 
 use std::io::{BufRead as _, BufReader};

@@ -47,7 +47,15 @@ fn tree(models: &Path) {
 }
 
 pub(crate) fn start() -> Server {
-    let server = Server::start_with(tree);
+    looked_at(Server::start_with(tree))
+}
+
+/// The same, with a worker for a part of the machine's memory: `cpu:0=SIZE`.
+pub(crate) fn start_worked(device: &'static str) -> Server {
+    looked_at(Server::start_worked(tree, device))
+}
+
+fn looked_at(server: Server) -> Server {
     // The server looks when it starts; this joins that look, or comes after it.
     assert_eq!(server.json(&["scan", "--wait"])["models"], 7);
     server

@@ -10,6 +10,8 @@ use tempfile::TempDir;
 /// A `hoist serve` and its directories. Dropped, it is killed.
 pub(crate) struct Server {
     directory: TempDir,
+    /// A device that it starts a worker for, as on its command line.
+    device: Option<&'static str>,
     pub(crate) process: Child,
 }
 
@@ -20,20 +22,25 @@ impl Server {
 
     /// With what `fill` puts into its folder of models.
     pub(crate) fn start_with(fill: impl FnOnce(&Path)) -> Self {
-        Self::start_set(fill, "false")
+        Self::start_set(fill, "false", None)
+    }
+
+    /// The same, with a worker for `cpu:0=SIZE`. It is the one beside the binary: `make test` builds both.
+    pub(crate) fn start_worked(fill: impl FnOnce(&Path), device: &'static str) -> Self {
+        Self::start_set(fill, "false", Some(device))
     }
 
     /// The same, reading digests by itself.
     pub(crate) fn start_digesting(fill: impl FnOnce(&Path)) -> Self {
-        Self::start_set(fill, "true")
+        Self::start_set(fill, "true", None)
     }
 
-    fn start_set(fill: impl FnOnce(&Path), digest: &str) -> Self {
+    fn start_set(fill: impl FnOnce(&Path), digest: &str, device: Option<&'static str>) -> Self {
         let directory = tempfile::Builder::new().prefix("hoist-cli-").tempdir_in("/dev/shm").unwrap();
         std::fs::create_dir(directory.path().join("models")).unwrap();
         fill(&directory.path().join("models"));
-        let process = Self::spawn(&directory, digest);
-        Self { directory, process }
+        let process = Self::spawn(&directory, digest, device);
+        Self { directory, device, process }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -41,16 +48,19 @@ impl Server {
     }
 
     pub(crate) fn spawn_again(&self) -> Child {
-        Self::spawn(&self.directory, "false")
+        Self::spawn(&self.directory, "false", self.device)
     }
 
     /// With paths relative to its directory, which is not that of the tests.
-    fn spawn(directory: &TempDir, digest: &str) -> Child {
+    fn spawn(directory: &TempDir, digest: &str, device: Option<&str>) -> Child {
         let mut process = command()
             .args(["serve", "--state-dir", "state", "--runtime-dir", "run", "--models", "models"])
+            .args(device.into_iter().flat_map(|device| ["--worker", device]))
             // What is read only when it is asked for is the same in each run.
             .env("HOIST_CATALOG_DIGEST", digest)
-            .env("HOIST_WORKERS_START", "false")
+            .env("HOIST_WORKERS_START", if device.is_some() { "true" } else { "false" })
+            // What a test leaves when its server is killed.
+            .env("HOIST_WORKERS_ALONE_LIMIT", "5s")
             .current_dir(directory.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -269,6 +269,8 @@ pub fn finish(state: &State, id: OperationId, outcome: Outcome, now: Moment) -> 
         Some(operation) if operation.state == OperationState::Running => {
             // What it reserved and did not complete.
             let mut events = crate::cache::abandoned(state, id);
+            let (settled, outcome) = crate::residency::settle(state, id, outcome, now);
+            events.extend(settled);
             if let Outcome::Output(OperationOutput::ProbeMachine(measurements)) = &outcome {
                 events.extend(measurements.iter().cloned().map(Event::MeasurementTaken));
             }

@@ -18,6 +18,7 @@ use hoist_domain::{
 use imbl::OrdMap;
 
 use crate::decide::must_not_drain;
+use crate::residency::{self, Heard, Report};
 use crate::state::Stamped;
 use crate::{Decision, Event, Moment, State};
 
@@ -165,16 +166,21 @@ pub fn register(state: &State, ask: &Registration, epoch: Epoch, now: Moment) ->
     Ok(changed(Device { state, facts: Some(ask.facts.clone()), worker, ..before }))
 }
 
-/// A worker has said what is on its device, or what has changed. `false`: this stream does not speak for it any more.
+/// A worker has said what is on its device, or what has changed.
 #[must_use]
 pub fn observed(
     state: &State,
     id: DeviceId,
     session: u64,
     memory: DeviceMemory,
+    report: &Report,
     now: Moment,
-) -> (Decision, bool) {
-    let Some(before) = driven_by(state, id, session) else { return (Vec::new(), false) };
+) -> (Decision, Heard) {
+    let Some(before) = driven_by(state, id, session) else { return (Vec::new(), Heard::NotIts) };
+    let mut events = match residency::observed(state, id, report, now) {
+        Ok(events) => events,
+        Err(lie) => return (Vec::new(), Heard::Lie(lie)),
+    };
     let worker = match before.worker.state {
         WorkerState::Active => before.worker.clone(),
         _ => Worker {
@@ -185,7 +191,10 @@ pub fn observed(
         },
     };
     let after = Device { state: DeviceState::Open, memory, worker, ..before.clone() };
-    (if after == before { Vec::new() } else { changed(after) }, true)
+    if after != before {
+        events.extend(changed(after));
+    }
+    (events, Heard::Applied)
 }
 
 fn driven_by(state: &State, id: DeviceId, session: u64) -> Option<Device> {
@@ -248,7 +257,7 @@ pub fn lost(state: &State, id: DeviceId, whose: Whose, why: &str, now: Moment) -
     if !is_it {
         return Vec::new();
     }
-    gone(before, WorkerState::Lost, why, now)
+    gone(state, before, WorkerState::Lost, why, now)
 }
 
 /// The worker that the server starts has failed too often: it is not started again. Another one that drives the device goes
@@ -256,13 +265,47 @@ pub fn lost(state: &State, id: DeviceId, whose: Whose, why: &str, now: Moment) -
 #[must_use]
 pub fn quarantine(state: &State, id: DeviceId, why: &str, now: Moment) -> Decision {
     match device(state, id) {
-        Some(before) if !is_driven(&before) => gone(before, WorkerState::Quarantined, why, now),
+        Some(before) if !is_driven(&before) => gone(state, before, WorkerState::Quarantined, why, now),
         _ => Vec::new(),
     }
 }
 
-fn gone(before: Device, state: WorkerState, why: &str, now: Moment) -> Decision {
-    let worker =
-        Worker { state, problem: why.to_owned(), since: now.wall, process: None, ..before.worker.clone() };
-    changed(Device { state: DeviceState::Lost, memory: DeviceMemory::default(), worker, ..before })
+/// A worker says what cannot be: nothing of what it says counts any more, and it is not taken back.
+#[must_use]
+pub fn distrust(state: &State, id: DeviceId, session: u64, why: &str, now: Moment) -> Decision {
+    let driven = driven_by(state, id, session);
+    driven.map(|before| gone(state, before, WorkerState::Quarantined, why, now)).unwrap_or_default()
+}
+
+/// A worker that is heard of makes no progress, or does again.
+#[must_use]
+pub fn slow(state: &State, id: DeviceId, session: u64, why: Option<String>) -> Decision {
+    match driven_by(state, id, session) {
+        Some(before) if before.worker.state == WorkerState::Active => {
+            let problem = why.unwrap_or_default();
+            let is_other = problem != before.worker.problem;
+            let worker = Worker { problem, ..before.worker.clone() };
+            if is_other { changed(Device { worker, ..before }) } else { Vec::new() }
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn gone(state: &State, before: Device, next: WorkerState, why: &str, now: Moment) -> Decision {
+    // All in one revision: nobody sees a device without its worker and with what was on it.
+    let mut events = residency::lost(state, before.id);
+    let worker = Worker {
+        state: next,
+        problem: why.to_owned(),
+        since: now.wall,
+        process: None,
+        ..before.worker.clone()
+    };
+    events.extend(changed(Device {
+        state: DeviceState::Lost,
+        memory: DeviceMemory::default(),
+        worker,
+        ..before
+    }));
+    events
 }

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_domain::{
-    Bytes, CachePolicy, Condition, ConditionKind, ContentHash, Device, Digest, Eviction, Lease, LeaseId,
-    Measurement, Model, ModelId, Operation, OperationId, OperationState, Outcome, Position, RequestKey,
-    ResourceName, Segment, SegmentName, ServiceTime, WallTime,
+    Bytes, CachePolicy, Condition, ConditionKind, ContentHash, Device, DeviceId, Digest, Eviction, Intent,
+    Lease, LeaseId, Measurement, Model, ModelId, Operation, OperationId, OperationState, Outcome, Position,
+    Priority, Replica, ReplicaId, RequestKey, ResourceName, Segment, SegmentName, ServiceTime, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::Record;
 use crate::cache::Interest;
+use crate::residency::{Account, Loading, Want};
 
 /// One thing that happened. Events of one revision happened together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +81,28 @@ pub enum Event {
     CachePolicyChanged(Arc<CachePolicy>),
     /// A device, or who drives it, is as it is given here in full.
     DeviceChanged(Arc<Device>),
+    /// An operation has a device, and room on it; or has taken that room.
+    LoadAdmitted { id: OperationId, loading: Arc<Loading> },
+    /// There is to be a replica. Nobody wants it yet.
+    ReplicaPlaced(Arc<Replica>),
+    /// Somebody relies on it from now on.
+    ReplicaWanted { id: ReplicaId, by: Want, priority: Priority },
+    /// Somebody does not any more.
+    ReplicaUnwanted { id: ReplicaId, by: Want },
+    /// Its worker has said more of it: it is as it is given here in full.
+    ReplicaChanged(Arc<Replica>),
+    /// It is not on its device any more.
+    ReplicaGone {
+        id: ReplicaId,
+        /// What its worker says of its bytes; none where that has ended.
+        account: Option<Account>,
+    },
+    /// A model, or a part of it, shall be on a device.
+    IntentRecorded(Arc<Intent>),
+    /// What is desired of a device is told again, under another number: its worker's new stream has heard nothing of it.
+    DesireRaised(DeviceId),
+    /// It shall be there no more.
+    IntentRetracted { device: DeviceId, model: ModelId },
     /// The coordinator ends soon.
     DrainBegan,
 }
@@ -99,13 +122,22 @@ impl Event {
             | Self::MeasurementTaken(_)
             | Self::ModelRecorded(_)
             | Self::ModelForgotten { .. }
-            | Self::CachePolicyChanged(_) => true,
+            | Self::CachePolicyChanged(_)
+            | Self::IntentRecorded(_)
+            | Self::IntentRetracted { .. } => true,
             Self::ConditionRaised(_)
             | Self::ConditionCleared(_)
             | Self::LeaseGranted(_)
             | Self::LeaseAwaited { .. }
             | Self::LeaseEnded { .. }
             | Self::DeviceChanged(_)
+            | Self::LoadAdmitted { .. }
+            | Self::ReplicaPlaced(_)
+            | Self::ReplicaWanted { .. }
+            | Self::ReplicaUnwanted { .. }
+            | Self::ReplicaChanged(_)
+            | Self::ReplicaGone { .. }
+            | Self::DesireRaised(_)
             | Self::SegmentAdopted { .. }
             | Self::SegmentReserved { .. }
             | Self::SegmentWanted { .. }
@@ -159,8 +191,18 @@ impl Event {
             }
             Self::LeaseEnded { id, .. } => one(ResourceName::Lease(*id)),
             Self::DeviceChanged(device) => one(ResourceName::Device(device.id)),
+            Self::ReplicaPlaced(replica) | Self::ReplicaChanged(replica) => {
+                one(ResourceName::Replica(replica.id))
+            }
+            Self::ReplicaWanted { id, .. }
+            | Self::ReplicaUnwanted { id, .. }
+            | Self::ReplicaGone { id, .. } => one(ResourceName::Replica(*id)),
             Self::SegmentsFilled { .. }
             | Self::RoomRefused
+            | Self::LoadAdmitted { .. }
+            | Self::DesireRaised(_)
+            | Self::IntentRecorded(_)
+            | Self::IntentRetracted { .. }
             | Self::CachePolicyChanged(_)
             | Self::RequestRecorded(_)
             | Self::RequestForgotten { .. } => [None, None],

@@ -11,6 +11,7 @@ mod decide;
 pub mod devices;
 mod event;
 mod models;
+pub mod residency;
 mod state;
 
 pub use catalog::{CatalogChanges, Examination, delete_model, edit, etag_mismatch, examined, observe};

@@ -11,13 +11,14 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use hoist_domain::{
-    CachePolicy, Condition, ConditionKind, Machine, MachineState, Model, Operation, OperationId,
+    CachePolicy, Condition, ConditionKind, Intent, Machine, MachineState, Model, Operation, OperationId,
     OperationState, Position, RequestKey, Revision, ServiceTime,
 };
 use imbl::{OrdMap, OrdSet};
 
 use crate::cache::Cache;
 use crate::devices::Devices;
+use crate::residency::Residency;
 use crate::{Answer, Models, RequestRecord};
 
 pub(crate) use applying::legal;
@@ -67,6 +68,7 @@ pub struct State {
     models: Models,
     cache: Cache,
     devices: Devices,
+    residency: Residency,
     requests: OrdMap<RequestKey, Arc<RequestRecord>>,
     // Indexes: derived from the above, so that no decision has to walk it.
     active: OrdSet<OperationId>,
@@ -94,6 +96,7 @@ impl State {
             models: Models::default(),
             cache: Cache::default(),
             devices: Devices::default(),
+            residency: Residency::default(),
             requests: OrdMap::new(),
             active: OrdSet::new(),
             ended: OrdSet::new(),
@@ -124,9 +127,23 @@ impl State {
         self
     }
 
+    /// The same with what shall be on devices. What is there is told by their workers.
+    #[must_use]
+    pub fn with_intents(mut self, intents: impl IntoIterator<Item = (Revision, Intent)>) -> Self {
+        for (revision, intent) in intents {
+            self.residency.restore(Position { epoch: self.position.epoch, revision }, intent);
+        }
+        self
+    }
+
     #[must_use]
     pub const fn cache(&self) -> &Cache {
         &self.cache
+    }
+
+    #[must_use]
+    pub const fn residency(&self) -> &Residency {
+        &self.residency
     }
 
     #[must_use]

@@ -12,6 +12,7 @@ use hoist_domain::{
 use hoist_planner::devices::{
     MOST_DEVICES, Registration, Whose, heard, lost, observed, quarantine, register, silent, starting,
 };
+use hoist_planner::residency::{Heard, Report};
 use hoist_planner::{Event, Moment, State};
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -67,6 +68,13 @@ fn after(state: &mut State, events: &[Event]) -> Device {
     Device::clone(state.devices().get(id(0)).unwrap())
 }
 
+/// What a worker of no replicas says of its memory, after it has said so once.
+fn hears(state: &State, session: u64, memory: DeviceMemory) -> (Vec<Event>, bool) {
+    let nothing = Report { is_full: false, answers: None, replicas: Vec::new(), removed: Vec::new() };
+    let (events, heard) = observed(state, id(0), session, memory, &nothing, NOW);
+    (events, heard == Heard::Applied)
+}
+
 fn registered(state: &mut State, number: u8) -> Device {
     let events = register(state, &ask(0, number), EPOCH, NOW).unwrap();
     after(state, &events)
@@ -74,7 +82,7 @@ fn registered(state: &mut State, number: u8) -> Device {
 
 fn active(state: &mut State, number: u8) -> Device {
     registered(state, number);
-    let (events, is_it) = observed(state, id(0), number.into(), memory(5), NOW);
+    let (events, is_it) = hears(state, number.into(), memory(5));
     assert!(is_it);
     after(state, &events)
 }
@@ -87,7 +95,7 @@ fn a_device_is_open_once_its_worker_has_said_what_is_on_it() {
     let device = active(&mut state, 1);
     assert_eq!((device.state, device.worker.state), (DeviceState::Open, WorkerState::Active));
     assert_eq!(device.memory, memory(5));
-    let (events, is_it) = observed(&state, id(0), 1, memory(5), NOW);
+    let (events, is_it) = hears(&state, 1, memory(5));
     assert!(is_it && events.is_empty(), "nothing new is no change");
 }
 
@@ -97,7 +105,7 @@ fn a_device_has_one_worker_and_the_same_one_may_come_back() {
     active(&mut state, 1);
     let refused = register(&state, &ask(0, 2), EPOCH, NOW).unwrap_err();
     assert_eq!(refused.reason(), Reason::DeviceTaken);
-    assert!(!observed(&state, id(0), 2, memory(9), NOW).1, "nobody hears the other");
+    assert!(!hears(&state, 2, memory(9)).1, "nobody hears the other");
     let back = registered(&mut state, 1);
     assert_eq!((back.state, back.memory), (DeviceState::Open, memory(5)), "what it has is what it had");
     let events = lost(&state, id(0), Whose::Session(1), "gone", NOW);
@@ -221,7 +229,7 @@ proptest! {
                     (register(&state, &ask(0, who), EPOCH, NOW).unwrap_or_default(), is_free)
                 }
                 Word::Observed(who, used) => {
-                    let (events, is_it) = observed(&state, id(0), who.into(), memory(used), NOW);
+                    let (events, is_it) = hears(&state, who.into(), memory(used));
                     prop_assert_eq!(is_it, by(who));
                     (events, by(who))
                 }

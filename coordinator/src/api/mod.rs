@@ -25,7 +25,9 @@ mod operation_filter;
 mod operations;
 mod page;
 mod policy;
+mod residency;
 mod state;
+mod status;
 mod submit;
 mod watch_body;
 
@@ -41,6 +43,7 @@ use hoist_wire::server::v1::catalog_service_server::CatalogServiceServer;
 use hoist_wire::server::v1::device_service_server::DeviceServiceServer;
 use hoist_wire::server::v1::integrity_service_server::IntegrityServiceServer;
 use hoist_wire::server::v1::lease_service_server::LeaseServiceServer;
+use hoist_wire::server::v1::residency_service_server::ResidencyServiceServer;
 use hoist_wire::server::v1::state_service_server::StateServiceServer;
 use hoist_wire::server::worker::worker_service_server::WorkerServiceServer;
 use tokio::sync::{Semaphore, watch};
@@ -53,6 +56,7 @@ use crate::catalog::Catalog;
 use crate::control::Control;
 use crate::fleet::Fleet;
 use crate::operations::{ProgressBoard, Waiters};
+use crate::residency::Loader;
 use crate::watch::Watcher;
 
 pub use guard::Guard;
@@ -71,6 +75,7 @@ pub struct Parts {
     pub catalog: Catalog,
     pub cache: Cache,
     pub fleet: Fleet,
+    pub loader: Loader,
     /// Ends what lasts.
     pub draining: Shutdown,
     pub tasks: Tasks,
@@ -118,6 +123,7 @@ impl Api {
             .add_service(CacheServiceServer::new(self.clone()))
             .add_service(LeaseServiceServer::new(self.clone()))
             .add_service(DeviceServiceServer::new(self.clone()))
+            .add_service(ResidencyServiceServer::new(self.clone()))
             .add_service(WorkerServiceServer::new(self.clone()))
             .add_service(OperationsServer::new(self.clone()))
             .add_service(health)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hoist_domain::{Error, OperationState, Reason, ResourceName, Result};
+use hoist_domain::{Error, Reason, ResourceName, Result};
 use hoist_planner::Resource;
 use hoist_wire::mask::Mask;
 use hoist_wire::server::v1::state_service_server::StateService;
@@ -106,6 +106,10 @@ impl Api {
             position: Some(encode::position(view.state.position())),
             resource: Some(shown),
             machine: (name == ResourceName::Machine).then(|| self.machine_status(view)),
+            model: match &record.resource {
+                Resource::Model(model) => Some(self.model_status(view, model)),
+                _ => None,
+            },
         };
         Ok(match mask {
             None => status,
@@ -115,33 +119,4 @@ impl Api {
             }
         })
     }
-
-    fn machine_status(&self, view: &View) -> v1::MachineStatus {
-        let counts = view.state.operation_counts();
-        let operation_counts = OperationState::ALL
-            .into_iter()
-            .filter(|state| counts.of(*state) > 0)
-            .map(|state| v1::OperationCount {
-                state: encode::operation_state(state).into(),
-                count: counts.of(state),
-            })
-            .collect();
-        v1::MachineStatus {
-            uptime: Some(encode::duration(self.clock.monotonic().saturating_sub(self.started))),
-            conditions: view.state.conditions().map(|condition| encode::condition(condition)).collect(),
-            operation_counts,
-            watch_streams: count(self.watcher.open_count()),
-            request_ids: count(view.state.request_count()),
-            request_ids_limit: count(self.request_ids_limit),
-            oldest_revision: self.control.history().oldest().0,
-            first_look: self
-                .catalog
-                .looks_for_the_first_time()
-                .then(|| v1::FirstLook { models: view.state.models().len() as u64 }),
-        }
-    }
-}
-
-fn count(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
 }

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use hoist_domain::{
     Bytes, CacheReport, CacheSpec, CachedComponent, ComponentSource, Digest, Error, Model, ModelComponent,
-    ModelState, OperationId, Reason, ResourceName, Result, SegmentName, SegmentState, ValidateSpec,
-    ValidationLevel, Verdict,
+    ModelContent, ModelState, OperationId, Reason, ResourceName, Result, SegmentName, SegmentState,
+    ValidateSpec, ValidationLevel, Verdict,
 };
 use hoist_planner::State;
 use hoist_planner::cache::{Part, Reservation, Reserved};
@@ -72,7 +72,7 @@ impl Cache {
         let model = view.state.models().get(spec.model).cloned().ok_or_else(|| gone(spec))?;
         let (roots, unit, details) = self.0.catalog.to_stage(&model, stop).await?;
         let work = Work { model, roots, unit: Arc::new(unit), details: Arc::new(details) };
-        may_be_cached(&work, spec)?;
+        may_be_cached(&work.model, &work.details.content, &spec.allow)?;
         let mut caching = Caching { cache: self, spec, operation, cell, stop, work, wanted: Vec::new() };
         let left_out = caching.recipes().await?;
         let (read, evicted) = caching.run().await?;
@@ -336,15 +336,17 @@ pub fn has_components(model: &str, known: &[ModelComponent], asked: &[Box<str>])
 }
 
 /// Whether a model with what was found about it may be in RAM.
-fn may_be_cached(work: &Work, spec: &CacheSpec) -> Result<()> {
-    let (model, found) = (&work.model, &work.details.content);
+///
+/// # Errors
+/// SOURCE_UNREADABLE, CORRUPTED_MODEL, INCOMPATIBLE_MODEL.
+pub fn may_be_cached(model: &Model, found: &ModelContent, allow: &[Verdict]) -> Result<()> {
     let verdict = model.verdict().max(found.verdict);
     if model.state != ModelState::Available {
         let error =
             Error::new(Reason::SourceUnreadable, format!("the files of {} are missing", model.name()));
         return Err(error.with("model", ResourceName::Model(model.id)));
     }
-    if verdict <= Verdict::Suspicious || spec.allow.contains(&verdict) {
+    if verdict <= Verdict::Suspicious || allow.contains(&verdict) {
         return Ok(());
     }
     let findings = model.findings();

@@ -38,7 +38,7 @@ use tracing::{info, warn};
 use crate::catalog::Catalog;
 use crate::control::Control;
 
-pub use caching::has_components;
+pub use caching::{has_components, may_be_cached};
 pub use keeping::{keep, withdraw};
 pub use shelf::Shelf;
 

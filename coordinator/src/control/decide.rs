@@ -10,7 +10,7 @@ use hoist_store::Write;
 use tokio::sync::oneshot;
 
 use super::cache::{self, CacheCommand};
-use super::{Change, Command, Edit, devices, rows};
+use super::{Change, Command, Edit, devices, residency, rows};
 
 /// What expiry may forget in one commit.
 const EXPIRY_BUDGET: usize = 512;
@@ -159,6 +159,7 @@ pub(super) fn decide(state: &State, command: Command, now: Moment, limits: &Limi
         }
         Command::Cache(command) => return cache::decide(state, command, now, limits),
         Command::Device(command) => return devices::decide(state, command, now),
+        Command::Residency(command) => return residency::decide(state, command, now),
         Command::Edit(edit) => {
             let Edit { key, content, model, etag, change, reply } = *edit;
             let answer = Repeated::Model(model);

@@ -2,8 +2,9 @@
 
 use hoist_domain::{DeviceId, DeviceMemory, Result};
 use hoist_planner::devices::{
-    Registration, Whose, heard, lost, observed, quarantine, register, silent, starting,
+    Registration, Whose, distrust, heard, lost, observed, quarantine, register, silent, slow, starting,
 };
+use hoist_planner::residency::{Heard, Report};
 use hoist_planner::{Decision, Moment, State};
 use tokio::sync::oneshot;
 
@@ -17,8 +18,14 @@ pub enum DeviceCommand {
     Starting { id: DeviceId, reply: oneshot::Sender<Result<()>> },
     /// A worker says who it is. The answer: which stream has spoken for it before.
     Register { ask: Box<Registration>, reply: oneshot::Sender<Result<u64>> },
-    /// A worker says what is on its device. Whether it is the one that drives it is the answer.
-    Observed { id: DeviceId, session: u64, memory: DeviceMemory, reply: oneshot::Sender<Result<bool>> },
+    /// A worker says what is on its device. Whether that counts is the answer.
+    Observed {
+        id: DeviceId,
+        session: u64,
+        memory: DeviceMemory,
+        report: Box<Report>,
+        reply: oneshot::Sender<Result<Heard>>,
+    },
     /// A worker is not heard of, or is again, or is gone.
     Turned { id: DeviceId, turn: Turn, reply: oneshot::Sender<Result<()>> },
 }
@@ -31,6 +38,10 @@ pub enum Turn {
     Lost(Whose, String),
     /// It is not started again.
     Quarantined(String),
+    /// It is not listened to any more.
+    Distrusted(u64, String),
+    /// It is heard of and makes no progress, for that reason; or it does again.
+    Slow(u64, Option<String>),
 }
 
 /// Asks the planner what a command means.
@@ -44,9 +55,9 @@ pub(super) fn decide(state: &State, command: DeviceCommand, now: Moment) -> Deci
                 Err(error) => (Answer::to(reply, Err(error)), Vec::new()),
             }
         }
-        DeviceCommand::Observed { id, session, memory, reply } => {
-            let (events, is_it) = observed(state, id, session, memory, now);
-            (Answer::to(reply, Ok(is_it)), events)
+        DeviceCommand::Observed { id, session, memory, report, reply } => {
+            let (events, heard) = observed(state, id, session, memory, &report, now);
+            (Answer::to(reply, Ok(heard)), events)
         }
         DeviceCommand::Turned { id, turn, reply } => {
             let events = match turn {
@@ -54,6 +65,8 @@ pub(super) fn decide(state: &State, command: DeviceCommand, now: Moment) -> Deci
                 Turn::Heard(session) => heard(state, id, session, now),
                 Turn::Lost(whose, why) => lost(state, id, whose, &why, now),
                 Turn::Quarantined(why) => quarantine(state, id, &why, now),
+                Turn::Distrusted(session, why) => distrust(state, id, session, &why, now),
+                Turn::Slow(session, why) => slow(state, id, session, why),
             };
             (Answer::to(reply, Ok(())), events)
         }
@@ -77,12 +90,19 @@ impl Control {
             .await?
     }
 
-    /// Tells what is on a device; `false` when another stream speaks for it by now.
+    /// Tells what is on a device, and hears whether that counts.
     ///
     /// # Errors
     /// DRAINING.
-    pub async fn observed(&self, id: DeviceId, session: u64, memory: DeviceMemory) -> Result<bool> {
-        let observed = |reply| DeviceCommand::Observed { id, session, memory, reply };
+    pub async fn observed(
+        &self,
+        id: DeviceId,
+        session: u64,
+        memory: DeviceMemory,
+        report: Report,
+    ) -> Result<Heard> {
+        let report = Box::new(report);
+        let observed = |reply| DeviceCommand::Observed { id, session, memory, report, reply };
         self.ask_surely(|reply| Command::Device(observed(reply))).await?
     }
 

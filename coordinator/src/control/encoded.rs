@@ -8,7 +8,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use hoist_domain::{OperationState, Position, ResourceName};
 use hoist_planner::{Change, Delta, Record, Resource};
-use hoist_wire::{cache, encode, mask, models, v1, workers};
+use hoist_wire::{cache, encode, mask, models, residency, v1, workers};
 use prost::Message;
 
 // Field numbers of hoist.api.v1.Delta.
@@ -148,6 +148,7 @@ pub fn resource(record: &Record) -> v1::Resource {
         Resource::Segment(segment) => Value::Segment(cache::segment(segment)),
         Resource::Lease(lease) => Value::Lease(cache::lease(lease)),
         Resource::Device(device) => Value::Device(workers::device(device)),
+        Resource::Replica(replica) => Value::Replica(residency::replica(replica)),
     };
     v1::Resource {
         name: record.name().to_string(),
@@ -166,6 +167,7 @@ const fn value_field(record: &Record) -> (u32, &'static str, &'static str) {
         Resource::Segment(_) => (7, "segment", "hoist.api.v1.Segment"),
         Resource::Lease(_) => (8, "lease", "hoist.api.v1.Lease"),
         Resource::Device(_) => (9, "device", "hoist.api.v1.Device"),
+        Resource::Replica(_) => (10, "replica", "hoist.api.v1.Replica"),
     }
 }
 
@@ -178,6 +180,7 @@ fn value_bytes(record: &Record) -> Vec<u8> {
         Resource::Segment(segment) => cache::segment(segment).encode_to_vec(),
         Resource::Lease(lease) => cache::lease(lease).encode_to_vec(),
         Resource::Device(device) => workers::device(device).encode_to_vec(),
+        Resource::Replica(replica) => residency::replica(replica).encode_to_vec(),
     }
 }
 

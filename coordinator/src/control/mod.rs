@@ -17,6 +17,7 @@ mod encoded;
 mod export;
 mod history;
 mod owner;
+mod residency;
 mod rows;
 mod storage;
 
@@ -38,6 +39,7 @@ pub use encoded::{EncodedDelta, assemble, change_added, change_removed, resource
 pub use export::{Export, write_exports};
 pub use history::{Behind, History, HistoryLimits};
 pub use owner::{Effect, Owner, Parts};
+pub use residency::ResidencyCommand;
 pub use storage::{Restored, durable_rows, restore};
 
 /// Commands that may wait for the owner. A commit takes about a millisecond and takes up to [`owner::BATCH`]
@@ -91,6 +93,7 @@ pub enum Command {
     Edit(Box<Edit>),
     Cache(CacheCommand),
     Device(DeviceCommand),
+    Residency(ResidencyCommand),
     Raise(Condition),
     Clear(ConditionKind),
     /// Take no new work from here on.

@@ -6,8 +6,8 @@
 use std::collections::HashSet;
 
 use hoist_domain::{
-    CachePolicy, Measurement, MeasurementKind, Model, ModelId, ModelState, Operation, OperationId,
-    RequestKey, Revision,
+    CachePolicy, DeviceId, Intent, Measurement, MeasurementKind, Model, ModelId, ModelState, Operation,
+    OperationId, RequestKey, Revision,
 };
 use hoist_planner::{Event, RequestRecord, State};
 use hoist_store::{Row, Table, Write};
@@ -34,6 +34,7 @@ pub(super) struct Read {
     pub(super) measurements: Vec<Measurement>,
     pub(super) models: Vec<(Revision, Model)>,
     pub(super) policy: Option<(Revision, CachePolicy)>,
+    pub(super) intents: Vec<(Revision, Intent)>,
     /// Rows that are in none of these, one line each.
     pub(super) left_out: Vec<String>,
 }
@@ -82,6 +83,14 @@ pub(super) fn policy_row(policy: &CachePolicy, revision: Revision) -> Row {
     row(Table::Policies, b"cache".to_vec(), revision, policy)
 }
 
+pub(super) fn intent_row(intent: &Intent, revision: Revision) -> Row {
+    row(Table::Intents, intent_key(intent.device, intent.model), revision, intent)
+}
+
+fn intent_key(device: DeviceId, model: ModelId) -> Vec<u8> {
+    [model.0.as_bytes(), device.to_string().as_bytes()].concat()
+}
+
 /// What an event changes on disk, given the state after it.
 pub(super) fn write(event: &Event, state: &State) -> Option<Write> {
     match event {
@@ -100,12 +109,23 @@ pub(super) fn write(event: &Event, state: &State) -> Option<Write> {
         Event::ModelRecorded(model) => Some(Write::Put(model_row(model, state.position().revision))),
         Event::ModelForgotten { id } => Some(Write::Delete { table: Table::Models, key: model_key(*id) }),
         Event::CachePolicyChanged(policy) => Some(Write::Put(policy_row(policy, state.position().revision))),
+        Event::IntentRecorded(intent) => Some(Write::Put(intent_row(intent, state.position().revision))),
+        Event::IntentRetracted { device, model } => {
+            Some(Write::Delete { table: Table::Intents, key: intent_key(*device, *model) })
+        }
         Event::ConditionRaised(_)
         | Event::ConditionCleared(_)
         | Event::LeaseGranted(_)
         | Event::LeaseAwaited { .. }
         | Event::LeaseEnded { .. }
         | Event::DeviceChanged(_)
+        | Event::LoadAdmitted { .. }
+        | Event::ReplicaPlaced(_)
+        | Event::ReplicaWanted { .. }
+        | Event::ReplicaUnwanted { .. }
+        | Event::ReplicaChanged(_)
+        | Event::ReplicaGone { .. }
+        | Event::DesireRaised(_)
         | Event::SegmentAdopted { .. }
         | Event::SegmentReserved { .. }
         | Event::SegmentWanted { .. }
@@ -136,6 +156,7 @@ pub(super) fn all(state: &State) -> impl Iterator<Item = Row> + '_ {
         .chain(state.machine().measurements.iter().map(measurement_row))
         .chain(state.models().with_position().map(|(at, model)| model_row(model, at.revision)))
         .chain(state.cache().changed_policy().map(|(at, policy)| policy_row(policy, at)))
+        .chain(state.residency().intents_with_revision().map(|(at, intent)| intent_row(intent, at)))
 }
 
 /// Reads rows back. A row that cannot be read is reported, never guessed.
@@ -172,6 +193,7 @@ impl Read {
         self.measurements.extend(other.measurements);
         self.models.extend(other.models);
         self.policy = other.policy.or(self.policy.take());
+        self.intents.extend(other.intents);
         self.left_out.extend(other.left_out);
     }
 }
@@ -187,6 +209,7 @@ fn read(rows: Vec<Row>) -> Read {
             }
             Table::Models => parse::<Model>(&row).map(|kept| restored.models.push(kept)),
             Table::Policies => parse::<CachePolicy>(&row).map(|kept| restored.policy = Some(kept)),
+            Table::Intents => parse::<Intent>(&row).map(|kept| restored.intents.push(kept)),
         };
         if let Err(error) = read {
             restored.left_out.push(format!(

@@ -220,7 +220,8 @@ pub fn restore(opened: &mut Opened, mut machine: Machine) -> Restored {
     machine.measurements = read.measurements;
     let position = Position { epoch: opened.epoch, revision: opened.revision };
     let state = State::restore(position, machine, read.operations, read.requests, read.models)
-        .with_policy(read.policy);
+        .with_policy(read.policy)
+        .with_intents(read.intents);
     let mut left_out = read.left_out;
     left_out.extend(state.orphaned_requests().map(|request| {
         format!("requests: what request {} made is lost; the id counts as unused", request.key.id)

@@ -8,6 +8,8 @@
 //! Both tell the owner, who decides what it means. Nothing here keeps a worker's facts: they are in the state. A worker's
 //! process is known by what the kernel says of its socket, never by what it says.
 
+mod aftermath;
+mod desire;
 mod process;
 mod session;
 mod supervise;
@@ -18,11 +20,12 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use dashmap::DashMap;
-use hoist_domain::DeviceSpec;
+use hoist_domain::{Bytes, DeviceId, DeviceSpec, ReplicaId};
 use hoist_runtime::{Clock, Gate, OnError, Shutdown, Tasks};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::cache::Cache;
 use crate::control::Control;
 
 pub use session::Session;
@@ -75,6 +78,7 @@ pub struct Fleet(Arc<Shared>);
 struct Shared {
     settings: FleetSettings,
     control: Control,
+    cache: Cache,
     tasks: Tasks,
     clock: Clock,
     draining: Shutdown,
@@ -82,6 +86,10 @@ struct Shared {
     sessions: DashMap<u64, CancellationToken>,
     /// How many there have been.
     begun: AtomicU64,
+    /// By device: how often its worker has said what cannot be.
+    lies: DashMap<DeviceId, u8>,
+    /// How far replicas are that are being loaded.
+    loading: DashMap<ReplicaId, (Bytes, Bytes)>,
     /// Held by workers that this server has started.
     children: Gate,
 }
@@ -91,12 +99,26 @@ impl Fleet {
     pub fn new(
         settings: FleetSettings,
         control: Control,
+        cache: Cache,
         tasks: Tasks,
         clock: Clock,
         draining: Shutdown,
     ) -> Self {
         let (sessions, begun, children) = (DashMap::new(), AtomicU64::new(0), Gate::new());
-        Self(Arc::new(Shared { settings, control, tasks, clock, draining, sessions, begun, children }))
+        let (lies, loading) = (DashMap::new(), DashMap::new());
+        Self(Arc::new(Shared {
+            settings,
+            control,
+            cache,
+            tasks,
+            clock,
+            draining,
+            sessions,
+            begun,
+            lies,
+            loading,
+            children,
+        }))
     }
 
     /// Makes known which devices there are to be, before anybody can come for them: a worker that an earlier server has left

@@ -1,13 +1,16 @@
 //! One worker's stream, from the coordinator's side.
 //!
 //! It ends when the stream does, when nothing was heard for too long, when the worker breaks the protocol, or when another
-//! stream of the same worker takes its place. Then its process decides: ended, it is lost; alive, it has a while to come back.
+//! stream of the same worker takes its place; what that means is for the aftermath. In between it hears what is on the device, and
+//! tells what shall be there: whatever the newest state says, each time that has changed.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hoist_domain::{DeviceId, Error, Reason, Result};
+use hoist_domain::{Bytes, DeviceId, Error, Reason, ReplicaState, Result};
 use hoist_planner::devices::{Registration, Whose};
+use hoist_planner::residency::{Heard, Removal, Report};
 use hoist_runtime::OnError;
 use hoist_wire::status::to_status;
 use hoist_wire::worker::session_request::Message as Said;
@@ -19,15 +22,22 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
-use super::process::{Process, may_be_alive};
+use super::aftermath::{aftermath, is_ours};
+use super::process::may_be_alive;
 use super::{Fleet, PACE};
 use crate::control::Turn;
 
 /// From the beginning of the stream to `register`, and from there to what is on the device.
 const GREETING: Duration = Duration::from_secs(10);
 
-/// A process that is killed loses its streams some moments before it has ended.
-const ENDING: Duration = Duration::from_millis(50);
+/// A worker at one and the same step for so long is told of as slow.
+const SLOW_AFTER: Duration = Duration::from_secs(3);
+
+/// One that is at something that nobody wants any more, for so long, is stuck: it would have looked up by then.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
+
+/// So many times a worker says what cannot be, and it is not listened to any more.
+pub(super) const MOST_LIES: u8 = 3;
 
 /// A stream that has begun.
 #[derive(Debug)]
@@ -41,14 +51,14 @@ pub struct Session {
 
 /// Who it is, once that is known.
 #[derive(Clone, Copy, Debug)]
-struct Who {
-    id: DeviceId,
+pub(super) struct Who {
+    pub(super) id: DeviceId,
     /// Of this stream: what it tells counts as long as no other one speaks for the worker.
-    session: u64,
+    pub(super) session: u64,
 }
 
 /// Why a stream is over.
-enum Over {
+pub(super) enum Over {
     /// It has ended, or broken.
     Gone,
     /// Nothing was heard.
@@ -57,6 +67,10 @@ enum Over {
     Replaced,
     /// The server stops; the worker stays for the next one.
     Left,
+    /// It does not come to the end of what nobody wants any more.
+    Stuck,
+    /// It says what cannot be.
+    Lied(String),
     /// The worker breaks the protocol, or may not drive.
     Refused(Error),
 }
@@ -100,6 +114,12 @@ impl Session {
                 return self.refuse(&Error::new(Reason::Draining, message)).await;
             }
             Over::Silent => self.refuse(&Error::new(Reason::WorkerLost, "nothing was heard of it")).await,
+            Over::Stuck => self.refuse(&Error::new(Reason::WorkerLost, "it is stuck")).await,
+            Over::Lied(lie) => {
+                warn!(device = %who.id, lie, "a worker says what cannot be");
+                self.refuse(&Error::invalid_field("observed", lie.clone())).await;
+                self.fleet.lied(who, lie).await;
+            }
             Over::Refused(error) => {
                 warn!(device = %who.id, %error, "a worker's session is ended");
                 self.refuse(error).await;
@@ -189,10 +209,12 @@ impl Session {
         let draining = self.fleet.0.draining.clone();
         let mut beats = tokio::time::interval(PACE.heartbeat);
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut changes = self.fleet.0.control.changes();
         let begun = clock.monotonic();
         let (mut heard_at, mut looked_at) = (begun, begun);
         let (mut is_suspect, mut is_drained) = (false, false);
-        let mut sequence = 0;
+        let (mut sequence, mut told) = (0, None);
+        let mut pulse = Pulse::default();
         loop {
             tokio::select! {
                 // What has been said is heard before anybody is called silent.
@@ -203,6 +225,9 @@ impl Session {
                     if is_suspect {
                         is_suspect = false;
                         self.fleet.0.control.turned(who.id, Turn::Heard(who.session)).await;
+                    }
+                    if let Some(Said::Heartbeat(beat)) = &said.message {
+                        pulse.beat(beat, clock.monotonic());
                     }
                     if let Err(over) = self.hear(who, said, &mut sequence).await {
                         return over;
@@ -218,6 +243,17 @@ impl Session {
                     }
                     let drain = wire::Drain { reason: "the server stops".to_owned() };
                     if let Err(over) = self.tell(Told::Drain(drain)).await {
+                        return over;
+                    }
+                }
+                changed = changes.changed(), if sequence > 0 && !is_drained => {
+                    if changed.is_err() {
+                        return Over::Left;
+                    }
+                    let view = Arc::clone(&changes.borrow_and_update());
+                    if let Some(desired) = self.fleet.desired(&view.state, who.id, &mut told)
+                        && let Err(over) = self.tell(Told::Desired(desired)).await
+                    {
                         return over;
                     }
                 }
@@ -240,6 +276,9 @@ impl Session {
                     if silent >= PACE.over_after {
                         return Over::Silent;
                     }
+                    if let Some(over) = self.feel(who, &mut pulse, now).await {
+                        return over;
+                    }
                     if silent >= PACE.suspect_after && !is_suspect {
                         is_suspect = true;
                         let why = "it is not heard of".to_owned();
@@ -259,13 +298,12 @@ impl Session {
                     return Err(Over::Refused(Error::invalid_field("observed.sequence", why)));
                 }
                 *sequence = observed.sequence;
-                for replica in observed.replicas {
-                    workers::read_observed(replica).map_err(Over::Refused)?;
-                }
                 let memory = workers::read_memory(observed.memory.unwrap_or_default());
-                match self.fleet.0.control.observed(who.id, who.session, memory).await {
-                    Ok(true) => {}
-                    Ok(false) => {
+                let report = report(observed).map_err(|error| Over::Lied(error.to_string()))?;
+                match self.fleet.0.control.observed(who.id, who.session, memory, report).await {
+                    Ok(Heard::Applied) => {}
+                    Ok(Heard::Lie(lie)) => return Err(Over::Lied(lie)),
+                    Ok(Heard::NotIts) => {
                         // If another worker drives it, the next registration says so.
                         let message =
                             format!("this stream does not speak for {} any more; register again", who.id);
@@ -279,74 +317,68 @@ impl Session {
                 let why = "a worker registers once on a stream";
                 Err(Over::Refused(Error::invalid_field("message", why)))
             }
-            Some(Said::Heartbeat(_) | Said::Progress(_) | Said::Response(_)) | None => Ok(()),
+            Some(Said::Progress(progress)) => {
+                self.fleet.progress(who.id, &progress);
+                Ok(())
+            }
+            Some(Said::Heartbeat(_) | Said::Response(_)) | None => Ok(()),
         }
+    }
+
+    /// Looks whether a worker that is heard of gets on with what it does.
+    async fn feel(&self, who: Who, pulse: &mut Pulse, now: Duration) -> Option<Over> {
+        let control = &self.fleet.0.control;
+        let view = control.view();
+        let residency = view.state.residency();
+        let is_idle_work = residency.on(who.id).any(|one| {
+            !residency.is_wanted(one.id)
+                && matches!(one.state, ReplicaState::Loading | ReplicaState::Unloading)
+        });
+        let frozen = pulse.frozen.map(|since| now.saturating_sub(since));
+        pulse.unwanted = frozen.filter(|_| is_idle_work).and(pulse.unwanted.or(Some(now)));
+        let is_slow = frozen.is_some_and(|frozen| frozen >= SLOW_AFTER);
+        if is_slow != pulse.is_slow {
+            pulse.is_slow = is_slow;
+            let why = is_slow.then(|| "it makes no progress with what it is at".to_owned());
+            control.turned(who.id, Turn::Slow(who.session, why)).await;
+        }
+        let unwanted = pulse.unwanted.map(|since| now.saturating_sub(since));
+        unwanted.is_some_and(|unwanted| unwanted >= STUCK_AFTER).then_some(Over::Stuck)
     }
 }
 
-/// Whether this server has started it, or would have.
-fn is_ours(fleet: &Fleet, id: DeviceId) -> bool {
-    let view = fleet.0.control.view();
-    view.state.devices().get(id).is_some_and(|device| device.worker.is_supervised)
+/// Whether a worker's device gets on, by its heartbeats.
+#[derive(Debug, Default)]
+struct Pulse {
+    counter: u64,
+    /// Since when it is at one and the same step.
+    frozen: Option<Duration>,
+    /// Since when nobody wants what it is at, and it does not look up.
+    unwanted: Option<Duration>,
+    is_slow: bool,
 }
 
-/// The stream is over: what that means for the worker is up to its process. None of it counts if another stream speaks for it
-/// by then.
-async fn aftermath(fleet: &Fleet, process: Option<u32>, who: Who, over: &Over) {
-    let control = &fleet.0.control;
-    let lost = |why: &str| Turn::Lost(Whose::Session(who.session), why.to_owned());
-    let process = match process.map(Process::open) {
-        Some(Ok(Some(process))) => Some(process),
-        Some(Ok(None)) => return control.turned(who.id, lost("its process has ended")).await,
-        // The kernel does not tell: it may be there.
-        Some(Err(_)) | None => None,
-    };
-    let ended = async {
-        match &process {
-            Some(process) => process.ended().await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::pin!(ended);
-    if tokio::time::timeout(ENDING, &mut ended).await.is_ok() {
-        return control.turned(who.id, lost("its process has ended")).await;
-    }
-    let kill = |why: &str| {
-        if let Some(process) = process.as_ref().filter(|_| is_ours(fleet, who.id)) {
-            warn!(device = %who.id, why, "a worker is killed");
-            process.kill();
-        }
-    };
-    if matches!(over, Over::Silent) {
-        kill("it was silent for too long");
-    }
-    let why = match over {
-        Over::Silent => "it was silent for too long",
-        Over::Refused(_) => "it broke the protocol, and its session was ended",
-        Over::Gone | Over::Replaced | Over::Left => "its session is over, and its process is there",
-    };
-    control.turned(who.id, Turn::Silent(who.session, why.to_owned())).await;
-    tokio::select! {
-        () = &mut ended => control.turned(who.id, lost("its process has ended")).await,
-        () = is_back(fleet, who) => {}
-        () = tokio::time::sleep(PACE.return_within) => {
-            let why = "it did not come back in time";
-            control.turned(who.id, lost(why)).await;
-            // It has the device's lock, and nobody speaks with it.
-            kill(why);
-        }
+impl Pulse {
+    fn beat(&mut self, beat: &wire::Heartbeat, now: Duration) {
+        let is_moving = beat.busy.is_none() || beat.progress_counter != self.counter;
+        self.counter = beat.progress_counter;
+        self.frozen = if is_moving { None } else { self.frozen.or(Some(now)) };
     }
 }
 
-/// Returns once another stream speaks for the device's worker.
-async fn is_back(fleet: &Fleet, who: Who) {
-    let mut changes = fleet.0.control.changes();
-    let is_over = |state: &hoist_planner::State| {
-        state.devices().get(who.id).is_none_or(|device| device.worker.session != who.session)
+/// What a worker has told.
+fn report(observed: wire::Observed) -> Result<Report> {
+    let removal = |removed: wire::RemovedReplica| {
+        Ok(Removal {
+            id: workers::replica_id(&removed.replica)?,
+            expected: Bytes(removed.expected_bytes),
+            returned: Bytes(removed.returned_bytes),
+        })
     };
-    while !is_over(&changes.borrow_and_update().clone().state) {
-        if changes.changed().await.is_err() {
-            return std::future::pending().await;
-        }
-    }
+    Ok(Report {
+        is_full: observed.full,
+        answers: observed.answers.map(workers::read_generation),
+        replicas: observed.replicas.into_iter().map(workers::read_observed).collect::<Result<_>>()?,
+        removed: observed.removed.into_iter().map(removal).collect::<Result<_>>()?,
+    })
 }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use hoist_domain::DeviceSpec;
+use hoist_domain::{DeviceSpec, WorkerState};
 use hoist_runtime::DeviceLock;
 use tokio::process::{Child, Command};
 use tracing::{error, info, warn};
@@ -64,6 +64,9 @@ pub(super) async fn supervise(fleet: Fleet, spec: DeviceSpec, binary: PathBuf) {
                 return;
             }
         }
+        if is_distrusted(&fleet, spec) {
+            return;
+        }
         if has_begun {
             control.starting(spec.id).await;
         }
@@ -108,6 +111,12 @@ pub(super) async fn supervise(fleet: Fleet, spec: DeviceSpec, binary: PathBuf) {
             () = draining.triggered() => return,
         }
     }
+}
+
+/// Whether the worker is not listened to any more: another process of it would say the same.
+fn is_distrusted(fleet: &Fleet, spec: DeviceSpec) -> bool {
+    let view = fleet.0.control.view();
+    view.state.devices().get(spec.id).is_some_and(|device| device.worker.state == WorkerState::Quarantined)
 }
 
 /// Doubled with each failure that follows soon.

@@ -22,6 +22,7 @@ use super::{ProgressBoard, ProgressCell, Waiters};
 use crate::cache::Cache;
 use crate::catalog::Catalog;
 use crate::control::{Control, Effect, Export};
+use crate::residency::Loader;
 
 /// From the wish to stop to giving up the wait for it. Executors answer within milliseconds, unless a disk does not.
 const GIVE_UP: Duration = Duration::from_secs(5);
@@ -49,6 +50,7 @@ pub struct Runner {
     pub directories: Directories,
     pub catalog: Catalog,
     pub cache: Cache,
+    pub loader: Loader,
     running: Arc<DashMap<OperationId, Arc<Stop>>>,
 }
 
@@ -86,6 +88,7 @@ impl Runner {
         directories: Directories,
         catalog: Catalog,
         cache: Cache,
+        loader: Loader,
     ) -> Self {
         Self {
             control,
@@ -97,6 +100,7 @@ impl Runner {
             directories,
             catalog,
             cache,
+            loader,
             running: Arc::default(),
         }
     }
@@ -223,6 +227,14 @@ impl Runner {
             Work::CacheModel(spec) => {
                 let cached = self.cache.cache(spec, operation.id, cell, token).await;
                 cached.map(|report| OperationOutput::CacheModel(Box::new(report)))
+            }
+            Work::LoadModel(spec) => {
+                let loaded = self.loader.load(spec, operation.id, cell, token).await;
+                loaded.map(|report| OperationOutput::LoadModel(Box::new(report)))
+            }
+            Work::UnloadModel(spec) => {
+                let unloaded = self.loader.unload(spec, cell, token).await;
+                unloaded.map(|report| OperationOutput::UnloadModel(Box::new(report)))
             }
             Work::ValidateModel(spec) => {
                 let validated = self.catalog.validate(spec, cell, token).await;

@@ -26,6 +26,7 @@ use crate::control::{Control, Effect, Owner, Parts, Restored, restore, write_exp
 use crate::fleet::{Fleet, FleetSettings};
 use crate::listener::{Listener, bind, prepare_directory};
 use crate::operations::{Directories, Runner};
+use crate::residency::Loader;
 use crate::settings::{Loaded, Settings};
 use crate::watch::Watcher;
 
@@ -72,39 +73,49 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
         let told = control.clone();
         spawn_thread(process, "evict", move || withdraw(&shelf, &told, &evictions))?;
     }
+    let draining = Shutdown::new();
+    let fleet = Fleet::new(
+        FleetSettings {
+            devices: settings.workers.devices,
+            binary: settings.workers.binary,
+            socket: bound.socket.path.clone(),
+            logs: state_dir.clone(),
+            restart_delay: settings.workers.restart_delay,
+            alone_limit: settings.workers.alone_limit,
+        },
+        control.clone(),
+        cache.clone(),
+        process.tasks.clone(),
+        process.clock.clone(),
+        draining.clone(),
+    );
+    let loader = Loader::new(
+        cache.clone(),
+        catalog.clone(),
+        fleet.clone(),
+        control.clone(),
+        process.tasks.clone(),
+        process.clock.clone(),
+    );
     let operations = Gate::new();
     let runner = Runner::new(
         control.clone(),
         process.tasks.clone(),
         process.clock.clone(),
         operations.clone(),
-        Directories { state: state_dir.clone(), runtime: runtime_dir },
+        Directories { state: state_dir, runtime: runtime_dir },
         catalog.clone(),
         cache.clone(),
+        loader.clone(),
     );
     process.tasks.spawn("runner", OnError::Shutdown, runner.clone().run(effects, exports));
     cache.adopt().await.map_err(ServeError::Recover)?;
-    let draining = Shutdown::new();
     let watcher = Watcher::new(
         control.clone(),
         runner.board.clone(),
         process.clock.clone(),
         draining.clone(),
         settings.watches,
-    );
-    let fleet = Fleet::new(
-        FleetSettings {
-            devices: settings.workers.devices,
-            binary: settings.workers.binary,
-            socket: bound.socket.path.clone(),
-            logs: state_dir,
-            restart_delay: settings.workers.restart_delay,
-            alone_limit: settings.workers.alone_limit,
-        },
-        control.clone(),
-        process.tasks.clone(),
-        process.clock.clone(),
-        draining.clone(),
     );
     let stop = StopRequest { shutdown: process.shutdown.clone(), grace: Arc::new(watch::Sender::new(None)) };
     let api = Api::new(ApiParts {
@@ -115,6 +126,7 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
         catalog: catalog.clone(),
         cache: cache.clone(),
         fleet: fleet.clone(),
+        loader,
         draining: draining.clone(),
         tasks: process.tasks.clone(),
         clock: process.clock.clone(),
@@ -145,6 +157,16 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
         "digests",
         OnError::Shutdown,
         crate::catalog::keep_digests(catalog, runner.waiters.clone(), draining.clone()),
+    );
+    process.tasks.spawn(
+        "restore",
+        OnError::Shutdown,
+        crate::residency::restore(
+            control.clone(),
+            runner.waiters.clone(),
+            process.clock.clone(),
+            draining.clone(),
+        ),
     );
     fleet.announce().await;
     let at = Ready { socket: bound.socket.path.clone(), listen: bound.listen };

@@ -48,8 +48,8 @@ pub use fault::{Call, CommitError, ExportError, Fault, OpenError};
 /// brought up when it is opened: a table that is newer than the store begins empty ([`Table::since`]). Changing a
 /// frame or the export needs a number and a migration of its own.
 ///
-/// 1: operations, requests, measurements. 2: models. 3: policies.
-pub const SCHEMA_VERSION: u32 = 3;
+/// 1: operations, requests, measurements. 2: models. 3: policies. 4: intents.
+pub const SCHEMA_VERSION: u32 = 4;
 
 /// The oldest layout that can be brought up.
 pub(crate) const OLDEST_SCHEMA: u32 = 1;
@@ -62,11 +62,12 @@ pub enum Table {
     Measurements,
     Models,
     Policies,
+    Intents,
 }
 
 impl Table {
-    pub const ALL: [Self; 5] =
-        [Self::Operations, Self::Requests, Self::Measurements, Self::Models, Self::Policies];
+    pub const ALL: [Self; 6] =
+        [Self::Operations, Self::Requests, Self::Measurements, Self::Models, Self::Policies, Self::Intents];
 
     /// The layout that brought this table.
     #[must_use]
@@ -75,6 +76,7 @@ impl Table {
             Self::Operations | Self::Requests | Self::Measurements => 1,
             Self::Models => 2,
             Self::Policies => 3,
+            Self::Intents => 4,
         }
     }
 
@@ -92,6 +94,7 @@ impl Table {
             Self::Measurements => "measurements",
             Self::Models => "models",
             Self::Policies => "policies",
+            Self::Intents => "intents",
         }
     }
 }

@@ -117,8 +117,9 @@ fn a_newer_store_is_refused_and_not_touched() {
 /// The tables that came after a layout.
 fn tables_after(schema: u32) -> &'static [&'static str] {
     match schema {
-        1 => &["models", "policies"],
-        2 => &["policies"],
+        1 => &["models", "policies", "intents"],
+        2 => &["policies", "intents"],
+        3 => &["intents"],
         newer => panic!("say which tables came after layout {newer}"),
     }
 }
@@ -162,11 +163,12 @@ fn brings_up(schema: u32) {
     assert_eq!((opened.recovery, opened.rows), (Recovery::Clean, vec![row.clone()]));
     let model = Row { table: Table::Models, key: b"m".to_vec(), value: b"new".to_vec() };
     let policy = Row { table: Table::Policies, key: b"p".to_vec(), value: b"new".to_vec() };
-    let writes = vec![Write::Put(model.clone()), Write::Put(policy.clone())];
+    let intent = Row { table: Table::Intents, key: b"i".to_vec(), value: b"new".to_vec() };
+    let writes = [&model, &policy, &intent].map(|row| Write::Put(row.clone())).to_vec();
     store.commit(&Batch { revision: Revision(8), service_time: ServiceTime(2), writes }).unwrap();
     drop(store);
     let (_, _, again) = open(directory.path(), OpenOptions::default()).unwrap();
-    assert_eq!(again.rows, [row.clone(), model, policy], "the store was brought up once and for all");
+    assert_eq!(again.rows, [row.clone(), model, policy, intent], "the store was brought up once and for all");
 
     fs::write(directory.path().join("store.redb"), b"ruined").unwrap();
     let (_, _, rebuilt) = open(directory.path(), OpenOptions::default()).unwrap();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{DeviceId, Error, LeaseId, ModelId, Reason, SegmentName};
+use crate::{DeviceId, Error, LeaseId, ModelId, Reason, ReplicaId, SegmentName};
 
 /// An operation: `operations/{uuid}`. Version 7, so that ids sort by the time they were made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -175,6 +175,7 @@ pub enum ResourceKind {
     Segment,
     Lease,
     Device,
+    Replica,
 }
 
 /// The name of anything in the state.
@@ -187,6 +188,7 @@ pub enum ResourceName {
     Segment(SegmentName),
     Lease(LeaseId),
     Device(DeviceId),
+    Replica(ReplicaId),
 }
 
 impl ResourceName {
@@ -200,6 +202,7 @@ impl ResourceName {
             Self::Segment(_) => ResourceKind::Segment,
             Self::Lease(_) => ResourceKind::Lease,
             Self::Device(_) => ResourceKind::Device,
+            Self::Replica(_) => ResourceKind::Replica,
         }
     }
 }
@@ -214,6 +217,7 @@ impl fmt::Display for ResourceName {
             Self::Segment(name) => write!(f, "segments/{name}"),
             Self::Lease(id) => write!(f, "leases/{id}"),
             Self::Device(id) => write!(f, "devices/{id}"),
+            Self::Replica(id) => write!(f, "replicas/{id}"),
         }
     }
 }
@@ -229,7 +233,7 @@ impl FromStr for ResourceName {
             Error::new(
                 Reason::NameInvalid,
                 format!(
-                    "`{}` is not a resource name: use machine, operations/{{uuid}}, models/{{uuid}}, leases/{{uuid}} (in lower case), segments/{{digest}}, segments/{{model}}.{{number}}, devices/cpu:0 or conditions/{{KIND}}",
+                    "`{}` is not a resource name: use machine, operations/{{uuid}}, models/{{uuid}}, leases/{{uuid}}, replicas/{{uuid}} (in lower case), segments/{{digest}}, segments/{{model}}.{{number}}, devices/cpu:0 or conditions/{{KIND}}",
                     excerpt(text)
                 ),
             )
@@ -245,6 +249,9 @@ impl FromStr for ResourceName {
             Some(("models", id)) => parse_uuid(id).map(|id| Self::Model(ModelId(id))).ok_or_else(invalid),
             Some(("devices", id)) => id.parse().map(Self::Device).map_err(|_| invalid()),
             Some(("leases", id)) => parse_uuid(id).map(|id| Self::Lease(LeaseId(id))).ok_or_else(invalid),
+            Some(("replicas", id)) => {
+                parse_uuid(id).map(|id| Self::Replica(ReplicaId(id))).ok_or_else(invalid)
+            }
             Some(("segments", name)) => SegmentName::parse(name).map(Self::Segment).ok_or_else(invalid),
             Some(("conditions", kind)) => ConditionKind::ALL
                 .into_iter()
@@ -310,6 +317,7 @@ mod tests {
             ResourceName::Model(ModelId(Uuid::from_u128(8))),
             ResourceName::Lease(LeaseId(Uuid::from_u128(9))),
             ResourceName::Device("cuda:3".parse().unwrap()),
+            ResourceName::Replica(ReplicaId(Uuid::from_u128(10))),
             ResourceName::Segment(SegmentName::Content(crate::Digest([9; 32]))),
             ResourceName::Segment(SegmentName::Source { model: ModelId(Uuid::from_u128(8)), component: 3 }),
             ResourceName::Condition(ConditionKind::StoreReadonly),

@@ -15,6 +15,7 @@ mod nearest;
 mod operation;
 mod quantity;
 mod reason;
+mod residency;
 mod segment;
 mod time;
 
@@ -48,4 +49,8 @@ pub use operation::{
 };
 pub use quantity::{Bytes, Epoch, ParseBytesError, Position, Revision, ServiceTime, WallTime};
 pub use reason::{ErrorKind, ErrorSeverity, Reason, Recovery};
+pub use residency::{
+    Intent, IntentPart, LoadReport, LoadSpec, LoadedComponent, ModelPart, Placement, Replica, UnloadReport,
+    UnloadSpec, UnloadedReplica,
+};
 pub use segment::{Eviction, EvictionReason, Lease, LeaseId, Segment, SegmentName};

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bytes, CacheReport, CacheSpec, DigestReport, DigestSpec, Error, Measurement, MeasurementKind, ModelPath,
-    ModelType, OperationId, OperationState, Principal, RequestId, ServiceTime, ValidateSpec, ValidationLevel,
-    ValidationReport, WallTime,
+    Bytes, CacheReport, CacheSpec, DigestReport, DigestSpec, Error, LoadReport, LoadSpec, Measurement,
+    MeasurementKind, ModelPath, ModelType, OperationId, OperationState, Principal, RequestId, ServiceTime,
+    UnloadReport, UnloadSpec, ValidateSpec, ValidationLevel, ValidationReport, WallTime,
 };
 
 /// One operation as it is kept: durable before it is acknowledged, and again when it ends.
@@ -44,6 +44,8 @@ pub enum Work {
     DigestModels(DigestSpec),
     ValidateModel(ValidateSpec),
     CacheModel(CacheSpec),
+    LoadModel(LoadSpec),
+    UnloadModel(UnloadSpec),
 }
 
 /// Work that shares something only so many can have at a time.
@@ -63,6 +65,10 @@ pub enum Lane {
     ValidateQuick,
     /// Fills memory; those that run share the disk by their priorities.
     Cache,
+    /// What is in RAM already needs no disk, and waits for no load that does.
+    Load,
+    /// Makes room: never behind what needs it.
+    Unload,
 }
 
 impl Lane {
@@ -73,6 +79,8 @@ impl Lane {
             Self::Probe | Self::Scan | Self::Digest | Self::DigestAsked => 1,
             Self::ValidateFull => 2,
             Self::ValidateQuick | Self::Cache => 8,
+            Self::Load => 32,
+            Self::Unload => 64,
         }
     }
 }
@@ -86,6 +94,8 @@ impl Work {
             Self::DigestModels(spec) if spec.models.is_empty() => Lane::Digest,
             Self::DigestModels(_) => Lane::DigestAsked,
             Self::CacheModel(_) => Lane::Cache,
+            Self::LoadModel(_) => Lane::Load,
+            Self::UnloadModel(_) => Lane::Unload,
             Self::ValidateModel(spec) => match spec.level {
                 ValidationLevel::Full => Lane::ValidateFull,
                 ValidationLevel::Header | ValidationLevel::Compatibility => Lane::ValidateQuick,
@@ -163,6 +173,8 @@ pub enum OperationOutput {
     DigestModels(DigestReport),
     ValidateModel(Box<ValidationReport>),
     CacheModel(Box<CacheReport>),
+    LoadModel(Box<LoadReport>),
+    UnloadModel(Box<UnloadReport>),
 }
 
 /// What a scan came across.

@@ -189,6 +189,10 @@ reasons! {
     WorkerLost = "WORKER_LOST", Unavailable, Medium, Retry, "retry; the worker is being restarted";
     /// Another worker drives the device.
     DeviceTaken = "DEVICE_TAKEN", AlreadyExists, Medium, Operator, "end one of the two workers";
+    /// The device takes nothing new.
+    DeviceCordoned = "DEVICE_CORDONED", FailedPrecondition, Low, Change, "uncordon it, or name another device";
+    /// The device failed at it.
+    DeviceFailed = "DEVICE_FAILED", Unavailable, High, Operator, "look at the device's health and its worker's log";
     /// A worker was driven by a coordinator with a later epoch.
     GenerationAhead = "GENERATION_AHEAD", FailedPrecondition, Low, Retry, "start the worker again";
     /// A worker has crashed too often.

@@ -106,6 +106,7 @@ fn resource_kind(kind: v1::ResourceKind) -> Option<ResourceKind> {
         v1::ResourceKind::Segment => Some(ResourceKind::Segment),
         v1::ResourceKind::Lease => Some(ResourceKind::Lease),
         v1::ResourceKind::Device => Some(ResourceKind::Device),
+        v1::ResourceKind::Replica => Some(ResourceKind::Replica),
     }
 }
 

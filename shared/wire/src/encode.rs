@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use hoist_domain::{
-    Condition, Lifecycle, Machine, MachineState, Measurement, MeasurementKind, Operation, OperationOutput,
-    OperationState, Outcome, Position, Progress, ResourceName, Severity, WallTime, Work,
+    Condition, Lifecycle, LoadSpec, Machine, MachineState, Measurement, MeasurementKind, Operation,
+    OperationOutput, OperationState, Outcome, Position, Progress, ResourceName, Severity, UnloadSpec,
+    WallTime, Work,
 };
 use prost::Name;
 use prost_types::Any;
@@ -50,6 +51,8 @@ pub const fn operation_kind(work: &Work) -> v1::OperationKind {
         Work::DigestModels(_) => v1::OperationKind::DigestModels,
         Work::ValidateModel(_) => v1::OperationKind::ValidateModel,
         Work::CacheModel(_) => v1::OperationKind::CacheModel,
+        Work::LoadModel(_) => v1::OperationKind::LoadModel,
+        Work::UnloadModel(_) => v1::OperationKind::UnloadModel,
     }
 }
 
@@ -62,6 +65,12 @@ fn subject(work: &Work) -> String {
             [one] => Some(*one),
             _ => None,
         },
+        Work::LoadModel(LoadSpec { parts, .. }) | Work::UnloadModel(UnloadSpec { parts, .. }) => {
+            match parts.as_slice() {
+                [one] => Some(one.model),
+                _ => None,
+            }
+        }
         Work::ProbeMachine(_) | Work::ScanModels(_) => None,
     };
     model.map(|model| ResourceName::Model(model).to_string()).unwrap_or_default()
@@ -186,6 +195,12 @@ pub fn operation(operation: &Operation, sample: Option<&Progress>) -> longrunnin
         }
         Outcome::Output(OperationOutput::CacheModel(report)) => {
             Result::Response(any(&crate::cache::report(report)))
+        }
+        Outcome::Output(OperationOutput::LoadModel(report)) => {
+            Result::Response(any(&crate::residency::loaded(report)))
+        }
+        Outcome::Output(OperationOutput::UnloadModel(report)) => {
+            Result::Response(any(&crate::residency::unloaded(report)))
         }
         Outcome::Failed(error) | Outcome::Cancelled(error) => Result::Error(status::to_proto(error)),
     });

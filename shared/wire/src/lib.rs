@@ -11,6 +11,7 @@ pub mod examinations;
 pub mod frame;
 pub mod mask;
 pub mod models;
+pub mod residency;
 pub mod status;
 pub mod workers;
 

@@ -211,6 +211,7 @@ mod tests {
             position: Some(v1::Position { epoch: 2, revision: 5 }),
             resource: None,
             machine: Some(v1::MachineStatus { watch_streams: 3, oldest_revision: 4, ..Default::default() }),
+            model: None,
         }
     }
 

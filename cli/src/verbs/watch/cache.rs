@@ -5,28 +5,26 @@ use hoist_domain::Bytes;
 use serde_json::{Map, Value};
 
 use crate::output::cache::reason_words;
+use crate::verbs::watch::seen::Names;
 
 type Fields = Map<String, Value>;
 
-/// What people call a model, as far as this watch has seen it; else its name.
-pub(super) type NameOf<'c> = &'c dyn Fn(&str) -> String;
-
 /// A segment or a lease in a few words; nothing for anything else.
-pub(super) fn summary(resource: &Value, called: NameOf<'_>) -> Option<String> {
+pub(super) fn summary(resource: &Value, names: &dyn Names) -> Option<String> {
     if let Some(it) = fields(resource, "segment") {
         let kind = Some(text(it, "type")).filter(|kind| !kind.is_empty()).unwrap_or("of no known model");
-        let models: Vec<String> = texts(it, "models").map(called).collect();
+        let models: Vec<String> = texts(it, "models").map(|model| names.model(model)).collect();
         let of = if models.is_empty() { String::new() } else { format!(" for {}", models.join(", ")) };
         return Some(format!("{kind}{of}, {}, {}", size(it.get("bytes")), state(it)));
     }
     let it = fields(resource, "lease")?;
     let holder = text(it, "holder");
     let by = if holder.is_empty() { String::new() } else { format!(" by {holder}") };
-    Some(format!("{}, {}, {}{by}", called(text(it, "model")), size(it.get("bytes")), state(it)))
+    Some(format!("{}, {}, {}{by}", names.model(text(it, "model")), size(it.get("bytes")), state(it)))
 }
 
 /// What differs between two states of a segment or a lease. Empty where nothing is worth a line; nothing for anything else.
-pub(super) fn difference(before: Option<&Value>, after: &Value, called: NameOf<'_>) -> Option<String> {
+pub(super) fn difference(before: Option<&Value>, after: &Value, names: &dyn Names) -> Option<String> {
     let kind = ["segment", "lease"].into_iter().find(|kind| after.get(*kind).is_some())?;
     let none = Fields::new();
     let old = before.and_then(|before| fields(before, kind)).unwrap_or(&none);
@@ -41,11 +39,11 @@ pub(super) fn difference(before: Option<&Value>, after: &Value, called: NameOf<'
             "bytes" if was.is_null() => parts.push(size(Some(now))),
             "bytes" => parts.push(format!("{} -> {}", size(Some(was)), size(Some(now)))),
             "zombie" if *now == true => parts.push("still open somewhere".to_owned()),
-            "eviction" => parts.extend(why(now, called)),
+            "eviction" => parts.extend(why(now, names)),
             "models" => parts.extend(
                 texts(new, "models")
                     .filter(|model| !texts(old, "models").any(|had| had == *model))
-                    .map(|model| format!("also for {}", called(model))),
+                    .map(|model| format!("also for {}", names.model(model))),
             ),
             "state" if was.is_null() => parts.push(state(new)),
             "state" | "priority" | "type" | "holder" => {
@@ -62,12 +60,12 @@ pub(super) fn difference(before: Option<&Value>, after: &Value, called: NameOf<'
     Some(parts.join(", "))
 }
 
-fn why(eviction: &Value, called: NameOf<'_>) -> Option<String> {
+fn why(eviction: &Value, names: &dyn Names) -> Option<String> {
     let it = eviction.as_object()?;
     let why = reason_words(text(it, "reason"));
     Some(match text(it, "beneficiary") {
         "" => why.to_owned(),
-        model => format!("{why} for {}", called(model)),
+        model => format!("{why} for {}", names.model(model)),
     })
 }
 

@@ -13,7 +13,9 @@
 //! off is thrown away and asked for again.
 
 mod cache;
+mod devices;
 mod model;
+mod seen;
 mod show;
 
 use std::time::Duration;

@@ -14,7 +14,8 @@ use crate::output::json::{changed, position, progress, resource, set};
 use crate::output::progress::in_words;
 use crate::output::results::plural;
 use crate::output::{Out, Tone, text};
-use crate::verbs::watch::{cache, model};
+use crate::verbs::watch::seen::{Names, called};
+use crate::verbs::watch::{cache, devices, model};
 
 /// A snapshot as far as it has come.
 #[derive(Debug, Default)]
@@ -86,7 +87,6 @@ impl Show {
         }
         let now: BTreeMap<String, Value> =
             resources.into_iter().map(|it| (name_of(&it).to_owned(), it)).collect();
-        let models = |name: &str| model_called(&now, name);
         let is_first = self.known.is_empty();
         let mut ended: u64 = 0;
         // After a gap this tells what happened in it; at the start, everything that there is.
@@ -96,9 +96,9 @@ impl Show {
         for (name, it) in &now {
             match self.known.get(name) {
                 None if is_first && !self.history && has_ended(it) => ended = ended.saturating_add(1),
-                None => self.tell(name, Tone::Plain, &summary(it, &models))?,
+                None => self.tell(name, Tone::Plain, &summary(it, &now))?,
                 Some(before) => {
-                    let difference = difference(before, it, &models);
+                    let difference = difference(before, it, &now);
                     if !difference.is_empty() {
                         self.tell(name, Tone::Plain, &difference)?;
                     }
@@ -156,16 +156,16 @@ impl Show {
             None if change.kind() == ChangeKind::Modified => changed(&partial, paths),
             _ => partial,
         };
-        let models = |name: &str| model_called(&self.known, name);
         let is_part = change.kind() == ChangeKind::Modified;
         let words = match before {
-            Some(before) => difference(before, &after, &models),
+            Some(before) => difference(before, &after, &self.known),
             None if is_part && after.get("model").is_some() => of_model(None, &after),
             None if is_part => {
-                let of_cache = cache::difference(None, &after, &models);
-                of_cache.unwrap_or_else(|| summary(&after, &models))
+                let told = cache::difference(None, &after, &self.known)
+                    .or_else(|| devices::difference(None, &after, &self.known));
+                told.unwrap_or_else(|| summary(&after, &self.known))
             }
-            None => summary(&after, &models),
+            None => summary(&after, &self.known),
         };
         let is_new = change.kind() == ChangeKind::Added && before.is_none();
         let words = if is_new { format!("added, {words}") } else { words };
@@ -244,19 +244,9 @@ fn merged(before: &Value, change: &Value) -> Value {
     after
 }
 
-/// What people call a model; nothing else has a name for them.
-fn called(resource: &Value) -> Option<&str> {
-    resource.get("model")?.get("name")?.as_str()
-}
-
-/// What people call the model of this name, as far as it has been seen.
-fn model_called(known: &BTreeMap<String, Value>, name: &str) -> String {
-    known.get(name).and_then(called).unwrap_or(name).to_owned()
-}
-
 /// What is most worth knowing about a resource, in a few words.
-fn summary(resource: &Value, models: cache::NameOf<'_>) -> String {
-    if let Some(words) = cache::summary(resource, models) {
+fn summary(resource: &Value, names: &dyn Names) -> String {
+    if let Some(words) = cache::summary(resource, names).or_else(|| devices::summary(resource, names)) {
         return words;
     }
     if let Some(name) = called(resource) {
@@ -269,7 +259,7 @@ fn summary(resource: &Value, models: cache::NameOf<'_>) -> String {
     let body: BTreeMap<&String, &Value> = body(resource).collect();
     let parts = TELLING.iter().filter_map(|key| Some((*key, *body.get(&(*key).to_owned())?)));
     let told = |(key, value): (&str, &Value)| match value.as_str() {
-        Some(model) if key == "subject" => models(model),
+        Some(model) if key == "subject" => names.model(model),
         _ => words(value),
     };
     let parts: Vec<String> = parts.filter(|(_, value)| !value.is_null()).map(told).collect();
@@ -277,8 +267,9 @@ fn summary(resource: &Value, models: cache::NameOf<'_>) -> String {
 }
 
 /// What differs, as `state pending -> running`. Times are left out: the line has its own.
-fn difference(before: &Value, after: &Value, models: cache::NameOf<'_>) -> String {
-    if let Some(words) = cache::difference(Some(before), after, models) {
+fn difference(before: &Value, after: &Value, names: &dyn Names) -> String {
+    let told = cache::difference(Some(before), after, names);
+    if let Some(words) = told.or_else(|| devices::difference(Some(before), after, names)) {
         return words;
     }
     if after.get("model").is_some() {
@@ -350,7 +341,10 @@ mod tests {
         let it = json!({ "name": "operations/a", "operation": {
             "kind": "cache_model", "state": "succeeded", "subject": "models/x", "error": null,
         } });
-        assert_eq!(summary(&it, &|name| name.replace("models/", "the ")), "cache_model, the x, succeeded");
+        assert_eq!(
+            summary(&it, &|name: &str| name.replace("models/", "the ")),
+            "cache_model, the x, succeeded"
+        );
         assert!(has_ended(&it) && !has_ended(&json!({ "operation": { "state": "running" } })));
         assert_eq!(short(&format!("segments/{}", "ab".repeat(32))), "segments/abababababab");
         let filling = "segments/0198c2f4-0000-7000-8000-00000000000a.3";

@@ -10,7 +10,14 @@ from datetime import timedelta
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.duration_pb2 import Duration
 
-from hoist import _decode_cache, _decode_devices, _decode_models, _errors, _quantities
+from hoist import (
+    _decode_cache,
+    _decode_devices,
+    _decode_models,
+    _decode_residency,
+    _errors,
+    _quantities,
+)
 from hoist._cache import Lease, Segment
 from hoist._devices import Device
 from hoist._enums import (
@@ -30,21 +37,26 @@ from hoist._proto.v1 import (
     catalog_service_pb2,
     integrity_service_pb2,
     operation_pb2,
+    residency_service_pb2,
     resources_pb2,
     state_service_pb2,
 )
 from hoist._quantities import Size, Time
+from hoist._residency import Replica
 from hoist._times import span, span_if, time, time_if
 from hoist._types import (
+    ComponentStatus,
     Condition,
     ConfigEntry,
     Machine,
     MachineStatus,
     Measurement,
+    ModelStatus,
     OperationMetadata,
     Position,
     ProbeResult,
     Progress,
+    ReplicaStatus,
     Resource,
     Status,
 )
@@ -214,7 +226,7 @@ def operation_metadata(message: operation_pb2.OperationMetadata) -> OperationMet
 
 
 def resource(message: resources_pb2.Resource) -> Resource:
-    value: Machine | OperationMetadata | Condition | Model | Segment | Lease | Device | None = None
+    value: Machine | OperationMetadata | Condition | Model | Segment | Lease | Device | Replica | None = None
     match message.WhichOneof("value"):
         case "machine":
             value = machine(message.machine)
@@ -230,6 +242,8 @@ def resource(message: resources_pb2.Resource) -> Resource:
             value = _decode_cache.lease(message.lease)
         case "device":
             value = _decode_devices.device(message.device)
+        case "replica":
+            value = _decode_residency.replica(message.replica)
     return Resource(message.name, position(message.position), value)
 
 
@@ -239,6 +253,7 @@ def status(message: state_service_pb2.Status) -> Status:
         position=position(message.position),
         resource=resource(message.resource),
         machine=machine_status(message.machine) if message.HasField("machine") else None,
+        model=model_status(message.model) if message.HasField("model") else None,
     )
 
 
@@ -252,6 +267,35 @@ def machine_status(message: state_service_pb2.MachineStatus) -> MachineStatus:
         request_ids_limit=message.request_ids_limit,
         oldest_revision=message.oldest_revision,
         first_look_models=message.first_look.models if message.HasField("first_look") else None,
+        devices=tuple(map(_decode_devices.device, message.devices)),
+        active_replicas=message.active_replicas,
+        loaded_models=message.loaded_models,
+        missing_models=message.missing_models,
+        segments=message.segments,
+        segment_bytes=message.segment_bytes,
+    )
+
+
+def component_status(message: state_service_pb2.ComponentStatus) -> ComponentStatus:
+    return ComponentStatus(
+        component=message.component,
+        segment=_decode_cache.segment(message.segment) if message.HasField("segment") else None,
+        idle=span_if(message, "idle"),
+        uses=message.uses,
+        leases=message.leases,
+        replicas=tuple(
+            ReplicaStatus(_decode_residency.replica(each.replica), each.unknown) for each in message.replicas
+        ),
+    )
+
+
+def model_status(message: state_service_pb2.ModelStatus) -> ModelStatus:
+    return ModelStatus(
+        components=tuple(map(component_status, message.components)),
+        operations=tuple(map(operation_metadata, message.operations)),
+        leases=message.leases,
+        cached=message.cached,
+        loaded_on=tuple(message.loaded_on),
     )
 
 
@@ -292,5 +336,11 @@ def result(message: operations_pb2.Operation) -> Result:
     cached = cache_service_pb2.CacheModelResponse()
     if message.response.Unpack(cached):
         return _decode_cache.cached(cached)
+    loaded = residency_service_pb2.LoadModelResponse()
+    if message.response.Unpack(loaded):
+        return _decode_residency.loaded(loaded)
+    unloaded = residency_service_pb2.UnloadModelResponse()
+    if message.response.Unpack(unloaded):
+        return _decode_residency.unloaded(unloaded)
     kind = message.response.type_url or "nothing"
     raise _errors.Error(f"{message.name} produced {kind}, which this client is too old to read")

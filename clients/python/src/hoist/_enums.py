@@ -14,6 +14,7 @@ from hoist._proto.v1 import (
     integrity_service_pb2,
     model_pb2,
     operation_pb2,
+    residency_service_pb2,
     resources_pb2,
 )
 
@@ -65,6 +66,7 @@ class ResourceKind(WireEnum):
     SEGMENT = "SEGMENT"
     LEASE = "LEASE"
     DEVICE = "DEVICE"
+    REPLICA = "REPLICA"
 
 
 class OperationKind(WireEnum):
@@ -76,6 +78,8 @@ class OperationKind(WireEnum):
     DIGEST_MODELS = "DIGEST_MODELS"
     VALIDATE_MODEL = "VALIDATE_MODEL"
     CACHE_MODEL = "CACHE_MODEL"
+    LOAD_MODEL = "LOAD_MODEL"
+    UNLOAD_MODEL = "UNLOAD_MODEL"
 
 
 class OperationState(WireEnum):
@@ -279,6 +283,56 @@ class WorkerState(WireEnum):
     QUARANTINED = "QUARANTINED"
 
 
+class ReplicaState(WireEnum):
+    """Where a replica is in its life. ACTIVE: it can be used. FAILED: it did not get there."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    WAITING = "WAITING"
+    LOADING = "LOADING"
+    ACTIVE = "ACTIVE"
+    UNLOADING = "UNLOADING"
+    FAILED = "FAILED"
+
+
+class Placement(WireEnum):
+    """How a device is found: where it is best, where the least part is taken, or where the least is left."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    ANY = "ANY"
+    SPREAD = "SPREAD"
+    PACK = "PACK"
+
+
+class LoadStrategy(WireEnum):
+    """How a model is brought to a device. The server refuses those that it cannot do yet."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    STANDARD = "STANDARD"
+    BALANCED = "BALANCED"
+    MEMORY_OPTIMIZED = "MEMORY_OPTIMIZED"
+    STREAMING = "STREAMING"
+    COMPRESSED = "COMPRESSED"
+    COMPONENT_SPLIT = "COMPONENT_SPLIT"
+
+
+class OptimizationLevel(WireEnum):
+    """How much is done to a model on its device. The server refuses what it cannot do yet."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    STANDARD = "STANDARD"
+    BALANCED = "BALANCED"
+    HIGH = "HIGH"
+    MAXIMUM = "MAXIMUM"
+
+
+class MemoryPool(WireEnum):
+    """Whose memory a replica is in. SHARED: equal components are on a device once."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    SHARED = "SHARED"
+    DEDICATED = "DEDICATED"
+
+
 # A test compares this table with the descriptors: a value added to the contract and not here fails it.
 WIRE: dict[type[WireEnum], tuple[_Wire, str]] = {
     Code: (code_pb2.Code, ""),
@@ -301,6 +355,11 @@ WIRE: dict[type[WireEnum], tuple[_Wire, str]] = {
     EvictionReason: (resources_pb2.Eviction.Reason, "REASON_"),
     DeviceState: (resources_pb2.Device.State, "STATE_"),
     WorkerState: (resources_pb2.Worker.State, "STATE_"),
+    ReplicaState: (resources_pb2.Replica.State, "STATE_"),
+    Placement: (residency_service_pb2.Placement, "PLACEMENT_"),
+    LoadStrategy: (residency_service_pb2.LoadStrategy, "LOAD_STRATEGY_"),
+    OptimizationLevel: (residency_service_pb2.OptimizationLevel, "OPTIMIZATION_LEVEL_"),
+    MemoryPool: (residency_service_pb2.MemoryPool, "MEMORY_POOL_"),
     LeaseState: (resources_pb2.Lease.State, "STATE_"),
     ConfigOrigin: (admin_service_pb2.ConfigEntry.Origin, "ORIGIN_"),
 }

@@ -19,6 +19,7 @@ from hoist._proto.v1 import catalog_service_pb2 as catalog
 from hoist._proto.v1 import device_service_pb2 as device
 from hoist._proto.v1 import integrity_service_pb2 as integrity
 from hoist._proto.v1 import lease_service_pb2 as lease
+from hoist._proto.v1 import residency_service_pb2 as residency
 from hoist._proto.v1 import state_service_pb2 as state
 
 Req = TypeVar("Req", bound=Message)
@@ -41,6 +42,7 @@ _INTEGRITY = "/hoist.api.v1.IntegrityService"
 _CACHE = "/hoist.api.v1.CacheService"
 _LEASES = "/hoist.api.v1.LeaseService"
 _DEVICES = "/hoist.api.v1.DeviceService"
+_RESIDENCY = "/hoist.api.v1.ResidencyService"
 _OPERATIONS = "/google.longrunning.Operations"
 
 GET_STATUS = Method(f"{_STATE}/GetStatus", state.GetStatusRequest, state.GetStatusResponse)
@@ -81,6 +83,21 @@ LIST_LEASES = Method(f"{_LEASES}/ListLeases", lease.ListLeasesRequest, lease.Lis
 REVOKE_LEASE = Method(f"{_LEASES}/RevokeLease", lease.RevokeLeaseRequest, lease.RevokeLeaseResponse)
 LIST_DEVICES = Method(f"{_DEVICES}/ListDevices", device.ListDevicesRequest, device.ListDevicesResponse)
 GET_DEVICE = Method(f"{_DEVICES}/GetDevice", device.GetDeviceRequest, device.GetDeviceResponse)
+LOAD_MODEL = Method(f"{_RESIDENCY}/LoadModel", residency.LoadModelRequest, operations_pb2.Operation)
+LOAD_COMPONENTS = Method(
+    f"{_RESIDENCY}/LoadComponents", residency.LoadComponentsRequest, operations_pb2.Operation
+)
+UNLOAD_MODEL = Method(f"{_RESIDENCY}/UnloadModel", residency.UnloadModelRequest, operations_pb2.Operation)
+UNLOAD_COMPONENTS = Method(
+    f"{_RESIDENCY}/UnloadComponents", residency.UnloadComponentsRequest, operations_pb2.Operation
+)
+PLAN_LOAD = Method(f"{_RESIDENCY}/PlanLoad", residency.PlanLoadRequest, residency.PlanLoadResponse)
+ESTIMATE_LOAD = Method(
+    f"{_RESIDENCY}/EstimateLoad", residency.EstimateLoadRequest, residency.EstimateLoadResponse
+)
+LIST_REPLICAS = Method(
+    f"{_RESIDENCY}/ListReplicas", residency.ListReplicasRequest, residency.ListReplicasResponse
+)
 LIST_OPERATIONS = Method(
     f"{_OPERATIONS}/ListOperations",
     operations_pb2.ListOperationsRequest,

@@ -22,6 +22,7 @@ from hoist._quantities import Size, Time
 from hoist._sync_cache import CacheCalls
 from hoist._sync_models import ModelCalls
 from hoist._sync_operation import Operation
+from hoist._sync_residency import ResidencyCalls
 from hoist._types import ConfigEntry, Position, ProbeResult, Progress, Status
 
 T = TypeVar("T")
@@ -43,7 +44,7 @@ def connect(endpoint: str | None = None, *, timeout: Time = 10.0) -> Client:
     return client
 
 
-class Client(ModelCalls, CacheCalls):
+class Client(ModelCalls, CacheCalls, ResidencyCalls):
     """A connection to one server. Made by `connect`; threads may share it."""
 
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
@@ -78,7 +79,10 @@ class Client(ModelCalls, CacheCalls):
         self.close()
 
     def status(self, name: str = "machine") -> Status:
-        """The status of `machine`, `operations/{uuid}` (or the bare id), or `conditions/{kind}`."""
+        """The status of `machine`, `operations/{uuid}` (or the bare id), or any other resource by its name.
+
+        Of a model, `models/{uuid}` as `model("sdxl").name` says it, `model` tells where its components are.
+        """
         return self._run(_plans.status(name))
 
     def statuses(self, names: Iterable[str]) -> list[Status | Error]:

@@ -19,6 +19,7 @@ from hoist._enums import (
 )
 from hoist._errors import Error
 from hoist._models import Model
+from hoist._residency import Replica
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -124,7 +125,7 @@ class Resource:
     name: str
     position: Position
     """When it last changed."""
-    value: Machine | OperationMetadata | Condition | Model | Segment | Lease | Device | None
+    value: Machine | OperationMetadata | Condition | Model | Segment | Lease | Device | Replica | None
     """None: a kind that is newer than this client."""
 
     @property
@@ -145,6 +146,8 @@ class Resource:
                 return ResourceKind.LEASE
             case Device():
                 return ResourceKind.DEVICE
+            case Replica():
+                return ResourceKind.REPLICA
             case None:
                 return ResourceKind.UNSPECIFIED
 
@@ -165,6 +168,60 @@ class MachineStatus:
     """A watch can resume from here or later."""
     first_look_models: int | None = None
     """Models so far, until the roots were looked at once in this life of the server; None from then on."""
+    devices: tuple[Device, ...] = ()
+    active_replicas: int = 0
+    """Replicas on all devices that can be used."""
+    loaded_models: int = 0
+    """Models that are wanted on a device, counted once a device."""
+    missing_models: int = 0
+    """Of these: what is not there yet, or not any more. It comes back by itself where that is possible."""
+    segments: int = 0
+    """Segments in RAM that are complete."""
+    segment_bytes: int = 0
+    """What segments take of the memory, or have reserved."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """A replica as far as it is known."""
+
+    replica: Replica
+    unknown: bool
+    """Its worker is not heard of: whether it is still so is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentStatus:
+    """Where one component of a model is."""
+
+    component: str
+    """Its name in the model: `vae`."""
+    segment: Segment | None
+    """In RAM, or on its way there or away. None: it is not."""
+    idle: timedelta | None
+    """For how long nobody has used it in RAM. None: it is not there."""
+    uses: int
+    """Since the server has known of it."""
+    leases: int
+    """Leases that hold it."""
+    replicas: tuple[ReplicaStatus, ...]
+    """On devices."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """Where a model is, joined over disk, RAM and devices."""
+
+    components: tuple[ComponentStatus, ...]
+    """In the model's order."""
+    operations: tuple[OperationMetadata, ...]
+    """On it, that have not ended, with their progress."""
+    leases: int
+    """Leases on it."""
+    cached: bool
+    """All its components are in RAM."""
+    loaded_on: tuple[str, ...]
+    """Devices that all its components that were loaded there are ACTIVE on: `cpu:0`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +234,8 @@ class Status:
     resource: Resource
     machine: MachineStatus | None
     """Set for `machine` only."""
+    model: ModelStatus | None = None
+    """Set for models only: where their components are."""
 
 
 @dataclass(frozen=True, slots=True)

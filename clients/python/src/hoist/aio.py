@@ -15,6 +15,7 @@ from hoist import _aio_open, _endpoint, _methods, _open, _plans, _watch
 from hoist._aio_cache import AsyncCacheCalls
 from hoist._aio_models import AsyncModelCalls
 from hoist._aio_operation import AsyncOperation
+from hoist._aio_residency import AsyncResidencyCalls
 from hoist._devices import Device
 from hoist._endpoint import Endpoint
 from hoist._enums import MeasurementKind, OperationState, ResourceKind
@@ -65,7 +66,7 @@ class Connecting:
             await self._client.close()
 
 
-class AsyncClient(AsyncModelCalls, AsyncCacheCalls):
+class AsyncClient(AsyncModelCalls, AsyncCacheCalls, AsyncResidencyCalls):
     """A connection to one server, for the event loop that made it. Made by `connect`."""
 
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hoist_domain::{LeaseId, ModelId, OperationId, Priority, SegmentName, ServiceTime};
+use hoist_domain::{LeaseId, ModelId, OperationId, Priority, ReplicaId, SegmentName, ServiceTime};
 use imbl::OrdSet;
 use uuid::Uuid;
 
@@ -12,6 +12,8 @@ pub enum Holder {
     /// Until it ends.
     Operation(OperationId),
     Lease(LeaseId),
+    /// That is made from it, or is the segment itself, mapped.
+    Replica(ReplicaId),
 }
 
 impl Holder {
@@ -48,7 +50,7 @@ impl Holdings {
         self.by_holder.insert((holder, name));
     }
 
-    fn let_go(&mut self, name: SegmentName, holder: Holder) {
+    pub(super) fn let_go(&mut self, name: SegmentName, holder: Holder) {
         self.by_segment.remove(&(name, holder));
         self.by_holder.remove(&(holder, name));
     }

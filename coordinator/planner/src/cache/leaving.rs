@@ -11,7 +11,6 @@ use hoist_domain::{
 
 use super::holdings::Holder;
 use super::reserving::{Facts, candidates, evicting, pinned, veto};
-use super::resident::Cache;
 use super::victims::{Shortage, victims};
 use crate::{Decision, Event, Moment, State};
 
@@ -78,7 +77,7 @@ pub fn evict(state: &State, ask: &EvictionAsk, now: Moment) -> (Decision, Vec<Ev
         let other = asking.as_ref().and_then(|these| other_user(state, segment, these));
         let other = other.map(|other| format!("{} shares it, and is cached", other.name()));
         let vetoed = veto(cache, segment, digest, &pinned, &ask.open);
-        let vetoed = vetoed.map(|veto| because(cache, name, veto));
+        let vetoed = vetoed.map(|veto| because(state, name, veto));
         match (&vetoed, &other) {
             (None, None) => events.push(evicting(digest, eviction, now)),
             // What stays for others alone is not theirs any more.
@@ -146,12 +145,21 @@ fn has_it_otherwise(model: &Model, asked: &[Box<str>], digest: Digest) -> bool {
 }
 
 /// Why it stays, with who is in the way where that is known.
-fn because(cache: &Cache, name: SegmentName, veto: Veto) -> String {
+fn because(state: &State, name: SegmentName, veto: Veto) -> String {
+    let cache = state.cache();
     let lease = cache.holders(name).find_map(|holder| match holder {
         Holder::Lease(id) => cache.lease(id),
-        Holder::Operation(_) => None,
+        Holder::Operation(_) | Holder::Replica(_) => None,
+    });
+    let replica = cache.holders(name).find_map(|holder| match holder {
+        Holder::Replica(id) => state.residency().replica(id),
+        Holder::Operation(_) | Holder::Lease(_) => None,
     });
     match (veto, lease) {
+        (Veto::Leased, None) if replica.is_some() => {
+            let device = replica.map(|replica| replica.device.to_string()).unwrap_or_default();
+            format!("it is on {device}: unload it there first")
+        }
         (Veto::Leased, Some(lease)) if !lease.holder.is_empty() => {
             format!("it is leased by {}", lease.holder)
         }
@@ -171,11 +179,13 @@ pub fn lost(state: &State, digests: &BTreeSet<Digest>, now: Moment) -> Decision 
     let (mut leases, mut out) = (BTreeSet::new(), Vec::new());
     for segment in digests.iter().filter_map(|digest| cache.sealed(*digest)) {
         let held = cache.holders(segment.name).map(|holder| match holder {
-            Holder::Lease(id) => Some(id),
+            Holder::Lease(id) => Some(Some(id)),
+            // It has it mapped, and keeps that.
+            Holder::Replica(_) => Some(None),
             Holder::Operation(_) => None,
         });
-        if let Some(held) = held.collect::<Option<Vec<LeaseId>>>() {
-            leases.extend(held);
+        if let Some(held) = held.collect::<Option<Vec<Option<LeaseId>>>>() {
+            leases.extend(held.into_iter().flatten());
             out.extend(segment.name.digest());
         }
     }

@@ -68,6 +68,7 @@ impl State {
                     o.outcome = Some(outcome.clone());
                 });
                 self.cache.end_operation(*id);
+                self.residency.end_operation(*id);
             }
             Event::OperationForgotten { id } => self.remove_operation(*id),
             Event::MeasurementTaken(measurement) => self.edit_machine(|machine| {
@@ -111,6 +112,26 @@ impl State {
                 }
                 self.devices.put(self.position, device);
             }
+            Event::LoadAdmitted { id, loading } => self.residency.admit(*id, loading),
+            Event::ReplicaPlaced(replica) => {
+                self.residency.place(self.position, replica);
+                self.cache.hold_for_replica(replica);
+            }
+            Event::ReplicaWanted { id, by, priority } => {
+                self.residency.want(self.position, *id, *by, *priority);
+            }
+            Event::ReplicaUnwanted { id, by } => self.residency.unwant(self.position, *id, *by),
+            Event::ReplicaChanged(replica) => {
+                self.residency.change(self.position, replica);
+                self.cache.hold_for_replica(replica);
+            }
+            Event::ReplicaGone { id, account } => {
+                self.residency.gone(*id, *account);
+                self.cache.end_replica(*id);
+            }
+            Event::DesireRaised(device) => self.residency.raise(*device),
+            Event::IntentRecorded(intent) => self.residency.record(self.position, intent),
+            Event::IntentRetracted { device, model } => self.residency.retract(*device, *model),
             Event::SegmentsFilled { read, took } => self.cache.count_fill(*read, *took),
             Event::RoomRefused => self.cache.count_refusal(),
             Event::CachePolicyChanged(policy) => {

@@ -4,7 +4,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use hoist_domain::{
-    Condition, Device, Lease, Machine, Model, Operation, OperationState, Position, ResourceKind,
+    Condition, Device, Lease, Machine, Model, Operation, OperationState, Position, Replica, ResourceKind,
     ResourceName, Segment,
 };
 
@@ -27,6 +27,7 @@ pub enum Resource {
     Segment(Arc<Segment>),
     Lease(Arc<Lease>),
     Device(Arc<Device>),
+    Replica(Arc<Replica>),
 }
 
 impl Record {
@@ -40,6 +41,7 @@ impl Record {
             Resource::Segment(segment) => ResourceName::Segment(segment.name),
             Resource::Lease(lease) => ResourceName::Lease(lease.id),
             Resource::Device(device) => ResourceName::Device(device.id),
+            Resource::Replica(replica) => ResourceName::Replica(replica.id),
         }
     }
 
@@ -53,7 +55,8 @@ impl Record {
             | Resource::Model(_)
             | Resource::Segment(_)
             | Resource::Lease(_)
-            | Resource::Device(_) => None,
+            | Resource::Device(_)
+            | Resource::Replica(_) => None,
         }
     }
 }
@@ -85,6 +88,7 @@ impl State {
             }
             ResourceName::Lease(id) => self.cache.stamped_lease(id).map(|s| s.record(Resource::Lease)),
             ResourceName::Device(id) => self.devices.stamped(id).map(|s| s.record(Resource::Device)),
+            ResourceName::Replica(id) => self.residency.stamped(id).map(|s| s.record(Resource::Replica)),
         }
     }
 
@@ -106,6 +110,7 @@ impl State {
         let mut segments = is_behind(ResourceKind::Segment).then_some(Unbounded);
         let mut leases = is_behind(ResourceKind::Lease).then_some(Unbounded);
         let mut devices = is_behind(ResourceKind::Device).then_some(Unbounded);
+        let mut replicas = is_behind(ResourceKind::Replica).then_some(Unbounded);
         match after {
             None | Some(ResourceName::Machine) => {}
             Some(ResourceName::Operation(id)) => operations = Some(Excluded(id)),
@@ -114,6 +119,7 @@ impl State {
             Some(ResourceName::Segment(name)) => segments = Some(Excluded(name)),
             Some(ResourceName::Lease(id)) => leases = Some(Excluded(id)),
             Some(ResourceName::Device(id)) => devices = Some(Excluded(id)),
+            Some(ResourceName::Replica(id)) => replicas = Some(Excluded(id)),
         }
         let operations = operations.map(|from| self.operations.range((from, Unbounded)));
         let conditions = conditions.map(|from| self.conditions.range((from, Unbounded)));
@@ -121,6 +127,7 @@ impl State {
         let segments = segments.map(|from| self.cache.segments_from(from));
         let leases = leases.map(|from| self.cache.leases_from(from));
         let devices = devices.map(|from| self.devices.from(from));
+        let replicas = replicas.map(|from| self.residency.from(from));
         machine
             .into_iter()
             .chain(operations.into_iter().flatten().map(|(_, s)| s.record(Resource::Operation)))
@@ -129,6 +136,7 @@ impl State {
             .chain(segments.into_iter().flatten().map(|s| s.record(Resource::Segment)))
             .chain(leases.into_iter().flatten().map(|s| s.record(Resource::Lease)))
             .chain(devices.into_iter().flatten().map(|s| s.record(Resource::Device)))
+            .chain(replicas.into_iter().flatten().map(|s| s.record(Resource::Replica)))
     }
 
     /// How many resources there are.
@@ -140,5 +148,6 @@ impl State {
             + self.cache.segment_count()
             + self.cache.lease_count()
             + self.devices.len()
+            + self.residency.replica_count()
     }
 }

@@ -519,6 +519,7 @@ pub(crate) fn fingerprint(state: &State) -> String {
             Resource::Segment(segment) => format!("{} {segment:?}", record.position),
             Resource::Lease(lease) => format!("{} {lease:?}", record.position),
             Resource::Device(device) => format!("{} {device:?}", record.position),
+            Resource::Replica(replica) => format!("{} {replica:?}", record.position),
         })
         .collect();
     let requests: Vec<_> = state.requests().collect();

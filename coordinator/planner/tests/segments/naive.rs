@@ -402,7 +402,7 @@ impl Naive {
         let is_active = |id: &OperationId| state.active_operations().any(|operation| operation.id == *id);
         let holding = self.holds.iter().filter_map(|(_, by)| match by {
             Holder::Operation(id) => Some(id),
-            Holder::Lease(_) => None,
+            Holder::Lease(_) | Holder::Replica(_) => None,
         });
         assert!(holding.chain(self.fillers.values()).all(is_active), "what has ended holds nothing");
     }

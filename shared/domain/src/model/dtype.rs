@@ -102,6 +102,21 @@ impl Dtype {
         (elements / self.block_elements()).checked_mul(self.block_bits() / 8)
     }
 
+    /// Whether its elements can be converted to another type of floating point.
+    #[must_use]
+    pub const fn is_convertible(self) -> bool {
+        matches!(self, Self::F16 | Self::Bf16 | Self::F32 | Self::F64)
+    }
+
+    /// What so many bytes of it take once they are converted. What cannot be converted stays as it is.
+    #[must_use]
+    pub const fn converted(self, length: u64, to: Self) -> u64 {
+        if !self.is_convertible() || !to.is_convertible() {
+            return length;
+        }
+        (length / (self.block_bits() / 8)).saturating_mul(to.block_bits() / 8)
+    }
+
     /// Whether the safetensors format has it.
     #[must_use]
     pub const fn is_safetensors(self) -> bool {
@@ -139,6 +154,16 @@ mod tests {
             assert_eq!(dtype.block_bits() % 8, 0, "{dtype}");
             assert_eq!(Dtype::from_name(dtype.as_str()), Some(*dtype));
             assert!(Dtype::ALL[at + 1..].iter().all(|other| other.as_str() != dtype.as_str()), "{dtype}");
+        }
+    }
+
+    #[test]
+    fn only_floating_point_is_converted() {
+        assert_eq!(Dtype::F32.converted(400, Dtype::Bf16), 200);
+        assert_eq!(Dtype::F16.converted(200, Dtype::F64), 800);
+        assert_eq!(Dtype::Bf16.converted(200, Dtype::F16), 200);
+        for kept in [Dtype::I64, Dtype::U8, Dtype::F8E4m3, Dtype::Q4_0, Dtype::Bool] {
+            assert_eq!(kept.converted(100, Dtype::F16), 100, "{kept}");
         }
     }
 

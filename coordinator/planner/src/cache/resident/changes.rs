@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_domain::{
-    Bytes, CachePolicy, Digest, Eviction, Lease, LeaseId, Lifecycle, ModelId, OperationId, Position,
-    Revision, Segment, SegmentName, SegmentState, ServiceTime, WallTime,
+    Bytes, CachePolicy, Digest, Eviction, Lease, LeaseId, Lifecycle, ModelId, OperationId, Position, Replica,
+    ReplicaId, ReplicaState, Revision, Segment, SegmentName, SegmentState, ServiceTime, WallTime,
 };
 
 use super::Cache;
@@ -158,6 +158,10 @@ impl Cache {
 
     pub(crate) fn evict(&mut self, position: Position, digest: Digest, eviction: Eviction, at: ServiceTime) {
         let name = SegmentName::Content(digest);
+        // What has it mapped keeps it: this is what became of a file that somebody has removed or cut.
+        let replicas = |holder: &Holder| matches!(holder, Holder::Replica(_));
+        let mapped: Vec<Holder> = self.holders(name).filter(replicas).collect();
+        mapped.into_iter().for_each(|holder| self.holdings.let_go(name, holder));
         assert!(!self.is_held(name), "segment {name} is held and evicted");
         let idle = self.used_at(name).map_or(Duration::ZERO, |used| at.since(used));
         self.used_at.remove(&name);
@@ -241,6 +245,24 @@ impl Cache {
     /// An operation has ended: it needs nothing any more.
     pub(crate) fn end_operation(&mut self, id: OperationId) {
         self.holdings.release(Holder::Operation(id));
+    }
+
+    /// A replica needs its segment until it is there; and as long as it is, if it is the segment itself.
+    pub(crate) fn hold_for_replica(&mut self, replica: &Replica) {
+        let name = SegmentName::Content(replica.digest);
+        let is_apart = replica.state == ReplicaState::Failed
+            || (matches!(replica.state, ReplicaState::Active | ReplicaState::Unloading)
+                && replica.mapped == Bytes(0));
+        if is_apart {
+            self.holdings.let_go(name, Holder::Replica(replica.id));
+        } else {
+            self.holdings.hold(name, Holder::Replica(replica.id));
+        }
+    }
+
+    /// A replica is gone.
+    pub(crate) fn end_replica(&mut self, id: ReplicaId) {
+        self.holdings.release(Holder::Replica(id));
     }
 
     pub(crate) fn count_refusal(&mut self) {

@@ -19,6 +19,8 @@ class OperationKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OPERATION_KIND_DIGEST_MODELS: _ClassVar[OperationKind]
     OPERATION_KIND_VALIDATE_MODEL: _ClassVar[OperationKind]
     OPERATION_KIND_CACHE_MODEL: _ClassVar[OperationKind]
+    OPERATION_KIND_LOAD_MODEL: _ClassVar[OperationKind]
+    OPERATION_KIND_UNLOAD_MODEL: _ClassVar[OperationKind]
 
 class OperationState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -34,6 +36,8 @@ OPERATION_KIND_SCAN_MODELS: OperationKind
 OPERATION_KIND_DIGEST_MODELS: OperationKind
 OPERATION_KIND_VALIDATE_MODEL: OperationKind
 OPERATION_KIND_CACHE_MODEL: OperationKind
+OPERATION_KIND_LOAD_MODEL: OperationKind
+OPERATION_KIND_UNLOAD_MODEL: OperationKind
 OPERATION_STATE_UNSPECIFIED: OperationState
 OPERATION_STATE_PENDING: OperationState
 OPERATION_STATE_RUNNING: OperationState

@@ -28,49 +28,53 @@ from . import model_pb2 as hoist_dot_api_dot_v1_dot_model__pb2
 from . import operation_pb2 as hoist_dot_api_dot_v1_dot_operation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1choist/api/v1/resources.proto\x12\x0choist.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18hoist/api/v1/model.proto\x1a\x1choist/api/v1/operation.proto\"+\n\x08Position\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\xf7\x02\n\x08Resource\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x08position\x18\x02 \x01(\x0b\x32\x16.hoist.api.v1.Position\x12(\n\x07machine\x18\x03 \x01(\x0b\x32\x15.hoist.api.v1.MachineH\x00\x12\x34\n\toperation\x18\x04 \x01(\x0b\x32\x1f.hoist.api.v1.OperationMetadataH\x00\x12,\n\tcondition\x18\x05 \x01(\x0b\x32\x17.hoist.api.v1.ConditionH\x00\x12$\n\x05model\x18\x06 \x01(\x0b\x32\x13.hoist.api.v1.ModelH\x00\x12(\n\x07segment\x18\x07 \x01(\x0b\x32\x15.hoist.api.v1.SegmentH\x00\x12$\n\x05lease\x18\x08 \x01(\x0b\x32\x13.hoist.api.v1.LeaseH\x00\x12&\n\x06\x64\x65vice\x18\t \x01(\x0b\x32\x14.hoist.api.v1.DeviceH\x00\x42\x07\n\x05value\"\x81\x03\n\x06\x44\x65vice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.hoist.api.v1.Device.State\x12\r\n\x05model\x18\x04 \x01(\t\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x05 \x01(\x04\x12\x12\n\nused_bytes\x18\x06 \x01(\x04\x12\x12\n\nfree_bytes\x18\x07 \x01(\x04\x12\x14\n\x0cmapped_bytes\x18\x08 \x01(\x04\x12\x15\n\rmaps_segments\x18\t \x01(\x08\x12\x0e\n\x06\x64types\x18\n \x03(\t\x12\x11\n\tlibraries\x18\x0b \x03(\t\x12$\n\x06worker\x18\x0c \x01(\x0b\x32\x14.hoist.api.v1.Worker\"f\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTATE_OPEN\x10\x01\x12\x12\n\x0eSTATE_CORDONED\x10\x02\x12\x12\n\x0eSTATE_DRAINING\x10\x03\x12\x0e\n\nSTATE_LOST\x10\x04\"\x94\x03\n\x06Worker\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.hoist.api.v1.Worker.State\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x12\n\nprocess_id\x18\x04 \x01(\r\x12\x0f\n\x07release\x18\x05 \x01(\t\x12\x12\n\nsupervised\x18\x06 \x01(\x08\x12\x10\n\x08restarts\x18\x07 \x01(\r\x12\x0f\n\x07problem\x18\x08 \x01(\t\x12.\n\nstate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xaa\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10STATE_CONNECTING\x10\x01\x12\x14\n\x10STATE_REGISTERED\x10\x02\x12\x10\n\x0cSTATE_ACTIVE\x10\x03\x12\x11\n\rSTATE_SUSPECT\x10\x04\x12\x12\n\x0eSTATE_DRAINING\x10\x05\x12\x0e\n\nSTATE_LOST\x10\x06\x12\x15\n\x11STATE_QUARANTINED\x10\x07\"\xee\x02\n\x07Segment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.hoist.api.v1.Segment.State\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x0b\n\x03raw\x18\x04 \x01(\x08\x12\x0c\n\x04type\x18\x05 \x01(\t\x12(\n\x08priority\x18\x06 \x01(\x0e\x32\x16.hoist.api.v1.Priority\x12\x0e\n\x06models\x18\x07 \x03(\t\x12-\n\tseal_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06zombie\x18\t \x01(\x08\x12(\n\x08\x65viction\x18\n \x01(\x0b\x32\x16.hoist.api.v1.Eviction\"W\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_FILLING\x10\x01\x12\x10\n\x0cSTATE_SEALED\x10\x02\x12\x12\n\x0eSTATE_EVICTING\x10\x03\"\xb9\x01\n\x08\x45viction\x12-\n\x06reason\x18\x01 \x01(\x0e\x32\x1d.hoist.api.v1.Eviction.Reason\x12\x13\n\x0b\x62\x65neficiary\x18\x02 \x01(\t\"i\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x10\n\x0cREASON_ASKED\x10\x01\x12\x0f\n\x0bREASON_ROOM\x10\x02\x12\x13\n\x0fREASON_PRESSURE\x10\x03\x12\x0f\n\x0bREASON_IDLE\x10\x04\"\x9e\x02\n\x05Lease\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.hoist.api.v1.Lease.State\x12\r\n\x05model\x18\x03 \x01(\t\x12\x10\n\x08segments\x18\x04 \x03(\t\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\x12\x0e\n\x06holder\x18\x06 \x01(\t\x12\x11\n\tprincipal\x18\x07 \x01(\t\x12.\n\ngrant_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nprocess_id\x18\t \x01(\r\"A\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTATE_HELD\x10\x01\x12\x11\n\rSTATE_AWAITED\x10\x02\"\x82\x02\n\x07Machine\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.hoist.api.v1.Machine.State\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nprocess_id\x18\x03 \x01(\r\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0cmeasurements\x18\x05 \x03(\x0b\x32\x19.hoist.api.v1.Measurement\"E\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_SERVING\x10\x01\x12\x12\n\x0eSTATE_DRAINING\x10\x02\"\xf6\x01\n\x0bMeasurement\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.hoist.api.v1.MeasurementKind\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10\x62ytes_per_second\x18\x04 \x01(\x04\x12\x0f\n\x07threads\x18\x05 \x01(\r\x12\x13\n\x0b\x62lock_bytes\x18\x06 \x01(\x04\x12\x30\n\x0cmeasure_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04note\x18\x08 \x01(\t\"\x92\x02\n\tCondition\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x32\n\x08severity\x18\x02 \x01(\x0e\x32 .hoist.api.v1.Condition.Severity\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x04 \x01(\t\x12.\n\nsince_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x64\x65tails\x18\x06 \x03(\t\"a\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x11\n\rSEVERITY_INFO\x10\x01\x12\x14\n\x10SEVERITY_WARNING\x10\x02\x12\x12\n\x0eSEVERITY_ERROR\x10\x03*\xe9\x01\n\x0cResourceKind\x12\x1d\n\x19RESOURCE_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15RESOURCE_KIND_MACHINE\x10\x01\x12\x1b\n\x17RESOURCE_KIND_OPERATION\x10\x02\x12\x1b\n\x17RESOURCE_KIND_CONDITION\x10\x03\x12\x17\n\x13RESOURCE_KIND_MODEL\x10\x04\x12\x19\n\x15RESOURCE_KIND_SEGMENT\x10\x05\x12\x17\n\x13RESOURCE_KIND_LEASE\x10\x06\x12\x18\n\x14RESOURCE_KIND_DEVICE\x10\x07*\x97\x01\n\x0fMeasurementKind\x12 \n\x1cMEASUREMENT_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1aMEASUREMENT_KIND_DISK_READ\x10\x01\x12 \n\x1cMEASUREMENT_KIND_TMPFS_WRITE\x10\x02\x12 \n\x1cMEASUREMENT_KIND_MEMORY_COPY\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1choist/api/v1/resources.proto\x12\x0choist.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18hoist/api/v1/model.proto\x1a\x1choist/api/v1/operation.proto\"+\n\x08Position\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\xa1\x03\n\x08Resource\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x08position\x18\x02 \x01(\x0b\x32\x16.hoist.api.v1.Position\x12(\n\x07machine\x18\x03 \x01(\x0b\x32\x15.hoist.api.v1.MachineH\x00\x12\x34\n\toperation\x18\x04 \x01(\x0b\x32\x1f.hoist.api.v1.OperationMetadataH\x00\x12,\n\tcondition\x18\x05 \x01(\x0b\x32\x17.hoist.api.v1.ConditionH\x00\x12$\n\x05model\x18\x06 \x01(\x0b\x32\x13.hoist.api.v1.ModelH\x00\x12(\n\x07segment\x18\x07 \x01(\x0b\x32\x15.hoist.api.v1.SegmentH\x00\x12$\n\x05lease\x18\x08 \x01(\x0b\x32\x13.hoist.api.v1.LeaseH\x00\x12&\n\x06\x64\x65vice\x18\t \x01(\x0b\x32\x14.hoist.api.v1.DeviceH\x00\x12(\n\x07replica\x18\n \x01(\x0b\x32\x15.hoist.api.v1.ReplicaH\x00\x42\x07\n\x05value\"\x81\x03\n\x06\x44\x65vice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.hoist.api.v1.Device.State\x12\r\n\x05model\x18\x04 \x01(\t\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x05 \x01(\x04\x12\x12\n\nused_bytes\x18\x06 \x01(\x04\x12\x12\n\nfree_bytes\x18\x07 \x01(\x04\x12\x14\n\x0cmapped_bytes\x18\x08 \x01(\x04\x12\x15\n\rmaps_segments\x18\t \x01(\x08\x12\x0e\n\x06\x64types\x18\n \x03(\t\x12\x11\n\tlibraries\x18\x0b \x03(\t\x12$\n\x06worker\x18\x0c \x01(\x0b\x32\x14.hoist.api.v1.Worker\"f\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTATE_OPEN\x10\x01\x12\x12\n\x0eSTATE_CORDONED\x10\x02\x12\x12\n\x0eSTATE_DRAINING\x10\x03\x12\x0e\n\nSTATE_LOST\x10\x04\"\x94\x03\n\x06Worker\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.hoist.api.v1.Worker.State\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x12\n\nprocess_id\x18\x04 \x01(\r\x12\x0f\n\x07release\x18\x05 \x01(\t\x12\x12\n\nsupervised\x18\x06 \x01(\x08\x12\x10\n\x08restarts\x18\x07 \x01(\r\x12\x0f\n\x07problem\x18\x08 \x01(\t\x12.\n\nstate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xaa\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10STATE_CONNECTING\x10\x01\x12\x14\n\x10STATE_REGISTERED\x10\x02\x12\x10\n\x0cSTATE_ACTIVE\x10\x03\x12\x11\n\rSTATE_SUSPECT\x10\x04\x12\x12\n\x0eSTATE_DRAINING\x10\x05\x12\x0e\n\nSTATE_LOST\x10\x06\x12\x15\n\x11STATE_QUARANTINED\x10\x07\"\xf0\x03\n\x07Replica\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\x0f\n\x07segment\x18\x03 \x01(\t\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12*\n\x05state\x18\x05 \x01(\x0e\x32\x1b.hoist.api.v1.Replica.State\x12\x0e\n\x06models\x18\x06 \x03(\t\x12(\n\x08priority\x18\x07 \x01(\x0e\x32\x16.hoist.api.v1.Priority\x12\x15\n\rplanned_bytes\x18\x08 \x01(\x04\x12\x11\n\town_bytes\x18\t \x01(\x04\x12\x14\n\x0cmapped_bytes\x18\n \x01(\x04\x12\x0f\n\x07tensors\x18\x0b \x01(\r\x12,\n\tload_time\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x66\x61ilure\x18\r \x01(\t\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"}\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_WAITING\x10\x01\x12\x11\n\rSTATE_LOADING\x10\x02\x12\x10\n\x0cSTATE_ACTIVE\x10\x03\x12\x13\n\x0fSTATE_UNLOADING\x10\x04\x12\x10\n\x0cSTATE_FAILED\x10\x05\"\xee\x02\n\x07Segment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.hoist.api.v1.Segment.State\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x0b\n\x03raw\x18\x04 \x01(\x08\x12\x0c\n\x04type\x18\x05 \x01(\t\x12(\n\x08priority\x18\x06 \x01(\x0e\x32\x16.hoist.api.v1.Priority\x12\x0e\n\x06models\x18\x07 \x03(\t\x12-\n\tseal_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06zombie\x18\t \x01(\x08\x12(\n\x08\x65viction\x18\n \x01(\x0b\x32\x16.hoist.api.v1.Eviction\"W\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_FILLING\x10\x01\x12\x10\n\x0cSTATE_SEALED\x10\x02\x12\x12\n\x0eSTATE_EVICTING\x10\x03\"\xb9\x01\n\x08\x45viction\x12-\n\x06reason\x18\x01 \x01(\x0e\x32\x1d.hoist.api.v1.Eviction.Reason\x12\x13\n\x0b\x62\x65neficiary\x18\x02 \x01(\t\"i\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x10\n\x0cREASON_ASKED\x10\x01\x12\x0f\n\x0bREASON_ROOM\x10\x02\x12\x13\n\x0fREASON_PRESSURE\x10\x03\x12\x0f\n\x0bREASON_IDLE\x10\x04\"\x9e\x02\n\x05Lease\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.hoist.api.v1.Lease.State\x12\r\n\x05model\x18\x03 \x01(\t\x12\x10\n\x08segments\x18\x04 \x03(\t\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\x12\x0e\n\x06holder\x18\x06 \x01(\t\x12\x11\n\tprincipal\x18\x07 \x01(\t\x12.\n\ngrant_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nprocess_id\x18\t \x01(\r\"A\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTATE_HELD\x10\x01\x12\x11\n\rSTATE_AWAITED\x10\x02\"\x82\x02\n\x07Machine\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.hoist.api.v1.Machine.State\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nprocess_id\x18\x03 \x01(\r\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0cmeasurements\x18\x05 \x03(\x0b\x32\x19.hoist.api.v1.Measurement\"E\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_SERVING\x10\x01\x12\x12\n\x0eSTATE_DRAINING\x10\x02\"\xf6\x01\n\x0bMeasurement\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.hoist.api.v1.MeasurementKind\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10\x62ytes_per_second\x18\x04 \x01(\x04\x12\x0f\n\x07threads\x18\x05 \x01(\r\x12\x13\n\x0b\x62lock_bytes\x18\x06 \x01(\x04\x12\x30\n\x0cmeasure_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04note\x18\x08 \x01(\t\"\x92\x02\n\tCondition\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x32\n\x08severity\x18\x02 \x01(\x0e\x32 .hoist.api.v1.Condition.Severity\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x04 \x01(\t\x12.\n\nsince_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x64\x65tails\x18\x06 \x03(\t\"a\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x11\n\rSEVERITY_INFO\x10\x01\x12\x14\n\x10SEVERITY_WARNING\x10\x02\x12\x12\n\x0eSEVERITY_ERROR\x10\x03*\x84\x02\n\x0cResourceKind\x12\x1d\n\x19RESOURCE_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15RESOURCE_KIND_MACHINE\x10\x01\x12\x1b\n\x17RESOURCE_KIND_OPERATION\x10\x02\x12\x1b\n\x17RESOURCE_KIND_CONDITION\x10\x03\x12\x17\n\x13RESOURCE_KIND_MODEL\x10\x04\x12\x19\n\x15RESOURCE_KIND_SEGMENT\x10\x05\x12\x17\n\x13RESOURCE_KIND_LEASE\x10\x06\x12\x18\n\x14RESOURCE_KIND_DEVICE\x10\x07\x12\x19\n\x15RESOURCE_KIND_REPLICA\x10\x08*\x97\x01\n\x0fMeasurementKind\x12 \n\x1cMEASUREMENT_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1aMEASUREMENT_KIND_DISK_READ\x10\x01\x12 \n\x1cMEASUREMENT_KIND_TMPFS_WRITE\x10\x02\x12 \n\x1cMEASUREMENT_KIND_MEMORY_COPY\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hoist._proto.v1.resources_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RESOURCEKIND']._serialized_start=3019
-  _globals['_RESOURCEKIND']._serialized_end=3252
-  _globals['_MEASUREMENTKIND']._serialized_start=3255
-  _globals['_MEASUREMENTKIND']._serialized_end=3406
+  _globals['_RESOURCEKIND']._serialized_start=3560
+  _globals['_RESOURCEKIND']._serialized_end=3820
+  _globals['_MEASUREMENTKIND']._serialized_start=3823
+  _globals['_MEASUREMENTKIND']._serialized_end=3974
   _globals['_POSITION']._serialized_start=167
   _globals['_POSITION']._serialized_end=210
   _globals['_RESOURCE']._serialized_start=213
-  _globals['_RESOURCE']._serialized_end=588
-  _globals['_DEVICE']._serialized_start=591
-  _globals['_DEVICE']._serialized_end=976
-  _globals['_DEVICE_STATE']._serialized_start=874
-  _globals['_DEVICE_STATE']._serialized_end=976
-  _globals['_WORKER']._serialized_start=979
-  _globals['_WORKER']._serialized_end=1383
-  _globals['_WORKER_STATE']._serialized_start=1213
-  _globals['_WORKER_STATE']._serialized_end=1383
-  _globals['_SEGMENT']._serialized_start=1386
-  _globals['_SEGMENT']._serialized_end=1752
-  _globals['_SEGMENT_STATE']._serialized_start=1665
-  _globals['_SEGMENT_STATE']._serialized_end=1752
-  _globals['_EVICTION']._serialized_start=1755
-  _globals['_EVICTION']._serialized_end=1940
-  _globals['_EVICTION_REASON']._serialized_start=1835
-  _globals['_EVICTION_REASON']._serialized_end=1940
-  _globals['_LEASE']._serialized_start=1943
-  _globals['_LEASE']._serialized_end=2229
-  _globals['_LEASE_STATE']._serialized_start=2164
-  _globals['_LEASE_STATE']._serialized_end=2229
-  _globals['_MACHINE']._serialized_start=2232
-  _globals['_MACHINE']._serialized_end=2490
-  _globals['_MACHINE_STATE']._serialized_start=2421
-  _globals['_MACHINE_STATE']._serialized_end=2490
-  _globals['_MEASUREMENT']._serialized_start=2493
-  _globals['_MEASUREMENT']._serialized_end=2739
-  _globals['_CONDITION']._serialized_start=2742
-  _globals['_CONDITION']._serialized_end=3016
-  _globals['_CONDITION_SEVERITY']._serialized_start=2919
-  _globals['_CONDITION_SEVERITY']._serialized_end=3016
+  _globals['_RESOURCE']._serialized_end=630
+  _globals['_DEVICE']._serialized_start=633
+  _globals['_DEVICE']._serialized_end=1018
+  _globals['_DEVICE_STATE']._serialized_start=916
+  _globals['_DEVICE_STATE']._serialized_end=1018
+  _globals['_WORKER']._serialized_start=1021
+  _globals['_WORKER']._serialized_end=1425
+  _globals['_WORKER_STATE']._serialized_start=1255
+  _globals['_WORKER_STATE']._serialized_end=1425
+  _globals['_REPLICA']._serialized_start=1428
+  _globals['_REPLICA']._serialized_end=1924
+  _globals['_REPLICA_STATE']._serialized_start=1799
+  _globals['_REPLICA_STATE']._serialized_end=1924
+  _globals['_SEGMENT']._serialized_start=1927
+  _globals['_SEGMENT']._serialized_end=2293
+  _globals['_SEGMENT_STATE']._serialized_start=2206
+  _globals['_SEGMENT_STATE']._serialized_end=2293
+  _globals['_EVICTION']._serialized_start=2296
+  _globals['_EVICTION']._serialized_end=2481
+  _globals['_EVICTION_REASON']._serialized_start=2376
+  _globals['_EVICTION_REASON']._serialized_end=2481
+  _globals['_LEASE']._serialized_start=2484
+  _globals['_LEASE']._serialized_end=2770
+  _globals['_LEASE_STATE']._serialized_start=2705
+  _globals['_LEASE_STATE']._serialized_end=2770
+  _globals['_MACHINE']._serialized_start=2773
+  _globals['_MACHINE']._serialized_end=3031
+  _globals['_MACHINE_STATE']._serialized_start=2962
+  _globals['_MACHINE_STATE']._serialized_end=3031
+  _globals['_MEASUREMENT']._serialized_start=3034
+  _globals['_MEASUREMENT']._serialized_end=3280
+  _globals['_CONDITION']._serialized_start=3283
+  _globals['_CONDITION']._serialized_end=3557
+  _globals['_CONDITION_SEVERITY']._serialized_start=3460
+  _globals['_CONDITION_SEVERITY']._serialized_end=3557
 # @@protoc_insertion_point(module_scope)

@@ -23,6 +23,7 @@ class ResourceKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RESOURCE_KIND_SEGMENT: _ClassVar[ResourceKind]
     RESOURCE_KIND_LEASE: _ClassVar[ResourceKind]
     RESOURCE_KIND_DEVICE: _ClassVar[ResourceKind]
+    RESOURCE_KIND_REPLICA: _ClassVar[ResourceKind]
 
 class MeasurementKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -38,6 +39,7 @@ RESOURCE_KIND_MODEL: ResourceKind
 RESOURCE_KIND_SEGMENT: ResourceKind
 RESOURCE_KIND_LEASE: ResourceKind
 RESOURCE_KIND_DEVICE: ResourceKind
+RESOURCE_KIND_REPLICA: ResourceKind
 MEASUREMENT_KIND_UNSPECIFIED: MeasurementKind
 MEASUREMENT_KIND_DISK_READ: MeasurementKind
 MEASUREMENT_KIND_TMPFS_WRITE: MeasurementKind
@@ -52,7 +54,7 @@ class Position(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class Resource(_message.Message):
-    __slots__ = ("name", "position", "machine", "operation", "condition", "model", "segment", "lease", "device")
+    __slots__ = ("name", "position", "machine", "operation", "condition", "model", "segment", "lease", "device", "replica")
     NAME_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     MACHINE_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +64,7 @@ class Resource(_message.Message):
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
     name: str
     position: Position
     machine: Machine
@@ -71,7 +74,8 @@ class Resource(_message.Message):
     segment: Segment
     lease: Lease
     device: Device
-    def __init__(self, name: _Optional[str] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., machine: _Optional[_Union[Machine, _Mapping]] = ..., operation: _Optional[_Union[_operation_pb2.OperationMetadata, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., model: _Optional[_Union[_model_pb2.Model, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ..., device: _Optional[_Union[Device, _Mapping]] = ...) -> None: ...
+    replica: Replica
+    def __init__(self, name: _Optional[str] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., machine: _Optional[_Union[Machine, _Mapping]] = ..., operation: _Optional[_Union[_operation_pb2.OperationMetadata, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., model: _Optional[_Union[_model_pb2.Model, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ..., device: _Optional[_Union[Device, _Mapping]] = ..., replica: _Optional[_Union[Replica, _Mapping]] = ...) -> None: ...
 
 class Device(_message.Message):
     __slots__ = ("name", "device_id", "state", "model", "capacity_bytes", "used_bytes", "free_bytes", "mapped_bytes", "maps_segments", "dtypes", "libraries", "worker")
@@ -152,6 +156,52 @@ class Worker(_message.Message):
     problem: str
     state_time: _timestamp_pb2.Timestamp
     def __init__(self, state: _Optional[_Union[Worker.State, str]] = ..., worker_id: _Optional[str] = ..., incarnation: _Optional[str] = ..., process_id: _Optional[int] = ..., release: _Optional[str] = ..., supervised: bool = ..., restarts: _Optional[int] = ..., problem: _Optional[str] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Replica(_message.Message):
+    __slots__ = ("name", "device_id", "segment", "dtype", "state", "models", "priority", "planned_bytes", "own_bytes", "mapped_bytes", "tensors", "load_time", "failure", "create_time")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[Replica.State]
+        STATE_WAITING: _ClassVar[Replica.State]
+        STATE_LOADING: _ClassVar[Replica.State]
+        STATE_ACTIVE: _ClassVar[Replica.State]
+        STATE_UNLOADING: _ClassVar[Replica.State]
+        STATE_FAILED: _ClassVar[Replica.State]
+    STATE_UNSPECIFIED: Replica.State
+    STATE_WAITING: Replica.State
+    STATE_LOADING: Replica.State
+    STATE_ACTIVE: Replica.State
+    STATE_UNLOADING: Replica.State
+    STATE_FAILED: Replica.State
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    PLANNED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OWN_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAPPED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    LOAD_TIME_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    device_id: str
+    segment: str
+    dtype: str
+    state: Replica.State
+    models: _containers.RepeatedScalarFieldContainer[str]
+    priority: _model_pb2.Priority
+    planned_bytes: int
+    own_bytes: int
+    mapped_bytes: int
+    tensors: int
+    load_time: _duration_pb2.Duration
+    failure: str
+    create_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., device_id: _Optional[str] = ..., segment: _Optional[str] = ..., dtype: _Optional[str] = ..., state: _Optional[_Union[Replica.State, str]] = ..., models: _Optional[_Iterable[str]] = ..., priority: _Optional[_Union[_model_pb2.Priority, str]] = ..., planned_bytes: _Optional[int] = ..., own_bytes: _Optional[int] = ..., mapped_bytes: _Optional[int] = ..., tensors: _Optional[int] = ..., load_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., failure: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Segment(_message.Message):
     __slots__ = ("name", "state", "size_bytes", "raw", "type", "priority", "models", "seal_time", "zombie", "eviction")

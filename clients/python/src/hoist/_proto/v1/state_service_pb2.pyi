@@ -34,19 +34,59 @@ class GetStatusResponse(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., status: _Optional[_Union[Status, _Mapping]] = ...) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("name", "position", "resource", "machine")
+    __slots__ = ("name", "position", "resource", "machine", "model")
     NAME_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_FIELD_NUMBER: _ClassVar[int]
     MACHINE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     name: str
     position: _resources_pb2.Position
     resource: _resources_pb2.Resource
     machine: MachineStatus
-    def __init__(self, name: _Optional[str] = ..., position: _Optional[_Union[_resources_pb2.Position, _Mapping]] = ..., resource: _Optional[_Union[_resources_pb2.Resource, _Mapping]] = ..., machine: _Optional[_Union[MachineStatus, _Mapping]] = ...) -> None: ...
+    model: ModelStatus
+    def __init__(self, name: _Optional[str] = ..., position: _Optional[_Union[_resources_pb2.Position, _Mapping]] = ..., resource: _Optional[_Union[_resources_pb2.Resource, _Mapping]] = ..., machine: _Optional[_Union[MachineStatus, _Mapping]] = ..., model: _Optional[_Union[ModelStatus, _Mapping]] = ...) -> None: ...
+
+class ModelStatus(_message.Message):
+    __slots__ = ("components", "operations", "leases", "cached", "loaded_on")
+    COMPONENTS_FIELD_NUMBER: _ClassVar[int]
+    OPERATIONS_FIELD_NUMBER: _ClassVar[int]
+    LEASES_FIELD_NUMBER: _ClassVar[int]
+    CACHED_FIELD_NUMBER: _ClassVar[int]
+    LOADED_ON_FIELD_NUMBER: _ClassVar[int]
+    components: _containers.RepeatedCompositeFieldContainer[ComponentStatus]
+    operations: _containers.RepeatedCompositeFieldContainer[_operation_pb2.OperationMetadata]
+    leases: int
+    cached: bool
+    loaded_on: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, components: _Optional[_Iterable[_Union[ComponentStatus, _Mapping]]] = ..., operations: _Optional[_Iterable[_Union[_operation_pb2.OperationMetadata, _Mapping]]] = ..., leases: _Optional[int] = ..., cached: bool = ..., loaded_on: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ComponentStatus(_message.Message):
+    __slots__ = ("component", "segment", "idle", "uses", "leases", "replicas")
+    COMPONENT_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    IDLE_FIELD_NUMBER: _ClassVar[int]
+    USES_FIELD_NUMBER: _ClassVar[int]
+    LEASES_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    component: str
+    segment: _resources_pb2.Segment
+    idle: _duration_pb2.Duration
+    uses: int
+    leases: int
+    replicas: _containers.RepeatedCompositeFieldContainer[ReplicaStatus]
+    def __init__(self, component: _Optional[str] = ..., segment: _Optional[_Union[_resources_pb2.Segment, _Mapping]] = ..., idle: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., uses: _Optional[int] = ..., leases: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ...) -> None: ...
+
+class ReplicaStatus(_message.Message):
+    __slots__ = ("replica", "unknown")
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    replica: _resources_pb2.Replica
+    unknown: bool
+    def __init__(self, replica: _Optional[_Union[_resources_pb2.Replica, _Mapping]] = ..., unknown: bool = ...) -> None: ...
 
 class MachineStatus(_message.Message):
-    __slots__ = ("uptime", "conditions", "operation_counts", "watch_streams", "request_ids", "request_ids_limit", "oldest_revision", "first_look")
+    __slots__ = ("uptime", "conditions", "operation_counts", "watch_streams", "request_ids", "request_ids_limit", "oldest_revision", "first_look", "devices", "active_replicas", "loaded_models", "missing_models", "segments", "segment_bytes")
     UPTIME_FIELD_NUMBER: _ClassVar[int]
     CONDITIONS_FIELD_NUMBER: _ClassVar[int]
     OPERATION_COUNTS_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +95,12 @@ class MachineStatus(_message.Message):
     REQUEST_IDS_LIMIT_FIELD_NUMBER: _ClassVar[int]
     OLDEST_REVISION_FIELD_NUMBER: _ClassVar[int]
     FIRST_LOOK_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    LOADED_MODELS_FIELD_NUMBER: _ClassVar[int]
+    MISSING_MODELS_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_BYTES_FIELD_NUMBER: _ClassVar[int]
     uptime: _duration_pb2.Duration
     conditions: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Condition]
     operation_counts: _containers.RepeatedCompositeFieldContainer[OperationCount]
@@ -63,7 +109,13 @@ class MachineStatus(_message.Message):
     request_ids_limit: int
     oldest_revision: int
     first_look: _model_pb2.FirstLook
-    def __init__(self, uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., conditions: _Optional[_Iterable[_Union[_resources_pb2.Condition, _Mapping]]] = ..., operation_counts: _Optional[_Iterable[_Union[OperationCount, _Mapping]]] = ..., watch_streams: _Optional[int] = ..., request_ids: _Optional[int] = ..., request_ids_limit: _Optional[int] = ..., oldest_revision: _Optional[int] = ..., first_look: _Optional[_Union[_model_pb2.FirstLook, _Mapping]] = ...) -> None: ...
+    devices: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Device]
+    active_replicas: int
+    loaded_models: int
+    missing_models: int
+    segments: int
+    segment_bytes: int
+    def __init__(self, uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., conditions: _Optional[_Iterable[_Union[_resources_pb2.Condition, _Mapping]]] = ..., operation_counts: _Optional[_Iterable[_Union[OperationCount, _Mapping]]] = ..., watch_streams: _Optional[int] = ..., request_ids: _Optional[int] = ..., request_ids_limit: _Optional[int] = ..., oldest_revision: _Optional[int] = ..., first_look: _Optional[_Union[_model_pb2.FirstLook, _Mapping]] = ..., devices: _Optional[_Iterable[_Union[_resources_pb2.Device, _Mapping]]] = ..., active_replicas: _Optional[int] = ..., loaded_models: _Optional[int] = ..., missing_models: _Optional[int] = ..., segments: _Optional[int] = ..., segment_bytes: _Optional[int] = ...) -> None: ...
 
 class OperationCount(_message.Message):
     __slots__ = ("state", "count")

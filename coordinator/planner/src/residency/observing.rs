@@ -1,0 +1,219 @@
+//! What a worker says is on its device.
+//!
+//! It is believed about its own device: what it has, and what it has not any more. It is not believed when it says what
+//! cannot be: then nothing of what it says counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use hoist_domain::{
+    Bytes, DeviceId, Digest, Dtype, Generation, ModelId, ObservedReplica, Priority, Replica, ReplicaId,
+    ReplicaState,
+};
+
+use super::resident::{Account, Want};
+use crate::{Decision, Event, Moment, State};
+
+/// What a worker has told.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Everything there is; otherwise what has changed.
+    pub is_full: bool,
+    /// The last generation that it took.
+    pub answers: Option<Generation>,
+    pub replicas: Vec<ObservedReplica>,
+    pub removed: Vec<Removal>,
+}
+
+/// A replica that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removal {
+    pub id: ReplicaId,
+    pub expected: Bytes,
+    pub returned: Bytes,
+}
+
+/// Whether what was told counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    Applied,
+    /// Another stream speaks for the worker by now.
+    NotIts,
+    /// It cannot be.
+    Lie(String),
+}
+
+/// What a report changes.
+///
+/// # Errors
+/// Why it cannot be.
+pub fn observed(state: &State, device: DeviceId, report: &Report, now: Moment) -> Result<Decision, String> {
+    let residency = state.residency();
+    let capacity =
+        state.devices().get(device).and_then(|device| device.facts.as_ref()).map(|facts| facts.capacity);
+    let mut events = Vec::new();
+    let told: BTreeSet<ReplicaId> = report.replicas.iter().map(|one| one.id).collect();
+    if told.len() != report.replicas.len() {
+        return Err("a replica is told twice".to_owned());
+    }
+    let mut gone = BTreeSet::new();
+    for removal in &report.removed {
+        let known = residency.replica(removal.id);
+        if known.is_some_and(|known| known.device != device) {
+            return Err(format!("replica {} is on another device", removal.id));
+        }
+        // One that nobody knows: told again, or the last coordinator's.
+        if known.is_some() && gone.insert(removal.id) {
+            let account = Account { expected: removal.expected, returned: removal.returned };
+            events.push(Event::ReplicaGone { id: removal.id, account: Some(account) });
+        }
+    }
+    let (mut taken, mut adopting) = (0_u64, Adopting::of(state, device));
+    for one in &report.replicas {
+        taken = taken.saturating_add(one.own.0).saturating_add(one.mapped.0);
+        if gone.contains(&one.id) {
+            return Err(format!("replica {} is there and gone", one.id));
+        }
+        match residency.replica(one.id) {
+            Some(known) => {
+                if (known.device, known.digest, known.dtype) != (device, one.digest, one.dtype) {
+                    return Err(format!("replica {} is another one", one.id));
+                }
+                let is_wanted = residency.is_wanted(known.id);
+                if is_wanted && !can_follow(known.state, one.state) {
+                    return Err(format!("replica {} was {:?} and is {:?}", one.id, known.state, one.state));
+                }
+                events.extend(changed(state, known, one));
+            }
+            None if report.is_full => adopting.adopt(one, now, &mut events),
+            None => return Err(format!("replica {} was never asked for", one.id)),
+        }
+    }
+    if capacity.is_some_and(|capacity| taken > capacity.0) {
+        return Err(format!("{} are on a device of less", Bytes(taken)));
+    }
+    let answers = report.answers.filter(|answers| answers.epoch == state.position().epoch);
+    for known in residency.on(device).filter(|known| !told.contains(&known.id) && !gone.contains(&known.id)) {
+        let is_left =
+            residency.left_at(known.id).is_some_and(|at| answers.is_some_and(|taken| taken.number >= at));
+        let is_gone = match known.state {
+            // It has never been there: its worker has taken what is desired without it.
+            ReplicaState::Waiting => is_left,
+            _ => report.is_full,
+        };
+        if is_gone {
+            events.push(Event::ReplicaGone { id: known.id, account: None });
+        }
+    }
+    if report.is_full {
+        events.push(Event::DesireRaised(device));
+    }
+    Ok(events)
+}
+
+/// Whether something that is wanted can have come from the one state to the other, however many words in between were not said.
+const fn can_follow(before: ReplicaState, told: ReplicaState) -> bool {
+    use ReplicaState::{Active, Failed, Loading, Waiting};
+    match before {
+        Waiting => matches!(told, Waiting | Loading | Active | Failed),
+        Loading => matches!(told, Loading | Active | Failed),
+        Active => matches!(told, Active),
+        Failed => matches!(told, Failed),
+        ReplicaState::Absent | ReplicaState::Unloading | ReplicaState::Lost => false,
+    }
+}
+
+/// What was told of a replica that is known.
+fn changed(state: &State, known: &Arc<Replica>, one: &ObservedReplica) -> Decision {
+    let residency = state.residency();
+    let is_wanted = residency.is_wanted(known.id);
+    // What nobody wants is on its way away from here on, however far its worker is with that.
+    let next = match (is_wanted, known.state, one.state) {
+        (
+            false,
+            ReplicaState::Unloading,
+            ReplicaState::Waiting | ReplicaState::Loading | ReplicaState::Active,
+        ) => ReplicaState::Unloading,
+        (false, _, ReplicaState::Active) => ReplicaState::Unloading,
+        (_, _, told) => told,
+    };
+    let after = Replica {
+        state: next,
+        own: one.own,
+        mapped: one.mapped,
+        tensors: one.tensors,
+        load_time: one.load_time,
+        failure: one.failure.clone(),
+        ..Replica::clone(known)
+    };
+    if after == **known {
+        return Vec::new();
+    }
+    let mut events = vec![Event::ReplicaChanged(Arc::new(after))];
+    if next == ReplicaState::Failed {
+        // Its operation sees that and ends. An intent is unmet from here on.
+        let intents = residency.wants_of(known.id).filter(|want| matches!(want, Want::Intent(_)));
+        events.extend(intents.map(|by| Event::ReplicaUnwanted { id: known.id, by }));
+    }
+    events
+}
+
+/// What a worker has that this coordinator did not ask for: the last one did, and its intents may name it.
+struct Adopting {
+    device: DeviceId,
+    /// Contents that intents name and that are not there, with the models and the weight.
+    missing: BTreeMap<(Digest, Option<Dtype>), Vec<(ModelId, Priority)>>,
+}
+
+impl Adopting {
+    fn of(state: &State, device: DeviceId) -> Self {
+        let residency = state.residency();
+        let mut missing: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for intent in residency.intents().filter(|intent| intent.device == device) {
+            for part in &intent.parts {
+                if residency.sharing(device, part.digest, part.dtype).is_none() {
+                    missing
+                        .entry((part.digest, part.dtype))
+                        .or_default()
+                        .push((intent.model, intent.priority));
+                }
+            }
+        }
+        Self { device, missing }
+    }
+
+    fn adopt(&mut self, one: &ObservedReplica, now: Moment, events: &mut Decision) {
+        let is_usable = matches!(one.state, ReplicaState::Loading | ReplicaState::Active);
+        let wanted = self.missing.remove(&(one.digest, one.dtype)).filter(|_| is_usable);
+        // What nobody asked for is on its way away.
+        let state = match (one.state, &wanted) {
+            (ReplicaState::Active, None) => ReplicaState::Unloading,
+            (state, _) => state,
+        };
+        events.push(Event::ReplicaPlaced(Arc::new(Replica {
+            id: one.id,
+            device: self.device,
+            digest: one.digest,
+            dtype: one.dtype,
+            state,
+            models: BTreeSet::new(),
+            priority: Priority::default(),
+            planned: Bytes(one.own.0.saturating_add(one.mapped.0)),
+            own: one.own,
+            mapped: one.mapped,
+            tensors: one.tensors,
+            load_time: one.load_time,
+            failure: one.failure.clone(),
+            since: now.wall,
+        })));
+        for (model, priority) in wanted.into_iter().flatten() {
+            events.push(Event::ReplicaWanted { id: one.id, by: Want::Intent(model), priority });
+        }
+    }
+}
+
+/// Its worker has ended: what was on the device is gone.
+#[must_use]
+pub fn lost(state: &State, device: DeviceId) -> Decision {
+    state.residency().on(device).map(|one| Event::ReplicaGone { id: one.id, account: None }).collect()
+}

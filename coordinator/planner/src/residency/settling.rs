@@ -1,0 +1,82 @@
+//! The end of a load: what it has brought there stays on the model's account, or on nobody's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use hoist_domain::{
+    DeviceId, Error, Intent, IntentPart, ModelId, OperationId, Outcome, Reason, ReplicaId, ReplicaState,
+};
+
+use super::resident::{Loading, Want};
+use crate::{Decision, Event, Moment, State};
+
+/// What follows from the end of an operation for what it has loaded. What it has is judged once more: a worker may have ended
+/// since its executor looked.
+#[must_use]
+pub fn settle(state: &State, id: OperationId, outcome: Outcome, now: Moment) -> (Decision, Outcome) {
+    let residency = state.residency();
+    let Some(loading) = residency.load(id) else { return (Vec::new(), outcome) };
+    let lacks = || {
+        loading.parts.iter().find(|part| {
+            residency.replica(part.replica).is_none_or(|replica| replica.state != ReplicaState::Active)
+        })
+    };
+    let outcome = match outcome {
+        Outcome::Output(_) => match lacks() {
+            None => outcome,
+            Some(part) => Outcome::Failed(gone(loading.device, &part.component)),
+        },
+        ended => ended,
+    };
+    let mut events = Vec::new();
+    if matches!(outcome, Outcome::Output(_)) {
+        keep(state, loading, now, &mut events);
+    }
+    let wanted = residency.wanted_by_operation(id);
+    events.extend(
+        wanted.map(|(model, replica)| Event::ReplicaUnwanted { id: replica, by: Want::Operation(id, model) }),
+    );
+    (events, outcome)
+}
+
+/// What an executor says whose replica is not there any more.
+pub(super) fn gone(device: DeviceId, component: &str) -> Error {
+    let message = format!("the worker of {device} has ended while it had {component}");
+    Error::new(Reason::WorkerLost, message).with("device", device)
+}
+
+/// Each model has from now on what was loaded for it, beside what it had.
+fn keep(state: &State, loading: &Loading, now: Moment, events: &mut Decision) {
+    let (residency, device) = (state.residency(), loading.device);
+    let mut loaded: BTreeMap<ModelId, Vec<(IntentPart, ReplicaId)>> = BTreeMap::new();
+    for part in &loading.parts {
+        let intended =
+            IntentPart { component: part.component.clone(), digest: part.digest, dtype: part.dtype };
+        loaded.entry(part.model).or_default().push((intended, part.replica));
+    }
+    for (model, parts) in loaded {
+        let by = Want::Intent(model);
+        let mut wanted: BTreeSet<ReplicaId> = parts.iter().map(|(_, replica)| *replica).collect();
+        let before = residency.intent(device, model);
+        let stays = |one: &&IntentPart| parts.iter().all(|(new, _)| new.component != one.component);
+        let mut all: Vec<IntentPart> =
+            before.iter().flat_map(|intent| &intent.parts).filter(stays).cloned().collect();
+        // What stays is wanted as before; what was replaced is wanted no more, unless it is the same.
+        let staying = all.iter().filter_map(|part| residency.sharing(device, part.digest, part.dtype));
+        wanted.extend(staying.map(|replica| replica.id));
+        let priority = before.map_or(loading.priority, |intent| intent.priority.max(loading.priority));
+        for (part, replica) in parts {
+            all.push(part);
+            events.push(Event::ReplicaWanted { id: replica, by, priority });
+        }
+        let replaced = residency.wanted_by_intent(model).filter(|one| one.device == device);
+        let replaced = replaced.filter(|one| !wanted.contains(&one.id));
+        events.extend(replaced.map(|one| Event::ReplicaUnwanted { id: one.id, by }));
+        all.sort_by(|one, other| one.component.cmp(&other.component));
+        let intent = Intent { model, device, parts: all, priority, recorded_at: now.wall };
+        events.push(Event::IntentRecorded(Arc::new(intent)));
+    }
+    // They have made room, for good.
+    let displaced = loading.displaced.iter().filter(|model| residency.intent(device, **model).is_some());
+    events.extend(displaced.map(|model| Event::IntentRetracted { device, model: *model }));
+}

@@ -1,0 +1,301 @@
+//! The executor of loads: from models to replicas that can be used.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hoist_domain::{
+    Bytes, CacheSpec, DeviceId, Digest, Error, LoadReport, LoadSpec, LoadedComponent, OperationId, Placement,
+    Reason, Replica, ReplicaFailure, ReplicaId, ReplicaState, Result, WorkerState,
+};
+use hoist_planner::State;
+use hoist_planner::residency::{LoadAsk, Offer, PlaceAsk, Placed, PlacedPart, Wanted};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Loader, Sizes};
+use crate::operations::ProgressCell;
+
+/// How long a load waits for a worker that is being started. Longer than one takes to start, and to be started again.
+const STARTS_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often the worker's word on its progress is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Times that something goes out of RAM between its filling and its placing, which its operation's hold prevents.
+const MOST_TRIES: usize = 3;
+
+/// One run of the executor.
+struct Run<'a> {
+    loader: &'a Loader,
+    spec: &'a LoadSpec,
+    operation: OperationId,
+    cell: &'a Arc<ProgressCell>,
+    stop: &'a CancellationToken,
+    read: Bytes,
+    reasons: Option<Vec<String>>,
+}
+
+impl Loader {
+    /// Brings models to a device. What it has brought there is the operation's until that ends.
+    ///
+    /// # Errors
+    /// As caching them; VRAM_EXHAUSTED, WORKER_LOST, DEVICE_FAILED, DEVICE_CORDONED, RESOURCE_NOT_FOUND.
+    pub async fn load(
+        &self,
+        spec: &LoadSpec,
+        operation: OperationId,
+        cell: &Arc<ProgressCell>,
+        stop: &CancellationToken,
+    ) -> Result<LoadReport> {
+        let began = self.0.clock.monotonic();
+        let mut run = Run { loader: self, spec, operation, cell, stop, read: Bytes(0), reasons: None };
+        let (wanted, left_out, offer, parts) = run.place().await?;
+        let there = run.arrival(offer.device, &parts, &wanted).await?;
+        let component = |(part, wanted): (&PlacedPart, &Wanted)| {
+            let replica = there.get(&part.replica)?;
+            Some(LoadedComponent {
+                model: wanted.model,
+                name: wanted.component.clone(),
+                replica: replica.id,
+                digest: replica.digest,
+                dtype: replica.dtype,
+                own: replica.own,
+                mapped: replica.mapped,
+                tensors: replica.tensors,
+                was_there: part.was_there,
+                load_time: replica.load_time,
+            })
+        };
+        Ok(LoadReport {
+            device: offer.device,
+            components: parts.iter().zip(&wanted).filter_map(component).collect(),
+            read: run.read,
+            took: self.0.clock.monotonic().saturating_sub(began),
+            unloaded: offer.unload,
+            left_out,
+            reasons: run.reasons.unwrap_or(offer.reasons),
+        })
+    }
+}
+
+impl Run<'_> {
+    /// Everything in RAM, and replicas for it.
+    async fn place(&mut self) -> Result<(Vec<Wanted>, Vec<String>, Offer, Vec<PlacedPart>)> {
+        for _ in 0..MOST_TRIES {
+            self.cell.set_phase("looking what there is");
+            let sizes = self.loader.sizes(&self.spec.parts, self.spec.dtype, &self.spec.allow, self.stop);
+            let sizes = sizes.await?;
+            if sizes.components.is_empty() {
+                return Err(nothing_to_load(&sizes));
+            }
+            let was_in_ram = sizes.is_in_ram && !self.spec.validate;
+            let (wanted, left_out) =
+                if was_in_ram { (sizes.wanted(), sizes.left_out) } else { self.stage(&sizes).await? };
+            let ask = PlaceAsk {
+                operation: self.operation,
+                load: self.ask(wanted.clone()),
+                ids: wanted.iter().map(|_| ReplicaId(Uuid::now_v7())).collect(),
+                is_use: was_in_ram,
+            };
+            let control = &self.loader.0.control;
+            match self.once_it_is_there(|| control.place(ask.clone())).await? {
+                Placed::On { offer, parts } => return Ok((wanted, left_out, offer, parts)),
+                Placed::NotInRam => {}
+            }
+        }
+        Err(Error::new(
+            Reason::Internal,
+            "segments go out of RAM while they are held; report this with the log",
+        ))
+    }
+
+    fn ask(&self, parts: Vec<Wanted>) -> LoadAsk {
+        LoadAsk {
+            parts,
+            placement: self.spec.placement,
+            priority: self.spec.priority,
+            force: self.spec.force,
+        }
+    }
+
+    /// Room on a device first, then everything to RAM.
+    async fn stage(&mut self, sizes: &Sizes) -> Result<(Vec<Wanted>, Vec<String>)> {
+        let control = &self.loader.0.control;
+        let ask = self.ask(sizes.wanted());
+        let offer = self.once_it_is_there(|| control.admit(self.operation, ask.clone())).await?;
+        self.reasons = Some(offer.reasons);
+        let mut wanted = Vec::new();
+        let mut left_out = Vec::new();
+        for part in &self.spec.parts {
+            let spec = CacheSpec {
+                model: part.model,
+                components: part.components.clone(),
+                priority: self.spec.priority,
+                validate: self.spec.validate,
+                allow: self.spec.allow.clone(),
+            };
+            let cached = self.loader.0.cache.cache(&spec, self.operation, self.cell, self.stop).await?;
+            self.read.0 = self.read.0.saturating_add(cached.read.0);
+            left_out.extend(cached.left_out);
+            for component in cached.components {
+                let is_it = |one: &&Wanted| one.model == part.model && one.component == component.name;
+                let known = sizes.components.iter().map(|one| &one.wanted).find(is_it);
+                let known = known.ok_or_else(|| {
+                    let name =
+                        self.loader.model(part).map(|model| model.name().to_owned()).unwrap_or_default();
+                    Error::new(Reason::SourceChanged, format!("{name} has changed while it was read"))
+                })?;
+                wanted.push(Wanted { digest: Some(component.digest), ..known.clone() });
+            }
+        }
+        Ok((wanted, left_out))
+    }
+
+    /// Asks the owner; and again, for a while, as long as all that is missing is a worker that is being started.
+    async fn once_it_is_there<T, F: Future<Output = Result<T>>>(&self, ask: impl Fn() -> F) -> Result<T> {
+        let mut changes = self.loader.0.control.changes();
+        let clock = &self.loader.0.clock;
+        let until = clock.monotonic().saturating_add(STARTS_WITHIN);
+        loop {
+            drop(changes.borrow_and_update());
+            let refusal = match ask().await {
+                Err(error) if error.reason() == Reason::WorkerLost => error,
+                answer => return answer,
+            };
+            let left = until.saturating_sub(clock.monotonic());
+            let is_coming = {
+                let view = changes.borrow();
+                is_coming(&view.state, self.spec.placement)
+            };
+            if !is_coming || left.is_zero() {
+                return Err(refusal);
+            }
+            self.cell.set_phase("waiting for the device's worker");
+            tokio::select! {
+                _ = tokio::time::timeout(left, changes.changed()) => {}
+                () = self.stop.cancelled() => return Err(stopped()),
+            }
+        }
+    }
+
+    /// Waits until everything can be used.
+    async fn arrival(
+        &self,
+        device: DeviceId,
+        parts: &[PlacedPart],
+        wanted: &[Wanted],
+    ) -> Result<BTreeMap<ReplicaId, Arc<Replica>>> {
+        self.cell.set_phase("loading");
+        let new: BTreeMap<ReplicaId, Bytes> = parts
+            .iter()
+            .zip(wanted)
+            .filter(|(part, _)| !part.was_there)
+            .map(|(part, wanted)| (part.replica, wanted.bytes))
+            .collect();
+        let before = self.cell.done();
+        let total = new.values().map(|bytes| bytes.0).fold(before, u64::saturating_add);
+        self.cell.set_total(total);
+        let ids: BTreeSet<ReplicaId> = parts.iter().map(|part| part.replica).collect();
+        let mut changes = self.loader.0.control.changes();
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let view = Arc::clone(&changes.borrow_and_update());
+            if let Some(there) = all_there(&view.state, device, &ids)? {
+                self.cell.set_done(total);
+                return Ok(there);
+            }
+            let done = |(id, bytes): (&ReplicaId, &Bytes)| match view.state.residency().replica(*id) {
+                Some(one) if one.state == ReplicaState::Active => bytes.0,
+                _ => self.loader.0.fleet.loading(*id).map_or(0, |(done, _)| done.0.min(bytes.0)),
+            };
+            self.cell.set_done(new.iter().map(done).fold(before, u64::saturating_add));
+            tokio::select! {
+                changed = changes.changed() => {
+                    changed.map_err(|_| Error::new(Reason::Draining, "the server is stopping"))?;
+                }
+                _ = looks.tick() => {}
+                () = self.stop.cancelled() => return Err(stopped()),
+            }
+        }
+    }
+}
+
+/// All of these, if they can be used.
+///
+/// # Errors
+/// When one of them never will.
+fn all_there(
+    state: &State,
+    device: DeviceId,
+    ids: &BTreeSet<ReplicaId>,
+) -> Result<Option<BTreeMap<ReplicaId, Arc<Replica>>>> {
+    let mut there = BTreeMap::new();
+    for id in ids {
+        let Some(replica) = state.residency().replica(*id) else {
+            let message = format!("the worker of {device} has ended, and what was on it is gone");
+            let problem = state.devices().get(device).map(|known| known.worker.problem.clone());
+            let problem = problem.filter(|problem| !problem.is_empty()).map(|problem| format!(": {problem}"));
+            let message = format!("{message}{}", problem.unwrap_or_default());
+            return Err(Error::new(Reason::WorkerLost, message).with("device", device));
+        };
+        match (replica.state, &replica.failure) {
+            (ReplicaState::Active, _) => drop(there.insert(*id, Arc::clone(replica))),
+            (ReplicaState::Failed, failure) => return Err(failed(device, replica.digest, failure.as_ref())),
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(there))
+}
+
+/// What it means for a caller that a replica did not get there.
+fn failed(device: DeviceId, digest: Digest, failure: Option<&ReplicaFailure>) -> Error {
+    let error = match failure {
+        Some(ReplicaFailure::NoMemory { needed, free }) => {
+            let message = format!("{device} has {free} free, as its worker says, and {needed} are needed");
+            let error = Error::new(Reason::VramExhausted, message);
+            error.with("needed_bytes", needed.0).with("free_bytes", free.0)
+        }
+        Some(ReplicaFailure::Segment(why)) => Error::new(
+            Reason::SourceChanged,
+            format!(
+                "a component could not be read from RAM: {why}; try again, it is read from the disk then"
+            ),
+        ),
+        Some(ReplicaFailure::Unsupported(why)) => {
+            Error::new(Reason::IncompatibleModel, format!("{device} cannot hold it: {why}"))
+        }
+        Some(ReplicaFailure::Device(why)) => {
+            Error::new(Reason::DeviceFailed, format!("{device} failed: {why}"))
+        }
+        None => Error::new(Reason::DeviceFailed, format!("{device} failed, and did not say why")),
+    };
+    error.with("device", device).with("digest", digest)
+}
+
+/// Whether a device that could take it has a worker that is being started.
+fn is_coming(state: &State, placement: Placement) -> bool {
+    let is_meant = |id: DeviceId| match placement {
+        Placement::On(device) => device == id,
+        Placement::Any | Placement::Spread | Placement::Pack => true,
+    };
+    let starts = |state: WorkerState| {
+        matches!(
+            state,
+            WorkerState::Connecting | WorkerState::Registered | WorkerState::Lost | WorkerState::Suspect
+        )
+    };
+    let mut devices = state.devices().iter().filter(|device| is_meant(device.id));
+    devices.any(|device| device.worker.is_supervised && starts(device.worker.state))
+}
+
+fn nothing_to_load(sizes: &Sizes) -> Error {
+    let why =
+        if sizes.left_out.is_empty() { "it has no components".to_owned() } else { sizes.left_out.join("; ") };
+    Error::new(Reason::IncompatibleModel, format!("nothing of it can be loaded: {why}"))
+}
+
+fn stopped() -> Error {
+    Error::new(Reason::OperationCancelled, "the operation was stopped")
+}

@@ -1,0 +1,56 @@
+//! Models to devices and off them: the executors of loads and unloads, and who brings back what was lost.
+//!
+//! ```text
+//!  load:    all in RAM ─────────────────────────────► place (owner) ─► workers ─► all ACTIVE ─► ended (owner)
+//!           not all ─► headers ─► admit (owner) ─► to RAM ─┘               └─► one FAILED or gone ─► ended, nothing stays
+//!  unload:  unload (owner) ─► workers ─► gone, with an account of their bytes ─► ended
+//!  restore: an intent of which something is not there ─► load, on the server's own account
+//! ```
+//!
+//! Nothing here decides or remembers: the owner does. An executor that is stopped, however it is, leaves nothing behind, since
+//! with its operation ends all that was wanted on its account.
+
+mod loading;
+mod restoring;
+mod sizing;
+mod unloading;
+
+use std::sync::Arc;
+
+use hoist_runtime::{Clock, Tasks};
+
+use crate::cache::Cache;
+use crate::catalog::Catalog;
+use crate::control::Control;
+use crate::fleet::Fleet;
+
+pub use restoring::restore;
+pub use sizing::{Sized, Sizes};
+
+/// The handle to it. Cloning is a reference count.
+#[derive(Clone, Debug)]
+pub struct Loader(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    cache: Cache,
+    catalog: Catalog,
+    fleet: Fleet,
+    control: Control,
+    tasks: Tasks,
+    clock: Clock,
+}
+
+impl Loader {
+    #[must_use]
+    pub fn new(
+        cache: Cache,
+        catalog: Catalog,
+        fleet: Fleet,
+        control: Control,
+        tasks: Tasks,
+        clock: Clock,
+    ) -> Self {
+        Self(Arc::new(Shared { cache, catalog, fleet, control, tasks, clock }))
+    }
+}

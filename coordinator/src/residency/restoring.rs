@@ -1,0 +1,162 @@
+//! Brings back what was lost: whatever an intent names and is not there is loaded again, on the server's own account.
+//!
+//! Level-triggered: it looks at what is missing, not at how that came. What cannot be brought back is tried again, at
+//! growing intervals, for as long as it is wanted.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hoist_domain::{
+    ContentHash, DeviceId, DeviceState, Dtype, Intent, Lifecycle, LoadSpec, ModelId, ModelPart, OperationId,
+    OperationState, Placement, Principal, RequestId, RequestKey, Work, WorkerState,
+};
+use hoist_planner::{State, Submission};
+use hoist_runtime::{Clock, Shutdown};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::control::Control;
+use crate::operations::Waiters;
+
+/// After a failure, doubled with each that follows.
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+
+/// Between two looks, while there is anything to be brought back.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// What is known of one intent that is not met.
+#[derive(Default)]
+struct Attempt {
+    running: Vec<OperationId>,
+    failures: u32,
+    not_before: Duration,
+}
+
+/// Looks after everything that shall be on devices, until the server drains.
+///
+/// # Errors
+/// Never.
+pub async fn restore(
+    control: Control,
+    waiters: Waiters,
+    clock: Clock,
+    draining: Shutdown,
+) -> Result<(), Infallible> {
+    let mut changes = control.changes();
+    let mut attempts: BTreeMap<(DeviceId, ModelId), Attempt> = BTreeMap::new();
+    loop {
+        let is_missing = {
+            let view = Arc::clone(&changes.borrow_and_update());
+            let submissions = look(&view.state, &mut attempts, clock.monotonic());
+            for (key, submission) in submissions {
+                match control.submit(submission).await {
+                    Ok(id) => {
+                        info!(operation = %id, device = %key.0, model = %key.1, "what was lost is loaded again");
+                        // Who joins it and goes away does not take it along.
+                        waiters.want(id, &control);
+                        if let Some(attempt) = attempts.get_mut(&key) {
+                            attempt.running.push(id);
+                        }
+                    }
+                    Err(error) => {
+                        warn!(%error, device = %key.0, model = %key.1, "what was lost cannot be loaded again now");
+                        if let Some(attempt) = attempts.get_mut(&key) {
+                            attempt.put_off(clock.monotonic());
+                        }
+                    }
+                }
+            }
+            !attempts.is_empty()
+        };
+        tokio::select! {
+            () = draining.triggered() => return Ok(()),
+            () = tokio::time::sleep(LOOK_EVERY), if is_missing => {}
+            changed = changes.changed(), if !is_missing => if changed.is_err() { return Ok(()) },
+        }
+    }
+}
+
+impl Attempt {
+    fn put_off(&mut self, now: Duration) {
+        let delay = FIRST_DELAY.saturating_mul(1 << self.failures.min(16)).min(LONGEST_DELAY);
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = now.saturating_add(delay);
+    }
+}
+
+/// What is to be loaded again now.
+fn look(
+    state: &State,
+    attempts: &mut BTreeMap<(DeviceId, ModelId), Attempt>,
+    now: Duration,
+) -> Vec<((DeviceId, ModelId), Submission)> {
+    if state.residency().unmet_count() == 0 {
+        attempts.clear();
+        return Vec::new();
+    }
+    let unmet: Vec<&Arc<Intent>> = state.residency().unmet().collect();
+    attempts.retain(|key, _| unmet.iter().any(|intent| (intent.device, intent.model) == *key));
+    let mut submissions = Vec::new();
+    for intent in unmet {
+        let key = (intent.device, intent.model);
+        let attempt = attempts.entry(key).or_default();
+        let mut has_failed = false;
+        attempt.running.retain(|id| match state.operation(*id).map(|operation| operation.state) {
+            Some(OperationState::Succeeded) | None => false,
+            Some(ended) if ended.is_terminal() => {
+                has_failed = true;
+                false
+            }
+            Some(_) => true,
+        });
+        if has_failed {
+            attempt.put_off(now);
+        }
+        let is_open = state.devices().get(intent.device).is_some_and(|device| {
+            device.state == DeviceState::Open && device.worker.state == WorkerState::Active
+        });
+        if attempt.running.is_empty() && is_open && now >= attempt.not_before {
+            submissions.extend(loads(intent).into_iter().map(|spec| (key, submission(spec))));
+        }
+    }
+    submissions
+}
+
+/// An intent as loads: one for each type of elements in it.
+fn loads(intent: &Intent) -> Vec<LoadSpec> {
+    let mut by_dtype: BTreeMap<Option<Dtype>, Vec<Box<str>>> = BTreeMap::new();
+    for part in &intent.parts {
+        by_dtype.entry(part.dtype).or_default().push(part.component.clone());
+    }
+    let load = |(dtype, mut components): (Option<Dtype>, Vec<Box<str>>)| {
+        components.sort_unstable();
+        LoadSpec {
+            parts: vec![ModelPart { model: intent.model, components }],
+            placement: Placement::On(intent.device),
+            dtype,
+            priority: intent.priority,
+            validate: false,
+            // It was allowed when it was loaded.
+            allow: vec![hoist_domain::Verdict::Incomplete, hoist_domain::Verdict::Corrupt],
+            force: false,
+        }
+    };
+    by_dtype.into_iter().map(load).collect()
+}
+
+fn submission(spec: LoadSpec) -> Submission {
+    Submission {
+        key: RequestKey {
+            principal: Principal::Hoist,
+            method: "restore".into(),
+            id: RequestId(Uuid::new_v4()),
+        },
+        content: ContentHash([0; 32]),
+        work: Work::LoadModel(spec),
+        deadline: LoadSpec::DEFAULT_DEADLINE,
+        new_id: OperationId(Uuid::now_v7()),
+    }
+}

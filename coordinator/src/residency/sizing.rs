@@ -1,0 +1,186 @@
+//! What models take of RAM and of a device, before anything is read of them but their headers; not even those, where all of it
+//! is in RAM.
+
+use std::sync::Arc;
+
+use hoist_domain::{
+    Bytes, Digest, Dtype, Error, Model, ModelContent, ModelPart, Reason, ResourceName, Result, Verdict,
+};
+use hoist_planner::residency::Wanted;
+use hoist_staging::{Recipe, Target};
+use tokio_util::sync::CancellationToken;
+
+use super::Loader;
+use crate::cache::{has_components, may_be_cached};
+
+/// One component that is to be on a device.
+#[derive(Clone, Debug)]
+pub struct Sized {
+    pub wanted: Wanted,
+    /// What it takes of RAM.
+    pub held: Bytes,
+    /// What would be read of the disk for that.
+    pub read: Bytes,
+}
+
+/// What models take.
+#[derive(Clone, Debug, Default)]
+pub struct Sizes {
+    pub components: Vec<Sized>,
+    /// What cannot be loaded, and why.
+    pub left_out: Vec<String>,
+    /// All of it was in RAM when it was looked at.
+    pub is_in_ram: bool,
+}
+
+impl Sizes {
+    pub(super) fn wanted(&self) -> Vec<Wanted> {
+        self.components.iter().map(|one| one.wanted.clone()).collect()
+    }
+}
+
+impl Loader {
+    /// What these models take of RAM and of a device, in this type of elements.
+    ///
+    /// # Errors
+    /// RESOURCE_NOT_FOUND, SOURCE_*; FIELD_INVALID for a component that a model has not; INCOMPATIBLE_MODEL.
+    pub async fn sizes(
+        &self,
+        parts: &[ModelPart],
+        dtype: Option<Dtype>,
+        allow: &[Verdict],
+        stop: &CancellationToken,
+    ) -> Result<Sizes> {
+        let mut sizes = Sizes { is_in_ram: true, ..Sizes::default() };
+        for part in parts {
+            let model = self.model(part)?;
+            has_components(model.name(), &model.content.components, &part.components)?;
+            let dtype = dtype.filter(|dtype| is_another(&model.content, *dtype));
+            let is_allowed = model.verdict() <= Verdict::Suspicious || allow.contains(&model.verdict());
+            if is_allowed && let Some(there) = self.in_ram(&model, part, dtype) {
+                sizes.components.extend(there);
+                continue;
+            }
+            sizes.is_in_ram = false;
+            let (mut read, left_out) = self.by_headers(&model, part, dtype, allow, stop).await?;
+            sizes.components.append(&mut read);
+            sizes.left_out.extend(left_out);
+        }
+        Ok(sizes)
+    }
+
+    pub(super) fn model(&self, part: &ModelPart) -> Result<Arc<Model>> {
+        let view = self.0.control.view();
+        view.state.models().get(part.model).cloned().ok_or_else(|| {
+            let name = ResourceName::Model(part.model);
+            Error::new(Reason::ResourceNotFound, format!("{name} is not in the catalog any more"))
+                .with("name", name)
+        })
+    }
+
+    /// All that is asked for of a model, if it is complete in RAM and its files were as they are there; also if they are missing
+    /// by now.
+    fn in_ram(&self, model: &Arc<Model>, part: &ModelPart, dtype: Option<Dtype>) -> Option<Vec<Sized>> {
+        if model.content.is_touched {
+            return None;
+        }
+        let view = self.0.control.view();
+        let shelf = self.0.cache.shelf().ok()?;
+        let sized = |component: &hoist_domain::ModelComponent| {
+            let digest = component.digest?;
+            let segment = view.state.cache().sealed(digest)?;
+            let layout = shelf.layout(digest);
+            let length: Option<u64> =
+                layout.as_ref().map(|layout| layout.tensors().iter().map(|one| one.length).sum());
+            let bytes = match (dtype, &layout) {
+                (Some(dtype), Some(layout)) => {
+                    layout.tensors().iter().map(|one| one.dtype.converted(one.length, dtype)).sum()
+                }
+                _ => segment.bytes.0,
+            };
+            let wanted = Wanted {
+                model: model.id,
+                component: component.name.clone(),
+                digest: Some(digest),
+                // Files as they are have no elements that anybody could convert.
+                dtype: dtype.filter(|_| layout.is_some()),
+                bytes: Bytes(bytes),
+            };
+            Some(Sized { wanted, held: segment.bytes, read: Bytes(length.unwrap_or(segment.bytes.0)) })
+        };
+        let components = model.content.components.iter().filter(|one| is_meant(part, &one.name));
+        let all: Vec<Sized> = components.map(sized).collect::<Option<_>>()?;
+        (!all.is_empty()).then_some(all)
+    }
+
+    async fn by_headers(
+        &self,
+        model: &Arc<Model>,
+        part: &ModelPart,
+        dtype: Option<Dtype>,
+        allow: &[Verdict],
+        stop: &CancellationToken,
+    ) -> Result<(Vec<Sized>, Vec<String>)> {
+        let (_, _, details) = self.0.catalog.to_stage(model, stop).await?;
+        may_be_cached(model, &details.content, allow)?;
+        let believed = model.content.vouches_for(&details.content);
+        let (model, part) = (Arc::clone(model), part.clone());
+        let read = move || {
+            let (mut sized, mut left_out) = (Vec::new(), Vec::new());
+            for (number, component) in details.content.components.iter().enumerate() {
+                if !is_meant(&part, &component.name) {
+                    continue;
+                }
+                let recipe = match Recipe::of(&details, number) {
+                    Ok(recipe) => recipe,
+                    Err(error) => {
+                        left_out.push(format!("{}: {error}", component.name));
+                        continue;
+                    }
+                };
+                let is_same = |one: &&hoist_domain::ModelComponent| {
+                    (&one.name, &one.prefix) == (&component.name, &component.prefix)
+                };
+                let known = model.content.components.iter().find(is_same).filter(|_| believed);
+                sized.push(by_recipe(
+                    &model,
+                    &component.name,
+                    known.and_then(|one| one.digest),
+                    &recipe,
+                    dtype,
+                ));
+            }
+            (sized, left_out)
+        };
+        let read = self.0.tasks.run_blocking("sizes", read).await;
+        read.map_err(|panicked| Error::new(Reason::Internal, panicked.to_string()))
+    }
+}
+
+fn by_recipe(
+    model: &Model,
+    name: &str,
+    digest: Option<Digest>,
+    recipe: &Recipe,
+    dtype: Option<Dtype>,
+) -> Sized {
+    let held = recipe.held_bytes();
+    let (bytes, dtype) = match (recipe.target(), dtype) {
+        (Target::Tensors(layout), Some(dtype)) => {
+            let converted = layout.tensors().iter().map(|one| one.dtype.converted(one.length, dtype));
+            (Bytes(converted.sum()), Some(dtype))
+        }
+        _ => (held, None),
+    };
+    let wanted = Wanted { model: model.id, component: name.into(), digest, dtype, bytes };
+    Sized { wanted, held, read: recipe.read_bytes() }
+}
+
+fn is_meant(part: &ModelPart, name: &str) -> bool {
+    part.components.is_empty() || part.components.iter().any(|one| **one == *name)
+}
+
+/// Whether anything of a model would become another by this conversion. What is so already is shared as it is.
+fn is_another(content: &ModelContent, dtype: Dtype) -> bool {
+    content.dtypes.iter().any(|(known, _)| known.is_convertible() && *known != dtype)
+}
