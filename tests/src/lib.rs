@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod caching;
 mod client;
+pub mod devices_world;
 pub mod inject;
 pub mod ledger;
 pub mod library;

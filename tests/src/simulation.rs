@@ -220,6 +220,24 @@ impl Coordinator {
         replies.into_iter().map(|reply| reply.context("somebody was not answered")).collect()
     }
 
+    /// Somebody asks; the owner takes one turn; executors hear of it.
+    ///
+    /// # Errors
+    /// When there is no answer, or an executor is told nonsense.
+    pub fn turn<T>(&mut self, asked: impl Future<Output = T>) -> Result<T> {
+        let mut asked = std::pin::pin!(asked);
+        let mut answer = asked.as_mut().now_or_never();
+        ensure!(self.owner.take_turn() || answer.is_some(), "nothing reached the owner");
+        while let Ok(effect) = self.effects.try_recv() {
+            self.carry_out(effect)?;
+        }
+        self.owner.take_turn();
+        if answer.is_none() {
+            answer = asked.as_mut().now_or_never();
+        }
+        answer.context("nobody was answered")
+    }
+
     fn carry_out(&mut self, effect: Effect) -> Result<()> {
         match effect {
             Effect::Start { operation, remaining } => {

@@ -74,10 +74,11 @@ impl Parts {
         }
     }
 
-    /// The first component that is known to be in a segment: `sdxl:vae`.
+    /// The first component that is known to be in a segment, and how many others are: `sdxl:vae +3`.
     pub(crate) fn known(&self, segment: &str) -> Option<String> {
-        let (model, component) = self.by_segment.get(segment)?.first()?;
-        Some(format!("{}:{}", self.called.name(model), text::one_line(component)))
+        let (first, others) = self.by_segment.get(segment)?.split_first()?;
+        let name = format!("{}:{}", self.called.name(&first.0), text::one_line(&first.1));
+        Some(if others.is_empty() { name } else { format!("{name} +{}", others.len()) })
     }
 
     /// The same, else the start of its digest.
@@ -115,7 +116,7 @@ mod tests {
         assert_eq!(users("segments/ab", &["b"]), "b:vae");
         assert_eq!(users("segments/ab", &["x", "b"]), "b:vae +1");
         assert_eq!(users("segments/cd", &["a"]), "a", "its digest is not known yet");
-        assert_eq!(users("segments/ab", &[]), "a:vae");
+        assert_eq!(users("segments/ab", &[]), "a:vae +1");
         assert_eq!(users("segments/cd", &[]), "cd");
         assert_eq!(users("segments/cd", &["x"]), "models/x");
     }

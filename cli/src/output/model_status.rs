@@ -34,8 +34,8 @@ pub(crate) fn value(it: &v1::ModelStatus) -> Value {
     })
 }
 
-/// Below the page of the model: a row per component and device, then what is going on.
-pub(crate) fn print(out: Out, it: &v1::ModelStatus) -> Result<()> {
+/// Below the page of the model of this name: what is going on, then a row per component and device.
+pub(crate) fn print(out: Out, it: &v1::ModelStatus, model: &str) -> Result<()> {
     out.line("")?;
     out.row("cached", if it.cached { "yes" } else { "no" })?;
     let on = if it.loaded_on.is_empty() { "no device".to_owned() } else { it.loaded_on.join(", ") };
@@ -52,11 +52,11 @@ pub(crate) fn print(out: Out, it: &v1::ModelStatus) -> Result<()> {
     let mut table = Table::new(header).spare(&[4, 5]);
     for one in &it.components {
         let mut devices = one.replicas.iter();
-        table.row(ram_cells(one).into_iter().chain(device_cells(devices.next())));
+        table.row(ram_cells(one).into_iter().chain(device_cells(devices.next(), model)));
         // Of the same component: what stands above is not said again.
         for replica in devices {
             let blank = (0..6).map(|_| Toned::from(""));
-            table.row(blank.chain(device_cells(Some(replica))));
+            table.row(blank.chain(device_cells(Some(replica), model)));
         }
     }
     table.print(out)
@@ -81,7 +81,7 @@ fn ram_cells(it: &v1::ComponentStatus) -> [Toned; 6] {
     ]
 }
 
-fn device_cells(it: Option<&v1::ReplicaStatus>) -> [Toned; 3] {
+fn device_cells(it: Option<&v1::ReplicaStatus>, model: &str) -> [Toned; 3] {
     let Some(status) = it else { return ["-".into(), "".into(), "".into()] };
     let replica = status.replica.clone().unwrap_or_default();
     let state = if status.unknown {
@@ -90,12 +90,15 @@ fn device_cells(it: Option<&v1::ReplicaStatus>) -> [Toned; 3] {
         Toned(replicas::state_tone(replica.state), text::replica_state(replica.state))
     };
     let size = Bytes(replicas::taken_bytes(&replica)).to_string();
-    let more = match (replica.failure.as_str(), replica.dtype.as_str()) {
+    let what = match (replica.failure.as_str(), replica.dtype.as_str()) {
         ("", "") => size,
         ("", dtype) => format!("{size} as {}", text::one_line(dtype)),
         (failure, _) => text::one_line(failure),
     };
-    [text::one_line(&replica.device_id).into(), state, more.into()]
+    // The same content, which this model was not loaded with.
+    let of_others = !replica.models.is_empty() && !replica.models.iter().any(|of| of == model);
+    let whose = if of_others { ", for others" } else { "" };
+    [text::one_line(&replica.device_id).into(), state, format!("{what}{whose}").into()]
 }
 
 /// `load model, running: disk read, 45 % of 3.0 GiB in all`.
@@ -117,11 +120,14 @@ mod tests {
                 device_id: "cpu:0".into(),
                 state: v1::replica::State::Active.into(),
                 own_bytes: 1 << 20,
+                models: vec!["models/x".into()],
                 ..Default::default()
             }),
             unknown: true,
         };
-        let [device, state, size] = device_cells(Some(&status)).map(|cell| cell.1);
+        let cells = |model: &str| device_cells(Some(&status), model).map(|cell| cell.1);
+        let [device, state, size] = cells("models/x");
+        assert_eq!(cells("models/y")[2], "1.0 MiB, for others");
         assert_eq!((&*device, &*state, &*size), ("cpu:0", "unknown (was active)", "1.0 MiB"));
         let it = v1::ModelStatus {
             components: vec![v1::ComponentStatus { replicas: vec![status], ..Default::default() }],

@@ -78,7 +78,7 @@ pub(crate) fn print_left_out(out: Out, left_out: &[String]) -> Result<()> {
 /// Why it is on that device and on no other.
 pub(crate) fn note_reasons(out: Out, it: &v1::LoadModelResponse) {
     for reason in &it.reasons {
-        out.note(format_args!("{}: {}", text::one_line(&it.device_id), text::one_line(reason)));
+        out.note(text::one_line(reason));
     }
 }
 

@@ -11,7 +11,7 @@ use crate::output::plan;
 use crate::verbs::wanted::{self, Wanted};
 use crate::verbs::{Session, load, names_of};
 
-/// A plan that would be refused ends as the load would.
+/// What would be refused is told in full, and is a refusal.
 pub(crate) async fn run(session: &Session, args: &PlanArgs) -> Result<Exit> {
     let client = session.connect().await?;
     let wanted = wanted::all(&client, &args.names, &args.components).await?;

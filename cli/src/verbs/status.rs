@@ -136,7 +136,7 @@ fn print(out: Out, status: &v1::Status, beside: &Beside) -> Result<()> {
         Some(Kind::Condition(condition)) => print_condition(out, condition),
         Some(Kind::Model(model)) => {
             model_page::print(out, model, &[])?;
-            status.model.as_ref().map_or(Ok(()), |joined| model_status::print(out, joined))
+            status.model.as_ref().map_or(Ok(()), |joined| model_status::print(out, joined, &model.name))
         }
         Some(Kind::Segment(segment)) => {
             cache::print_segment(out, segment, beside.segments.find(&status.name), called)

@@ -18,7 +18,7 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from hoist import _decode, _plans, _plans_cache, _plans_models, _watch
+from hoist import _decode, _plans, _plans_cache, _plans_models, _plans_residency, _watch
 from hoist._lease import LeaseState
 from hoist._plans import Call, Plan
 from hoist._proto import v1
@@ -29,6 +29,7 @@ from hoist._proto.v1 import device_service_pb2 as device
 from hoist._proto.v1 import integrity_service_pb2 as integrity
 from hoist._proto.v1 import lease_service_pb2 as lease
 from hoist._proto.v1 import operation_pb2, resources_pb2
+from hoist._proto.v1 import residency_service_pb2 as residency
 from hoist._proto.v1 import state_service_pb2 as state
 from hoist._types import Position
 
@@ -102,6 +103,16 @@ SHOWN: list[tuple[type[Message], Callable[[Any], object]]] = [
     ),
     (lease.ListLeasesResponse, answered(lambda: _plans_cache.leases_page(""))),
     (lease.RevokeLeaseResponse, answered(lambda: _plans_cache.revoke(ID, "", None))),
+    (residency.LoadModelResponse, produced),
+    (residency.UnloadModelResponse, produced),
+    (residency.PlanLoadResponse, answered(lambda: _plans_residency.plan("x", None, _plans_residency.How()))),
+    (residency.EstimateLoadResponse, answered(lambda: _plans_residency.estimate("x", None, None))),
+    (
+        residency.ListReplicasResponse,
+        answered(
+            lambda: _plans_residency.replicas_page(_plans_residency.replicas_request(None, None, 1), "")
+        ),
+    ),
     (operation_pb2.OperationMetadata, _decode.operation_metadata),
     (resources_pb2.Resource, _decode.resource),
     (state.GetStatusResponse, answered(lambda: _plans.status("machine"))),
@@ -124,6 +135,8 @@ NOT_SHOWN = {
     "ListModelsResponse.missing_size": PAGES,
     "ListModelsResponse.position": PAGES,
     "ListModelsResponse.total_size": PAGES,
+    "ListReplicasResponse.position": PAGES,
+    "ListReplicasResponse.total_size": PAGES,
     "ListSegmentsResponse.position": PAGES,
     "ListSegmentsResponse.total_bytes": PAGES,
     "ListSegmentsResponse.total_size": PAGES,
@@ -131,6 +144,7 @@ NOT_SHOWN = {
     "ListVerdictsResponse.missing_size": PAGES,
     "ListVerdictsResponse.position": PAGES,
     "ListVerdictsResponse.total_size": PAGES,
+    "PlanLoadResponse.position": "the state of all is asked for with status()",
     "UpdateCachePolicyResponse.update_time": "it is now",
 }
 
@@ -251,6 +265,10 @@ TEXTS = dict.fromkeys(
 )
 LISTS = {"aliases": ["x"], "tags": ["x"]}
 EDITS = _plans_models.CacheEdits("HIGH", 1, True, "vae")
+HOW = _plans_residency.How(
+    "cpu:0", None, "BF16", "HIGH", True, "FULL", ["CORRUPT"], "STREAMING", "HIGH", "DEDICATED", 1
+)
+PLACED = _plans_residency.How(place="PACK")
 LISTED = _plans_models.models_request("x", "x", "x", "x", "OK", "x", "x", "x", True, 1)
 
 # Every call with everything that it takes; several where not everything can be said at once.
@@ -286,6 +304,14 @@ SENT: list[Callable[[], Message]] = [
     lambda: first(_plans_models.verdicts_page(_plans_models.verdicts_request("x", True, True, 1), "t")),
     lambda: first(_plans_models.roots()),
     lambda: first(_plans_models.components_page(_plans_models.components_request("x", True, 1), "t")),
+    lambda: first(_plans_residency.load("x", "vae", HOW, 1, ID)),
+    lambda: first(_plans_residency.load("x", "vae", PLACED, 1, ID)),
+    lambda: first(_plans_residency.load_components([("x", "vae")], HOW, 1, ID)),
+    lambda: first(_plans_residency.unload("x", "cpu:0", "vae", True, 1, ID)),
+    lambda: first(_plans_residency.unload_components({"x": "vae"}, "cpu:0", True, 1, ID)),
+    lambda: first(_plans_residency.plan("x", "vae", HOW)),
+    lambda: first(_plans_residency.estimate(["x", "y"], None, "BF16")),
+    lambda: first(_plans_residency.replicas_page(_plans_residency.replicas_request("x", "cpu:0", 1), "t")),
     lambda: watched(),
     lambda: leased(again=False),
     lambda: leased(again=True),
@@ -302,10 +328,16 @@ NOT_SENT = {
     "DigestModelsRequest.wait_for": WAITED,
     "GetModelRequest.field_mask": WHOLE,
     "ListModelsRequest.field_mask": WHOLE,
+    "LoadComponentsRequest.cancel_on_disconnect": WAITED,
+    "LoadComponentsRequest.wait_for": WAITED,
+    "LoadModelRequest.cancel_on_disconnect": WAITED,
+    "LoadModelRequest.wait_for": WAITED,
     "ProbeMachineRequest.cancel_on_disconnect": WAITED,
     "ProbeMachineRequest.wait_for": WAITED,
     "ScanModelsRequest.cancel_on_disconnect": WAITED,
     "ScanModelsRequest.wait_for": WAITED,
+    "UnloadComponentsRequest.wait_for": WAITED,
+    "UnloadModelRequest.wait_for": WAITED,
     "ValidateModelRequest.cancel_on_disconnect": WAITED,
     "ValidateModelRequest.wait_for": WAITED,
 }

@@ -125,6 +125,11 @@ def test_an_operation_ends_with_its_own_classes() -> None:
     )
     assert isinstance(late, hoist.OperationFailed)
     assert (late.operation, late.code) == ("operations/a", hoist.Code.DEADLINE_EXCEEDED)
+    missing = _errors.from_operation(
+        "operations/a", described(hoist.Code.NOT_FOUND, "RESOURCE_NOT_FOUND"), "id"
+    )
+    assert isinstance(missing, hoist.NotFound)
+    assert isinstance(missing, hoist.OperationFailed)
 
 
 def test_an_error_survives_pickling() -> None:

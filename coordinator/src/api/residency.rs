@@ -7,7 +7,7 @@ use hoist_domain::{
     Bytes, ContentHash, Error, LoadSpec, MeasurementKind, ModelId, ModelPart, Placement, Priority, ReplicaId,
     ReplicaState, ResourceName, Result, UnloadSpec, ValidationLevel, Work,
 };
-use hoist_planner::residency::{LoadAsk, Offer, choose, offers};
+use hoist_planner::residency::{LoadAsk, Offer, choose, must_exist, offers};
 use hoist_planner::{Answer, State};
 use hoist_wire::decode::MAX_NAMES;
 use hoist_wire::server::v1::residency_service_server::ResidencyService;
@@ -163,6 +163,7 @@ impl Api {
         let read = self.read(asked.parts, options).await?;
         // Before anything is promised.
         self.cache.shelf()?;
+        must_exist(&self.control.view().state, read.placement)?;
         self.start(call, content, Work::LoadModel(read), terms).await
     }
 

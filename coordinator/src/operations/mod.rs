@@ -10,5 +10,5 @@ mod runner;
 mod waiters;
 
 pub use progress::{ProgressBoard, ProgressCell};
-pub use runner::{Directories, Runner};
+pub use runner::{Directories, Executors, Runner};
 pub use waiters::{Waiters, Waiting};

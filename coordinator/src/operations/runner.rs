@@ -37,6 +37,14 @@ pub struct Directories {
     pub runtime: PathBuf,
 }
 
+/// Who does the work.
+#[derive(Clone, Debug)]
+pub struct Executors {
+    pub catalog: Catalog,
+    pub cache: Cache,
+    pub loader: Loader,
+}
+
 /// Starts and stops executors as the owner says.
 #[derive(Clone, Debug)]
 pub struct Runner {
@@ -48,9 +56,7 @@ pub struct Runner {
     /// Held by each running operation: a shutdown waits for it, for a while.
     pub gate: Gate,
     pub directories: Directories,
-    pub catalog: Catalog,
-    pub cache: Cache,
-    pub loader: Loader,
+    executors: Executors,
     running: Arc<DashMap<OperationId, Arc<Stop>>>,
 }
 
@@ -86,9 +92,7 @@ impl Runner {
         clock: Clock,
         gate: Gate,
         directories: Directories,
-        catalog: Catalog,
-        cache: Cache,
-        loader: Loader,
+        executors: Executors,
     ) -> Self {
         Self {
             control,
@@ -98,9 +102,7 @@ impl Runner {
             clock,
             gate,
             directories,
-            catalog,
-            cache,
-            loader,
+            executors,
             running: Arc::default(),
         }
     }
@@ -120,8 +122,8 @@ impl Runner {
                     }
                 }
                 Effect::Ended(id) => self.waiters.forget(id),
-                Effect::Evict(digest) => self.cache.evict(digest),
-                Effect::LeaseEnded(id, revoked) => self.cache.lease_ended(id, revoked.as_deref()),
+                Effect::Evict(digest) => self.executors.cache.evict(digest),
+                Effect::LeaseEnded(id, revoked) => self.executors.cache.lease_ended(id, revoked.as_deref()),
                 Effect::Drained(reply) => drop(reply.send(())),
                 // Their thread is gone only because it has panicked, which ends the server.
                 Effect::Export(export) => drop(exports.send(export)),
@@ -216,28 +218,28 @@ impl Runner {
             Work::DigestModels(spec) => {
                 let is_background = spec.models.is_empty();
                 if is_background {
-                    self.catalog.pause_digests(false);
+                    self.executors.catalog.pause_digests(false);
                 }
-                let digested = self.catalog.digest(spec, cell, token).await;
+                let digested = self.executors.catalog.digest(spec, cell, token).await;
                 if is_background && matches!(stop.why.get(), Some(Why::Asked)) {
-                    self.catalog.pause_digests(true);
+                    self.executors.catalog.pause_digests(true);
                 }
                 digested.map(OperationOutput::DigestModels)
             }
             Work::CacheModel(spec) => {
-                let cached = self.cache.cache(spec, operation.id, cell, token).await;
+                let cached = self.executors.cache.cache(spec, operation.id, cell, token).await;
                 cached.map(|report| OperationOutput::CacheModel(Box::new(report)))
             }
             Work::LoadModel(spec) => {
-                let loaded = self.loader.load(spec, operation.id, cell, token).await;
+                let loaded = self.executors.loader.load(spec, operation.id, cell, token).await;
                 loaded.map(|report| OperationOutput::LoadModel(Box::new(report)))
             }
             Work::UnloadModel(spec) => {
-                let unloaded = self.loader.unload(spec, cell, token).await;
+                let unloaded = self.executors.loader.unload(spec, cell, token).await;
                 unloaded.map(|report| OperationOutput::UnloadModel(Box::new(report)))
             }
             Work::ValidateModel(spec) => {
-                let validated = self.catalog.validate(spec, cell, token).await;
+                let validated = self.executors.catalog.validate(spec, cell, token).await;
                 validated.map(|report| OperationOutput::ValidateModel(Box::new(report)))
             }
         };
@@ -249,10 +251,10 @@ impl Runner {
     }
 
     async fn scan(&self, spec: &ScanSpec, stop: &Stop, cell: &Arc<ProgressCell>) -> Result<ScanReport> {
-        self.catalog.must_know(&spec.paths, &stop.token).await?;
-        let mut report = self.catalog.look(spec, cell, &stop.token).await?;
+        self.executors.catalog.must_know(&spec.paths, &stop.token).await?;
+        let mut report = self.executors.catalog.look(spec, cell, &stop.token).await?;
         if spec.validate && !stop.token.is_cancelled() {
-            let (validated, damaged) = self.catalog.validate_below(spec, cell, &stop.token).await?;
+            let (validated, damaged) = self.executors.catalog.validate_below(spec, cell, &stop.token).await?;
             (report.validated, report.damaged) = (validated, damaged);
         }
         Ok(report)

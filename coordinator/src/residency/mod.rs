@@ -24,7 +24,7 @@ use crate::catalog::Catalog;
 use crate::control::Control;
 use crate::fleet::Fleet;
 
-pub use restoring::restore;
+pub use restoring::{Of, Restorer, restore};
 pub use sizing::{Sized, Sizes};
 
 /// The handle to it. Cloning is a reference count.

@@ -3,7 +3,7 @@
 //! Level-triggered: it looks at what is missing, not at how that came. What cannot be brought back is tried again, at
 //! growing intervals, for as long as it is wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,14 +27,6 @@ const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// Between two looks, while there is anything to be brought back.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// What is known of one intent that is not met.
-#[derive(Default)]
-struct Attempt {
-    running: Vec<OperationId>,
-    failures: u32,
-    not_before: Duration,
-}
-
 /// Looks after everything that shall be on devices, until the server drains.
 ///
 /// # Errors
@@ -46,37 +38,44 @@ pub async fn restore(
     draining: Shutdown,
 ) -> Result<(), Infallible> {
     let mut changes = control.changes();
-    let mut attempts: BTreeMap<(DeviceId, ModelId), Attempt> = BTreeMap::new();
+    let mut restorer = Restorer::default();
     loop {
-        let is_missing = {
-            let view = Arc::clone(&changes.borrow_and_update());
-            let submissions = look(&view.state, &mut attempts, clock.monotonic());
-            for (key, submission) in submissions {
-                match control.submit(submission).await {
-                    Ok(id) => {
-                        info!(operation = %id, device = %key.0, model = %key.1, "what was lost is loaded again");
-                        // Who joins it and goes away does not take it along.
-                        waiters.want(id, &control);
-                        if let Some(attempt) = attempts.get_mut(&key) {
-                            attempt.running.push(id);
-                        }
-                    }
-                    Err(error) => {
-                        warn!(%error, device = %key.0, model = %key.1, "what was lost cannot be loaded again now");
-                        if let Some(attempt) = attempts.get_mut(&key) {
-                            attempt.put_off(clock.monotonic());
-                        }
-                    }
+        let view = Arc::clone(&changes.borrow_and_update());
+        for (of, submission) in restorer.look(&view.state, clock.monotonic()) {
+            match control.submit(submission).await {
+                Ok(id) => {
+                    info!(operation = %id, device = %of.0, model = %of.1, "what was lost is loaded again");
+                    // Who joins it and goes away does not take it along.
+                    waiters.want(id, &control);
+                    restorer.began(of, id);
+                }
+                Err(error) => {
+                    warn!(%error, device = %of.0, model = %of.1, "what was lost cannot be loaded again now");
+                    restorer.put_off(of, clock.monotonic());
                 }
             }
-            !attempts.is_empty()
-        };
+        }
+        drop(view);
         tokio::select! {
             () = draining.triggered() => return Ok(()),
-            () = tokio::time::sleep(LOOK_EVERY), if is_missing => {}
-            changed = changes.changed(), if !is_missing => if changed.is_err() { return Ok(()) },
+            () = tokio::time::sleep(LOOK_EVERY), if !restorer.is_at_rest() => {}
+            changed = changes.changed(), if restorer.is_at_rest() => if changed.is_err() { return Ok(()) },
         }
     }
+}
+
+/// Whose intent it is, and where.
+pub type Of = (DeviceId, ModelId);
+
+/// What was tried for intents that are not met. Decides; whoever has it submits.
+#[derive(Debug, Default)]
+pub struct Restorer(BTreeMap<Of, Attempt>);
+
+#[derive(Debug, Default)]
+struct Attempt {
+    running: Vec<OperationId>,
+    failures: u32,
+    not_before: Duration,
 }
 
 impl Attempt {
@@ -87,42 +86,60 @@ impl Attempt {
     }
 }
 
-/// What is to be loaded again now.
-fn look(
-    state: &State,
-    attempts: &mut BTreeMap<(DeviceId, ModelId), Attempt>,
-    now: Duration,
-) -> Vec<((DeviceId, ModelId), Submission)> {
-    if state.residency().unmet_count() == 0 {
-        attempts.clear();
-        return Vec::new();
+impl Restorer {
+    /// Nothing is missing.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.0.is_empty()
     }
-    let unmet: Vec<&Arc<Intent>> = state.residency().unmet().collect();
-    attempts.retain(|key, _| unmet.iter().any(|intent| (intent.device, intent.model) == *key));
-    let mut submissions = Vec::new();
-    for intent in unmet {
-        let key = (intent.device, intent.model);
-        let attempt = attempts.entry(key).or_default();
-        let mut has_failed = false;
-        attempt.running.retain(|id| match state.operation(*id).map(|operation| operation.state) {
-            Some(OperationState::Succeeded) | None => false,
-            Some(ended) if ended.is_terminal() => {
-                has_failed = true;
-                false
-            }
-            Some(_) => true,
-        });
-        if has_failed {
+
+    pub fn began(&mut self, of: Of, id: OperationId) {
+        if let Some(attempt) = self.0.get_mut(&of) {
+            attempt.running.push(id);
+        }
+    }
+
+    pub fn put_off(&mut self, of: Of, now: Duration) {
+        if let Some(attempt) = self.0.get_mut(&of) {
             attempt.put_off(now);
         }
-        let is_open = state.devices().get(intent.device).is_some_and(|device| {
-            device.state == DeviceState::Open && device.worker.state == WorkerState::Active
-        });
-        if attempt.running.is_empty() && is_open && now >= attempt.not_before {
-            submissions.extend(loads(intent).into_iter().map(|spec| (key, submission(spec))));
-        }
     }
-    submissions
+
+    /// What is to be loaded again now.
+    #[must_use]
+    pub fn look(&mut self, state: &State, now: Duration) -> Vec<(Of, Submission)> {
+        if state.residency().unmet_count() == 0 {
+            self.0.clear();
+            return Vec::new();
+        }
+        let unmet: Vec<&Arc<Intent>> = state.residency().unmet().collect();
+        let wanted: BTreeSet<Of> = unmet.iter().map(|intent| (intent.device, intent.model)).collect();
+        self.0.retain(|of, _| wanted.contains(of));
+        let mut submissions = Vec::new();
+        for intent in unmet {
+            let of = (intent.device, intent.model);
+            let attempt = self.0.entry(of).or_default();
+            let mut has_failed = false;
+            attempt.running.retain(|id| match state.operation(*id).map(|operation| operation.state) {
+                Some(OperationState::Succeeded) | None => false,
+                Some(ended) if ended.is_terminal() => {
+                    has_failed = true;
+                    false
+                }
+                Some(_) => true,
+            });
+            if has_failed {
+                attempt.put_off(now);
+            }
+            let is_open = state.devices().get(intent.device).is_some_and(|device| {
+                device.state == DeviceState::Open && device.worker.state == WorkerState::Active
+            });
+            if attempt.running.is_empty() && is_open && now >= attempt.not_before {
+                submissions.extend(loads(intent).into_iter().map(|spec| (of, submission(spec))));
+            }
+        }
+        submissions
+    }
 }
 
 /// An intent as loads: one for each type of elements in it.

@@ -25,7 +25,7 @@ use crate::catalog::Catalog;
 use crate::control::{Control, Effect, Owner, Parts, Restored, restore, write_exports};
 use crate::fleet::{Fleet, FleetSettings};
 use crate::listener::{Listener, bind, prepare_directory};
-use crate::operations::{Directories, Runner};
+use crate::operations::{Directories, Executors, Runner};
 use crate::residency::Loader;
 use crate::settings::{Loaded, Settings};
 use crate::watch::Watcher;
@@ -104,9 +104,7 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
         process.clock.clone(),
         operations.clone(),
         Directories { state: state_dir, runtime: runtime_dir },
-        catalog.clone(),
-        cache.clone(),
-        loader.clone(),
+        Executors { catalog: catalog.clone(), cache: cache.clone(), loader: loader.clone() },
     );
     process.tasks.spawn("runner", OnError::Shutdown, runner.clone().run(effects, exports));
     cache.adopt().await.map_err(ServeError::Recover)?;

@@ -66,6 +66,9 @@ pub struct IntentPart {
     pub digest: Digest,
     #[serde(default)]
     pub dtype: Option<Dtype>,
+    /// What it took of the device: kept free for it as long as it is not there.
+    #[serde(default)]
+    pub bytes: Bytes,
 }
 
 /// A model, or some of its components.

@@ -66,6 +66,10 @@ class OperationRefused(OperationFailed, Refused):
     """The operation ended FAILED because it was refused something: RAM_EXHAUSTED."""
 
 
+class OperationNotFound(OperationFailed, NotFound):
+    """The operation ended FAILED because what it was to use does not exist: a device."""
+
+
 class OperationTimedOut(OperationFailed, TimedOut):
     """The operation ended FAILED because its deadline passed. Nothing goes on."""
 
@@ -188,6 +192,8 @@ def _class_of_end(code: Code) -> type[Error]:
         return OperationCancelled
     if code is Code.DEADLINE_EXCEEDED:
         return OperationTimedOut
+    if code is Code.NOT_FOUND:
+        return OperationNotFound
     return OperationRefused if code in _REFUSALS else OperationFailed
 
 

@@ -48,15 +48,16 @@ _DEFAULTS = ("auto", "default", "never")
 _LEAST_WRITTEN_BUDGET = 1 << 20
 
 
-def _priority(value: Priority | str | None) -> str | None:
+def priority_word(value: Priority | str | None) -> str | None:
     return None if value is None else encode(Priority, value)
 
 
-def _verdicts(allow: Verdicts) -> list[str]:
+def verdict_words(allow: Verdicts) -> list[str]:
     return [encode(Verdict, each) for each in some("allow", allow)]
 
 
-def _components(components: Words | None) -> tuple[str, ...]:
+def component_names(components: Words | None) -> tuple[str, ...]:
+    """All of them where none is given."""
     if components is None:
         return ()
     names = some("components", components)
@@ -79,10 +80,10 @@ def cache_model(
     request = cache.CacheModelRequest(
         request_id=chosen_id(request_id),
         name=model_name("name", name),
-        components=_components(components),
-        priority=_priority(priority),
+        components=component_names(components),
+        priority=priority_word(priority),
         validation_level=None if validation is None else encode(ValidationLevel, validation),
-        allow=_verdicts(allow),
+        allow=verdict_words(allow),
         deadline=_decode.to_span("deadline", deadline),
     )
     return (yield from unary(_methods.CACHE_MODEL, request))
@@ -104,7 +105,7 @@ def evict(
         raise ValueError("components are those of one model: give its name alone, and no all=True")
     request = cache.EvictModelRequest(
         request_id=chosen_id(request_id),
-        components=_components(components),
+        components=component_names(components),
         segments=_segments(segments),
         all=all,
         dry_run=flag("dry_run", dry_run),
@@ -121,7 +122,8 @@ def _parts(names: Several) -> list[cache.ModelPart]:
         raise TypeError(f"name must be a name or a list of names, not {names!r}")
     named = names.items() if isinstance(names, Mapping) else ((each, None) for each in names)
     given = [
-        cache.ModelPart(name=model_name("name", each), components=_components(parts)) for each, parts in named
+        cache.ModelPart(name=model_name("name", each), components=component_names(parts))
+        for each, parts in named
     ]
     if not given:
         raise ValueError("name is a list of none: nothing is said by that")
@@ -158,7 +160,7 @@ def pin(name: Name, components: Words | None, request_id: str | None) -> Plan[Pi
     request = cache.PinModelRequest(
         request_id=chosen_id(request_id),
         name=model_name("name", name),
-        components=_components(components),
+        components=component_names(components),
     )
     return _decode_cache.pinned((yield from unary(_methods.PIN_MODEL, request)))
 
@@ -167,7 +169,7 @@ def unpin(name: Name, components: Words | None, request_id: str | None) -> Plan[
     request = cache.UnpinModelRequest(
         request_id=chosen_id(request_id),
         name=model_name("name", name),
-        components=_components(components),
+        components=component_names(components),
     )
     return _decode_cache.unpinned((yield from unary(_methods.UNPIN_MODEL, request)))
 
@@ -203,7 +205,7 @@ def cache_policy(
             budget_bytes=None if budget is None else _budget(budget),
             eviction=None if eviction is None else encode(EvictionPolicy, eviction),
             idle_ttl=_decode.to_span("idle_ttl", idle_ttl),
-            priority=_priority(priority),
+            priority=priority_word(priority),
         ),
         update_mask=FieldMask(paths=[_POLICY_FIELDS[each] for each in changed]),
     )
@@ -252,9 +254,9 @@ def acquire(
     """What a lease is asked for with."""
     return lease.AcquireRequest(
         name=model_name("name", name),
-        components=_components(components),
-        priority=_priority(priority),
+        components=component_names(components),
+        priority=priority_word(priority),
         holder=_decode.word("holder", holder or ""),
-        allow=_verdicts(allow),
+        allow=verdict_words(allow),
         deadline=_decode.to_span("timeout", timeout),
     )

@@ -16,10 +16,10 @@ from hoist._enums import (
     Placement,
     Priority,
     ValidationLevel,
-    Verdict,
     encode,
 )
 from hoist._plans import Plan, chosen_id, fresh_id, unary
+from hoist._plans_cache import Verdicts, component_names, priority_word, verdict_words
 from hoist._plans_models import Name, Words, flag, model_name, page_limit, some
 from hoist._proto.v1 import cache_service_pb2 as cache
 from hoist._proto.v1 import residency_service_pb2 as residency
@@ -31,7 +31,6 @@ Part = Name | tuple[Name, Words | None]
 # Several of them, also as `{name: components}`.
 Parts = Iterable[Part] | Mapping[Name, Words | None]
 Strategies = LoadStrategy | str | Iterable[LoadStrategy | str]
-Verdicts = Verdict | str | Iterable[Verdict | str]
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,10 @@ class How:
             device_id=_decode.word("device", self.device or ""),
             placement=None if self.place is None else encode(Placement, self.place),
             dtype=_decode.word("dtype", self.dtype or ""),
-            priority=None if self.priority is None else encode(Priority, self.priority),
+            priority=priority_word(self.priority),
             force=flag("force", self.force),
             validation_level=None if self.validation is None else encode(ValidationLevel, self.validation),
-            allow=[encode(Verdict, each) for each in some("allow", self.allow)],
+            allow=verdict_words(self.allow),
             strategies=[encode(LoadStrategy, each) for each in some("strategies", self.strategies)],
             optimization=None if self.optimization is None else encode(OptimizationLevel, self.optimization),
             memory_pool=None if self.memory_pool is None else encode(MemoryPool, self.memory_pool),
@@ -68,22 +67,12 @@ class How:
         )
 
 
-def _components(components: Words | None) -> tuple[str, ...]:
-    if components is None:
-        return ()
-    names = some("components", components)
-    if not names or not all(names):
-        # On the wire it would mean all of them, which a list that came out empty does not.
-        raise ValueError("components names none: leave it out for all")
-    return names
-
-
 def _is_name(value: object) -> bool:
     return isinstance(value, (str, os.PathLike))
 
 
 def _part(name: Name, components: Words | None) -> cache.ModelPart:
-    return cache.ModelPart(name=model_name("name", name), components=_components(components))
+    return cache.ModelPart(name=model_name("name", name), components=component_names(components))
 
 
 def parts(names: Name | Parts, components: Words | None = None) -> list[cache.ModelPart]:
@@ -115,7 +104,7 @@ def load(
     request = residency.LoadModelRequest(
         request_id=chosen_id(request_id),
         name=model_name("name", name),
-        components=_components(components),
+        components=component_names(components),
         options=how.options(),
         deadline=_decode.to_span("deadline", deadline),
     )
@@ -145,7 +134,7 @@ def unload(
     request = residency.UnloadModelRequest(
         request_id=chosen_id(request_id),
         name=model_name("name", name),
-        components=_components(components),
+        components=component_names(components),
         device_id=_decode.word("device", device or ""),
         force=flag("force", force),
         deadline=_decode.to_span("deadline", deadline),

@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 
 use hoist_domain::{
     Bytes, Device, DeviceId, DeviceKind, DeviceState, Digest, Dtype, Error, ModelId, OperationId, Placement,
-    Priority, Reason, ReplicaId, ReplicaState, Result, WorkerState,
+    Priority, Reason, ReplicaState, ResourceName, Result, WorkerState,
 };
 
-use super::room::{enough, free, victims};
+use super::room::{Victims, free};
 use crate::State;
 
 /// Something that is to be on a device.
@@ -47,6 +47,8 @@ pub struct Offer {
     pub free: Bytes,
     /// Models that make room; without force those that could.
     pub unload: Vec<ModelId>,
+    /// What they make beyond what is needed: kept for them until it is certain that they do not come back.
+    pub spare: Bytes,
     /// Why not.
     pub refusal: Option<Error>,
     pub reasons: Vec<String>,
@@ -111,7 +113,19 @@ fn unknown(state: &State, placement: Placement) -> Error {
         (Placement::On(id), false) => format!("there is no device {id}; there are: {}", known.join(", ")),
         (_, false) => format!("none of the devices takes it: {}", known.join(", ")),
     };
-    Error::new(Reason::ResourceNotFound, message)
+    let error = Error::new(Reason::ResourceNotFound, message);
+    if let Placement::On(id) = placement { error.with("name", ResourceName::Device(id)) } else { error }
+}
+
+/// Refuses a device that nobody has heard of.
+///
+/// # Errors
+/// RESOURCE_NOT_FOUND.
+pub fn must_exist(state: &State, placement: Placement) -> Result<()> {
+    match placement {
+        Placement::On(id) if state.devices().get(id).is_none() => Err(unknown(state, placement)),
+        _ => Ok(()),
+    }
 }
 
 /// What a load takes of a device and what of it is there, each content once.
@@ -133,13 +147,14 @@ fn sizes(state: &State, id: DeviceId, ask: &LoadAsk) -> (Bytes, Bytes) {
 
 fn offer(state: &State, device: &Device, ask: &LoadAsk, own: Option<OperationId>) -> Offer {
     let (needed, resident) = sizes(state, device.id, ask);
-    let free = free(state, device.id, own);
+    let free = free(state, device.id, own, &ask.parts);
     let mut offer = Offer {
         device: device.id,
         needed,
         resident,
         free,
         unload: Vec::new(),
+        spare: Bytes(0),
         refusal: None,
         reasons: Vec::new(),
     };
@@ -150,16 +165,16 @@ fn offer(state: &State, device: &Device, ask: &LoadAsk, own: Option<OperationId>
     if needed <= free {
         return offer;
     }
-    let asked: BTreeSet<ModelId> = ask.parts.iter().map(|part| part.model).collect();
     let over = Bytes(needed.0.saturating_sub(free.0));
-    let shared = |part: &Wanted| Some(state.residency().sharing(device.id, part.digest?, part.dtype)?.id);
-    let kept: BTreeSet<ReplicaId> = ask.parts.iter().filter_map(shared).collect();
-    let victims = victims(state, device.id, ask.priority, &asked, &kept);
-    let chosen = enough(&victims, over);
-    let helps = chosen.is_some();
-    offer.unload = chosen.unwrap_or_default();
-    if !(ask.force && helps) {
-        offer.refusal = Some(exhausted(state, device, &offer, &victims, ask.force));
+    let victims = Victims::of(state, device.id, ask.priority, &ask.parts);
+    let enough = victims.enough(over);
+    let helps = enough.is_some();
+    let (unload, freed) = enough.unwrap_or_default();
+    offer.unload = unload;
+    if ask.force && helps {
+        offer.spare = Bytes(freed.0.saturating_sub(over.0));
+    } else {
+        offer.refusal = Some(exhausted(state, device, &offer, victims.all(), ask.force));
     }
     offer
 }
@@ -201,16 +216,9 @@ fn takes(device: &Device, ask: &LoadAsk) -> Result<()> {
     }
 }
 
-fn exhausted(
-    state: &State,
-    device: &Device,
-    offer: &Offer,
-    victims: &[(ModelId, Bytes)],
-    force: bool,
-) -> Error {
+fn exhausted(state: &State, device: &Device, offer: &Offer, evictable: Bytes, force: bool) -> Error {
     let id = device.id;
     let capacity = device.facts.as_ref().map_or(Bytes(0), |facts| facts.capacity);
-    let evictable = Bytes(victims.iter().map(|(_, bytes)| bytes.0).fold(0, u64::saturating_add));
     let name = |model: &ModelId| {
         state.models().get(*model).map_or_else(|| format!("models/{model}"), |model| model.name().to_owned())
     };

@@ -21,7 +21,7 @@ mod room;
 mod settling;
 mod unloading;
 
-pub use choosing::{LoadAsk, Offer, Wanted, choose, offers};
+pub use choosing::{LoadAsk, Offer, Wanted, choose, must_exist, offers};
 pub use observing::{Heard, Removal, Report, lost, observed};
 pub use placing::{PlaceAsk, Placed, PlacedPart, admit, place};
 pub use resident::{Account, Desire, Loading, LoadingPart, Residency, Want};

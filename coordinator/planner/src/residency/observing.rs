@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hoist_domain::{
-    Bytes, DeviceId, Digest, Dtype, Generation, ModelId, ObservedReplica, Priority, Replica, ReplicaId,
-    ReplicaState,
+    Bytes, DeviceId, Generation, ModelId, ObservedReplica, Priority, Replica, ReplicaId, ReplicaState,
 };
 
 use super::resident::{Account, Want};
+use super::room::Content;
 use crate::{Decision, Event, Moment, State};
 
 /// What a worker has told.
@@ -162,7 +162,7 @@ fn changed(state: &State, known: &Arc<Replica>, one: &ObservedReplica) -> Decisi
 struct Adopting {
     device: DeviceId,
     /// Contents that intents name and that are not there, with the models and the weight.
-    missing: BTreeMap<(Digest, Option<Dtype>), Vec<(ModelId, Priority)>>,
+    missing: BTreeMap<Content, Vec<(ModelId, Priority)>>,
 }
 
 impl Adopting {

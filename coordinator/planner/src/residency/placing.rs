@@ -102,7 +102,7 @@ pub fn place(state: &State, ask: &PlaceAsk, now: Moment) -> Result<(Decision, Pl
     let loading = Loading {
         device: offer.device,
         priority: load.priority,
-        room: Bytes(0),
+        room: offer.spare,
         displaced: offer.unload.clone(),
         parts: load
             .parts

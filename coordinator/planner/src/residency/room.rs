@@ -2,21 +2,27 @@
 //!
 //! What nobody wants any more counts as free: a worker gives it back before it takes anything new.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hoist_domain::{
-    Bytes, DeviceId, Intent, ModelId, OperationId, Priority, Replica, ReplicaId, ReplicaState, SegmentName,
+    Bytes, DeviceId, Digest, Dtype, Intent, IntentPart, ModelId, OperationId, Priority, Replica, ReplicaId,
+    ReplicaState, SegmentName,
 };
 
+use super::choosing::Wanted;
 use super::resident::Want;
 use crate::State;
 use crate::cache::Holder;
 
+/// What is a component on a device: its content, in a type of elements.
+pub(super) type Content = (Digest, Option<Dtype>);
+
 /// What may still be put on a device: the least of what its size leaves beside what was promised, and of what its worker says
-/// is free. An operation's own reservation counts as free for it.
+/// is free. Promised is also what was lost with a worker, until it is back. For an operation its own reservation counts as
+/// free, and so does what it asks for: that is what it needs the room for.
 #[must_use]
-pub fn free(state: &State, id: DeviceId, own: Option<OperationId>) -> Bytes {
+pub fn free(state: &State, id: DeviceId, own: Option<OperationId>, asked: &[Wanted]) -> Bytes {
     let Some(device) = state.devices().get(id) else { return Bytes(0) };
     let capacity = device.facts.as_ref().map_or(0, |facts| facts.capacity.0);
     let residency = state.residency();
@@ -34,9 +40,39 @@ pub fn free(state: &State, id: DeviceId, own: Option<OperationId>) -> Bytes {
     }
     let reserved = residency.loads().filter(|(of, load)| Some(**of) != own && load.device == id);
     let reserved = reserved.map(|(_, load)| load.room.0).fold(0, u64::saturating_add);
+    let owed = owed(state, id, asked).into_values();
+    let reserved = owed.map(|bytes| bytes.0).fold(reserved, u64::saturating_add);
     let by_size = capacity.saturating_sub(promised).saturating_sub(reserved);
     let said = device.memory.free.0.saturating_add(leaving).saturating_sub(coming).saturating_sub(reserved);
     Bytes(by_size.min(said))
+}
+
+/// What intents name and is not there, each content once: what was lost, and comes back. But for what is asked for.
+fn owed(state: &State, id: DeviceId, asked: &[Wanted]) -> BTreeMap<Content, Bytes> {
+    let residency = state.residency();
+    let unmet = residency.unmet().filter(|intent| intent.device == id);
+    let is_asked = |intent: &Intent, part: &IntentPart| {
+        asked.iter().any(|one| {
+            // Of what is to be read first the content may not be known, or may have become another.
+            (one.digest, one.dtype) == (Some(part.digest), part.dtype)
+                || (one.model == intent.model && one.component == part.component)
+        })
+    };
+    let missing = unmet.flat_map(|intent| {
+        missing(state, intent).filter(|part| !is_asked(intent, part)).map(|part| (content(part), part.bytes))
+    });
+    missing.collect()
+}
+
+/// What of an intent is not there.
+fn missing<'a>(state: &'a State, intent: &'a Intent) -> impl Iterator<Item = &'a IntentPart> {
+    let is_missing =
+        |part: &&IntentPart| state.residency().sharing(intent.device, part.digest, part.dtype).is_none();
+    intent.parts.iter().filter(is_missing)
+}
+
+const fn content(part: &IntentPart) -> Content {
+    (part.digest, part.dtype)
 }
 
 /// What a worker has taken for it and will give back: of what it has not begun it has taken nothing.
@@ -44,57 +80,89 @@ fn charge_of_leaving(replica: &Replica) -> u64 {
     replica.own.0.saturating_add(replica.mapped.0)
 }
 
-/// Models that could make room, and what each would free beyond those before it: what matters least goes first, of equal
-/// weight what was loaded longest ago.
-/// What is asked for is not made room for by itself: neither the models nor the replicas that it shares.
-pub(super) fn victims(
-    state: &State,
+/// Who could make room on a device for somebody, and how much that is.
+pub(super) struct Victims<'a> {
+    state: &'a State,
     device: DeviceId,
-    priority: Priority,
-    not: &BTreeSet<ModelId>,
-    kept: &BTreeSet<ReplicaId>,
-) -> Vec<(ModelId, Bytes)> {
-    let residency = state.residency();
-    let is_displaced = |model: &ModelId| {
-        residency.loads().any(|(_, load)| load.device == device && load.displaced.contains(model))
-    };
-    let mut candidates: Vec<_> = residency
-        .intents()
-        .filter(|intent| intent.device == device && intent.priority <= priority)
-        .filter(|intent| !not.contains(&intent.model) && !is_displaced(&intent.model))
-        .filter(|intent| leased(state, intent).is_none())
-        .collect();
-    candidates.sort_by_key(|intent| (intent.priority, intent.recorded_at, intent.model));
-    let mut going = BTreeSet::new();
-    let freed = candidates.into_iter().map(|intent| {
-        going.insert(intent.model);
-        let own = residency.wanted_by_intent(intent.model).filter(|one| one.device == device);
-        // With all that go before it, nobody is left who wants it.
-        let leaves = |one: &&Arc<Replica>| {
-            !kept.contains(&one.id)
-                && residency.wants_of(one.id).all(|want| match want {
-                    Want::Intent(model) => going.contains(&model),
-                    Want::Operation(..) => false,
-                })
-        };
-        (intent.model, Bytes(own.filter(leaves).map(|one| one.charge().0).fold(0, u64::saturating_add)))
-    });
-    freed.collect()
+    /// What somebody asks for makes no room for it.
+    kept: BTreeSet<ReplicaId>,
+    /// What matters least first; of equal weight what was loaded longest ago.
+    candidates: Vec<&'a Arc<Intent>>,
 }
 
-/// Of these, as few as are needed, from the first on.
-pub(super) fn enough(victims: &[(ModelId, Bytes)], needed: Bytes) -> Option<Vec<ModelId>> {
-    let (mut freed, mut chosen) = (0_u64, Vec::new());
-    for (model, bytes) in victims {
-        if freed >= needed.0 {
-            break;
-        }
-        if bytes.0 > 0 {
-            freed = freed.saturating_add(bytes.0);
-            chosen.push(*model);
-        }
+impl<'a> Victims<'a> {
+    /// Those that matter no more than this, are not asked for, and that nobody has leased.
+    pub(super) fn of(state: &'a State, device: DeviceId, priority: Priority, asked: &[Wanted]) -> Self {
+        let residency = state.residency();
+        let is_displaced = |model: &ModelId| {
+            residency.loads().any(|(_, load)| load.device == device && load.displaced.contains(model))
+        };
+        let is_asked = |model: &ModelId| asked.iter().any(|part| part.model == *model);
+        let mut candidates: Vec<_> = residency
+            .intents()
+            .filter(|intent| intent.device == device && intent.priority <= priority)
+            .filter(|intent| !is_asked(&intent.model) && !is_displaced(&intent.model))
+            .filter(|intent| leased(state, intent).is_none())
+            .collect();
+        candidates.sort_by_key(|intent| (intent.priority, intent.recorded_at, intent.model));
+        let shared = |part: &Wanted| Some(residency.sharing(device, part.digest?, part.dtype)?.id);
+        Self { state, device, kept: asked.iter().filter_map(shared).collect(), candidates }
     }
-    (freed >= needed.0).then_some(chosen)
+
+    /// What all of them together would free.
+    pub(super) fn all(&self) -> Bytes {
+        self.freed(&self.candidates)
+    }
+
+    /// As few as are needed, the least important; and what they free.
+    pub(super) fn enough(&self, needed: Bytes) -> Option<(Vec<ModelId>, Bytes)> {
+        let mut chosen: Vec<&Arc<Intent>> = Vec::new();
+        for candidate in &self.candidates {
+            if self.freed(&chosen) >= needed {
+                break;
+            }
+            chosen.push(candidate);
+        }
+        // The last ones matter most: whoever is not needed after all stays.
+        for at in (0..chosen.len()).rev() {
+            let mut without = chosen.clone();
+            without.remove(at);
+            if self.freed(&without) >= needed {
+                chosen = without;
+            }
+        }
+        let freed = self.freed(&chosen);
+        (freed >= needed).then(|| (chosen.iter().map(|intent| intent.model).collect(), freed))
+    }
+
+    /// What is free once these have gone: what nobody else wants, and what nobody else is owed.
+    fn freed(&self, going: &[&Arc<Intent>]) -> Bytes {
+        let residency = self.state.residency();
+        let models: BTreeSet<ModelId> = going.iter().map(|intent| intent.model).collect();
+        let is_left = |one: &Replica| {
+            residency.wants_of(one.id).all(|want| match want {
+                Want::Intent(model) => models.contains(&model),
+                Want::Operation(..) => false,
+            })
+        };
+        let theirs = models.iter().flat_map(|model| residency.wanted_by_intent(*model));
+        let theirs: BTreeMap<ReplicaId, Bytes> = theirs
+            .filter(|one| one.device == self.device && !self.kept.contains(&one.id) && is_left(one))
+            .map(|one| (one.id, one.charge()))
+            .collect();
+        let others = residency.unmet().filter(|other| other.device == self.device);
+        let others = others.filter(|other| !models.contains(&other.model));
+        let others: BTreeSet<Content> =
+            others.flat_map(|other| missing(self.state, other).map(content)).collect();
+        let owed: BTreeMap<Content, Bytes> = going
+            .iter()
+            .flat_map(|intent| missing(self.state, intent))
+            .filter(|part| !others.contains(&content(part)))
+            .map(|part| (content(part), part.bytes))
+            .collect();
+        let there = theirs.into_values().map(|bytes| bytes.0).fold(0, u64::saturating_add);
+        Bytes(owed.into_values().map(|bytes| bytes.0).fold(there, u64::saturating_add))
+    }
 }
 
 /// Who has leased a segment that is, mapped, what an intent has on a device.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hoist_domain::{
-    DeviceId, Error, Intent, IntentPart, ModelId, OperationId, Outcome, Reason, ReplicaId, ReplicaState,
+    Bytes, DeviceId, Error, Intent, IntentPart, ModelId, OperationId, Outcome, Reason, ReplicaId,
+    ReplicaState,
 };
 
 use super::resident::{Loading, Want};
@@ -50,8 +51,9 @@ fn keep(state: &State, loading: &Loading, now: Moment, events: &mut Decision) {
     let (residency, device) = (state.residency(), loading.device);
     let mut loaded: BTreeMap<ModelId, Vec<(IntentPart, ReplicaId)>> = BTreeMap::new();
     for part in &loading.parts {
+        let bytes = residency.replica(part.replica).map_or(Bytes(0), |replica| replica.charge());
         let intended =
-            IntentPart { component: part.component.clone(), digest: part.digest, dtype: part.dtype };
+            IntentPart { component: part.component.clone(), digest: part.digest, dtype: part.dtype, bytes };
         loaded.entry(part.model).or_default().push((intended, part.replica));
     }
     for (model, parts) in loaded {

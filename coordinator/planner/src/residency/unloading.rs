@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hoist_domain::{
-    Bytes, DeviceId, Digest, Dtype, Error, Intent, IntentPart, ModelId, ModelPart, Reason, Replica,
-    ReplicaId, ResourceName, Result,
+    Bytes, DeviceId, Digest, Error, Intent, IntentPart, ModelId, ModelPart, Reason, Replica, ReplicaId,
+    ResourceName, Result,
 };
 
 use super::resident::Want;
-use super::room::leased;
+use super::room::{Content, leased};
 use crate::{Decision, Event, State};
 
 /// What somebody wants off devices. All of it is judged together.
@@ -46,16 +46,17 @@ pub fn unload(state: &State, ask: &UnloadAsk) -> Result<(Decision, Vec<Leaving>)
             intent.model == part.model && ask.device.is_none_or(|device| device == intent.device)
         };
         for intent in residency.intents().filter(is_meant) {
-            let (out, stays): (Vec<IntentPart>, Vec<IntentPart>) =
-                intent.parts.iter().cloned().partition(|one| {
-                    part.components.is_empty() || part.components.iter().any(|name| *name == one.component)
-                });
+            let (out, stays): (Vec<IntentPart>, Vec<IntentPart>) = intent
+                .parts
+                .iter()
+                .cloned()
+                .partition(|one| part.components.is_empty() || part.components.contains(&one.component));
             if out.is_empty() {
                 continue;
             }
             let content = |one: &IntentPart| (one.digest, one.dtype);
             // Two components of one model may be equal: then one keeps what goes as the other.
-            let kept: BTreeSet<(Digest, Option<Dtype>)> = stays.iter().map(content).collect();
+            let kept: BTreeSet<Content> = stays.iter().map(content).collect();
             let theirs = residency.wanted_by_intent(intent.model).filter(|one| one.device == intent.device);
             let theirs = theirs.filter(|one| !kept.contains(&(one.digest, one.dtype)));
             going.extend(theirs.map(|one| (one.id, intent.model)));

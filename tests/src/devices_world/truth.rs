@@ -1,0 +1,151 @@
+//! What a correct world shows: after each step, and at rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Result, ensure};
+use hoist_domain::{
+    DeviceId, DeviceState, Digest, Lifecycle, ModelId, OperationId, ReplicaId, ReplicaState, SegmentName,
+    UnloadSpec, WorkerState,
+};
+use hoist_planner::State;
+use hoist_planner::cache::Holder;
+
+use super::{DEVICES, DevicesWorld};
+
+/// What shall be on devices, by what was acknowledged: kept beside the planner, by another rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Intended(BTreeMap<(DeviceId, ModelId), BTreeMap<Box<str>, Digest>>);
+
+impl Intended {
+    /// A load has succeeded: what it had when it ended counts from here on, and whoever made room for it does not.
+    pub(super) fn loaded(&mut self, before: &State, id: OperationId) {
+        let Some(load) = before.residency().load(id) else { return };
+        for model in &load.displaced {
+            self.0.remove(&(load.device, *model));
+        }
+        for part in &load.parts {
+            let of = self.0.entry((load.device, part.model)).or_default();
+            of.insert(part.component.clone(), part.digest);
+        }
+    }
+
+    pub(super) fn unloaded(&mut self, _before: &State, spec: &UnloadSpec) {
+        for part in &spec.parts {
+            for ((device, model), components) in &mut self.0 {
+                let is_meant = *model == part.model && spec.device.is_none_or(|named| named == *device);
+                if is_meant {
+                    components
+                        .retain(|name, _| !part.components.is_empty() && !part.components.contains(name));
+                }
+            }
+        }
+        self.0.retain(|_, components| !components.is_empty());
+    }
+
+    fn of(state: &State) -> Self {
+        let intents = state.residency().intents().map(|intent| {
+            let parts = intent.parts.iter().map(|part| (part.component.clone(), part.digest));
+            ((intent.device, intent.model), parts.collect())
+        });
+        Self(intents.collect())
+    }
+}
+
+impl DevicesWorld {
+    /// What holds at any moment.
+    pub(super) fn check(&self) -> Result<()> {
+        let state = self.state();
+        let residency = state.residency();
+        ensure!(
+            Intended::of(&state) == self.intended,
+            "{:?} is intended, {:?} was",
+            Intended::of(&state),
+            self.intended
+        );
+        for worker in self.workers() {
+            ensure!(worker.most <= worker.capacity.0, "{} holds more than it has", worker.device);
+        }
+        for (name, capacity, _) in DEVICES {
+            let id: DeviceId = name.parse()?;
+            let wanted: Vec<_> = residency.on(id).filter(|one| residency.is_wanted(one.id)).collect();
+            let promised: u64 = wanted.iter().map(|one| one.charge().0).sum();
+            ensure!(promised <= capacity, "{promised} of {capacity} are promised on {id}");
+            let contents: BTreeSet<_> =
+                wanted.iter().filter(|one| one.state != ReplicaState::Failed).map(|one| one.digest).collect();
+            let live = wanted.iter().filter(|one| one.state != ReplicaState::Failed).count();
+            ensure!(contents.len() == live, "{id} has a content twice");
+        }
+        for one in residency.replicas() {
+            let needs = match one.state {
+                ReplicaState::Waiting | ReplicaState::Loading => residency.is_wanted(one.id),
+                ReplicaState::Active => one.mapped.0 > 0,
+                _ => false,
+            };
+            ensure!(
+                !needs || state.cache().sealed(one.digest).is_some(),
+                "{} is evicted under {}",
+                one.digest,
+                one.id
+            );
+        }
+        for lease in state.cache().leases() {
+            let is_there = lease.segments().iter().all(|digest| state.cache().sealed(*digest).is_some());
+            ensure!(is_there, "what is leased is evicted");
+        }
+        for (id, load) in residency.loads() {
+            let runs = state.operation(*id).is_some_and(|operation| !operation.state.is_terminal());
+            ensure!(runs, "{id} has ended and holds {load:?}");
+        }
+        Ok(())
+    }
+
+    /// What holds when nobody has disturbed it for long enough.
+    pub(super) fn at_rest(&self) -> Result<()> {
+        let state = self.state();
+        let residency = state.residency();
+        if let Some(operation) = state.active_operations().next() {
+            anyhow::bail!("{} is {:?} for ever: {:?}", operation.id, operation.state, operation.work);
+        }
+        ensure!(residency.loads().next().is_none(), "room is reserved for nobody");
+        ensure!(residency.unmet_count() == 0, "lost for ever: {:?}", residency.unmet().collect::<Vec<_>>());
+        for worker in self.workers() {
+            let id = worker.device;
+            let device = state.devices().get(id).map(|device| (device.state, device.worker.state));
+            ensure!(device == Some((DeviceState::Open, WorkerState::Active)), "{id} is {device:?}");
+            let desired: BTreeSet<ReplicaId> = residency.desired(id).iter().map(|one| one.id).collect();
+            let known: BTreeSet<ReplicaId> = residency.on(id).map(|one| one.id).collect();
+            let there: BTreeSet<ReplicaId> = worker.there().keys().copied().collect();
+            ensure!(desired == there, "{id}: {desired:?} is desired, {there:?} is there");
+            ensure!(known == there, "{id}: {known:?} is known, {there:?} is there");
+            let usable = |one: &hoist_domain::ObservedReplica| one.state == ReplicaState::Active;
+            ensure!(worker.there().values().all(usable), "{id} has what cannot be used");
+            let memory = state.devices().get(id).map(|device| device.memory);
+            ensure!(
+                memory == Some(worker.memory()),
+                "{id}: {memory:?} is known, {:?} is so",
+                worker.memory()
+            );
+        }
+        for intent in residency.intents() {
+            ensure!(residency.is_met(intent), "{intent:?} is not met");
+        }
+        // Held by replicas that are their segments, and by leases; by nobody else.
+        for segment in state.cache().segments() {
+            for holder in
+                state.cache().holders(SegmentName::Content(segment.name.digest().unwrap_or(Digest([0; 32]))))
+            {
+                match holder {
+                    Holder::Lease(_) => {}
+                    Holder::Replica(id) => {
+                        let is_mapped = residency.replica(id).is_some_and(|replica| replica.mapped.0 > 0);
+                        ensure!(is_mapped, "{} is held by {id}, which is apart from it", segment.name);
+                    }
+                    Holder::Operation(id) => {
+                        anyhow::bail!("{} is held by {id}, which has ended", segment.name)
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
