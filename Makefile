@@ -71,9 +71,9 @@ test-torch: $(PEERS)/test-ready ## The Python client with torch, transformers an
 fixtures: $(FIXTURES)/ready ## Make the large trees of models for test-fixtures (a few minutes, 6 GB with PyTorch)
 
 .PHONY: test-fixtures
-test-fixtures: fixtures ## Compare what Hoist says of those trees with what their makers say
-	cargo build --locked -p hoist-cli
-	HOIST_FIXTURES="$(CURDIR)/$(FIXTURES)" cargo test --locked -p hoist-tests --test catalog_fixtures -- --ignored
+test-fixtures: libtorch fixtures ## Compare what Hoist says of those trees, and loads of them, with what their makers say and load
+	cargo build --locked -p hoist-cli -p hoist-gpu-worker
+	HOIST_FIXTURES="$(CURDIR)/$(FIXTURES)" cargo test --locked -p hoist-tests --test catalog_fixtures --test residency_bits -- --ignored
 
 .PHONY: lint
 lint: libtorch ## Format, clippy, contract, dependencies, Python types
@@ -84,8 +84,8 @@ proto: $(VENV)/ready ## Generate the Python stubs from proto/ anew
 	$(PYTHON) clients/python/generate.py
 
 .PHONY: bench
-bench: $(VENV)/ready ## Measure, in a release build; prints a table (BENCH_FLAGS=--quick for a short one)
-	cargo build --release --locked -p hoist-cli -p hoist-tests
+bench: libtorch ## Measure, in a release build; prints a table (BENCH_FLAGS=--quick for a short one)
+	cargo build --release --locked -p hoist-cli -p hoist-tests -p hoist-gpu-worker
 	target/release/hoist-bench --python $(PYTHON) $(BENCH_FLAGS)
 	cargo bench --locked -p hoist-planner -p hoist-formats
 

@@ -8,6 +8,7 @@ pub mod devices_world;
 pub mod inject;
 pub mod ledger;
 pub mod library;
+pub mod loading;
 pub mod making;
 mod mirror;
 pub mod oracle;

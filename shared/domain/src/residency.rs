@@ -43,7 +43,12 @@ impl Replica {
     #[must_use]
     pub fn charge(&self) -> Bytes {
         let taken = Bytes(self.own.0.saturating_add(self.mapped.0));
-        if self.state == ReplicaState::Active { taken } else { taken.max(self.planned) }
+        match self.state {
+            ReplicaState::Active => taken,
+            // It holds nothing.
+            ReplicaState::Failed => Bytes(0),
+            _ => taken.max(self.planned),
+        }
     }
 }
 

@@ -62,7 +62,10 @@ impl DevicesWorld {
         }
         let control = self.life().control.clone();
         match self.life().turn(control.admit(id, ask))? {
-            Ok(_) => drop(self.executors.insert(id, Executor::Filling)),
+            Ok(_) => {
+                self.note("filling", id);
+                self.executors.insert(id, Executor::Filling);
+            }
             Err(error) => self.end(id, Outcome::Failed(error))?,
         }
         Ok(true)
@@ -177,6 +180,12 @@ impl DevicesWorld {
                 _ => String::new(),
             };
             self.note(kind, format!("{id} {why}"));
+            let load = before.residency().load(id);
+            match (kind, load.is_some_and(|load| !load.displaced.is_empty())) {
+                ("succeeded", true) => self.note("displaced", id),
+                (_, true) => self.note("given back", id),
+                _ => {}
+            }
             if kind == "succeeded" {
                 self.intended.loaded(&before, id);
             }

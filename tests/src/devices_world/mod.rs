@@ -116,18 +116,23 @@ impl DevicesWorld {
     /// When the world is not what it must be.
     pub fn step(&mut self, random: &mut Random) -> Result<()> {
         match random.below(1_000) {
-            0..8 => self.kill_worker(random)?,
-            8..20 => self.cut(random),
-            20..24 => self.kill_coordinator()?,
-            24..32 => self.give_up(random)?,
-            32..44 => self.evict(random)?,
-            44..60 => self.lease(random)?,
-            60..110 => self.ask(random)?,
+            0..4 => self.kill_worker(random)?,
+            4..9 => self.cut(random),
+            9..11 => self.kill_coordinator()?,
+            11..16 => self.give_up(random)?,
+            16..30 => self.evict(random)?,
+            30..50 => self.lease(random)?,
+            50..110 => self.ask(random)?,
             110..120 => self.cancel(random)?,
             120..160 => self.pass(Duration::from_millis(random.below(1_500)))?,
             160..200 => drop(self.restore()?),
             200..260 => drop(self.start_workers()?),
-            260..520 => drop(self.streams(random, false)?),
+            260..520 => {
+                // Several: a history that waits for messages shows little.
+                for _ in 0..6 {
+                    self.streams(random, false)?;
+                }
+            }
             520..760 => drop(self.drive(random, true)?),
             _ => drop(self.execute(random)?),
         }
@@ -207,7 +212,7 @@ impl DevicesWorld {
             parts.sort();
         }
         let device = DEVICES.get(random.index(DEVICES.len())).map_or("cpu:0", |(name, ..)| name).parse()?;
-        let work = if random.percent(35) {
+        let work = if random.percent(25) {
             let device = random.percent(60).then_some(device);
             Work::UnloadModel(UnloadSpec { parts, device, force: random.percent(50) })
         } else {
@@ -257,8 +262,11 @@ impl DevicesWorld {
         let number = u8::try_from(random.below(u64::from(shelf::CONTENTS))).unwrap_or(0);
         let out = Out::Named { models: Parts::default(), segments: [shelf::digest(number)].into() };
         // As the kernel says it.
-        let mapped = self.workers.iter().flat_map(|worker| worker.there().values());
-        let open = mapped.filter(|one| one.mapped.0 > 0).map(|one| one.digest).collect();
+        let there = self.workers.iter().flat_map(|worker| worker.there().values());
+        let has_open = |one: &&hoist_domain::ObservedReplica| {
+            one.mapped.0 > 0 || one.state == hoist_domain::ReplicaState::Loading
+        };
+        let open = there.filter(has_open).map(|one| one.digest).collect();
         let ask = EvictionAsk { out, open };
         let request = (key("/evict", self.number() * 2), content(0));
         let control = self.life().control.clone();
@@ -328,6 +336,10 @@ impl DevicesWorld {
     /// The coordinator ends as a killed process does, and the next one starts.
     fn kill_coordinator(&mut self) -> Result<()> {
         self.note("kill", "coordinator");
+        let mut there = self.workers.iter().flat_map(|worker| worker.there().values());
+        if there.any(|one| one.state == hoist_domain::ReplicaState::Active) {
+            self.note("left behind", "");
+        }
         let state = self.state();
         let sealed = |segment: &std::sync::Arc<Segment>| {
             segment.name.digest().filter(|_| segment.state == SegmentState::Sealed)

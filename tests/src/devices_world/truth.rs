@@ -20,10 +20,18 @@ impl Intended {
     /// A load has succeeded: what it had when it ended counts from here on, and whoever made room for it does not.
     pub(super) fn loaded(&mut self, before: &State, id: OperationId) {
         let Some(load) = before.residency().load(id) else { return };
+        let mut begun = BTreeSet::new();
         for model in &load.displaced {
             self.0.remove(&(load.device, *model));
         }
         for part in &load.parts {
+            // What somebody else has made go by then is gone, but for what was loaded again.
+            let is_displaced = before.residency().loads().any(|(other, theirs)| {
+                *other != id && theirs.device == load.device && theirs.displaced.contains(&part.model)
+            });
+            if is_displaced && begun.insert(part.model) {
+                self.0.remove(&(load.device, part.model));
+            }
             let of = self.0.entry((load.device, part.model)).or_default();
             of.insert(part.component.clone(), part.digest);
         }
@@ -69,7 +77,15 @@ impl DevicesWorld {
             let id: DeviceId = name.parse()?;
             let wanted: Vec<_> = residency.on(id).filter(|one| residency.is_wanted(one.id)).collect();
             let promised: u64 = wanted.iter().map(|one| one.charge().0).sum();
-            ensure!(promised <= capacity, "{promised} of {capacity} are promised on {id}");
+            let lives = |digest| residency.sharing(id, digest, None).is_some();
+            let unmet = residency.unmet().filter(|intent| intent.device == id);
+            let lost: BTreeSet<Digest> = unmet
+                .flat_map(|intent| &intent.parts)
+                .map(|part| part.digest)
+                .filter(|one| !lives(*one))
+                .collect();
+            let owed: u64 = lost.iter().map(|digest| super::shelf::size(*digest).0).sum();
+            ensure!(promised + owed <= capacity, "{promised} and {owed} of {capacity} are promised on {id}");
             let contents: BTreeSet<_> =
                 wanted.iter().filter(|one| one.state != ReplicaState::Failed).map(|one| one.digest).collect();
             let live = wanted.iter().filter(|one| one.state != ReplicaState::Failed).count();
@@ -125,6 +141,14 @@ impl DevicesWorld {
                 "{id}: {memory:?} is known, {:?} is so",
                 worker.memory()
             );
+        }
+        for one in residency.replicas() {
+            for want in residency.wants_of(one.id) {
+                let intent = residency.intent(one.device, want.model());
+                let names =
+                    intent.is_some_and(|intent| intent.parts.iter().any(|part| part.digest == one.digest));
+                ensure!(names, "{} is wanted by {want:?}, which does not name it", one.id);
+            }
         }
         for intent in residency.intents() {
             ensure!(residency.is_met(intent), "{intent:?} is not met");

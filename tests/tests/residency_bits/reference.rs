@@ -1,4 +1,4 @@
-//! The reference libraries, in a process of their own: `tests/fixtures/reference.py`.
+//! The reference libraries, in a process of their own: `reference.py`, beside this file.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -42,7 +42,7 @@ struct Known {
 impl Libraries {
     /// Those of the environment that made the fixtures.
     pub(crate) fn start(fixtures: &Path) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/reference.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/residency_bits/reference.py");
         let mut process = Command::new(fixtures.join("venv/bin/python"))
             .arg(script)
             .stdin(Stdio::piped())

@@ -47,8 +47,6 @@ pub struct Offer {
     pub free: Bytes,
     /// Models that make room; without force those that could.
     pub unload: Vec<ModelId>,
-    /// What they make beyond what is needed: kept for them until it is certain that they do not come back.
-    pub spare: Bytes,
     /// Why not.
     pub refusal: Option<Error>,
     pub reasons: Vec<String>,
@@ -154,7 +152,6 @@ fn offer(state: &State, device: &Device, ask: &LoadAsk, own: Option<OperationId>
         resident,
         free,
         unload: Vec::new(),
-        spare: Bytes(0),
         refusal: None,
         reasons: Vec::new(),
     };
@@ -169,11 +166,8 @@ fn offer(state: &State, device: &Device, ask: &LoadAsk, own: Option<OperationId>
     let victims = Victims::of(state, device.id, ask.priority, &ask.parts);
     let enough = victims.enough(over);
     let helps = enough.is_some();
-    let (unload, freed) = enough.unwrap_or_default();
-    offer.unload = unload;
-    if ask.force && helps {
-        offer.spare = Bytes(freed.0.saturating_sub(over.0));
-    } else {
+    offer.unload = enough.unwrap_or_default();
+    if !(ask.force && helps) {
         offer.refusal = Some(exhausted(state, device, &offer, victims.all(), ask.force));
     }
     offer

@@ -102,8 +102,8 @@ pub fn place(state: &State, ask: &PlaceAsk, now: Moment) -> Result<(Decision, Pl
     let loading = Loading {
         device: offer.device,
         priority: load.priority,
-        room: offer.spare,
-        displaced: offer.unload.clone(),
+        room: Bytes(0),
+        displaced: displaced(state, &load, &offer, &parts),
         parts: load
             .parts
             .iter()
@@ -125,6 +125,20 @@ pub fn place(state: &State, ask: &PlaceAsk, now: Moment) -> Result<(Decision, Pl
         events.extend(theirs.map(|one| Event::ReplicaUnwanted { id: one.id, by: Want::Intent(*model) }));
     }
     Ok((events, Placed::On { offer, parts }))
+}
+
+/// Whose intents end with its success: those that make room for it, and those that have made room for what it shares. If it
+/// fails, all of them hold again, unless somebody else who shares it succeeds.
+fn displaced(state: &State, load: &LoadAsk, offer: &Offer, parts: &[PlacedPart]) -> Vec<ModelId> {
+    let shares = |other: &Loading| {
+        other.device == offer.device
+            && other.parts.iter().any(|theirs| parts.iter().any(|part| part.replica == theirs.replica))
+    };
+    let others = state.residency().loads().filter(|(_, other)| shares(other));
+    let inherited = others.flat_map(|(_, other)| other.displaced.iter().copied());
+    let inherited = inherited.filter(|model| load.parts.iter().all(|part| part.model != *model));
+    let all: BTreeSet<ModelId> = offer.unload.iter().copied().chain(inherited).collect();
+    all.into_iter().collect()
 }
 
 /// The contents of all parts, if they are complete in RAM.

@@ -42,6 +42,7 @@ pub fn free(state: &State, id: DeviceId, own: Option<OperationId>, asked: &[Want
     let reserved = reserved.map(|(_, load)| load.room.0).fold(0, u64::saturating_add);
     let owed = owed(state, id, asked).into_values();
     let reserved = owed.map(|bytes| bytes.0).fold(reserved, u64::saturating_add);
+    let reserved = reserved.saturating_add(kept_for_displaced(state, id, own));
     let by_size = capacity.saturating_sub(promised).saturating_sub(reserved);
     let said = device.memory.free.0.saturating_add(leaving).saturating_sub(coming).saturating_sub(reserved);
     Bytes(by_size.min(said))
@@ -62,6 +63,48 @@ fn owed(state: &State, id: DeviceId, asked: &[Wanted]) -> BTreeMap<Content, Byte
         missing(state, intent).filter(|part| !is_asked(intent, part)).map(|part| (content(part), part.bytes))
     });
     missing.collect()
+}
+
+/// Beyond what loads would give back if they fail, what those whom they have displaced need to come back.
+fn kept_for_displaced(state: &State, id: DeviceId, own: Option<OperationId>) -> u64 {
+    let residency = state.residency();
+    // What is owed anyway is not given back to those who are displaced.
+    let owed: BTreeSet<Content> = residency
+        .unmet()
+        .filter(|intent| intent.device == id)
+        .flat_map(|intent| intent.parts.iter().map(content))
+        .collect();
+    let displacing = residency
+        .loads()
+        .filter(|(of, load)| Some(**of) != own && load.device == id && !load.displaced.is_empty());
+    let kept = displacing.map(|(_, load)| {
+        let displaced = load.displaced.iter().filter_map(|model| residency.intent(id, *model));
+        let needed: BTreeMap<Content, Bytes> = displaced
+            .flat_map(|intent| missing(state, intent))
+            .map(|part| (content(part), part.bytes))
+            .collect();
+        let needed = needed.into_values().map(|bytes| bytes.0).fold(0, u64::saturating_add);
+        let replicas: BTreeSet<ReplicaId> = load.parts.iter().map(|part| part.replica).collect();
+        let returned = replicas.into_iter().filter_map(|id| residency.replica(id)).filter(|replica| {
+            !owed.contains(&(replica.digest, replica.dtype))
+                && residency
+                    .wants_of(replica.id)
+                    .all(|want| shares_displacement(state, want, &load.displaced))
+        });
+        needed.saturating_sub(returned.map(|replica| replica.charge().0).fold(0, u64::saturating_add))
+    });
+    kept.fold(0, u64::saturating_add)
+}
+
+/// Whether somebody lets a replica go no sooner than those come back for certain: its success is their end, too.
+fn shares_displacement(state: &State, want: Want, displaced: &[ModelId]) -> bool {
+    match want {
+        Want::Intent(_) => false,
+        Want::Operation(of, _) => {
+            let load = state.residency().load(of);
+            load.is_some_and(|load| displaced.iter().all(|model| load.displaced.contains(model)))
+        }
+    }
 }
 
 /// What of an intent is not there.
@@ -114,8 +157,8 @@ impl<'a> Victims<'a> {
         self.freed(&self.candidates)
     }
 
-    /// As few as are needed, the least important; and what they free.
-    pub(super) fn enough(&self, needed: Bytes) -> Option<(Vec<ModelId>, Bytes)> {
+    /// As few as are needed, the least important.
+    pub(super) fn enough(&self, needed: Bytes) -> Option<Vec<ModelId>> {
         let mut chosen: Vec<&Arc<Intent>> = Vec::new();
         for candidate in &self.candidates {
             if self.freed(&chosen) >= needed {
@@ -131,8 +174,7 @@ impl<'a> Victims<'a> {
                 chosen = without;
             }
         }
-        let freed = self.freed(&chosen);
-        (freed >= needed).then(|| (chosen.iter().map(|intent| intent.model).collect(), freed))
+        (self.freed(&chosen) >= needed).then(|| chosen.iter().map(|intent| intent.model).collect())
     }
 
     /// What is free once these have gone: what nobody else wants, and what nobody else is owed.

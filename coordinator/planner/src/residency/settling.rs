@@ -59,7 +59,16 @@ fn keep(state: &State, loading: &Loading, now: Moment, events: &mut Decision) {
     for (model, parts) in loaded {
         let by = Want::Intent(model);
         let mut wanted: BTreeSet<ReplicaId> = parts.iter().map(|(_, replica)| *replica).collect();
-        let before = residency.intent(device, model);
+        // What another load has displaced is not here any more: of that only what is loaded now counts.
+        let displacing =
+            residency.loads().filter(|(_, load)| load.device == device && load.displaced.contains(&model));
+        let displacing: Vec<_> = displacing.collect();
+        let before = residency.intent(device, model).filter(|_| displacing.is_empty());
+        for (id, load) in displacing {
+            let displaced = load.displaced.iter().copied().filter(|one| *one != model).collect();
+            let load = Loading { displaced, ..Loading::clone(load) };
+            events.push(Event::LoadAdmitted { id: *id, loading: Arc::new(load) });
+        }
         let stays = |one: &&IntentPart| parts.iter().all(|(new, _)| new.component != one.component);
         let mut all: Vec<IntentPart> =
             before.iter().flat_map(|intent| &intent.parts).filter(stays).cloned().collect();
