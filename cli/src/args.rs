@@ -16,6 +16,7 @@ mod models;
 mod parse;
 mod residency;
 mod state;
+mod sync;
 
 pub(crate) use cache::{
     Allow, Budget, CacheArgs, EvictArgs, HoldArgs, IdleTtl, LeasesArgs, LeasesVerb, PathArgs, PinArgs,
@@ -28,6 +29,7 @@ pub(crate) use models::{
 pub(crate) use parse::{parse, what_is_wrong};
 pub(crate) use residency::{HowArgs, LoadArgs, PlanArgs, ReplicasArgs, UnloadArgs};
 pub(crate) use state::{OpsArgs, OpsIdArgs, OpsListArgs, OpsVerb, StatusArgs, WatchArgs};
+pub(crate) use sync::{CordonArgs, Pace, SyncArgs, UncordonArgs};
 
 /// Serves model weights to every process of this machine.
 #[derive(Debug, Parser)]
@@ -177,6 +179,17 @@ pub(crate) enum Verb {
     /// List the devices that models can be loaded to, who drives them, and what is on them
     #[command(after_help = examples::DEVICES)]
     Devices(DevicesArgs),
+    /// Let a device keep what it has and take nothing new
+    ///
+    /// It outlasts restarts of the server, and of the device's worker.
+    #[command(after_help = examples::CORDON)]
+    Cordon(CordonArgs),
+    /// Undo `hoist cordon`; and start a worker again that is quarantined
+    #[command(after_help = examples::UNCORDON)]
+    Uncordon(UncordonArgs),
+    /// Show how well what shall be on devices and what is there agree; or why not, or begin anew
+    #[command(after_help = examples::SYNC)]
+    Sync(SyncArgs),
     /// Show the machine, or what is known about the named things
     #[command(after_help = examples::STATUS)]
     Status(StatusArgs),

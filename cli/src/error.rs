@@ -123,7 +123,7 @@ impl Error {
         };
         let is_of_device = metadata.get("name").is_some_and(|name| name.starts_with("devices/"));
         let hint = match is_of_device {
-            true => Some("leave out --device, or name one of those that `hoist devices` lists".to_owned()),
+            true => Some("name one of those that `hoist devices` lists; a --device may also be left out".to_owned()),
             false => hint,
         };
         let request_id = metadata
@@ -208,7 +208,7 @@ impl Error {
 
 /// A message about a field of a request, with the flag that sets the field in its place.
 fn in_flags(message: String) -> String {
-    const FLAGS: [(&str, &str); 41] = [
+    const FLAGS: [(&str, &str); 44] = [
         ("filter.names", "--name"),
         ("filter.kinds", "--kind"),
         ("filter.operation_states", "--state"),
@@ -250,6 +250,9 @@ fn in_flags(message: String) -> String {
         ("options.priority", "--priority"),
         ("options.allow", "--allow"),
         ("options.strategies", "--strategy"),
+        ("window", "--window"),
+        ("validate_for", "--wait"),
+        ("pace", "--pace"),
     ];
     let Some((path, rest)) = message.split_once(": ") else { return message };
     let field = path.split('[').next().unwrap_or(path);

@@ -208,6 +208,8 @@ fn merge(known: &mut v1::Resource, part: &v1::Resource, paths: &[String]) -> Res
                 "device.dtypes" => known.dtypes.clone_from(&part.dtypes),
                 "device.libraries" => known.libraries.clone_from(&part.libraries),
                 "device.worker" => known.worker.clone_from(&part.worker),
+                "device.cordoned" => known.cordoned = part.cordoned,
+                "device.cordon_reason" => known.cordon_reason.clone_from(&part.cordon_reason),
                 _ => bail!("path {path} never changes"),
             },
             (Some(Value::Replica(known)), Some(Value::Replica(part))) => match path.as_str() {

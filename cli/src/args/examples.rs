@@ -271,12 +271,40 @@ Examples:
 
 pub(super) const DEVICES: &str = "\
 A device is `open` as long as its worker is there. A worker that ends is started again; one that keeps failing is \
-`quarantined`, with its last words: mend what they name and start the server again. MODELS is how many have a component there.
+`quarantined`, with its last words: mend what they name, then `hoist uncordon` starts it once more. MODELS is how many have a component there.
 
 Examples:
   hoist devices
   hoist devices cpu:0
   hoist devices --json | jq '.[].free_bytes'";
+
+pub(super) const CORDON: &str = "\
+What is on the device stays and can be used; what would be loaded there is refused, or goes elsewhere. `hoist devices` shows it.
+
+Examples:
+  hoist cordon cuda:1
+  hoist cordon cuda:1 --reason 'new driver tonight'";
+
+pub(super) const UNCORDON: &str = "\
+Examples:
+  hoist uncordon cuda:1
+  hoist uncordon cuda:1 --json | jq -r .state";
+
+pub(super) const SYNC: &str = "\
+AGREEMENT is the part of the time in which what was asked for and what is there were the same, or differed for no longer than the pace \
+allows. HEARD is when a device's worker was last heard of, DRIFT what was there and nobody had asked for, ANSWERED which of the numbered \
+desires its worker has answered. What reads as a device is one: a model that is called so is named by its path. A pace outlasts restarts. \
+Exit code 6 when both sides do not agree after --wait.
+
+Examples:
+  hoist sync
+  hoist sync cuda:0 --window 1h
+  hoist sync sd_xl_base
+  hoist sync --diagnose
+  hoist sync --reset --wait 10s
+  hoist sync sd_xl_base --pace background
+  hoist sync sd_xl_base --pace default
+  hoist sync --json | jq .overall.agreement";
 
 pub(super) const STATUS: &str = "\
 Of a model it is told where each component is: in RAM, and on which devices. `unknown` is what a worker that is not heard of had last. \

@@ -23,6 +23,8 @@ pub(crate) fn value(it: &v1::Device) -> Value {
         "dtypes": it.dtypes,
         "libraries": it.libraries,
         "worker": it.worker.as_ref().map(worker),
+        "cordoned": it.cordoned,
+        "cordon_reason": Some(&it.cordon_reason).filter(|reason| !reason.is_empty()),
     })
 }
 
@@ -50,6 +52,45 @@ fn device_tone(state: i32) -> Tone {
     }
 }
 
+/// Its state, and that it is cordoned where that is not its state: while its worker is away.
+fn state_words(it: &v1::Device) -> String {
+    let state = text::device_state(it.state);
+    let is_told = it.state == i32::from(v1::device::State::Cordoned);
+    if it.cordoned && !is_told { format!("{state}, cordoned") } else { state }
+}
+
+/// What is worth saying of it in one line: what is wrong, else why it takes nothing, else what it is.
+fn what(it: &v1::Device) -> String {
+    let problem = it.worker.as_ref().map_or("", |worker| &worker.problem);
+    let cordoned = match it.cordon_reason.as_str() {
+        "" => String::new(),
+        reason => format!("cordoned: {reason}"),
+    };
+    let parts: Vec<&str> = [problem, &cordoned].into_iter().filter(|part| !part.is_empty()).collect();
+    text::one_line(&if parts.is_empty() { it.model.clone() } else { parts.join("; ") })
+}
+
+/// In what state it is: `cpu:0 is cordoned (new driver); its worker is active`.
+pub(crate) fn sentence(it: &v1::Device) -> String {
+    let reason = match it.cordon_reason.as_str() {
+        "" => String::new(),
+        reason => format!(" ({reason})"),
+    };
+    let told = match (&it.worker, it.cordoned) {
+        (Some(worker), _) => {
+            let problem = match worker.problem.as_str() {
+                "" => String::new(),
+                problem => format!(": {problem}"),
+            };
+            let state = text::worker_state(worker.state);
+            format!("{} is {}{reason}; its worker is {state}{problem}", it.device_id, state_words(it))
+        }
+        (None, true) => format!("{} is cordoned{reason}; no worker was heard of for it", it.device_id),
+        (None, false) => format!("{} is not cordoned; no worker was heard of for it", it.device_id),
+    };
+    text::one_line(&told)
+}
+
 fn worker_tone(state: i32) -> Tone {
     use v1::worker::State;
     match State::try_from(state) {
@@ -68,10 +109,9 @@ pub(crate) fn print_all(out: Out, devices: &[(&v1::Device, usize)]) -> Result<()
     for (it, models) in devices {
         let worker = it.worker.clone().unwrap_or_default();
         let process = if worker.process_id > 0 { worker.process_id.to_string() } else { "-".to_owned() };
-        let what = if worker.problem.is_empty() { &it.model } else { &worker.problem };
         table.row([
             text::one_line(&it.device_id).into(),
-            Toned(device_tone(it.state), text::device_state(it.state)),
+            Toned(device_tone(it.state), state_words(it)),
             models.to_string().into(),
             Bytes(it.used_bytes).to_string().into(),
             Bytes(it.free_bytes).to_string().into(),
@@ -79,7 +119,7 @@ pub(crate) fn print_all(out: Out, devices: &[(&v1::Device, usize)]) -> Result<()
             Toned(worker_tone(worker.state), text::worker_state(worker.state)),
             process.into(),
             worker.restarts.to_string().into(),
-            text::one_line(what).into(),
+            what(it).into(),
         ]);
     }
     table.print(out)
@@ -90,14 +130,13 @@ pub(crate) fn print_short(out: Out, devices: &[v1::Device]) -> Result<()> {
     let mut table = Table::new(["DEVICE", "STATE", "USED", "FREE", "WORKER", "WHAT"]);
     for it in devices {
         let worker = it.worker.clone().unwrap_or_default();
-        let what = if worker.problem.is_empty() { &it.model } else { &worker.problem };
         table.row([
             text::one_line(&it.device_id).into(),
-            Toned(device_tone(it.state), text::device_state(it.state)),
+            Toned(device_tone(it.state), state_words(it)),
             Bytes(it.used_bytes).to_string().into(),
             Bytes(it.free_bytes).to_string().into(),
             Toned(worker_tone(worker.state), text::worker_state(worker.state)),
-            text::one_line(what).into(),
+            what(it).into(),
         ]);
     }
     table.print(out)
@@ -106,7 +145,11 @@ pub(crate) fn print_short(out: Out, devices: &[v1::Device]) -> Result<()> {
 pub(crate) fn print(out: Out, it: &v1::Device) -> Result<()> {
     let worker = it.worker.clone().unwrap_or_default();
     out.line(out.toned(Tone::Strong, &text::one_line(&it.name)))?;
-    out.row("state", &out.toned(device_tone(it.state), &text::device_state(it.state)))?;
+    out.row("state", &out.toned(device_tone(it.state), &state_words(it)))?;
+    if it.cordoned {
+        let why = &it.cordon_reason;
+        out.row("cordoned", &text::one_line(if why.is_empty() { "no reason was given" } else { why }))?;
+    }
     if !it.model.is_empty() {
         out.row("model", &text::one_line(&it.model))?;
         out.row("capacity", &Bytes(it.capacity_bytes).to_string())?;
@@ -141,4 +184,41 @@ pub(crate) fn print(out: Out, it: &v1::Device) -> Result<()> {
         out.row("problem", &text::one_line(&worker.problem))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(state: v1::device::State, worker: v1::worker::State, reason: &str) -> v1::Device {
+        v1::Device {
+            device_id: "cpu:0".into(),
+            state: state.into(),
+            model: "AMD".into(),
+            worker: Some(v1::Worker { state: worker.into(), ..Default::default() }),
+            cordoned: true,
+            cordon_reason: reason.into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn that_a_device_is_cordoned_is_told_also_while_its_worker_is_away() {
+        use v1::device::State::{Cordoned, Lost, Open};
+        use v1::worker::State::{Active, Quarantined};
+        let mut it = device(Cordoned, Active, "hot");
+        assert_eq!((state_words(&it), what(&it)), ("cordoned".into(), "cordoned: hot".into()));
+        assert_eq!(sentence(&it), "cpu:0 is cordoned (hot); its worker is active");
+        it = device(Lost, Quarantined, "");
+        assert_eq!((state_words(&it), what(&it)), ("lost, cordoned".into(), "AMD".into()));
+        if let Some(worker) = it.worker.as_mut() {
+            worker.problem = "no card".into();
+        }
+        assert_eq!(sentence(&it), "cpu:0 is lost, cordoned; its worker is quarantined: no card");
+        it.cordon_reason = "hot".into();
+        assert_eq!(what(&it), "no card; cordoned: hot");
+        it = v1::Device { cordoned: false, ..device(Open, Active, "") };
+        assert_eq!(sentence(&it), "cpu:0 is open; its worker is active");
+        assert_eq!(value(&it)["cordon_reason"], Value::Null);
+    }
 }

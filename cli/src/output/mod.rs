@@ -14,6 +14,7 @@ pub(crate) mod progress;
 pub(crate) mod replicas;
 pub(crate) mod residency;
 pub(crate) mod results;
+pub(crate) mod sync;
 pub(crate) mod table;
 pub(crate) mod text;
 pub(crate) mod usage;

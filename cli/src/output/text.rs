@@ -171,6 +171,7 @@ enum_names! {
     device_state = v1::device::State, "STATE_";
     worker_state = v1::worker::State, "STATE_";
     replica_state = v1::replica::State, "STATE_";
+    sync_pace = v1::SyncPace, "SYNC_PACE_";
     load_strategy = v1::LoadStrategy, "LOAD_STRATEGY_";
     cached_source = v1::cached_component::Source, "SOURCE_";
     priority = v1::Priority, "PRIORITY_";

@@ -54,8 +54,8 @@ fn tell(
     }
     let called = Called::apart(models);
     residency::print_loaded(out, loaded, &called)?;
-    // Who has named a device knows why it is there.
-    if args.how.device.is_none() {
+    // Who says by what rule the device is found sees what the rule came to; others ask `hoist plan`.
+    if args.how.place.is_some() {
         residency::note_reasons(out, loaded);
     }
     out.note(residency::loaded_summary(loaded, &called));

@@ -6,6 +6,7 @@ mod cache_state;
 mod completions;
 mod components;
 mod config;
+mod cordon;
 mod devices;
 mod doctor;
 mod edit;
@@ -31,6 +32,7 @@ mod serve;
 mod show;
 mod shutdown;
 mod status;
+mod sync;
 mod unload;
 mod validate;
 mod wanted;
@@ -118,6 +120,9 @@ fn client_verb(session: &Session, verb: Verb) -> Result<Exit> {
             Verb::Plan(args) => Box::pin(plan::run(session, &args)).await,
             Verb::Replicas(args) => Box::pin(replicas::run(session, &args)).await,
             Verb::Devices(args) => Box::pin(devices::run(session, &args)).await,
+            Verb::Cordon(args) => Box::pin(cordon::cordon(session, &args)).await,
+            Verb::Uncordon(args) => Box::pin(cordon::uncordon(session, &args)).await,
+            Verb::Sync(args) => Box::pin(sync::run(session, &args)).await,
             Verb::Status(args) => Box::pin(status::run(session, &args)).await,
             Verb::Watch(args) => Box::pin(watch::run(session, &args)).await,
             Verb::Ops(args) => Box::pin(ops::run(session, args)).await,

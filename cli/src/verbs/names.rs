@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
+use hoist_domain::DeviceId;
 use hoist_wire::longrunning::ListOperationsRequest;
 use hoist_wire::v1;
 use prost_types::FieldMask;
@@ -93,6 +94,19 @@ pub(crate) fn model(written: &str) -> Result<String> {
         return absolute(Path::new(written));
     }
     Ok(written.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(written).to_owned())
+}
+
+/// The name of a device, or what a model is called: what reads as a device is one.
+pub(crate) fn device_or_model(written: &str) -> Result<String> {
+    if let Ok(id) = written.parse::<DeviceId>() {
+        return Ok(format!("devices/{id}"));
+    }
+    match Written::read(written) {
+        Ok(Written::Name(name)) if name.starts_with("devices/") => Ok(name),
+        // It said that it is a device, and is none.
+        Err(error) if written.starts_with("devices/") => Err(error),
+        _ => model(written),
+    }
 }
 
 /// A path from the root, without `.` and `..`, for the server.
@@ -298,6 +312,22 @@ mod tests {
             assert_eq!(model(name).unwrap(), name);
         }
         assert_eq!(model("/m/folder/").unwrap(), "/m/folder");
+    }
+
+    #[test]
+    fn what_reads_as_a_device_is_one_and_anything_else_is_a_model() {
+        for (written, name) in [
+            ("cpu:0", "devices/cpu:0"),
+            ("GPU_0", "devices/cuda:0"),
+            ("devices/cuda:1", "devices/cuda:1"),
+            ("sdxl", "sdxl"),
+            ("cpu:00", "cpu:00"),
+            ("models/x", "models/x"),
+            ("cafe", "cafe"),
+        ] {
+            assert_eq!(device_or_model(written).unwrap(), name);
+        }
+        assert_eq!(device_or_model("devices/tpu:0").unwrap_err().exit(), Exit::Usage);
     }
 
     #[test]

@@ -18,7 +18,7 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from hoist import _decode, _plans, _plans_cache, _plans_models, _plans_residency, _watch
+from hoist import _decode, _plans, _plans_agreement, _plans_cache, _plans_models, _plans_residency, _watch
 from hoist._lease import LeaseState
 from hoist._plans import Call, Plan
 from hoist._proto import v1
@@ -96,6 +96,8 @@ SHOWN: list[tuple[type[Message], Callable[[Any], object]]] = [
     ),
     (device.ListDevicesResponse, answered(_plans.devices)),
     (device.GetDeviceResponse, answered(lambda: _plans.device("x"))),
+    (device.CordonDeviceResponse, answered(lambda: _plans.cordon("x", None, None))),
+    (device.UncordonDeviceResponse, answered(lambda: _plans.uncordon("x", None))),
     (integrity.ValidateModelResponse, produced),
     (
         integrity.ListVerdictsResponse,
@@ -117,6 +119,10 @@ SHOWN: list[tuple[type[Message], Callable[[Any], object]]] = [
     (resources_pb2.Resource, _decode.resource),
     (state.GetStatusResponse, answered(lambda: _plans.status("machine"))),
     (state.BatchGetStatusResponse, answered(lambda: _plans.statuses(["machine"]))),
+    (state.GetSyncHealthResponse, answered(lambda: _plans_agreement.health(None, None))),
+    (state.DiagnoseSyncResponse, answered(lambda: _plans_agreement.diagnose(None))),
+    (state.ResetSyncResponse, answered(lambda: _plans_agreement.reset(None, 1))),
+    (state.ConfigureSyncResponse, answered(lambda: _plans_agreement.configure("HIGH", None, None))),
 ]
 
 # What a caller does not see, and why. An answer's `request_id` is left out throughout: it is the request's.
@@ -279,6 +285,8 @@ SENT: list[Callable[[], Message]] = [
     lambda: first(_plans.config()),
     lambda: first(_plans.devices()),
     lambda: first(_plans.device("x")),
+    lambda: first(_plans.cordon("x", "x", ID)),
+    lambda: first(_plans.uncordon("x", ID)),
     lambda: first(_plans.shutdown(1)),
     lambda: first(_plans.probe(["DISK_READ"], 1, 1, ID)),
     lambda: first(_plans_cache.cache_model("x", "vae", "HIGH", ["CORRUPT"], "FULL", 1, ID)),
@@ -312,6 +320,10 @@ SENT: list[Callable[[], Message]] = [
     lambda: first(_plans_residency.plan("x", "vae", HOW)),
     lambda: first(_plans_residency.estimate(["x", "y"], None, "BF16")),
     lambda: first(_plans_residency.replicas_page(_plans_residency.replicas_request("x", "cpu:0", 1), "t")),
+    lambda: first(_plans_agreement.health("x", 1)),
+    lambda: first(_plans_agreement.diagnose("x")),
+    lambda: first(_plans_agreement.reset("x", 1)),
+    lambda: first(_plans_agreement.configure("HIGH", "x", ID)),
     lambda: watched(),
     lambda: leased(again=False),
     lambda: leased(again=True),

@@ -3,17 +3,17 @@
 //! ```text
 //!  worker:  CONNECTING ─► REGISTERED ─► ACTIVE ◄─► SUSPECT ─► LOST ─► CONNECTING (the next one)
 //!                └──────────────┴─────────┴──────────┴─► QUARANTINED
-//!  device:  LOST ◄─► OPEN          (open as long as its worker is ACTIVE or only SUSPECT)
+//!  device:  LOST ◄─► OPEN ◄─► CORDONED    (not lost as long as its worker is ACTIVE or only SUSPECT)
 //! ```
 //!
-//! All of it is true of this process alone: the next coordinator hears everything anew from workers that register. What a
+//! All of it but the policy is true of this process alone: the next coordinator hears everything anew from workers that register. What a
 //! worker says of its device is believed; what it says of others is not asked.
 
 use std::sync::Arc;
 
 use hoist_domain::{
-    Device, DeviceFacts, DeviceId, DeviceMemory, DeviceState, Epoch, Error, Generation, Incarnation,
-    Position, Reason, Result, Worker, WorkerId, WorkerState,
+    Device, DeviceFacts, DeviceId, DeviceMemory, DeviceState, DevicesPolicy, Epoch, Error, Generation,
+    Incarnation, Position, Reason, Result, Revision, Worker, WorkerId, WorkerState,
 };
 use imbl::OrdMap;
 
@@ -29,6 +29,9 @@ pub const MOST_DEVICES: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub struct Devices {
     all: OrdMap<DeviceId, Stamped<Device>>,
+    policy: Arc<DevicesPolicy>,
+    /// When it last changed; unset if it never did.
+    policy_changed: Option<Revision>,
 }
 
 impl Devices {
@@ -50,6 +53,22 @@ impl Devices {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
+    }
+
+    #[must_use]
+    pub fn policy(&self) -> &DevicesPolicy {
+        &self.policy
+    }
+
+    /// The policy and when it last changed; none if it never was.
+    #[must_use]
+    pub fn changed_policy(&self) -> Option<(Revision, &DevicesPolicy)> {
+        self.policy_changed.map(|changed| (changed, &*self.policy))
+    }
+
+    pub(crate) fn set_policy(&mut self, changed: Revision, policy: Arc<DevicesPolicy>) {
+        self.policy = policy;
+        self.policy_changed = Some(changed);
     }
 
     pub(crate) fn stamped(&self, id: DeviceId) -> Option<&Stamped<Device>> {
@@ -102,14 +121,15 @@ fn nobody(now: Moment, is_supervised: bool) -> Worker {
     }
 }
 
-fn unknown(id: DeviceId, worker: Worker) -> Device {
-    Device { id, state: DeviceState::Lost, facts: None, memory: DeviceMemory::default(), worker }
+fn unknown(state: &State, id: DeviceId, worker: Worker) -> Device {
+    let cordoned = state.devices().policy().cordoned.get(&id).cloned();
+    Device { id, state: DeviceState::Lost, facts: None, memory: DeviceMemory::default(), worker, cordoned }
 }
 
 /// The coordinator has started a worker for a device, or starts it again.
 #[must_use]
 pub fn starting(state: &State, id: DeviceId, now: Moment) -> Decision {
-    let Some(device) = device(state, id) else { return changed(unknown(id, nobody(now, true))) };
+    let Some(device) = device(state, id) else { return changed(unknown(state, id, nobody(now, true))) };
     if is_driven(&device) {
         // Somebody else's: it goes on.
         return Vec::new();
@@ -140,7 +160,7 @@ pub fn register(state: &State, ask: &Registration, epoch: Epoch, now: Moment) ->
         let message = format!("{MOST_DEVICES} devices are known, which is the limit");
         return Err(Error::new(Reason::Overloaded, message));
     }
-    let before = known.unwrap_or_else(|| unknown(id, nobody(now, false)));
+    let before = known.unwrap_or_else(|| unknown(state, id, nobody(now, false)));
     if before.worker.state == WorkerState::Quarantined {
         let message = format!("the worker of {id} has failed too often: {}", before.worker.problem);
         return Err(Error::new(Reason::WorkerQuarantined, message).with("device", id));
@@ -190,11 +210,67 @@ pub fn observed(
             ..before.worker.clone()
         },
     };
-    let after = Device { state: DeviceState::Open, memory, worker, ..before.clone() };
+    let after = Device { state: serving(&before), memory, worker, ..before.clone() };
     if after != before {
         events.extend(changed(after));
     }
     (events, Heard::Applied)
+}
+
+/// What a device is whose worker serves.
+const fn serving(device: &Device) -> DeviceState {
+    if device.cordoned.is_some() { DeviceState::Cordoned } else { DeviceState::Open }
+}
+
+/// From now on a device takes nothing new; it keeps what it has.
+#[must_use]
+pub fn cordon(state: &State, id: DeviceId, reason: &str) -> Decision {
+    let mut policy = state.devices().policy().clone();
+    policy.cordoned.insert(id, reason.into());
+    with_policy(state, policy, id, |device| {
+        let cordoned = Some(reason.into());
+        let is_open = device.state == DeviceState::Open;
+        let next = if is_open { DeviceState::Cordoned } else { device.state };
+        Device { cordoned, state: next, ..device }
+    })
+}
+
+/// It takes new things again; and a worker that is not trusted any more gets another try.
+#[must_use]
+pub fn uncordon(state: &State, id: DeviceId, now: Moment) -> Decision {
+    let mut policy = state.devices().policy().clone();
+    policy.cordoned.remove(&id);
+    with_policy(state, policy, id, |device| {
+        let is_closed = device.state == DeviceState::Cordoned;
+        let next = if is_closed { DeviceState::Open } else { device.state };
+        let worker = match device.worker.state {
+            WorkerState::Quarantined => {
+                let problem = device.worker.problem.clone();
+                Worker { problem, ..nobody(now, device.worker.is_supervised) }
+            }
+            _ => device.worker.clone(),
+        };
+        Device { cordoned: None, state: next, worker, ..device }
+    })
+}
+
+fn with_policy(
+    state: &State,
+    policy: DevicesPolicy,
+    id: DeviceId,
+    change: impl FnOnce(Device) -> Device,
+) -> Decision {
+    let mut events = Vec::new();
+    if policy != *state.devices().policy() {
+        events.push(Event::DevicesPolicyChanged(Arc::new(policy)));
+    }
+    if let Some(before) = device(state, id) {
+        let after = change(before.clone());
+        if after != before {
+            events.extend(changed(after));
+        }
+    }
+    events
 }
 
 fn driven_by(state: &State, id: DeviceId, session: u64) -> Option<Device> {
@@ -223,10 +299,16 @@ pub fn silent(state: &State, id: DeviceId, session: u64, why: &str, now: Moment)
 pub fn heard(state: &State, id: DeviceId, session: u64, now: Moment) -> Decision {
     match driven_by(state, id, session) {
         Some(before) if before.worker.state == WorkerState::Suspect => {
-            let next =
-                if before.state == DeviceState::Open { WorkerState::Active } else { return Vec::new() };
-            let worker =
-                Worker { state: next, problem: String::new(), since: now.wall, ..before.worker.clone() };
+            // It has not yet said what it has.
+            if before.state == DeviceState::Lost {
+                return Vec::new();
+            }
+            let worker = Worker {
+                state: WorkerState::Active,
+                problem: String::new(),
+                since: now.wall,
+                ..before.worker.clone()
+            };
             changed(Device { worker, ..before })
         }
         _ => Vec::new(),

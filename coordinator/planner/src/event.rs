@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_domain::{
-    Bytes, CachePolicy, Condition, ConditionKind, ContentHash, Device, DeviceId, Digest, Eviction, Intent,
-    Lease, LeaseId, Measurement, Model, ModelId, Operation, OperationId, OperationState, Outcome, Position,
-    Priority, Replica, ReplicaId, RequestKey, ResourceName, Segment, SegmentName, ServiceTime, WallTime,
+    Bytes, CachePolicy, Condition, ConditionKind, ContentHash, Device, DeviceId, DevicesPolicy, Digest,
+    Eviction, Intent, Lease, LeaseId, Measurement, Model, ModelId, Operation, OperationId, OperationState,
+    Outcome, Position, Priority, Replica, ReplicaId, RequestKey, ResourceName, Segment, SegmentName,
+    ServiceTime, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +82,8 @@ pub enum Event {
     CachePolicyChanged(Arc<CachePolicy>),
     /// A device, or who drives it, is as it is given here in full.
     DeviceChanged(Arc<Device>),
+    /// People say something else of devices from now on.
+    DevicesPolicyChanged(Arc<DevicesPolicy>),
     /// An operation has a device, and room on it; or has taken that room.
     LoadAdmitted { id: OperationId, loading: Arc<Loading> },
     /// There is to be a replica. Nobody wants it yet.
@@ -124,7 +127,8 @@ impl Event {
             | Self::ModelForgotten { .. }
             | Self::CachePolicyChanged(_)
             | Self::IntentRecorded(_)
-            | Self::IntentRetracted { .. } => true,
+            | Self::IntentRetracted { .. }
+            | Self::DevicesPolicyChanged(_) => true,
             Self::ConditionRaised(_)
             | Self::ConditionCleared(_)
             | Self::LeaseGranted(_)
@@ -201,6 +205,7 @@ impl Event {
             | Self::RoomRefused
             | Self::LoadAdmitted { .. }
             | Self::DesireRaised(_)
+            | Self::DevicesPolicyChanged(_)
             | Self::IntentRecorded(_)
             | Self::IntentRetracted { .. }
             | Self::CachePolicyChanged(_)

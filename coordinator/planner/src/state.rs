@@ -11,8 +11,8 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use hoist_domain::{
-    CachePolicy, Condition, ConditionKind, Intent, Machine, MachineState, Model, Operation, OperationId,
-    OperationState, Position, RequestKey, Revision, ServiceTime,
+    CachePolicy, Condition, ConditionKind, DevicesPolicy, Intent, Machine, MachineState, Model, Operation,
+    OperationId, OperationState, Position, RequestKey, Revision, ServiceTime,
 };
 use imbl::{OrdMap, OrdSet};
 
@@ -123,6 +123,15 @@ impl State {
     pub fn with_policy(mut self, policy: Option<(Revision, CachePolicy)>) -> Self {
         if let Some((revision, policy)) = policy {
             self.cache.set_policy(revision, Arc::new(policy));
+        }
+        self
+    }
+
+    /// The same with what people say of devices, and when that last changed.
+    #[must_use]
+    pub fn with_devices_policy(mut self, policy: Option<(Revision, DevicesPolicy)>) -> Self {
+        if let Some((revision, policy)) = policy {
+            self.devices.set_policy(revision, Arc::new(policy));
         }
         self
     }

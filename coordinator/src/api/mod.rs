@@ -29,6 +29,7 @@ mod residency;
 mod state;
 mod status;
 mod submit;
+mod sync;
 mod watch_body;
 
 use std::sync::Arc;
@@ -57,6 +58,7 @@ use crate::control::Control;
 use crate::fleet::Fleet;
 use crate::operations::{ProgressBoard, Waiters};
 use crate::residency::Loader;
+use crate::residency::sync::SyncHealth;
 use crate::watch::Watcher;
 
 pub use guard::Guard;
@@ -76,6 +78,7 @@ pub struct Parts {
     pub cache: Cache,
     pub fleet: Fleet,
     pub loader: Loader,
+    pub sync: SyncHealth,
     /// Ends what lasts.
     pub draining: Shutdown,
     pub tasks: Tasks,

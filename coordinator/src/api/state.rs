@@ -64,6 +64,38 @@ impl StateService for Api {
         answer(call.id, result)
     }
 
+    async fn get_sync_health(
+        &self,
+        request: Request<v1::GetSyncHealthRequest>,
+    ) -> Result<Response<v1::GetSyncHealthResponse>, Status> {
+        let call = Call::open(request, |m| &m.request_id)?;
+        answer(call.id, self.sync_health(&call).await)
+    }
+
+    async fn diagnose_sync(
+        &self,
+        request: Request<v1::DiagnoseSyncRequest>,
+    ) -> Result<Response<v1::DiagnoseSyncResponse>, Status> {
+        let call = Call::open(request, |m| &m.request_id)?;
+        answer(call.id, self.sync_diagnosis(&call).await)
+    }
+
+    async fn reset_sync(
+        &self,
+        request: Request<v1::ResetSyncRequest>,
+    ) -> Result<Response<v1::ResetSyncResponse>, Status> {
+        let call = Call::open(request, |m| &m.request_id)?;
+        answer(call.id, self.sync_reset(&call).await)
+    }
+
+    async fn configure_sync(
+        &self,
+        request: Request<v1::ConfigureSyncRequest>,
+    ) -> Result<Response<v1::ConfigureSyncResponse>, Status> {
+        let call = Call::open(request, |m| &m.request_id)?;
+        answer(call.id, self.sync_configure(&call).await)
+    }
+
     type WatchStream = NoMessages;
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {

@@ -158,7 +158,7 @@ pub(super) fn decide(state: &State, command: Command, now: Moment, limits: &Limi
             (Answer::to(reply, Ok(())), events, None)
         }
         Command::Cache(command) => return cache::decide(state, command, now, limits),
-        Command::Device(command) => return devices::decide(state, command, now),
+        Command::Device(command) => return devices::decide(state, command, now, limits),
         Command::Residency(command) => return residency::decide(state, command, now),
         Command::Edit(edit) => {
             let Edit { key, content, model, etag, change, reply } = *edit;

@@ -1,15 +1,18 @@
-//! What the fleet asks of the owner, and what the planner makes of it. Nothing of it is durable.
+//! What the fleet asks of the owner, and what the planner makes of it. Nothing of it is durable but what people say of devices.
 
-use hoist_domain::{DeviceId, DeviceMemory, Result};
+use std::sync::Arc;
+
+use hoist_domain::{ContentHash, DeviceId, DeviceMemory, DevicesPolicy, RequestKey, Result};
 use hoist_planner::devices::{
-    Registration, Whose, distrust, heard, lost, observed, quarantine, register, silent, slow, starting,
+    Registration, Whose, cordon, distrust, heard, lost, observed, quarantine, register, silent, slow,
+    starting, uncordon,
 };
 use hoist_planner::residency::{Heard, Report};
-use hoist_planner::{Decision, Moment, State};
+use hoist_planner::{Answer as Repeated, Decision, Event, Limits, Moment, State, once};
 use tokio::sync::oneshot;
 
 use super::decide::{Answer, Decided};
-use super::{Command, Control};
+use super::{Change, Command, Control};
 
 /// Something about a device or its worker.
 #[derive(Debug)]
@@ -25,6 +28,21 @@ pub enum DeviceCommand {
         memory: DeviceMemory,
         report: Box<Report>,
         reply: oneshot::Sender<Result<Heard>>,
+    },
+    /// Somebody lets a device take nothing new, with why; or new things again.
+    Cordon {
+        key: RequestKey,
+        content: ContentHash,
+        id: DeviceId,
+        reason: Option<String>,
+        reply: oneshot::Sender<Result<()>>,
+    },
+    /// What people say of devices is to be something else.
+    SetPolicy {
+        key: RequestKey,
+        content: ContentHash,
+        change: Change<DevicesPolicy>,
+        reply: oneshot::Sender<Result<()>>,
     },
     /// A worker is not heard of, or is again, or is gone.
     Turned { id: DeviceId, turn: Turn, reply: oneshot::Sender<Result<()>> },
@@ -45,7 +63,11 @@ pub enum Turn {
 }
 
 /// Asks the planner what a command means.
-pub(super) fn decide(state: &State, command: DeviceCommand, now: Moment) -> Decided {
+pub(super) fn decide(state: &State, command: DeviceCommand, now: Moment, limits: &Limits) -> Decided {
+    let unit = |reply, result: Result<Decision>| match result {
+        Ok(events) => (Answer::to(reply, Ok(())), events),
+        Err(error) => (Answer::to(reply, Err(error)), Vec::new()),
+    };
     let (answer, events): (Answer, Decision) = match command {
         DeviceCommand::Starting { id, reply } => (Answer::to(reply, Ok(())), starting(state, id, now)),
         DeviceCommand::Register { ask, reply } => {
@@ -58,6 +80,23 @@ pub(super) fn decide(state: &State, command: DeviceCommand, now: Moment) -> Deci
         DeviceCommand::Observed { id, session, memory, report, reply } => {
             let (events, heard) = observed(state, id, session, memory, &report, now);
             (Answer::to(reply, Ok(heard)), events)
+        }
+        DeviceCommand::Cordon { key, content, id, reason, reply } => {
+            let events = once(state, &key, content, Repeated::Done, now, limits, || {
+                Ok(match &reason {
+                    Some(reason) => cordon(state, id, reason),
+                    None => uncordon(state, id, now),
+                })
+            });
+            unit(reply, events)
+        }
+        DeviceCommand::SetPolicy { key, content, change, reply } => {
+            let events = once(state, &key, content, Repeated::Done, now, limits, || {
+                let policy = (change.0)(state.devices().policy())?;
+                let is_other = policy != *state.devices().policy();
+                Ok(is_other.then(|| Event::DevicesPolicyChanged(Arc::new(policy))).into_iter().collect())
+            });
+            unit(reply, events)
         }
         DeviceCommand::Turned { id, turn, reply } => {
             let events = match turn {
@@ -104,6 +143,35 @@ impl Control {
         let report = Box::new(report);
         let observed = |reply| DeviceCommand::Observed { id, session, memory, report, reply };
         self.ask_surely(|reply| Command::Device(observed(reply))).await?
+    }
+
+    /// Lets a device take nothing new, with why; or new things again.
+    ///
+    /// # Errors
+    /// As the planner refuses, or STORE_READONLY, DRAINING.
+    pub async fn cordon(
+        &self,
+        key: RequestKey,
+        content: ContentHash,
+        id: DeviceId,
+        reason: Option<String>,
+    ) -> Result<()> {
+        let cordon = |reply| DeviceCommand::Cordon { key, content, id, reason, reply };
+        self.ask_surely(|reply| Command::Device(cordon(reply))).await?
+    }
+
+    /// Changes what people say of devices.
+    ///
+    /// # Errors
+    /// What the change says; STORE_READONLY, DRAINING.
+    pub async fn set_devices_policy(
+        &self,
+        key: RequestKey,
+        content: ContentHash,
+        change: Change<DevicesPolicy>,
+    ) -> Result<()> {
+        let set = |reply| DeviceCommand::SetPolicy { key, content, change, reply };
+        self.ask_surely(|reply| Command::Device(set(reply))).await?
     }
 
     /// Tells what has become of a worker, and waits until everybody can see that.

@@ -6,8 +6,8 @@
 use std::collections::HashSet;
 
 use hoist_domain::{
-    CachePolicy, DeviceId, Intent, Measurement, MeasurementKind, Model, ModelId, ModelState, Operation,
-    OperationId, RequestKey, Revision,
+    CachePolicy, DeviceId, DevicesPolicy, Intent, Measurement, MeasurementKind, Model, ModelId, ModelState,
+    Operation, OperationId, RequestKey, Revision,
 };
 use hoist_planner::{Event, RequestRecord, State};
 use hoist_store::{Row, Table, Write};
@@ -35,6 +35,7 @@ pub(super) struct Read {
     pub(super) models: Vec<(Revision, Model)>,
     pub(super) policy: Option<(Revision, CachePolicy)>,
     pub(super) intents: Vec<(Revision, Intent)>,
+    pub(super) devices_policy: Option<(Revision, DevicesPolicy)>,
     /// Rows that are in none of these, one line each.
     pub(super) left_out: Vec<String>,
 }
@@ -83,6 +84,14 @@ pub(super) fn policy_row(policy: &CachePolicy, revision: Revision) -> Row {
     row(Table::Policies, b"cache".to_vec(), revision, policy)
 }
 
+/// The other policy's key.
+const DEVICES: &[u8] = b"devices";
+
+/// There is one.
+pub(super) fn devices_policy_row(policy: &DevicesPolicy, revision: Revision) -> Row {
+    row(Table::Policies, DEVICES.to_vec(), revision, policy)
+}
+
 pub(super) fn intent_row(intent: &Intent, revision: Revision) -> Row {
     row(Table::Intents, intent_key(intent.device, intent.model), revision, intent)
 }
@@ -109,6 +118,9 @@ pub(super) fn write(event: &Event, state: &State) -> Option<Write> {
         Event::ModelRecorded(model) => Some(Write::Put(model_row(model, state.position().revision))),
         Event::ModelForgotten { id } => Some(Write::Delete { table: Table::Models, key: model_key(*id) }),
         Event::CachePolicyChanged(policy) => Some(Write::Put(policy_row(policy, state.position().revision))),
+        Event::DevicesPolicyChanged(policy) => {
+            Some(Write::Put(devices_policy_row(policy, state.position().revision)))
+        }
         Event::IntentRecorded(intent) => Some(Write::Put(intent_row(intent, state.position().revision))),
         Event::IntentRetracted { device, model } => {
             Some(Write::Delete { table: Table::Intents, key: intent_key(*device, *model) })
@@ -156,6 +168,7 @@ pub(super) fn all(state: &State) -> impl Iterator<Item = Row> + '_ {
         .chain(state.machine().measurements.iter().map(measurement_row))
         .chain(state.models().with_position().map(|(at, model)| model_row(model, at.revision)))
         .chain(state.cache().changed_policy().map(|(at, policy)| policy_row(policy, at)))
+        .chain(state.devices().changed_policy().map(|(at, policy)| devices_policy_row(policy, at)))
         .chain(state.residency().intents_with_revision().map(|(at, intent)| intent_row(intent, at)))
 }
 
@@ -194,6 +207,7 @@ impl Read {
         self.models.extend(other.models);
         self.policy = other.policy.or(self.policy.take());
         self.intents.extend(other.intents);
+        self.devices_policy = other.devices_policy.or(self.devices_policy.take());
         self.left_out.extend(other.left_out);
     }
 }
@@ -208,6 +222,9 @@ fn read(rows: Vec<Row>) -> Read {
                 parse(&row).map(|(_, measurement)| restored.measurements.push(measurement))
             }
             Table::Models => parse::<Model>(&row).map(|kept| restored.models.push(kept)),
+            Table::Policies if row.key == DEVICES => {
+                parse::<DevicesPolicy>(&row).map(|kept| restored.devices_policy = Some(kept))
+            }
             Table::Policies => parse::<CachePolicy>(&row).map(|kept| restored.policy = Some(kept)),
             Table::Intents => parse::<Intent>(&row).map(|kept| restored.intents.push(kept)),
         };

@@ -221,6 +221,7 @@ pub fn restore(opened: &mut Opened, mut machine: Machine) -> Restored {
     let position = Position { epoch: opened.epoch, revision: opened.revision };
     let state = State::restore(position, machine, read.operations, read.requests, read.models)
         .with_policy(read.policy)
+        .with_devices_policy(read.devices_policy)
         .with_intents(read.intents);
     let mut left_out = read.left_out;
     left_out.extend(state.orphaned_requests().map(|request| {

@@ -56,6 +56,7 @@ pub(super) async fn aftermath(fleet: &Fleet, process: Option<u32>, who: Who, ove
         Over::Silent => "it was silent for too long",
         Over::Stuck => "it is stuck",
         Over::Lied(_) => "it said what cannot be, and its session was ended",
+        Over::Reset => "it tells everything again",
         Over::Refused(_) => "it broke the protocol, and its session was ended",
         Over::Gone | Over::Replaced | Over::Left => "its session is over, and its process is there",
     };

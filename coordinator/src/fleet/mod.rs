@@ -11,6 +11,7 @@
 mod aftermath;
 mod desire;
 mod process;
+mod pulse;
 mod session;
 mod supervise;
 
@@ -19,16 +20,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use dashmap::DashMap;
+use dashmap::{DashMap, DashSet};
 use hoist_domain::{Bytes, DeviceId, DeviceSpec, ReplicaId};
 use hoist_runtime::{Clock, Gate, OnError, Shutdown, Tasks};
-use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::cache::Cache;
 use crate::control::Control;
 
+pub use pulse::Pulse;
 pub use session::Session;
+
+use pulse::Beats;
+use session::Ends;
 use supervise::supervise;
 
 /// Which workers there are to be, and how they are started.
@@ -82,8 +86,12 @@ struct Shared {
     tasks: Tasks,
     clock: Clock,
     draining: Shutdown,
-    /// By session: what ends it when another stream of the same worker takes its place.
-    sessions: DashMap<u64, CancellationToken>,
+    /// By session: what ends it from outside.
+    sessions: DashMap<u64, Ends>,
+    /// By device, as long as its worker has a stream.
+    pulses: DashMap<DeviceId, Beats>,
+    /// Devices whose workers are looked after.
+    supervised: DashSet<DeviceId>,
     /// How many there have been.
     begun: AtomicU64,
     /// By device: how often its worker has said what cannot be.
@@ -106,6 +114,7 @@ impl Fleet {
     ) -> Self {
         let (sessions, begun, children) = (DashMap::new(), AtomicU64::new(0), Gate::new());
         let (lies, loading) = (DashMap::new(), DashMap::new());
+        let (pulses, supervised) = (DashMap::new(), DashSet::new());
         Self(Arc::new(Shared {
             settings,
             control,
@@ -114,6 +123,8 @@ impl Fleet {
             clock,
             draining,
             sessions,
+            pulses,
+            supervised,
             begun,
             lies,
             loading,
@@ -140,14 +151,30 @@ impl Fleet {
             return;
         };
         for spec in self.0.settings.devices.clone() {
-            let (fleet, binary) = (self.clone(), binary.clone());
-            let hold = self.0.children.hold(spec.id.to_string());
-            self.0.tasks.spawn(format!("worker {}", spec.id), OnError::Log, async move {
-                supervise(fleet, spec, binary).await;
-                drop(hold);
-                Ok::<(), std::convert::Infallible>(())
-            });
+            self.look_after(spec, binary.clone());
         }
+    }
+
+    /// Starts a worker again that was given up.
+    pub fn start_again(&self, id: DeviceId) {
+        let spec = self.0.settings.devices.iter().find(|spec| spec.id == id).copied();
+        if let (Some(spec), Some(binary)) = (spec, self.0.settings.binary.clone()) {
+            self.look_after(spec, binary);
+        }
+    }
+
+    fn look_after(&self, spec: DeviceSpec, binary: PathBuf) {
+        if !self.0.supervised.insert(spec.id) {
+            return;
+        }
+        let fleet = self.clone();
+        let hold = self.0.children.hold(spec.id.to_string());
+        self.0.tasks.spawn(format!("worker {}", spec.id), OnError::Log, async move {
+            supervise(fleet.clone(), spec, binary).await;
+            fleet.0.supervised.remove(&spec.id);
+            drop(hold);
+            Ok::<(), std::convert::Infallible>(())
+        });
     }
 
     /// Held as long as a worker runs that this server has started.

@@ -49,6 +49,15 @@ pub struct Session {
     tells: mpsc::Sender<std::result::Result<wire::SessionResponse, Status>>,
 }
 
+/// What ends a stream from outside.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ends {
+    /// Another stream of the same worker takes its place.
+    pub(super) replaced: CancellationToken,
+    /// Somebody wants to hear everything again.
+    pub(super) reset: CancellationToken,
+}
+
 /// Who it is, once that is known.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Who {
@@ -65,6 +74,8 @@ pub(super) enum Over {
     Silent,
     /// Another stream of the same worker goes on.
     Replaced,
+    /// Somebody wants to hear everything again.
+    Reset,
     /// The server stops; the worker stays for the next one.
     Left,
     /// It does not come to the end of what nobody wants any more.
@@ -95,11 +106,16 @@ impl Session {
 
     async fn run(mut self) {
         let session = self.fleet.0.begun.fetch_add(1, Ordering::Relaxed) + 1;
-        let replaced = CancellationToken::new();
+        let ends = Ends::default();
         // Before it registers: whoever registers after it finds it.
-        self.fleet.0.sessions.insert(session, replaced.clone());
+        self.fleet.0.sessions.insert(session, ends.clone());
         let over = match self.register(session).await {
-            Ok(who) => Some((who, self.serve(who, &replaced).await)),
+            Ok(who) => {
+                self.fleet.begins(who);
+                let over = self.serve(who, &ends).await;
+                self.fleet.ends(who);
+                Some((who, over))
+            }
             Err(error) => {
                 self.refuse(&error).await;
                 None
@@ -114,6 +130,10 @@ impl Session {
                 return self.refuse(&Error::new(Reason::Draining, message)).await;
             }
             Over::Silent => self.refuse(&Error::new(Reason::WorkerLost, "nothing was heard of it")).await,
+            Over::Reset => {
+                let message = "everything is to be told again: register again";
+                self.refuse(&Error::new(Reason::Draining, message)).await;
+            }
             Over::Stuck => self.refuse(&Error::new(Reason::WorkerLost, "it is stuck")).await,
             Over::Lied(lie) => {
                 warn!(device = %who.id, lie, "a worker says what cannot be");
@@ -182,7 +202,7 @@ impl Session {
             taken => taken,
         };
         if let Some(before) = self.fleet.0.sessions.get(&taken?) {
-            before.cancel();
+            before.replaced.cancel();
         }
         info!(device = %who.id, process = self.process, "worker registered");
         let span = |span: Duration| Some(encode::duration(span));
@@ -204,7 +224,7 @@ impl Session {
         worker.process.filter(|process| !may_be_alive(*process)).map(|_| worker.session)
     }
 
-    async fn serve(&mut self, who: Who, replaced: &CancellationToken) -> Over {
+    async fn serve(&mut self, who: Who, ends: &Ends) -> Over {
         let clock = self.fleet.0.clock.clone();
         let draining = self.fleet.0.draining.clone();
         let mut beats = tokio::time::interval(PACE.heartbeat);
@@ -214,12 +234,13 @@ impl Session {
         let (mut heard_at, mut looked_at) = (begun, begun);
         let (mut is_suspect, mut is_drained) = (false, false);
         let (mut sequence, mut told) = (0, None);
-        let mut pulse = Pulse::default();
+        let mut gait = Gait::default();
         loop {
             tokio::select! {
                 // What has been said is heard before anybody is called silent.
                 biased;
-                () = replaced.cancelled() => return Over::Replaced,
+                () = ends.replaced.cancelled() => return Over::Replaced,
+                () = ends.reset.cancelled() => return Over::Reset,
                 said = self.says.message() => {
                     let Ok(Some(said)) = said else { return Over::Gone };
                     if is_suspect {
@@ -227,13 +248,14 @@ impl Session {
                         self.fleet.0.control.turned(who.id, Turn::Heard(who.session)).await;
                     }
                     if let Some(Said::Heartbeat(beat)) = &said.message {
-                        pulse.beat(beat, clock.monotonic());
+                        gait.beat(beat, clock.monotonic());
                     }
                     if let Err(over) = self.hear(who, said, &mut sequence).await {
                         return over;
                     }
                     // After it was dealt with: what waited meanwhile has not been silent.
                     heard_at = clock.monotonic();
+                    self.fleet.heard(who);
                 }
                 () = draining.triggered(), if !is_drained => {
                     is_drained = true;
@@ -251,10 +273,11 @@ impl Session {
                         return Over::Left;
                     }
                     let view = Arc::clone(&changes.borrow_and_update());
-                    if let Some(desired) = self.fleet.desired(&view.state, who.id, &mut told)
-                        && let Err(over) = self.tell(Told::Desired(desired)).await
-                    {
-                        return over;
+                    if let Some(desired) = self.fleet.desired(&view.state, who.id, &mut told) {
+                        self.fleet.told(who, told.unwrap_or_default());
+                        if let Err(over) = self.tell(Told::Desired(desired)).await {
+                            return over;
+                        }
                     }
                 }
                 _ = beats.tick() => {
@@ -276,7 +299,7 @@ impl Session {
                     if silent >= PACE.over_after {
                         return Over::Silent;
                     }
-                    if let Some(over) = self.feel(who, &mut pulse, now).await {
+                    if let Some(over) = self.feel(who, &mut gait, now).await {
                         return over;
                     }
                     if silent >= PACE.suspect_after && !is_suspect {
@@ -300,6 +323,9 @@ impl Session {
                 *sequence = observed.sequence;
                 let memory = workers::read_memory(observed.memory.unwrap_or_default());
                 let report = report(observed).map_err(|error| Over::Lied(error.to_string()))?;
+                if let Some(answers) = report.answers {
+                    self.fleet.answered(who, answers);
+                }
                 match self.fleet.0.control.observed(who.id, who.session, memory, report).await {
                     Ok(Heard::Applied) => {}
                     Ok(Heard::Lie(lie)) => return Err(Over::Lied(lie)),
@@ -326,7 +352,7 @@ impl Session {
     }
 
     /// Looks whether a worker that is heard of gets on with what it does.
-    async fn feel(&self, who: Who, pulse: &mut Pulse, now: Duration) -> Option<Over> {
+    async fn feel(&self, who: Who, gait: &mut Gait, now: Duration) -> Option<Over> {
         let control = &self.fleet.0.control;
         let view = control.view();
         let residency = view.state.residency();
@@ -334,22 +360,22 @@ impl Session {
             !residency.is_wanted(one.id)
                 && matches!(one.state, ReplicaState::Loading | ReplicaState::Unloading)
         });
-        let frozen = pulse.frozen.map(|since| now.saturating_sub(since));
-        pulse.unwanted = frozen.filter(|_| is_idle_work).and(pulse.unwanted.or(Some(now)));
+        let frozen = gait.frozen.map(|since| now.saturating_sub(since));
+        gait.unwanted = frozen.filter(|_| is_idle_work).and(gait.unwanted.or(Some(now)));
         let is_slow = frozen.is_some_and(|frozen| frozen >= SLOW_AFTER);
-        if is_slow != pulse.is_slow {
-            pulse.is_slow = is_slow;
+        if is_slow != gait.is_slow {
+            gait.is_slow = is_slow;
             let why = is_slow.then(|| "it makes no progress with what it is at".to_owned());
             control.turned(who.id, Turn::Slow(who.session, why)).await;
         }
-        let unwanted = pulse.unwanted.map(|since| now.saturating_sub(since));
+        let unwanted = gait.unwanted.map(|since| now.saturating_sub(since));
         unwanted.is_some_and(|unwanted| unwanted >= STUCK_AFTER).then_some(Over::Stuck)
     }
 }
 
 /// Whether a worker's device gets on, by its heartbeats.
 #[derive(Debug, Default)]
-struct Pulse {
+struct Gait {
     counter: u64,
     /// Since when it is at one and the same step.
     frozen: Option<Duration>,
@@ -358,7 +384,7 @@ struct Pulse {
     is_slow: bool,
 }
 
-impl Pulse {
+impl Gait {
     fn beat(&mut self, beat: &wire::Heartbeat, now: Duration) {
         let is_moving = beat.busy.is_none() || beat.progress_counter != self.counter;
         self.counter = beat.progress_counter;

@@ -35,6 +35,9 @@ const LONGEST_DELAY: Duration = Duration::from_secs(60);
 const MOST_FAILURES: usize = 5;
 const WITHIN: Duration = Duration::from_secs(5 * 60);
 
+/// One that has lived so long has not failed at its start: what was before it does not count any more.
+const LIVED: Duration = Duration::from_secs(4);
+
 /// How long a worker gets to end once it is told to.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -71,6 +74,7 @@ pub(super) async fn supervise(fleet: Fleet, spec: DeviceSpec, binary: PathBuf) {
             control.starting(spec.id).await;
         }
         has_begun = true;
+        let begun = fleet.0.clock.monotonic();
         let (process, status) = match start(&fleet, spec, &binary, &log, worker_id) {
             Err(error) => (None, Err(error)),
             Ok(mut child) => {
@@ -95,6 +99,9 @@ pub(super) async fn supervise(fleet: Fleet, spec: DeviceSpec, binary: PathBuf) {
             continue;
         }
         let now = fleet.0.clock.monotonic();
+        if now.saturating_sub(begun) >= LIVED {
+            failures.clear();
+        }
         failures.push_back(now);
         while failures.front().is_some_and(|at| now.saturating_sub(*at) > WITHIN) {
             failures.pop_front();

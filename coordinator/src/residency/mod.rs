@@ -13,11 +13,13 @@
 mod loading;
 mod restoring;
 mod sizing;
+pub mod sync;
 mod unloading;
 
 use std::sync::Arc;
 
 use hoist_runtime::{Clock, Tasks};
+use tokio::sync::Notify;
 
 use crate::cache::Cache;
 use crate::catalog::Catalog;
@@ -39,6 +41,8 @@ struct Shared {
     control: Control,
     tasks: Tasks,
     clock: Clock,
+    /// What was put off is to be tried now.
+    retry: Notify,
 }
 
 impl Loader {
@@ -51,6 +55,11 @@ impl Loader {
         tasks: Tasks,
         clock: Clock,
     ) -> Self {
-        Self(Arc::new(Shared { cache, catalog, fleet, control, tasks, clock }))
+        Self(Arc::new(Shared { cache, catalog, fleet, control, tasks, clock, retry: Notify::new() }))
+    }
+
+    /// What could not be brought back and was put off is tried at once.
+    pub fn retry(&self) {
+        self.0.retry.notify_one();
     }
 }

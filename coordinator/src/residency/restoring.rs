@@ -13,11 +13,11 @@ use hoist_domain::{
     OperationState, Placement, Principal, RequestId, RequestKey, Work, WorkerState,
 };
 use hoist_planner::{State, Submission};
-use hoist_runtime::{Clock, Shutdown};
+use hoist_runtime::Shutdown;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::control::Control;
+use super::Loader;
 use crate::operations::Waiters;
 
 /// After a failure, doubled with each that follows.
@@ -31,12 +31,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// Never.
-pub async fn restore(
-    control: Control,
-    waiters: Waiters,
-    clock: Clock,
-    draining: Shutdown,
-) -> Result<(), Infallible> {
+pub async fn restore(loader: Loader, waiters: Waiters, draining: Shutdown) -> Result<(), Infallible> {
+    let (control, clock) = (loader.0.control.clone(), loader.0.clock.clone());
     let mut changes = control.changes();
     let mut restorer = Restorer::default();
     loop {
@@ -58,6 +54,7 @@ pub async fn restore(
         drop(view);
         tokio::select! {
             () = draining.triggered() => return Ok(()),
+            () = loader.0.retry.notified() => restorer.forgive(),
             () = tokio::time::sleep(LOOK_EVERY), if !restorer.is_at_rest() => {}
             changed = changes.changed(), if restorer.is_at_rest() => if changed.is_err() { return Ok(()) },
         }
@@ -97,6 +94,11 @@ impl Restorer {
         if let Some(attempt) = self.0.get_mut(&of) {
             attempt.running.push(id);
         }
+    }
+
+    /// What was put off is due.
+    pub fn forgive(&mut self) {
+        self.0.values_mut().for_each(|attempt| (attempt.failures, attempt.not_before) = (0, Duration::ZERO));
     }
 
     pub fn put_off(&mut self, of: Of, now: Duration) {

@@ -27,6 +27,7 @@ use crate::fleet::{Fleet, FleetSettings};
 use crate::listener::{Listener, bind, prepare_directory};
 use crate::operations::{Directories, Executors, Runner};
 use crate::residency::Loader;
+use crate::residency::sync::{SyncHealth, watch_over};
 use crate::settings::{Loaded, Settings};
 use crate::watch::Watcher;
 
@@ -115,6 +116,7 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
         draining.clone(),
         settings.watches,
     );
+    let sync = SyncHealth::default();
     let stop = StopRequest { shutdown: process.shutdown.clone(), grace: Arc::new(watch::Sender::new(None)) };
     let api = Api::new(ApiParts {
         control: control.clone(),
@@ -124,7 +126,8 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
         catalog: catalog.clone(),
         cache: cache.clone(),
         fleet: fleet.clone(),
-        loader,
+        loader: loader.clone(),
+        sync: sync.clone(),
         draining: draining.clone(),
         tasks: process.tasks.clone(),
         clock: process.clock.clone(),
@@ -159,12 +162,12 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
     process.tasks.spawn(
         "restore",
         OnError::Shutdown,
-        crate::residency::restore(
-            control.clone(),
-            runner.waiters.clone(),
-            process.clock.clone(),
-            draining.clone(),
-        ),
+        crate::residency::restore(loader.clone(), runner.waiters.clone(), draining.clone()),
+    );
+    process.tasks.spawn(
+        "sync",
+        OnError::Shutdown,
+        watch_over(sync, control.clone(), fleet.clone(), process.clock.clone(), draining.clone()),
     );
     fleet.announce().await;
     let at = Ready { socket: bound.socket.path.clone(), listen: bound.listen };

@@ -1,13 +1,16 @@
 //! Devices, the workers that drive them, and what is on them: names and facts.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    Bytes, DeviceState, Digest, Dtype, Epoch, Error, Reason, ReplicaState, WallTime, WorkerState, excerpt,
+    Bytes, DeviceState, Digest, Dtype, Epoch, Error, ModelId, Reason, ReplicaState, WallTime, WorkerState,
+    excerpt,
 };
 
 /// What kind of memory a device has.
@@ -233,6 +236,57 @@ pub struct Device {
     /// As its worker has said last.
     pub memory: DeviceMemory,
     pub worker: Worker,
+    /// It takes nothing new, and why, in the words of who said so.
+    pub cordoned: Option<Box<str>>,
+}
+
+/// How long what shall be on a device and what is there may differ until that counts as disagreement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncPace {
+    High,
+    #[default]
+    Standard,
+    Background,
+    Idle,
+}
+
+impl SyncPace {
+    #[must_use]
+    pub const fn allows(self) -> Duration {
+        match self {
+            Self::High => Duration::from_millis(500),
+            Self::Standard => Duration::from_secs(2),
+            Self::Background => Duration::from_secs(10),
+            Self::Idle => Duration::from_secs(60),
+        }
+    }
+}
+
+/// What people say of devices. Durable.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DevicesPolicy {
+    /// Those that take nothing new, and why.
+    pub cordoned: BTreeMap<DeviceId, Box<str>>,
+    /// Of whatever has no pace of its own.
+    pub pace: SyncPace,
+    pub device_paces: BTreeMap<DeviceId, SyncPace>,
+    pub model_paces: BTreeMap<ModelId, SyncPace>,
+}
+
+impl DevicesPolicy {
+    /// Of a device.
+    #[must_use]
+    pub fn pace_of(&self, device: DeviceId) -> SyncPace {
+        self.device_paces.get(&device).copied().unwrap_or(self.pace)
+    }
+
+    /// Of a model on a device: its own, or the device's.
+    #[must_use]
+    pub fn pace_of_model(&self, model: ModelId, device: DeviceId) -> SyncPace {
+        self.model_paces.get(&model).copied().unwrap_or_else(|| self.pace_of(device))
+    }
 }
 
 #[cfg(test)]

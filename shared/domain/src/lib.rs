@@ -23,8 +23,8 @@ pub use cache::{
     CachePolicy, CacheReport, CacheSpec, CachedComponent, ComponentSource, EvictionPolicy, Priority, Veto,
 };
 pub use device::{
-    Device, DeviceFacts, DeviceId, DeviceKind, DeviceMemory, DeviceSpec, Generation, Incarnation,
-    ObservedReplica, ReplicaFailure, ReplicaId, Worker, WorkerId,
+    Device, DeviceFacts, DeviceId, DeviceKind, DeviceMemory, DeviceSpec, DevicesPolicy, Generation,
+    Incarnation, ObservedReplica, ReplicaFailure, ReplicaId, SyncPace, Worker, WorkerId,
 };
 pub use error::{Error, FieldViolation, Result};
 pub use filter::Filter;

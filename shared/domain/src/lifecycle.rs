@@ -8,7 +8,7 @@
 //! Worker     Connecting -> Registered -> Active <-> Suspect -> Lost -> Connecting | Registered (the next process),
 //!            Active | Suspect -> Registered (it comes back),  Active -> Draining -> Lost,
 //!            any -> Quarantined -> Connecting (released by an operator)
-//! Device     Open <-> Cordoned,  Open | Cordoned -> Draining -> Cordoned | Open,  any -> Lost -> Open
+//! Device     Open <-> Cordoned,  Open | Cordoned -> Draining -> Cordoned | Open,  any -> Lost -> Open | Cordoned
 //! Machine    Serving -> Draining*
 //! Lease      Awaited (after a restart) -> Held                  (either may end: that is its absence, and no state)
 //! Model      Available <-> Missing                                  (a missing one is forgotten unless people wrote about it)
@@ -242,6 +242,7 @@ impl Lifecycle for DeviceState {
         (Self::Open, Self::Lost),
         (Self::Cordoned, Self::Lost),
         (Self::Draining, Self::Lost),
+        (Self::Lost, Self::Cordoned),
         (Self::Lost, Self::Open),
     ];
 }

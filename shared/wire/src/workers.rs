@@ -80,6 +80,8 @@ pub fn device(device: &Device) -> v1::Device {
         dtypes: facts.iter().flat_map(|facts| &facts.dtypes).map(ToString::to_string).collect(),
         libraries: facts.map(|facts| facts.libraries.clone()).unwrap_or_default(),
         worker: Some(self::worker(&device.worker)),
+        cordoned: device.cordoned.is_some(),
+        cordon_reason: device.cordoned.as_deref().unwrap_or_default().to_owned(),
     }
 }
 

@@ -114,7 +114,8 @@ async fn statuses(connected: &Channels, done: &AtomicBool) -> Result<Slice> {
     Ok(slice)
 }
 
-fn syncs(directory: &Path, count: u32) -> Result<Vec<Duration>> {
+/// How long each of so many commits would take if the disk were all of it.
+pub(super) fn syncs(directory: &Path, count: u32) -> Result<Vec<Duration>> {
     let mut file = tempfile::tempfile_in(directory)?;
     file.set_len(1 << 20)?;
     let mut took = Vec::new();
@@ -157,6 +158,6 @@ fn rows(rounds: &mut [Round]) -> Vec<Row> {
             .note("peer: one caller; the ratio is what sharing a commit gains"),
         row("GetStatus beside those 32 callers: p99", "ms", &reader)
             .target(Target::AtMost(1.0))
-            .note("stands in for C1's 32 concurrent loads until there are loads"),
+            .note("beside loads: in the loading group"),
     ]
 }

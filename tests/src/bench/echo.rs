@@ -86,6 +86,34 @@ impl StateService for Echo {
         Err(Status::unimplemented(""))
     }
 
+    async fn get_sync_health(
+        &self,
+        _: Request<v1::GetSyncHealthRequest>,
+    ) -> Result<Response<v1::GetSyncHealthResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn diagnose_sync(
+        &self,
+        _: Request<v1::DiagnoseSyncRequest>,
+    ) -> Result<Response<v1::DiagnoseSyncResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn reset_sync(
+        &self,
+        _: Request<v1::ResetSyncRequest>,
+    ) -> Result<Response<v1::ResetSyncResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn configure_sync(
+        &self,
+        _: Request<v1::ConfigureSyncRequest>,
+    ) -> Result<Response<v1::ConfigureSyncResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchFrame, Status>> + Send>>;
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {

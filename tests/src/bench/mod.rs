@@ -1,8 +1,8 @@
-//! The benchmarks of the control path, the catalog and the cache: real release binaries, real sockets, and beside each figure a peer measured
+//! The benchmarks of the control path, the catalog, the cache and loads: real release binaries, real sockets, and beside each figure a peer measured
 //! in the same run. The targets stand in the rows.
 //!
 //! ```text
-//! hoist-bench ──► hoist serve            (the server under test)
+//! hoist-bench ──► hoist serve            (the server under test) ──► hoist-worker
 //!        ├──────► hoist-bench --echo     (the same tonic with nothing behind it)
 //!        └──────► hoist-bench --crowd    (thousands of watchers, so that their memory and theirs alone is elsewhere)
 //! ```
@@ -12,6 +12,7 @@
 
 mod attach;
 mod batch;
+mod beside_loads;
 mod catalog;
 mod commit;
 mod crowd;
@@ -24,6 +25,7 @@ mod fill;
 mod headers;
 mod kept;
 mod load;
+mod loading;
 mod process;
 mod python;
 mod report;
@@ -44,9 +46,9 @@ use crate::{Sandbox, Server};
 use report::{Report, Row, Verdict};
 
 /// Every group of rows, in the order in which they run.
-pub const GROUPS: [&str; 15] = [
+pub const GROUPS: [&str; 16] = [
     "unary", "batch", "delta", "fanout", "bare", "stalled", "commit", "restart", "snapshot", "catalog",
-    "headers", "export", "python", "fill", "attach",
+    "headers", "export", "python", "fill", "attach", "loading",
 ];
 
 /// What to measure, and where to write it.
@@ -135,6 +137,7 @@ async fn measure(group: &str, options: &Options) -> Result<Vec<Row>> {
         "python" => python::run(options),
         "fill" => fill::run(options).await,
         "attach" => attach::run(options).await,
+        "loading" => loading::run(options).await,
         other => bail!("no group {other}"),
     }
 }

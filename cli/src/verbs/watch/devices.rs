@@ -18,6 +18,7 @@ pub(super) fn summary(resource: &Value, names: &dyn Names) -> Option<String> {
     }
     let it = fields(resource, "device")?;
     let mut words = vec![text(it, "state").to_owned()];
+    words.extend(cordon(it));
     words.extend(worker(it).map(|state| format!("worker {state}")));
     if let free @ 1.. = number(it, "free_bytes") {
         words.push(format!("{} free", size(free)));
@@ -76,6 +77,7 @@ fn of_device(old: &Fields, new: &Fields) -> String {
             parts.push(from_to(if key == "state" { "" } else { "is a " }, was, now));
         }
     }
+    parts.extend(cordon_change(old, new));
     let (was, now) = (worker(old), worker(new));
     if was != now {
         parts.push(from_to("worker ", was.unwrap_or_default(), now.unwrap_or_default()));
@@ -91,6 +93,33 @@ fn of_device(old: &Fields, new: &Fields) -> String {
         parts.push(format!("{} used", size(number(new, "used_bytes"))));
     }
     parts.join(", ")
+}
+
+/// That it is cordoned, where its state does not say so; and why.
+fn cordon(it: &Fields) -> Option<String> {
+    let (reason, is_told) = (text(it, "cordon_reason"), text(it, "state") == "cordoned");
+    match (is_cordoned(it)?, is_told, reason) {
+        (false, ..) | (true, true, "") => None,
+        (true, true, reason) => Some(reason.to_owned()),
+        (true, false, "") => Some("cordoned".to_owned()),
+        (true, false, reason) => Some(format!("cordoned: {reason}")),
+    }
+}
+
+/// What is to be told of that beside the change of its state.
+fn cordon_change(old: &Fields, new: &Fields) -> Option<String> {
+    let was = is_cordoned(old).unwrap_or(false);
+    let is_news = is_cordoned(new)? != was || was && text(old, "cordon_reason") != text(new, "cordon_reason");
+    match is_cordoned(new)? {
+        _ if !is_news => None,
+        true => cordon(new),
+        // Its worker is away, and was: the state is what it was.
+        false => (text(old, "state") == text(new, "state")).then(|| "not cordoned any more".to_owned()),
+    }
+}
+
+fn is_cordoned(it: &Fields) -> Option<bool> {
+    it.get("cordoned").and_then(Value::as_bool)
 }
 
 fn from_to(what: &str, was: &str, now: &str) -> String {
@@ -215,5 +244,22 @@ mod tests {
             difference(Some(&before), &after, &seen()).unwrap(),
             "open -> lost, worker active -> lost, it was killed, 2.0 KiB used"
         );
+    }
+
+    #[test]
+    fn that_a_device_is_cordoned_is_told_once_and_with_the_reason() {
+        let device = |state: &str, cordoned: bool, reason: Option<&str>| {
+            json!({ "device": { "state": state, "cordoned": cordoned, "cordon_reason": reason } })
+        };
+        let words = |before: &Value, after: &Value| difference(Some(before), after, &seen()).unwrap();
+        let (open, closed) = (device("open", false, None), device("cordoned", true, Some("hot")));
+        assert_eq!(words(&open, &closed), "open -> cordoned, hot");
+        assert_eq!(words(&closed, &closed), "");
+        assert_eq!(words(&closed, &open), "cordoned -> open");
+        let (away, both) = (device("lost", false, None), device("lost", true, None));
+        assert_eq!(words(&away, &both), "cordoned");
+        assert_eq!(words(&both, &away), "not cordoned any more");
+        assert_eq!(summary(&both, &seen()).unwrap(), "lost, cordoned");
+        assert_eq!(summary(&closed, &seen()).unwrap(), "cordoned, hot");
     }
 }

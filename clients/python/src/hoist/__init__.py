@@ -7,6 +7,15 @@
 """
 
 from hoist import aio
+from hoist._agreement import (
+    SyncDiagnosis,
+    SyncFinding,
+    SyncHealth,
+    SyncIncident,
+    SyncLatency,
+    SyncReport,
+    SyncReset,
+)
 from hoist._cache import (
     CachedComponent,
     CachePolicy,
@@ -49,6 +58,7 @@ from hoist._enums import (
     ResourceKind,
     SegmentState,
     Severity,
+    SyncPace,
     ValidationLevel,
     Verdict,
     WorkerState,
@@ -217,6 +227,14 @@ __all__ = [
     "Severity",
     "Snapshot",
     "Status",
+    "SyncDiagnosis",
+    "SyncFinding",
+    "SyncHealth",
+    "SyncIncident",
+    "SyncLatency",
+    "SyncPace",
+    "SyncReport",
+    "SyncReset",
     "TensorInfo",
     "Tensors",
     "TimedOut",

@@ -37,4 +37,6 @@ def device(message: resources_pb2.Device) -> Device:
         dtypes=tuple(message.dtypes),
         libraries=tuple(message.libraries),
         worker=worker(message.worker),
+        cordoned=message.cordoned,
+        cordon_reason=message.cordon_reason,
     )

@@ -51,3 +51,7 @@ class Device:
     """Types of elements that models can be converted to: `BF16`."""
     libraries: tuple[str, ...]
     worker: Worker
+    cordoned: bool = False
+    """It takes nothing new: somebody has said so. Also while its worker is away."""
+    cordon_reason: str = ""
+    """Why, in the words of who said so."""

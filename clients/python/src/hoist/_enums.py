@@ -16,6 +16,7 @@ from hoist._proto.v1 import (
     operation_pb2,
     residency_service_pb2,
     resources_pb2,
+    state_service_pb2,
 )
 
 
@@ -333,6 +334,16 @@ class MemoryPool(WireEnum):
     DEDICATED = "DEDICATED"
 
 
+class SyncPace(WireEnum):
+    """How long both sides may differ until that counts: half a second, two, ten, or a minute."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    HIGH = "HIGH"
+    STANDARD = "STANDARD"
+    BACKGROUND = "BACKGROUND"
+    IDLE = "IDLE"
+
+
 # A test compares this table with the descriptors: a value added to the contract and not here fails it.
 WIRE: dict[type[WireEnum], tuple[_Wire, str]] = {
     Code: (code_pb2.Code, ""),
@@ -361,6 +372,7 @@ WIRE: dict[type[WireEnum], tuple[_Wire, str]] = {
     OptimizationLevel: (residency_service_pb2.OptimizationLevel, "OPTIMIZATION_LEVEL_"),
     MemoryPool: (residency_service_pb2.MemoryPool, "MEMORY_POOL_"),
     LeaseState: (resources_pb2.Lease.State, "STATE_"),
+    SyncPace: (state_service_pb2.SyncPace, "SYNC_PACE_"),
     ConfigOrigin: (admin_service_pb2.ConfigEntry.Origin, "ORIGIN_"),
 }
 

@@ -50,6 +50,10 @@ BATCH_GET_STATUS = Method(
     f"{_STATE}/BatchGetStatus", state.BatchGetStatusRequest, state.BatchGetStatusResponse
 )
 WATCH = Method(f"{_STATE}/Watch", state.WatchRequest, state.WatchResponse)
+GET_SYNC_HEALTH = Method(f"{_STATE}/GetSyncHealth", state.GetSyncHealthRequest, state.GetSyncHealthResponse)
+DIAGNOSE_SYNC = Method(f"{_STATE}/DiagnoseSync", state.DiagnoseSyncRequest, state.DiagnoseSyncResponse)
+RESET_SYNC = Method(f"{_STATE}/ResetSync", state.ResetSyncRequest, state.ResetSyncResponse)
+CONFIGURE_SYNC = Method(f"{_STATE}/ConfigureSync", state.ConfigureSyncRequest, state.ConfigureSyncResponse)
 GET_CONFIG = Method(f"{_ADMIN}/GetConfig", admin.GetConfigRequest, admin.GetConfigResponse)
 SHUTDOWN = Method(f"{_ADMIN}/Shutdown", admin.ShutdownRequest, admin.ShutdownResponse)
 PROBE_MACHINE = Method(f"{_ADMIN}/ProbeMachine", admin.ProbeMachineRequest, operations_pb2.Operation)
@@ -83,6 +87,10 @@ LIST_LEASES = Method(f"{_LEASES}/ListLeases", lease.ListLeasesRequest, lease.Lis
 REVOKE_LEASE = Method(f"{_LEASES}/RevokeLease", lease.RevokeLeaseRequest, lease.RevokeLeaseResponse)
 LIST_DEVICES = Method(f"{_DEVICES}/ListDevices", device.ListDevicesRequest, device.ListDevicesResponse)
 GET_DEVICE = Method(f"{_DEVICES}/GetDevice", device.GetDeviceRequest, device.GetDeviceResponse)
+CORDON_DEVICE = Method(f"{_DEVICES}/CordonDevice", device.CordonDeviceRequest, device.CordonDeviceResponse)
+UNCORDON_DEVICE = Method(
+    f"{_DEVICES}/UncordonDevice", device.UncordonDeviceRequest, device.UncordonDeviceResponse
+)
 LOAD_MODEL = Method(f"{_RESIDENCY}/LoadModel", residency.LoadModelRequest, operations_pb2.Operation)
 LOAD_COMPONENTS = Method(
     f"{_RESIDENCY}/LoadComponents", residency.LoadComponentsRequest, operations_pb2.Operation

@@ -131,6 +131,28 @@ def device(name: str) -> Plan[Device]:
     return _decode_devices.device(answer.device)
 
 
+def _device_name(device: str | Device) -> str:
+    return _decode.word("device", device.name if isinstance(device, Device) else device)
+
+
+def cordon(device: str | Device, reason: str | None, request_id: str | None) -> Plan[Device | None]:
+    request = device_service_pb2.CordonDeviceRequest(
+        request_id=chosen_id(request_id),
+        name=_device_name(device),
+        reason=_decode.word("reason", reason or ""),
+    )
+    answer = yield from unary(_methods.CORDON_DEVICE, request)
+    return _decode_devices.device(answer.device) if answer.HasField("device") else None
+
+
+def uncordon(device: str | Device, request_id: str | None) -> Plan[Device | None]:
+    request = device_service_pb2.UncordonDeviceRequest(
+        request_id=chosen_id(request_id), name=_device_name(device)
+    )
+    answer = yield from unary(_methods.UNCORDON_DEVICE, request)
+    return _decode_devices.device(answer.device) if answer.HasField("device") else None
+
+
 def config() -> Plan[dict[str, ConfigEntry]]:
     answer = yield from unary(_methods.GET_CONFIG, admin.GetConfigRequest(request_id=fresh_id()))
     return {entry.key: _decode.config_entry(entry) for entry in answer.entries}

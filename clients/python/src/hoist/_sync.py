@@ -19,6 +19,7 @@ from hoist._errors import Error, RpcFailure, closed, from_rpc
 from hoist._events import Event
 from hoist._plans import Call, Pause, Plan
 from hoist._quantities import Size, Time
+from hoist._sync_agreement import AgreementCalls
 from hoist._sync_cache import CacheCalls
 from hoist._sync_models import ModelCalls
 from hoist._sync_operation import Operation
@@ -44,7 +45,7 @@ def connect(endpoint: str | None = None, *, timeout: Time = 10.0) -> Client:
     return client
 
 
-class Client(ModelCalls, CacheCalls, ResidencyCalls):
+class Client(ModelCalls, CacheCalls, ResidencyCalls, AgreementCalls):
     """A connection to one server. Made by `connect`; threads may share it."""
 
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
@@ -96,6 +97,20 @@ class Client(ModelCalls, CacheCalls, ResidencyCalls):
     def device(self, name: str) -> Device:
         """One device: `cpu:0`."""
         return self._run(_plans.device(name))
+
+    def cordon(
+        self, device: str | Device, reason: str | None = None, *, request_id: str | None = None
+    ) -> Device | None:
+        """Lets a device keep what it has and take nothing new, until `uncordon`, over restarts of the server.
+
+        What would be loaded there is refused, with reason DEVICE_CORDONED. `reason` is for people, who see it
+        with the device. None: no worker was heard of for it yet; it is cordoned all the same.
+        """
+        return self._run(_plans.cordon(device, reason, request_id))
+
+    def uncordon(self, device: str | Device, *, request_id: str | None = None) -> Device | None:
+        """Undoes `cordon`; and starts the worker of a device again that is QUARANTINED."""
+        return self._run(_plans.uncordon(device, request_id))
 
     def watch(
         self,

@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 
 from hoist import _aio_open, _endpoint, _methods, _open, _plans, _watch
+from hoist._aio_agreement import AsyncAgreementCalls
 from hoist._aio_cache import AsyncCacheCalls
 from hoist._aio_models import AsyncModelCalls
 from hoist._aio_operation import AsyncOperation
@@ -66,7 +67,7 @@ class Connecting:
             await self._client.close()
 
 
-class AsyncClient(AsyncModelCalls, AsyncCacheCalls, AsyncResidencyCalls):
+class AsyncClient(AsyncModelCalls, AsyncCacheCalls, AsyncResidencyCalls, AsyncAgreementCalls):
     """A connection to one server, for the event loop that made it. Made by `connect`."""
 
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
@@ -115,6 +116,16 @@ class AsyncClient(AsyncModelCalls, AsyncCacheCalls, AsyncResidencyCalls):
     async def device(self, name: str) -> Device:
         """See `hoist.Client.device`."""
         return await self._run(_plans.device(name))
+
+    async def cordon(
+        self, device: str | Device, reason: str | None = None, *, request_id: str | None = None
+    ) -> Device | None:
+        """See `hoist.Client.cordon`."""
+        return await self._run(_plans.cordon(device, reason, request_id))
+
+    async def uncordon(self, device: str | Device, *, request_id: str | None = None) -> Device | None:
+        """See `hoist.Client.uncordon`."""
+        return await self._run(_plans.uncordon(device, request_id))
 
     def watch(
         self,

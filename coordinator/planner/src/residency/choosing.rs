@@ -182,7 +182,9 @@ fn takes(device: &Device, ask: &LoadAsk) -> Result<()> {
     match (worker.state, device.state) {
         (WorkerState::Active, DeviceState::Open) => {}
         (WorkerState::Active, DeviceState::Cordoned | DeviceState::Draining) => {
-            let message = format!("{id} is cordoned: it takes nothing new; `hoist uncordon {id}`");
+            let why = device.cordoned.as_deref().filter(|why| !why.is_empty());
+            let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+            let message = format!("{id} is cordoned{why}: it keeps what it has, and takes nothing new");
             return refuse(Reason::DeviceCordoned, message);
         }
         (WorkerState::Quarantined, _) => {

@@ -91,6 +91,10 @@ pub struct Residency {
     generations: OrdMap<DeviceId, u64>,
     /// What nobody wants, by the generation from which on it is not desired.
     left_at: OrdMap<ReplicaId, u64>,
+    /// By device: replicas that nobody had asked for and that are gone.
+    repaired: OrdMap<DeviceId, u64>,
+    /// Replicas that nobody has ever wanted.
+    drifted: OrdSet<ReplicaId>,
     accounts: OrdMap<ReplicaId, Account>,
     accounts_by_age: OrdMap<u64, ReplicaId>,
 }
@@ -213,6 +217,14 @@ impl Residency {
     #[must_use]
     pub fn left_at(&self, id: ReplicaId) -> Option<u64> {
         self.left_at.get(&id).copied()
+    }
+
+    /// Replicas of a device that nobody had asked for: all there were, and those that are gone again.
+    #[must_use]
+    pub fn drift(&self, device: DeviceId) -> (u64, u64) {
+        let there = self.on(device).filter(|one| self.drifted.contains(&one.id)).count() as u64;
+        let repaired = self.repaired.get(&device).copied().unwrap_or_default();
+        (there.saturating_add(repaired), repaired)
     }
 
     /// What became of the bytes of one that is gone, as long as that is remembered.

@@ -129,6 +129,9 @@ impl State {
                 self.residency.gone(*id, *account);
                 self.cache.end_replica(*id);
             }
+            Event::DevicesPolicyChanged(policy) => {
+                self.devices.set_policy(self.position.revision, Arc::clone(policy));
+            }
             Event::DesireRaised(device) => self.residency.raise(*device),
             Event::IntentRecorded(intent) => self.residency.record(self.position, intent),
             Event::IntentRetracted { device, model } => self.residency.retract(*device, *model),

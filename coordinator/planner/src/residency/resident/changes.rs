@@ -19,6 +19,7 @@ impl Residency {
         self.on_device.insert((replica.device, replica.id));
         self.replicas.insert(replica.id, Stamped { position, value: Arc::clone(replica) });
         self.left_at.insert(replica.id, self.generation(replica.device));
+        self.drifted.insert(replica.id);
     }
 
     pub(crate) fn want(&mut self, position: Position, id: ReplicaId, by: Want, priority: Priority) {
@@ -37,6 +38,7 @@ impl Residency {
             let other = self.shared.insert(content, id);
             assert!(other.is_none(), "replicas {id} and {other:?} have one content");
             self.left_at.remove(&id);
+            self.drifted.remove(&id);
         }
         if is_first || changed.priority != known.priority {
             self.raise(known.device);
@@ -88,6 +90,9 @@ impl Residency {
         }
         self.share_no_more(&known);
         self.left_at.remove(&id);
+        if self.drifted.remove(&id).is_some() {
+            *self.repaired.entry(known.device).or_default() += 1;
+        }
         self.on_device.remove(&(known.device, id));
         self.replicas.remove(&id);
         if !wants.is_empty() {

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from . import resources_pb2 as hoist_dot_api_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!hoist/api/v1/device_service.proto\x12\x0choist.api.v1\x1a\x1choist/api/v1/resources.proto\"(\n\x12ListDevicesRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"z\n\x13ListDevicesResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x07\x64\x65vices\x18\x02 \x03(\x0b\x32\x14.hoist.api.v1.Device\x12(\n\x08position\x18\x03 \x01(\x0b\x32\x16.hoist.api.v1.Position\"4\n\x10GetDeviceRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"w\n\x11GetDeviceResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x06\x64\x65vice\x18\x02 \x01(\x0b\x32\x14.hoist.api.v1.Device\x12(\n\x08position\x18\x03 \x01(\x0b\x32\x16.hoist.api.v1.Position2\xb1\x01\n\rDeviceService\x12R\n\x0bListDevices\x12 .hoist.api.v1.ListDevicesRequest\x1a!.hoist.api.v1.ListDevicesResponse\x12L\n\tGetDevice\x12\x1e.hoist.api.v1.GetDeviceRequest\x1a\x1f.hoist.api.v1.GetDeviceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!hoist/api/v1/device_service.proto\x12\x0choist.api.v1\x1a\x1choist/api/v1/resources.proto\"(\n\x12ListDevicesRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"z\n\x13ListDevicesResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x07\x64\x65vices\x18\x02 \x03(\x0b\x32\x14.hoist.api.v1.Device\x12(\n\x08position\x18\x03 \x01(\x0b\x32\x16.hoist.api.v1.Position\"4\n\x10GetDeviceRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"w\n\x11GetDeviceResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x06\x64\x65vice\x18\x02 \x01(\x0b\x32\x14.hoist.api.v1.Device\x12(\n\x08position\x18\x03 \x01(\x0b\x32\x16.hoist.api.v1.Position\"G\n\x13\x43ordonDeviceRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"P\n\x14\x43ordonDeviceResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x06\x64\x65vice\x18\x02 \x01(\x0b\x32\x14.hoist.api.v1.Device\"9\n\x15UncordonDeviceRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"R\n\x16UncordonDeviceResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x06\x64\x65vice\x18\x02 \x01(\x0b\x32\x14.hoist.api.v1.Device2\xe5\x02\n\rDeviceService\x12R\n\x0bListDevices\x12 .hoist.api.v1.ListDevicesRequest\x1a!.hoist.api.v1.ListDevicesResponse\x12L\n\tGetDevice\x12\x1e.hoist.api.v1.GetDeviceRequest\x1a\x1f.hoist.api.v1.GetDeviceResponse\x12U\n\x0c\x43ordonDevice\x12!.hoist.api.v1.CordonDeviceRequest\x1a\".hoist.api.v1.CordonDeviceResponse\x12[\n\x0eUncordonDevice\x12#.hoist.api.v1.UncordonDeviceRequest\x1a$.hoist.api.v1.UncordonDeviceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,6 +40,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETDEVICEREQUEST']._serialized_end=299
   _globals['_GETDEVICERESPONSE']._serialized_start=301
   _globals['_GETDEVICERESPONSE']._serialized_end=420
-  _globals['_DEVICESERVICE']._serialized_start=423
-  _globals['_DEVICESERVICE']._serialized_end=600
+  _globals['_CORDONDEVICEREQUEST']._serialized_start=422
+  _globals['_CORDONDEVICEREQUEST']._serialized_end=493
+  _globals['_CORDONDEVICERESPONSE']._serialized_start=495
+  _globals['_CORDONDEVICERESPONSE']._serialized_end=575
+  _globals['_UNCORDONDEVICEREQUEST']._serialized_start=577
+  _globals['_UNCORDONDEVICEREQUEST']._serialized_end=634
+  _globals['_UNCORDONDEVICERESPONSE']._serialized_start=636
+  _globals['_UNCORDONDEVICERESPONSE']._serialized_end=718
+  _globals['_DEVICESERVICE']._serialized_start=721
+  _globals['_DEVICESERVICE']._serialized_end=1078
 # @@protoc_insertion_point(module_scope)

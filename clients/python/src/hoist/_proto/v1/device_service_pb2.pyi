@@ -40,3 +40,37 @@ class GetDeviceResponse(_message.Message):
     device: _resources_pb2.Device
     position: _resources_pb2.Position
     def __init__(self, request_id: _Optional[str] = ..., device: _Optional[_Union[_resources_pb2.Device, _Mapping]] = ..., position: _Optional[_Union[_resources_pb2.Position, _Mapping]] = ...) -> None: ...
+
+class CordonDeviceRequest(_message.Message):
+    __slots__ = ("request_id", "name", "reason")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    name: str
+    reason: str
+    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class CordonDeviceResponse(_message.Message):
+    __slots__ = ("request_id", "device")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    device: _resources_pb2.Device
+    def __init__(self, request_id: _Optional[str] = ..., device: _Optional[_Union[_resources_pb2.Device, _Mapping]] = ...) -> None: ...
+
+class UncordonDeviceRequest(_message.Message):
+    __slots__ = ("request_id", "name")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    name: str
+    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class UncordonDeviceResponse(_message.Message):
+    __slots__ = ("request_id", "device")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    device: _resources_pb2.Device
+    def __init__(self, request_id: _Optional[str] = ..., device: _Optional[_Union[_resources_pb2.Device, _Mapping]] = ...) -> None: ...

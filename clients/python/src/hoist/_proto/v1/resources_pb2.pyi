@@ -78,7 +78,7 @@ class Resource(_message.Message):
     def __init__(self, name: _Optional[str] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., machine: _Optional[_Union[Machine, _Mapping]] = ..., operation: _Optional[_Union[_operation_pb2.OperationMetadata, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., model: _Optional[_Union[_model_pb2.Model, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ..., device: _Optional[_Union[Device, _Mapping]] = ..., replica: _Optional[_Union[Replica, _Mapping]] = ...) -> None: ...
 
 class Device(_message.Message):
-    __slots__ = ("name", "device_id", "state", "model", "capacity_bytes", "used_bytes", "free_bytes", "mapped_bytes", "maps_segments", "dtypes", "libraries", "worker")
+    __slots__ = ("name", "device_id", "state", "model", "capacity_bytes", "used_bytes", "free_bytes", "mapped_bytes", "maps_segments", "dtypes", "libraries", "worker", "cordoned", "cordon_reason")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Device.State]
@@ -103,6 +103,8 @@ class Device(_message.Message):
     DTYPES_FIELD_NUMBER: _ClassVar[int]
     LIBRARIES_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
+    CORDONED_FIELD_NUMBER: _ClassVar[int]
+    CORDON_REASON_FIELD_NUMBER: _ClassVar[int]
     name: str
     device_id: str
     state: Device.State
@@ -115,7 +117,9 @@ class Device(_message.Message):
     dtypes: _containers.RepeatedScalarFieldContainer[str]
     libraries: _containers.RepeatedScalarFieldContainer[str]
     worker: Worker
-    def __init__(self, name: _Optional[str] = ..., device_id: _Optional[str] = ..., state: _Optional[_Union[Device.State, str]] = ..., model: _Optional[str] = ..., capacity_bytes: _Optional[int] = ..., used_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., mapped_bytes: _Optional[int] = ..., maps_segments: bool = ..., dtypes: _Optional[_Iterable[str]] = ..., libraries: _Optional[_Iterable[str]] = ..., worker: _Optional[_Union[Worker, _Mapping]] = ...) -> None: ...
+    cordoned: bool
+    cordon_reason: str
+    def __init__(self, name: _Optional[str] = ..., device_id: _Optional[str] = ..., state: _Optional[_Union[Device.State, str]] = ..., model: _Optional[str] = ..., capacity_bytes: _Optional[int] = ..., used_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., mapped_bytes: _Optional[int] = ..., maps_segments: bool = ..., dtypes: _Optional[_Iterable[str]] = ..., libraries: _Optional[_Iterable[str]] = ..., worker: _Optional[_Union[Worker, _Mapping]] = ..., cordoned: bool = ..., cordon_reason: _Optional[str] = ...) -> None: ...
 
 class Worker(_message.Message):
     __slots__ = ("state", "worker_id", "incarnation", "process_id", "release", "supervised", "restarts", "problem", "state_time")

@@ -24,63 +24,90 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from . import model_pb2 as hoist_dot_api_dot_v1_dot_model__pb2
 from . import operation_pb2 as hoist_dot_api_dot_v1_dot_operation__pb2
 from . import resources_pb2 as hoist_dot_api_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n hoist/api/v1/state_service.proto\x12\x0choist.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x17google/rpc/status.proto\x1a\x18hoist/api/v1/model.proto\x1a\x1choist/api/v1/operation.proto\x1a\x1choist/api/v1/resources.proto\"d\n\x10GetStatusRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12.\n\nfield_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"M\n\x11GetStatusResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x06status\x18\x02 \x01(\x0b\x32\x14.hoist.api.v1.Status\"\xc2\x01\n\x06Status\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x08position\x18\x02 \x01(\x0b\x32\x16.hoist.api.v1.Position\x12(\n\x08resource\x18\x03 \x01(\x0b\x32\x16.hoist.api.v1.Resource\x12,\n\x07machine\x18\x04 \x01(\x0b\x32\x1b.hoist.api.v1.MachineStatus\x12(\n\x05model\x18\x05 \x01(\x0b\x32\x19.hoist.api.v1.ModelStatus\"\xa8\x01\n\x0bModelStatus\x12\x31\n\ncomponents\x18\x01 \x03(\x0b\x32\x1d.hoist.api.v1.ComponentStatus\x12\x33\n\noperations\x18\x02 \x03(\x0b\x32\x1f.hoist.api.v1.OperationMetadata\x12\x0e\n\x06leases\x18\x03 \x01(\r\x12\x0e\n\x06\x63\x61\x63hed\x18\x04 \x01(\x08\x12\x11\n\tloaded_on\x18\x05 \x03(\t\"\xc2\x01\n\x0f\x43omponentStatus\x12\x11\n\tcomponent\x18\x01 \x01(\t\x12&\n\x07segment\x18\x02 \x01(\x0b\x32\x15.hoist.api.v1.Segment\x12\'\n\x04idle\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04uses\x18\x04 \x01(\x04\x12\x0e\n\x06leases\x18\x05 \x01(\r\x12-\n\x08replicas\x18\x06 \x03(\x0b\x32\x1b.hoist.api.v1.ReplicaStatus\"H\n\rReplicaStatus\x12&\n\x07replica\x18\x01 \x01(\x0b\x32\x15.hoist.api.v1.Replica\x12\x0f\n\x07unknown\x18\x02 \x01(\x08\"\xc4\x03\n\rMachineStatus\x12)\n\x06uptime\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\nconditions\x18\x02 \x03(\x0b\x32\x17.hoist.api.v1.Condition\x12\x36\n\x10operation_counts\x18\x03 \x03(\x0b\x32\x1c.hoist.api.v1.OperationCount\x12\x15\n\rwatch_streams\x18\x04 \x01(\r\x12\x13\n\x0brequest_ids\x18\x05 \x01(\r\x12\x19\n\x11request_ids_limit\x18\x06 \x01(\r\x12\x17\n\x0foldest_revision\x18\x07 \x01(\x04\x12+\n\nfirst_look\x18\x08 \x01(\x0b\x32\x17.hoist.api.v1.FirstLook\x12%\n\x07\x64\x65vices\x18\t \x03(\x0b\x32\x14.hoist.api.v1.Device\x12\x17\n\x0f\x61\x63tive_replicas\x18\n \x01(\x04\x12\x15\n\rloaded_models\x18\x0b \x01(\x04\x12\x16\n\x0emissing_models\x18\x0c \x01(\x04\x12\x10\n\x08segments\x18\r \x01(\x04\x12\x15\n\rsegment_bytes\x18\x0e \x01(\x04\"L\n\x0eOperationCount\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.hoist.api.v1.OperationState\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"j\n\x15\x42\x61tchGetStatusRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12.\n\nfield_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"Y\n\x16\x42\x61tchGetStatusResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x07results\x18\x02 \x03(\x0b\x32\x1a.hoist.api.v1.StatusResult\"e\n\x0cStatusResult\x12&\n\x06status\x18\x01 \x01(\x0b\x32\x14.hoist.api.v1.StatusH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\xdb\x01\n\x0cWatchRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x16.hoist.api.v1.Position\x12)\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x19.hoist.api.v1.WatchFilter\x12\x30\n\rmark_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11progress_interval\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x7f\n\x0bWatchFilter\x12)\n\x05kinds\x18\x01 \x03(\x0e\x32\x1a.hoist.api.v1.ResourceKind\x12\r\n\x05names\x18\x02 \x03(\t\x12\x36\n\x10operation_states\x18\x03 \x03(\x0e\x32\x1c.hoist.api.v1.OperationState\"\xf8\x01\n\rWatchResponse\x12/\n\x08snapshot\x18\x01 \x01(\x0b\x32\x1b.hoist.api.v1.SnapshotChunkH\x00\x12\x31\n\x0csnapshot_end\x18\x02 \x01(\x0b\x32\x19.hoist.api.v1.SnapshotEndH\x00\x12$\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x13.hoist.api.v1.DeltaH\x00\x12\"\n\x04mark\x18\x04 \x01(\x0b\x32\x12.hoist.api.v1.MarkH\x00\x12\x30\n\x08progress\x18\x05 \x01(\x0b\x32\x1c.hoist.api.v1.ProgressSampleH\x00\x42\x07\n\x05\x65vent\":\n\rSnapshotChunk\x12)\n\tresources\x18\x01 \x03(\x0b\x32\x16.hoist.api.v1.Resource\"J\n\x0bSnapshotEnd\x12(\n\x08position\x18\x01 \x01(\x0b\x32\x16.hoist.api.v1.Position\x12\x11\n\tresources\x18\x02 \x01(\x04\"X\n\x05\x44\x65lta\x12(\n\x08position\x18\x01 \x01(\x0b\x32\x16.hoist.api.v1.Position\x12%\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\x14.hoist.api.v1.Change\"\xe6\x01\n\x06\x43hange\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.hoist.api.v1.Change.Kind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12(\n\x08resource\x18\x03 \x01(\x0b\x32\x16.hoist.api.v1.Resource\x12(\n\x04mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"Q\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_ADDED\x10\x01\x12\x11\n\rKIND_MODIFIED\x10\x02\x12\x10\n\x0cKIND_REMOVED\x10\x03\"0\n\x04Mark\x12(\n\x08position\x18\x01 \x01(\x0b\x32\x16.hoist.api.v1.Position\"E\n\x0eProgressSample\x12\x33\n\noperations\x18\x01 \x03(\x0b\x32\x1f.hoist.api.v1.OperationProgress\"K\n\x11OperationProgress\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x08progress\x18\x02 \x01(\x0b\x32\x16.hoist.api.v1.Progress2\xfd\x01\n\x0cStateService\x12L\n\tGetStatus\x12\x1e.hoist.api.v1.GetStatusRequest\x1a\x1f.hoist.api.v1.GetStatusResponse\x12[\n\x0e\x42\x61tchGetStatus\x12#.hoist.api.v1.BatchGetStatusRequest\x1a$.hoist.api.v1.BatchGetStatusResponse\x12\x42\n\x05Watch\x12\x1a.hoist.api.v1.WatchRequest\x1a\x1b.hoist.api.v1.WatchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n hoist/api/v1/state_service.proto\x12\x0choist.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x18hoist/api/v1/model.proto\x1a\x1choist/api/v1/operation.proto\x1a\x1choist/api/v1/resources.proto\"c\n\x14GetSyncHealthRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x06window\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd5\x01\n\x15GetSyncHealthResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x07overall\x18\x02 \x01(\x0b\x32\x18.hoist.api.v1.SyncHealth\x12)\n\x07\x64\x65vices\x18\x03 \x03(\x0b\x32\x18.hoist.api.v1.SyncHealth\x12(\n\x06models\x18\x04 \x03(\x0b\x32\x18.hoist.api.v1.SyncHealth\x12(\n\x08position\x18\x05 \x01(\x0b\x32\x16.hoist.api.v1.Position\"\xe9\x02\n\nSyncHealth\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\x11\n\tagreement\x18\x03 \x01(\x01\x12,\n\tlooked_at\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x61grees\x18\x05 \x01(\x08\x12\x12\n\ndifference\x18\x06 \x01(\t\x12.\n\x0b\x64iffers_for\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tstaleness\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0b\x64rift_found\x18\t \x01(\x04\x12\x16\n\x0e\x64rift_repaired\x18\n \x01(\x04\x12$\n\x04pace\x18\x0b \x01(\x0e\x32\x16.hoist.api.v1.SyncPace\x12\x12\n\ngeneration\x18\x0c \x01(\x04\x12\x10\n\x08\x61nswered\x18\r \x01(\x04\"7\n\x13\x44iagnoseSyncRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xb2\x01\n\x14\x44iagnoseSyncResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x19.hoist.api.v1.SyncFinding\x12,\n\tlatencies\x18\x03 \x03(\x0b\x32\x19.hoist.api.v1.SyncLatency\x12+\n\x07history\x18\x04 \x03(\x0b\x32\x1a.hoist.api.v1.SyncIncident\"w\n\x0bSyncFinding\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x04 \x01(\t\x12&\n\x03\x61ge\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xad\x01\n\x0bSyncLatency\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61nswers\x18\x02 \x01(\r\x12)\n\x06median\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p99\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04last\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9b\x01\n\x0cSyncIncident\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06lasted\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"e\n\x10ResetSyncRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12/\n\x0cvalidate_for\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"x\n\x11ResetSyncResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\ndevice_ids\x18\x02 \x03(\t\x12\x0e\n\x06\x61grees\x18\x03 \x01(\x08\x12+\n\x08\x66indings\x18\x04 \x03(\x0b\x32\x19.hoist.api.v1.SyncFinding\"^\n\x14\x43onfigureSyncRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x04pace\x18\x03 \x01(\x0e\x32\x16.hoist.api.v1.SyncPace\"Q\n\x15\x43onfigureSyncResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x04pace\x18\x02 \x01(\x0e\x32\x16.hoist.api.v1.SyncPace\"d\n\x10GetStatusRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12.\n\nfield_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"M\n\x11GetStatusResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x06status\x18\x02 \x01(\x0b\x32\x14.hoist.api.v1.Status\"\xc2\x01\n\x06Status\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x08position\x18\x02 \x01(\x0b\x32\x16.hoist.api.v1.Position\x12(\n\x08resource\x18\x03 \x01(\x0b\x32\x16.hoist.api.v1.Resource\x12,\n\x07machine\x18\x04 \x01(\x0b\x32\x1b.hoist.api.v1.MachineStatus\x12(\n\x05model\x18\x05 \x01(\x0b\x32\x19.hoist.api.v1.ModelStatus\"\xa8\x01\n\x0bModelStatus\x12\x31\n\ncomponents\x18\x01 \x03(\x0b\x32\x1d.hoist.api.v1.ComponentStatus\x12\x33\n\noperations\x18\x02 \x03(\x0b\x32\x1f.hoist.api.v1.OperationMetadata\x12\x0e\n\x06leases\x18\x03 \x01(\r\x12\x0e\n\x06\x63\x61\x63hed\x18\x04 \x01(\x08\x12\x11\n\tloaded_on\x18\x05 \x03(\t\"\xc2\x01\n\x0f\x43omponentStatus\x12\x11\n\tcomponent\x18\x01 \x01(\t\x12&\n\x07segment\x18\x02 \x01(\x0b\x32\x15.hoist.api.v1.Segment\x12\'\n\x04idle\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04uses\x18\x04 \x01(\x04\x12\x0e\n\x06leases\x18\x05 \x01(\r\x12-\n\x08replicas\x18\x06 \x03(\x0b\x32\x1b.hoist.api.v1.ReplicaStatus\"H\n\rReplicaStatus\x12&\n\x07replica\x18\x01 \x01(\x0b\x32\x15.hoist.api.v1.Replica\x12\x0f\n\x07unknown\x18\x02 \x01(\x08\"\xc4\x03\n\rMachineStatus\x12)\n\x06uptime\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\nconditions\x18\x02 \x03(\x0b\x32\x17.hoist.api.v1.Condition\x12\x36\n\x10operation_counts\x18\x03 \x03(\x0b\x32\x1c.hoist.api.v1.OperationCount\x12\x15\n\rwatch_streams\x18\x04 \x01(\r\x12\x13\n\x0brequest_ids\x18\x05 \x01(\r\x12\x19\n\x11request_ids_limit\x18\x06 \x01(\r\x12\x17\n\x0foldest_revision\x18\x07 \x01(\x04\x12+\n\nfirst_look\x18\x08 \x01(\x0b\x32\x17.hoist.api.v1.FirstLook\x12%\n\x07\x64\x65vices\x18\t \x03(\x0b\x32\x14.hoist.api.v1.Device\x12\x17\n\x0f\x61\x63tive_replicas\x18\n \x01(\x04\x12\x15\n\rloaded_models\x18\x0b \x01(\x04\x12\x16\n\x0emissing_models\x18\x0c \x01(\x04\x12\x10\n\x08segments\x18\r \x01(\x04\x12\x15\n\rsegment_bytes\x18\x0e \x01(\x04\"L\n\x0eOperationCount\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.hoist.api.v1.OperationState\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"j\n\x15\x42\x61tchGetStatusRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12.\n\nfield_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"Y\n\x16\x42\x61tchGetStatusResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x07results\x18\x02 \x03(\x0b\x32\x1a.hoist.api.v1.StatusResult\"e\n\x0cStatusResult\x12&\n\x06status\x18\x01 \x01(\x0b\x32\x14.hoist.api.v1.StatusH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\xdb\x01\n\x0cWatchRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x04\x66rom\x18\x02 \x01(\x0b\x32\x16.hoist.api.v1.Position\x12)\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x19.hoist.api.v1.WatchFilter\x12\x30\n\rmark_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11progress_interval\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x7f\n\x0bWatchFilter\x12)\n\x05kinds\x18\x01 \x03(\x0e\x32\x1a.hoist.api.v1.ResourceKind\x12\r\n\x05names\x18\x02 \x03(\t\x12\x36\n\x10operation_states\x18\x03 \x03(\x0e\x32\x1c.hoist.api.v1.OperationState\"\xf8\x01\n\rWatchResponse\x12/\n\x08snapshot\x18\x01 \x01(\x0b\x32\x1b.hoist.api.v1.SnapshotChunkH\x00\x12\x31\n\x0csnapshot_end\x18\x02 \x01(\x0b\x32\x19.hoist.api.v1.SnapshotEndH\x00\x12$\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x13.hoist.api.v1.DeltaH\x00\x12\"\n\x04mark\x18\x04 \x01(\x0b\x32\x12.hoist.api.v1.MarkH\x00\x12\x30\n\x08progress\x18\x05 \x01(\x0b\x32\x1c.hoist.api.v1.ProgressSampleH\x00\x42\x07\n\x05\x65vent\":\n\rSnapshotChunk\x12)\n\tresources\x18\x01 \x03(\x0b\x32\x16.hoist.api.v1.Resource\"J\n\x0bSnapshotEnd\x12(\n\x08position\x18\x01 \x01(\x0b\x32\x16.hoist.api.v1.Position\x12\x11\n\tresources\x18\x02 \x01(\x04\"X\n\x05\x44\x65lta\x12(\n\x08position\x18\x01 \x01(\x0b\x32\x16.hoist.api.v1.Position\x12%\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\x14.hoist.api.v1.Change\"\xe6\x01\n\x06\x43hange\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.hoist.api.v1.Change.Kind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12(\n\x08resource\x18\x03 \x01(\x0b\x32\x16.hoist.api.v1.Resource\x12(\n\x04mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"Q\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_ADDED\x10\x01\x12\x11\n\rKIND_MODIFIED\x10\x02\x12\x10\n\x0cKIND_REMOVED\x10\x03\"0\n\x04Mark\x12(\n\x08position\x18\x01 \x01(\x0b\x32\x16.hoist.api.v1.Position\"E\n\x0eProgressSample\x12\x33\n\noperations\x18\x01 \x03(\x0b\x32\x1f.hoist.api.v1.OperationProgress\"K\n\x11OperationProgress\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x08progress\x18\x02 \x01(\x0b\x32\x16.hoist.api.v1.Progress*\x7f\n\x08SyncPace\x12\x19\n\x15SYNC_PACE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSYNC_PACE_HIGH\x10\x01\x12\x16\n\x12SYNC_PACE_STANDARD\x10\x02\x12\x18\n\x14SYNC_PACE_BACKGROUND\x10\x03\x12\x12\n\x0eSYNC_PACE_IDLE\x10\x04\x32\xd6\x04\n\x0cStateService\x12L\n\tGetStatus\x12\x1e.hoist.api.v1.GetStatusRequest\x1a\x1f.hoist.api.v1.GetStatusResponse\x12[\n\x0e\x42\x61tchGetStatus\x12#.hoist.api.v1.BatchGetStatusRequest\x1a$.hoist.api.v1.BatchGetStatusResponse\x12\x42\n\x05Watch\x12\x1a.hoist.api.v1.WatchRequest\x1a\x1b.hoist.api.v1.WatchResponse0\x01\x12X\n\rGetSyncHealth\x12\".hoist.api.v1.GetSyncHealthRequest\x1a#.hoist.api.v1.GetSyncHealthResponse\x12U\n\x0c\x44iagnoseSync\x12!.hoist.api.v1.DiagnoseSyncRequest\x1a\".hoist.api.v1.DiagnoseSyncResponse\x12L\n\tResetSync\x12\x1e.hoist.api.v1.ResetSyncRequest\x1a\x1f.hoist.api.v1.ResetSyncResponse\x12X\n\rConfigureSync\x12\".hoist.api.v1.ConfigureSyncRequest\x1a#.hoist.api.v1.ConfigureSyncResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hoist._proto.v1.state_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETSTATUSREQUEST']._serialized_start=227
-  _globals['_GETSTATUSREQUEST']._serialized_end=327
-  _globals['_GETSTATUSRESPONSE']._serialized_start=329
-  _globals['_GETSTATUSRESPONSE']._serialized_end=406
-  _globals['_STATUS']._serialized_start=409
-  _globals['_STATUS']._serialized_end=603
-  _globals['_MODELSTATUS']._serialized_start=606
-  _globals['_MODELSTATUS']._serialized_end=774
-  _globals['_COMPONENTSTATUS']._serialized_start=777
-  _globals['_COMPONENTSTATUS']._serialized_end=971
-  _globals['_REPLICASTATUS']._serialized_start=973
-  _globals['_REPLICASTATUS']._serialized_end=1045
-  _globals['_MACHINESTATUS']._serialized_start=1048
-  _globals['_MACHINESTATUS']._serialized_end=1500
-  _globals['_OPERATIONCOUNT']._serialized_start=1502
-  _globals['_OPERATIONCOUNT']._serialized_end=1578
-  _globals['_BATCHGETSTATUSREQUEST']._serialized_start=1580
-  _globals['_BATCHGETSTATUSREQUEST']._serialized_end=1686
-  _globals['_BATCHGETSTATUSRESPONSE']._serialized_start=1688
-  _globals['_BATCHGETSTATUSRESPONSE']._serialized_end=1777
-  _globals['_STATUSRESULT']._serialized_start=1779
-  _globals['_STATUSRESULT']._serialized_end=1880
-  _globals['_WATCHREQUEST']._serialized_start=1883
-  _globals['_WATCHREQUEST']._serialized_end=2102
-  _globals['_WATCHFILTER']._serialized_start=2104
-  _globals['_WATCHFILTER']._serialized_end=2231
-  _globals['_WATCHRESPONSE']._serialized_start=2234
-  _globals['_WATCHRESPONSE']._serialized_end=2482
-  _globals['_SNAPSHOTCHUNK']._serialized_start=2484
-  _globals['_SNAPSHOTCHUNK']._serialized_end=2542
-  _globals['_SNAPSHOTEND']._serialized_start=2544
-  _globals['_SNAPSHOTEND']._serialized_end=2618
-  _globals['_DELTA']._serialized_start=2620
-  _globals['_DELTA']._serialized_end=2708
-  _globals['_CHANGE']._serialized_start=2711
-  _globals['_CHANGE']._serialized_end=2941
-  _globals['_CHANGE_KIND']._serialized_start=2860
-  _globals['_CHANGE_KIND']._serialized_end=2941
-  _globals['_MARK']._serialized_start=2943
-  _globals['_MARK']._serialized_end=2991
-  _globals['_PROGRESSSAMPLE']._serialized_start=2993
-  _globals['_PROGRESSSAMPLE']._serialized_end=3062
-  _globals['_OPERATIONPROGRESS']._serialized_start=3064
-  _globals['_OPERATIONPROGRESS']._serialized_end=3139
-  _globals['_STATESERVICE']._serialized_start=3142
-  _globals['_STATESERVICE']._serialized_end=3395
+  _globals['_SYNCPACE']._serialized_start=4952
+  _globals['_SYNCPACE']._serialized_end=5079
+  _globals['_GETSYNCHEALTHREQUEST']._serialized_start=260
+  _globals['_GETSYNCHEALTHREQUEST']._serialized_end=359
+  _globals['_GETSYNCHEALTHRESPONSE']._serialized_start=362
+  _globals['_GETSYNCHEALTHRESPONSE']._serialized_end=575
+  _globals['_SYNCHEALTH']._serialized_start=578
+  _globals['_SYNCHEALTH']._serialized_end=939
+  _globals['_DIAGNOSESYNCREQUEST']._serialized_start=941
+  _globals['_DIAGNOSESYNCREQUEST']._serialized_end=996
+  _globals['_DIAGNOSESYNCRESPONSE']._serialized_start=999
+  _globals['_DIAGNOSESYNCRESPONSE']._serialized_end=1177
+  _globals['_SYNCFINDING']._serialized_start=1179
+  _globals['_SYNCFINDING']._serialized_end=1298
+  _globals['_SYNCLATENCY']._serialized_start=1301
+  _globals['_SYNCLATENCY']._serialized_end=1474
+  _globals['_SYNCINCIDENT']._serialized_start=1477
+  _globals['_SYNCINCIDENT']._serialized_end=1632
+  _globals['_RESETSYNCREQUEST']._serialized_start=1634
+  _globals['_RESETSYNCREQUEST']._serialized_end=1735
+  _globals['_RESETSYNCRESPONSE']._serialized_start=1737
+  _globals['_RESETSYNCRESPONSE']._serialized_end=1857
+  _globals['_CONFIGURESYNCREQUEST']._serialized_start=1859
+  _globals['_CONFIGURESYNCREQUEST']._serialized_end=1953
+  _globals['_CONFIGURESYNCRESPONSE']._serialized_start=1955
+  _globals['_CONFIGURESYNCRESPONSE']._serialized_end=2036
+  _globals['_GETSTATUSREQUEST']._serialized_start=2038
+  _globals['_GETSTATUSREQUEST']._serialized_end=2138
+  _globals['_GETSTATUSRESPONSE']._serialized_start=2140
+  _globals['_GETSTATUSRESPONSE']._serialized_end=2217
+  _globals['_STATUS']._serialized_start=2220
+  _globals['_STATUS']._serialized_end=2414
+  _globals['_MODELSTATUS']._serialized_start=2417
+  _globals['_MODELSTATUS']._serialized_end=2585
+  _globals['_COMPONENTSTATUS']._serialized_start=2588
+  _globals['_COMPONENTSTATUS']._serialized_end=2782
+  _globals['_REPLICASTATUS']._serialized_start=2784
+  _globals['_REPLICASTATUS']._serialized_end=2856
+  _globals['_MACHINESTATUS']._serialized_start=2859
+  _globals['_MACHINESTATUS']._serialized_end=3311
+  _globals['_OPERATIONCOUNT']._serialized_start=3313
+  _globals['_OPERATIONCOUNT']._serialized_end=3389
+  _globals['_BATCHGETSTATUSREQUEST']._serialized_start=3391
+  _globals['_BATCHGETSTATUSREQUEST']._serialized_end=3497
+  _globals['_BATCHGETSTATUSRESPONSE']._serialized_start=3499
+  _globals['_BATCHGETSTATUSRESPONSE']._serialized_end=3588
+  _globals['_STATUSRESULT']._serialized_start=3590
+  _globals['_STATUSRESULT']._serialized_end=3691
+  _globals['_WATCHREQUEST']._serialized_start=3694
+  _globals['_WATCHREQUEST']._serialized_end=3913
+  _globals['_WATCHFILTER']._serialized_start=3915
+  _globals['_WATCHFILTER']._serialized_end=4042
+  _globals['_WATCHRESPONSE']._serialized_start=4045
+  _globals['_WATCHRESPONSE']._serialized_end=4293
+  _globals['_SNAPSHOTCHUNK']._serialized_start=4295
+  _globals['_SNAPSHOTCHUNK']._serialized_end=4353
+  _globals['_SNAPSHOTEND']._serialized_start=4355
+  _globals['_SNAPSHOTEND']._serialized_end=4429
+  _globals['_DELTA']._serialized_start=4431
+  _globals['_DELTA']._serialized_end=4519
+  _globals['_CHANGE']._serialized_start=4522
+  _globals['_CHANGE']._serialized_end=4752
+  _globals['_CHANGE_KIND']._serialized_start=4671
+  _globals['_CHANGE_KIND']._serialized_end=4752
+  _globals['_MARK']._serialized_start=4754
+  _globals['_MARK']._serialized_end=4802
+  _globals['_PROGRESSSAMPLE']._serialized_start=4804
+  _globals['_PROGRESSSAMPLE']._serialized_end=4873
+  _globals['_OPERATIONPROGRESS']._serialized_start=4875
+  _globals['_OPERATIONPROGRESS']._serialized_end=4950
+  _globals['_STATESERVICE']._serialized_start=5082
+  _globals['_STATESERVICE']._serialized_end=5680
 # @@protoc_insertion_point(module_scope)

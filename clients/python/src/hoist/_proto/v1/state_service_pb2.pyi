@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.rpc import status_pb2 as _status_pb2
 from . import model_pb2 as _model_pb2
 from . import operation_pb2 as _operation_pb2
@@ -14,6 +15,175 @@ from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class SyncPace(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SYNC_PACE_UNSPECIFIED: _ClassVar[SyncPace]
+    SYNC_PACE_HIGH: _ClassVar[SyncPace]
+    SYNC_PACE_STANDARD: _ClassVar[SyncPace]
+    SYNC_PACE_BACKGROUND: _ClassVar[SyncPace]
+    SYNC_PACE_IDLE: _ClassVar[SyncPace]
+SYNC_PACE_UNSPECIFIED: SyncPace
+SYNC_PACE_HIGH: SyncPace
+SYNC_PACE_STANDARD: SyncPace
+SYNC_PACE_BACKGROUND: SyncPace
+SYNC_PACE_IDLE: SyncPace
+
+class GetSyncHealthRequest(_message.Message):
+    __slots__ = ("request_id", "name", "window")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    name: str
+    window: _duration_pb2.Duration
+    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class GetSyncHealthResponse(_message.Message):
+    __slots__ = ("request_id", "overall", "devices", "models", "position")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    OVERALL_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    overall: SyncHealth
+    devices: _containers.RepeatedCompositeFieldContainer[SyncHealth]
+    models: _containers.RepeatedCompositeFieldContainer[SyncHealth]
+    position: _resources_pb2.Position
+    def __init__(self, request_id: _Optional[str] = ..., overall: _Optional[_Union[SyncHealth, _Mapping]] = ..., devices: _Optional[_Iterable[_Union[SyncHealth, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[SyncHealth, _Mapping]]] = ..., position: _Optional[_Union[_resources_pb2.Position, _Mapping]] = ...) -> None: ...
+
+class SyncHealth(_message.Message):
+    __slots__ = ("name", "device_id", "agreement", "looked_at", "agrees", "difference", "differs_for", "staleness", "drift_found", "drift_repaired", "pace", "generation", "answered")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    LOOKED_AT_FIELD_NUMBER: _ClassVar[int]
+    AGREES_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    DIFFERS_FOR_FIELD_NUMBER: _ClassVar[int]
+    STALENESS_FIELD_NUMBER: _ClassVar[int]
+    DRIFT_FOUND_FIELD_NUMBER: _ClassVar[int]
+    DRIFT_REPAIRED_FIELD_NUMBER: _ClassVar[int]
+    PACE_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    device_id: str
+    agreement: float
+    looked_at: _duration_pb2.Duration
+    agrees: bool
+    difference: str
+    differs_for: _duration_pb2.Duration
+    staleness: _duration_pb2.Duration
+    drift_found: int
+    drift_repaired: int
+    pace: SyncPace
+    generation: int
+    answered: int
+    def __init__(self, name: _Optional[str] = ..., device_id: _Optional[str] = ..., agreement: _Optional[float] = ..., looked_at: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., agrees: bool = ..., difference: _Optional[str] = ..., differs_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., staleness: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., drift_found: _Optional[int] = ..., drift_repaired: _Optional[int] = ..., pace: _Optional[_Union[SyncPace, str]] = ..., generation: _Optional[int] = ..., answered: _Optional[int] = ...) -> None: ...
+
+class DiagnoseSyncRequest(_message.Message):
+    __slots__ = ("request_id", "name")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    name: str
+    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class DiagnoseSyncResponse(_message.Message):
+    __slots__ = ("request_id", "findings", "latencies", "history")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    LATENCIES_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    findings: _containers.RepeatedCompositeFieldContainer[SyncFinding]
+    latencies: _containers.RepeatedCompositeFieldContainer[SyncLatency]
+    history: _containers.RepeatedCompositeFieldContainer[SyncIncident]
+    def __init__(self, request_id: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[SyncFinding, _Mapping]]] = ..., latencies: _Optional[_Iterable[_Union[SyncLatency, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[SyncIncident, _Mapping]]] = ...) -> None: ...
+
+class SyncFinding(_message.Message):
+    __slots__ = ("name", "device_id", "message", "advice", "age")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    ADVICE_FIELD_NUMBER: _ClassVar[int]
+    AGE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    device_id: str
+    message: str
+    advice: str
+    age: _duration_pb2.Duration
+    def __init__(self, name: _Optional[str] = ..., device_id: _Optional[str] = ..., message: _Optional[str] = ..., advice: _Optional[str] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class SyncLatency(_message.Message):
+    __slots__ = ("device_id", "answers", "median", "p99", "last")
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    MEDIAN_FIELD_NUMBER: _ClassVar[int]
+    P99_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    device_id: str
+    answers: int
+    median: _duration_pb2.Duration
+    p99: _duration_pb2.Duration
+    last: _duration_pb2.Duration
+    def __init__(self, device_id: _Optional[str] = ..., answers: _Optional[int] = ..., median: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., p99: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., last: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class SyncIncident(_message.Message):
+    __slots__ = ("name", "device_id", "message", "start_time", "lasted")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    LASTED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    device_id: str
+    message: str
+    start_time: _timestamp_pb2.Timestamp
+    lasted: _duration_pb2.Duration
+    def __init__(self, name: _Optional[str] = ..., device_id: _Optional[str] = ..., message: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., lasted: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class ResetSyncRequest(_message.Message):
+    __slots__ = ("request_id", "name", "validate_for")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_FOR_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    name: str
+    validate_for: _duration_pb2.Duration
+    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., validate_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class ResetSyncResponse(_message.Message):
+    __slots__ = ("request_id", "device_ids", "agrees", "findings")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_IDS_FIELD_NUMBER: _ClassVar[int]
+    AGREES_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    device_ids: _containers.RepeatedScalarFieldContainer[str]
+    agrees: bool
+    findings: _containers.RepeatedCompositeFieldContainer[SyncFinding]
+    def __init__(self, request_id: _Optional[str] = ..., device_ids: _Optional[_Iterable[str]] = ..., agrees: bool = ..., findings: _Optional[_Iterable[_Union[SyncFinding, _Mapping]]] = ...) -> None: ...
+
+class ConfigureSyncRequest(_message.Message):
+    __slots__ = ("request_id", "name", "pace")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PACE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    name: str
+    pace: SyncPace
+    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., pace: _Optional[_Union[SyncPace, str]] = ...) -> None: ...
+
+class ConfigureSyncResponse(_message.Message):
+    __slots__ = ("request_id", "pace")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    PACE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    pace: SyncPace
+    def __init__(self, request_id: _Optional[str] = ..., pace: _Optional[_Union[SyncPace, str]] = ...) -> None: ...
 
 class GetStatusRequest(_message.Message):
     __slots__ = ("request_id", "name", "field_mask")
