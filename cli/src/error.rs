@@ -123,7 +123,9 @@ impl Error {
         };
         let is_of_device = metadata.get("name").is_some_and(|name| name.starts_with("devices/"));
         let hint = match is_of_device {
-            true => Some("name one of those that `hoist devices` lists; a --device may also be left out".to_owned()),
+            true => Some(
+                "name one of those that `hoist devices` lists; a --device may also be left out".to_owned(),
+            ),
             false => hint,
         };
         let request_id = metadata

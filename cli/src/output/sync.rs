@@ -167,8 +167,7 @@ fn print_devices(out: Out, devices: &[v1::SyncHealth]) -> Result<()> {
         return Ok(());
     }
     out.line("")?;
-    let header =
-        ["DEVICE", "AGREEMENT", "NOW", "FOR", "HEARD", "DRIFT", "ANSWERED", "PACE", "WHAT DIFFERS"];
+    let header = ["DEVICE", "AGREEMENT", "NOW", "FOR", "HEARD", "DRIFT", "ANSWERED", "PACE", "WHAT DIFFERS"];
     let mut table = Table::new(header).spare(&[7, 5, 6]);
     for it in devices {
         // Of the numbered desires, how far its worker has come; and of what nobody wanted there, how much is gone.
@@ -352,15 +351,10 @@ mod tests {
         let called = Called([("models/x".to_owned(), "sdxl".to_owned())].into());
         assert_eq!(about("models/x", &called), "sdxl");
         assert_eq!(about("devices/cpu:0", &called), "");
-        assert_eq!(
-            about("replicas/0198c2f4-0000-7000-8000-00000000000a", &called),
-            "replicas/0000000a"
-        );
+        assert_eq!(about("replicas/0198c2f4-0000-7000-8000-00000000000a", &called), "replicas/0000000a");
         let one = v1::SyncHealth { name: "models/x".into(), ..Default::default() };
-        let value = health_value(
-            &v1::GetSyncHealthResponse { models: vec![one], ..Default::default() },
-            &called,
-        );
+        let value =
+            health_value(&v1::GetSyncHealthResponse { models: vec![one], ..Default::default() }, &called);
         assert_eq!((&value["models"][0]["model_name"], &value["overall"]), (&json!("sdxl"), &Value::Null));
         assert_eq!(value["models"][0]["difference"], Value::Null);
     }

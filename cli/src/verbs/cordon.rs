@@ -68,11 +68,11 @@ mod tests {
     #[test]
     fn a_device_that_nobody_drives_is_called_as_the_server_calls_it() {
         let it = unheard_of("GPU_3", Some("not yet"));
-        assert_eq!((it.name.as_str(), it.device_id.as_str(), it.cordoned), ("devices/cuda:3", "cuda:3", true));
         assert_eq!(
-            devices::sentence(&it),
-            "cuda:3 is cordoned (not yet); no worker was heard of for it"
+            (it.name.as_str(), it.device_id.as_str(), it.cordoned),
+            ("devices/cuda:3", "cuda:3", true)
         );
+        assert_eq!(devices::sentence(&it), "cuda:3 is cordoned (not yet); no worker was heard of for it");
         let it = unheard_of("devices/cuda:3", None);
         assert_eq!(devices::sentence(&it), "cuda:3 is not cordoned; no worker was heard of for it");
     }

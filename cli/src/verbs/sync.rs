@@ -33,12 +33,7 @@ pub(crate) async fn run(session: &Session, args: &SyncArgs) -> Result<Exit> {
     }
 }
 
-async fn health(
-    session: &Session,
-    client: &Client,
-    name: String,
-    window: Option<Duration>,
-) -> Result<Exit> {
+async fn health(session: &Session, client: &Client, name: String, window: Option<Duration>) -> Result<Exit> {
     let request =
         v1::GetSyncHealthRequest { request_id: request_id(), name, window: window.map(encode::duration) };
     let id = request.request_id.clone();
@@ -71,11 +66,8 @@ async fn diagnose(session: &Session, client: &Client, name: String) -> Result<Ex
 }
 
 async fn reset(session: &Session, client: &Client, name: String, wait: Option<Duration>) -> Result<Exit> {
-    let request = v1::ResetSyncRequest {
-        request_id: request_id(),
-        name,
-        validate_for: wait.map(encode::duration),
-    };
+    let request =
+        v1::ResetSyncRequest { request_id: request_id(), name, validate_for: wait.map(encode::duration) };
     let id = request.request_id.clone();
     let held = wait.map_or(Duration::ZERO, |wait| wait.saturating_add(ON_THE_WAY));
     let answer = client.call_within(held, Some(&id), client.state().reset_sync(request)).await?;

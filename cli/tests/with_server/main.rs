@@ -13,6 +13,7 @@ mod models;
 mod newcomers;
 mod residency;
 mod server;
+mod sync;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;

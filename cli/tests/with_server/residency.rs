@@ -10,7 +10,7 @@ use crate::models::{safetensors, start, start_worked};
 use crate::server::{Server, command, stderr, stdout};
 
 /// A server whose worker is there. Nothing else tells when it is than the list.
-fn ready(device: &'static str) -> Server {
+pub(crate) fn ready(device: &'static str) -> Server {
     let server = start_worked(device);
     loop {
         let devices = server.json(&["devices"]);
@@ -45,6 +45,11 @@ fn a_model_is_loaded_shown_and_unloaded() {
     assert!(stdout(&table).starts_with("COMPONENT  DEVICE  SIZE"), "{}", stdout(&table));
     assert!(stdout(&table).contains("resident"), "{}", stdout(&table));
     told(&table, 0, "1 there already");
+    // Why it went there is told to those who name a rule, and by a plan.
+    let plain = server.hoist(&["load", "one", "--wait"]);
+    assert_eq!(stderr(&plain).lines().count(), 1, "{}", stderr(&plain));
+    let by_rule = server.hoist(&["load", "one", "--place", "pack", "--wait"]);
+    assert_eq!(stderr(&by_rule).lines().count(), 2, "{}", stderr(&by_rule));
 
     let status = server.json(&["status", "one"]);
     let joined = &status["model_status"];

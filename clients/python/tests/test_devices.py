@@ -14,6 +14,8 @@ import hoist.aio
 
 from .conftest import Server
 
+pytestmark = pytest.mark.integration
+
 
 def until_active(client: hoist.Client, *, other_than: str = "") -> hoist.Device:
     end = time.monotonic() + 60

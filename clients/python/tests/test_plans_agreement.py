@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import hoist
 from hoist import SyncPace, _decode, _plans, _plans_agreement
 from hoist._proto.v1 import device_service_pb2 as device
 from hoist._proto.v1 import resources_pb2
@@ -88,8 +87,3 @@ def test_a_pace_is_a_word_and_none_is_that_of_everything() -> None:
         next(_plans_agreement.configure("fast", None, None))
     with pytest.raises(ValueError, match="without a name"):
         next(_plans_agreement.configure(None, None, None))
-
-
-def test_the_values_are_there_to_be_named() -> None:
-    for name in ("SyncReport", "SyncHealth", "SyncDiagnosis", "SyncFinding", "SyncLatency", "SyncReset"):
-        assert name in hoist.__all__

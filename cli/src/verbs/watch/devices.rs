@@ -248,9 +248,7 @@ mod tests {
 
     #[test]
     fn that_a_device_is_cordoned_is_told_once_and_with_the_reason() {
-        let device = |state: &str, cordoned: bool, reason: Option<&str>| {
-            json!({ "device": { "state": state, "cordoned": cordoned, "cordon_reason": reason } })
-        };
+        let device = |state: &str, cordoned: bool, reason: Option<&str>| json!({ "device": { "state": state, "cordoned": cordoned, "cordon_reason": reason } });
         let words = |before: &Value, after: &Value| difference(Some(before), after, &seen()).unwrap();
         let (open, closed) = (device("open", false, None), device("cordoned", true, Some("hot")));
         assert_eq!(words(&open, &closed), "open -> cordoned, hot");
