@@ -21,6 +21,8 @@ pub(super) enum Executor {
     /// It has its device, and reads what is not in RAM.
     Filling,
     Arriving(DeviceId, BTreeSet<ReplicaId>),
+    /// It has seen everything there, and has not said so yet.
+    Arrived(DeviceId),
     Leaving(BTreeSet<ReplicaId>),
 }
 
@@ -46,6 +48,7 @@ impl DevicesWorld {
             (Work::LoadModel(spec), Executor::Begin) => self.begin_load(id, spec),
             (Work::LoadModel(spec), Executor::Filling) => self.fill(id, spec, random),
             (Work::LoadModel(_), Executor::Arriving(device, ids)) => self.arrive(id, device, &ids),
+            (Work::LoadModel(_), Executor::Arrived(device)) => self.report(id, device),
             (Work::UnloadModel(spec), Executor::Begin) => self.begin_unload(id, spec),
             (Work::UnloadModel(_), Executor::Leaving(ids)) => self.leave(id, &ids),
             (work, at) => bail!("{work:?} is at {at:?}"),
@@ -120,9 +123,13 @@ impl DevicesWorld {
                 Some(_) => is_there = false,
             }
         }
-        if !is_there {
-            return Ok(false);
+        if is_there {
+            self.executors.insert(id, Executor::Arrived(device));
         }
+        Ok(is_there)
+    }
+
+    fn report(&mut self, id: OperationId, device: DeviceId) -> Result<bool> {
         let report = LoadReport {
             device,
             components: Vec::new(),

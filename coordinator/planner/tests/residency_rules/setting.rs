@@ -1,0 +1,275 @@
+//! A state with devices and segments, and the steps of loads as their executors take them.
+
+use hoist_domain::{
+    Bytes, DeviceFacts, DeviceId, DeviceMemory, Digest, Dtype, Epoch, Error, Generation, Incarnation,
+    LoadReport, LoadSpec, Machine, MachineState, ModelId, ModelPart, ObservedReplica, OperationId,
+    OperationOutput, Outcome, Placement, Position, Principal, Priority, ReplicaId, ReplicaState, RequestId,
+    RequestKey, Revision, Segment, SegmentName, SegmentState, ServiceTime, WallTime, Work, WorkerId,
+};
+use hoist_planner::devices::{Registration, observed, register};
+use hoist_planner::residency::{Heard, LoadAsk, PlaceAsk, Placed, Removal, Report, Wanted, place};
+use hoist_planner::{Event, Limits, Moment, State, Submission, finish, schedule, submit};
+use uuid::Uuid;
+
+pub(crate) const EPOCH: Epoch = Epoch(7);
+
+pub(crate) fn now(second: i64) -> Moment {
+    Moment { wall: WallTime(second * 1_000_000), service: ServiceTime(1) }
+}
+
+pub(crate) fn digest(number: u8) -> Digest {
+    Digest([number; 32])
+}
+
+pub(crate) fn model(number: u8) -> ModelId {
+    ModelId(Uuid::from_u128(number.into()))
+}
+
+pub(crate) fn device(name: &str) -> DeviceId {
+    name.parse().unwrap()
+}
+
+/// A model of components of one content and size each.
+pub(crate) fn wanted(of: u8, contents: &[(u8, u64)]) -> Vec<Wanted> {
+    let part = |(content, bytes): &(u8, u64)| Wanted {
+        model: model(of),
+        component: format!("c{content}").into(),
+        digest: Some(digest(*content)),
+        dtype: None,
+        bytes: Bytes(*bytes),
+    };
+    contents.iter().map(part).collect()
+}
+
+pub(crate) fn ask(parts: Vec<Wanted>, placement: Placement) -> LoadAsk {
+    LoadAsk { parts, placement, priority: Priority::Normal, force: false }
+}
+
+pub(crate) struct Setting {
+    pub(crate) state: State,
+    sequence: u128,
+}
+
+impl Setting {
+    /// Devices, with what each holds, and every content in RAM.
+    pub(crate) fn new(devices: &[(&str, u64)]) -> Self {
+        let machine = Machine {
+            state: MachineState::Serving,
+            version: String::new(),
+            process_id: 1,
+            started_at: WallTime(0),
+            measurements: Vec::new(),
+        };
+        let position = Position { epoch: EPOCH, revision: Revision(1) };
+        let mut setting = Self { state: State::restore(position, machine, [], [], []), sequence: 0 };
+        for number in 0..=40 {
+            setting.cached(number);
+        }
+        for (name, capacity) in devices {
+            setting.serves(name, *capacity);
+        }
+        setting
+    }
+
+    pub(crate) fn cached(&mut self, number: u8) {
+        let segment = Segment {
+            name: SegmentName::Content(digest(number)),
+            state: SegmentState::Sealed,
+            bytes: Bytes(1),
+            is_raw: false,
+            component_type: None,
+            priority: Priority::Normal,
+            wanted_by: [].into(),
+            sealed_at: None,
+            is_zombie: false,
+            eviction: None,
+        };
+        self.state.apply(&hoist_planner::cache::adopt(
+            vec![segment],
+            Vec::new(),
+            std::time::Duration::ZERO,
+            now(0),
+        ));
+    }
+
+    fn number(&mut self) -> u128 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    pub(crate) fn apply(&mut self, events: &[Event]) {
+        self.state.apply(events);
+    }
+
+    /// Its worker registers, and has nothing.
+    pub(crate) fn serves(&mut self, name: &str, capacity: u64) {
+        let id = device(name);
+        let session = u64::try_from(self.number()).unwrap();
+        let ask = Registration {
+            worker: WorkerId(Uuid::from_u128(1)),
+            incarnation: Incarnation(Uuid::from_u128(session.into())),
+            session,
+            facts: DeviceFacts {
+                id,
+                model: String::new(),
+                capacity: Bytes(capacity),
+                maps_segments: name.starts_with("cpu"),
+                dtypes: vec![Dtype::F16],
+                libraries: Vec::new(),
+            },
+            process: None,
+            release: String::new(),
+            taken: None,
+        };
+        let events = register(&self.state, &ask, EPOCH, now(0)).unwrap();
+        self.apply(&events);
+        let heard = self.says(name, true, Vec::new(), Vec::new());
+        assert_eq!(heard, Heard::Applied);
+    }
+
+    /// What a worker says; applied if it counts.
+    pub(crate) fn says(
+        &mut self,
+        name: &str,
+        is_full: bool,
+        replicas: Vec<ObservedReplica>,
+        removed: Vec<Removal>,
+    ) -> Heard {
+        let id = device(name);
+        let known = self.state.devices().get(id).unwrap();
+        let (session, capacity) = (known.worker.session, known.facts.as_ref().unwrap().capacity.0);
+        let generation = Generation { epoch: EPOCH, number: self.state.residency().generation(id) };
+        let report = Report { is_full, answers: Some(generation), replicas, removed };
+        let told = |one: &ObservedReplica| one.own.0 + one.mapped.0;
+        let told: u64 = report.replicas.iter().map(told).sum();
+        let known: u64 = self
+            .state
+            .residency()
+            .on(id)
+            .filter(|one| report.replicas.iter().all(|told| told.id != one.id))
+            .filter(|one| report.removed.iter().all(|gone| gone.id != one.id))
+            .map(|one| one.own.0 + one.mapped.0)
+            .sum();
+        let used = told.saturating_add(known).min(capacity);
+        let memory = DeviceMemory { used: Bytes(used), free: Bytes(capacity - used), mapped: Bytes(0) };
+        let (events, heard) = observed(&self.state, id, session, memory, &report, now(0));
+        self.apply(&events);
+        heard
+    }
+
+    /// What its worker would say of a replica in this state.
+    pub(crate) fn seen(&self, id: ReplicaId, state: ReplicaState) -> ObservedReplica {
+        let known = self.state.residency().replica(id).unwrap();
+        let bytes = if state == ReplicaState::Active { known.planned } else { Bytes(0) };
+        ObservedReplica {
+            id,
+            digest: known.digest,
+            dtype: known.dtype,
+            state,
+            own: bytes,
+            mapped: Bytes(0),
+            tensors: 1,
+            load_time: None,
+            failure: None,
+        }
+    }
+
+    /// Its worker brings everything there that is desired, and gives back what is not.
+    pub(crate) fn catches_up(&mut self, name: &str) {
+        let residency = self.state.residency();
+        let gone: Vec<_> = residency.on(device(name)).filter(|one| !residency.is_wanted(one.id)).collect();
+        let removed =
+            gone.iter().map(|one| Removal { id: one.id, expected: one.own, returned: one.own }).collect();
+        let desired: Vec<ReplicaId> = residency
+            .desired(device(name))
+            .iter()
+            .map(|one| one.id)
+            .filter(|id| self.is_waiting(*id))
+            .collect();
+        let there = desired.into_iter().map(|id| self.seen(id, ReplicaState::Active)).collect();
+        assert_eq!(self.says(name, false, there, removed), Heard::Applied);
+    }
+
+    fn is_waiting(&self, id: ReplicaId) -> bool {
+        self.state.residency().replica(id).is_some_and(|one| one.state != ReplicaState::Active)
+    }
+
+    /// An operation that runs.
+    pub(crate) fn begun(&mut self) -> OperationId {
+        let number = self.number();
+        let spec = LoadSpec {
+            parts: vec![ModelPart { model: ModelId(Uuid::from_u128(number)), components: Vec::new() }],
+            placement: Placement::Any,
+            dtype: None,
+            priority: Priority::Normal,
+            validate: false,
+            allow: Vec::new(),
+            force: false,
+        };
+        let id = RequestId(Uuid::from_u128(number));
+        let submission = Submission {
+            key: RequestKey { principal: Principal::Hoist, method: "test".into(), id },
+            content: hoist_domain::ContentHash([0; 32]),
+            work: Work::LoadModel(spec),
+            deadline: std::time::Duration::from_secs(1),
+            new_id: OperationId(Uuid::from_u128(number)),
+        };
+        let limits =
+            Limits { request_ids: 1_000, active_operations: 1_000, retention: std::time::Duration::ZERO };
+        let submitted = submit(&self.state, &submission, now(0), &limits).unwrap();
+        self.apply(&submitted.events);
+        let events = schedule(&self.state, now(0));
+        self.apply(&events);
+        submitted.operation
+    }
+
+    /// Places a load.
+    pub(crate) fn places(&mut self, operation: OperationId, load: LoadAsk) -> Result<Placed, Error> {
+        let mut ids = Vec::new();
+        for _ in &load.parts {
+            ids.push(ReplicaId(Uuid::from_u128(self.number())));
+        }
+        let (events, placed) = place(&self.state, &PlaceAsk { operation, load, ids, is_use: true }, now(1))?;
+        self.apply(&events);
+        Ok(placed)
+    }
+
+    /// A load from its begin to its end; when it is recorded.
+    pub(crate) fn loads(&mut self, load: LoadAsk, second: i64) -> Result<DeviceId, Error> {
+        let operation = self.begun();
+        let placed = match self.places(operation, load) {
+            Ok(placed) => placed,
+            Err(error) => {
+                self.ends(operation, Outcome::Failed(error.clone()), second);
+                return Err(error);
+            }
+        };
+        let Placed::On { offer, .. } = placed else { panic!("all of it is in RAM") };
+        self.catches_up(&offer.device.to_string());
+        self.ends(operation, done(offer.device), second);
+        Ok(offer.device)
+    }
+
+    pub(crate) fn ends(&mut self, operation: OperationId, outcome: Outcome, second: i64) {
+        let events = finish(&self.state, operation, outcome, now(second));
+        self.apply(&events);
+    }
+
+    /// Models that shall be on a device.
+    pub(crate) fn intended(&self, name: &str) -> Vec<ModelId> {
+        let intents = self.state.residency().intents().filter(|intent| intent.device == device(name));
+        intents.map(|intent| intent.model).collect()
+    }
+}
+
+pub(crate) fn done(device: DeviceId) -> Outcome {
+    Outcome::Output(OperationOutput::LoadModel(Box::new(LoadReport {
+        device,
+        components: Vec::new(),
+        read: Bytes(0),
+        took: std::time::Duration::ZERO,
+        unloaded: Vec::new(),
+        left_out: Vec::new(),
+        reasons: Vec::new(),
+    })))
+}
