@@ -145,7 +145,7 @@ pub(crate) fn print_short(out: Out, devices: &[v1::Device]) -> Result<()> {
 pub(crate) fn print(out: Out, it: &v1::Device) -> Result<()> {
     let worker = it.worker.clone().unwrap_or_default();
     out.line(out.toned(Tone::Strong, &text::one_line(&it.name)))?;
-    out.row("state", &out.toned(device_tone(it.state), &state_words(it)))?;
+    out.toned_row("state", device_tone(it.state), &state_words(it), "")?;
     if it.cordoned {
         let why = &it.cordon_reason;
         out.row("cordoned", &text::one_line(if why.is_empty() { "no reason was given" } else { why }))?;
@@ -166,9 +166,9 @@ pub(crate) fn print(out: Out, it: &v1::Device) -> Result<()> {
     }
     let process =
         if worker.process_id > 0 { format!(", process {}", worker.process_id) } else { String::new() };
-    let state = out.toned(worker_tone(worker.state), &text::worker_state(worker.state));
+    let (tone, state) = (worker_tone(worker.state), text::worker_state(worker.state));
     let since = worker.state_time.as_ref().map(|time| format!(", since {}", text::when(time)));
-    out.row("worker", &format!("{state}{process}{}", since.unwrap_or_default()))?;
+    out.toned_row("worker", tone, &state, &format!("{process}{}", since.unwrap_or_default()))?;
     if worker.supervised {
         let again = match worker.restarts {
             0 => String::new(),

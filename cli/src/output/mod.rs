@@ -92,6 +92,14 @@ impl Out {
         self.line(format_args!("{} {}", self.toned(Tone::Dim, &format!("{label:<11}")), text::plain(value)))
     }
 
+    /// Prints what belongs to a label: a word with its look, and what follows it. `row` takes every escape for somebody's
+    /// text, and makes it harmless.
+    pub(crate) fn toned_row(self, label: &str, tone: Tone, word: &str, rest: &str) -> Result<()> {
+        let label = self.toned(Tone::Dim, &format!("{label:<11}"));
+        let word = self.toned(tone, &text::plain(word));
+        self.line(format_args!("{label} {word}{}", text::plain(rest)))
+    }
+
     /// Prints a line of the answer.
     pub(crate) fn line(self, text: impl std::fmt::Display) -> Result<()> {
         writeln!(std::io::stdout().lock(), "{text}").map_err(Error::from)

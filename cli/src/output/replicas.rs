@@ -94,7 +94,7 @@ pub(crate) fn print_all(out: Out, replicas: &[v1::Replica], ids: &[String], part
 
 pub(crate) fn print(out: Out, it: &v1::Replica, parts: &Parts) -> Result<()> {
     out.line(out.toned(Tone::Strong, &text::one_line(&it.name)))?;
-    out.row("state", &out.toned(state_tone(it.state), &text::replica_state(it.state)))?;
+    out.toned_row("state", state_tone(it.state), &text::replica_state(it.state), "")?;
     out.row("device", &text::one_line(&it.device_id))?;
     out.row("segment", &text::one_line(short_segment(&it.segment).unwrap_or(&it.segment)))?;
     for model in &it.models {

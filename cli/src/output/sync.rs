@@ -27,7 +27,8 @@ fn side_value(it: &v1::SyncHealth) -> Value {
         "staleness_seconds": seconds(it.staleness.as_ref()),
         "drift_found": it.drift_found,
         "drift_repaired": it.drift_repaired,
-        "pace": text::sync_pace(it.pace),
+        // That of everything together is none.
+        "pace": (it.pace != i32::from(v1::SyncPace::Unspecified)).then(|| text::sync_pace(it.pace)),
         "generation": it.generation,
         "answered": it.answered,
     })
@@ -146,20 +147,37 @@ pub(crate) fn pace_words(pace: i32) -> String {
     format!("{long} ({})", text::sync_pace(pace))
 }
 
-pub(crate) fn print_health(out: Out, it: &v1::GetSyncHealthResponse, called: &Called) -> Result<()> {
+/// Of everything, or of what is `named`.
+pub(crate) fn print_health(
+    out: Out,
+    it: &v1::GetSyncHealthResponse,
+    named: Option<&str>,
+    called: &Called,
+) -> Result<()> {
+    if it.devices.is_empty() && it.models.is_empty() {
+        out.note(nothing(named));
+        return Ok(());
+    }
     if let Some(whole) = &it.overall {
         let (Toned(tone, part), Toned(now_tone, now)) = (agreement(whole), now(whole));
-        let looked_at = brief(whole.looked_at.as_ref());
-        out.row("agreement", &format!("{} of {looked_at}", out.toned(tone, &part)))?;
-        out.row("now", &format!("both sides {}", out.toned(now_tone, &now)))?;
+        let looked_at = match whole.looked_at.as_ref().map(text::wire_span) {
+            None | Some(Duration::ZERO) => "no time yet".to_owned(),
+            Some(span) => text::span(span),
+        };
+        out.toned_row("agreement", tone, &part, &format!(" of {looked_at}"))?;
+        out.toned_row("now", now_tone, &format!("both sides {now}"), "")?;
         out.row("difference", &difference(whole))?;
-    }
-    if it.devices.is_empty() && it.models.is_empty() {
-        out.note("no device was heard of, and nothing shall be on any");
-        return Ok(());
     }
     print_devices(out, &it.devices)?;
     print_models(out, &it.models, called)
+}
+
+/// There are no two sides.
+fn nothing(named: Option<&str>) -> String {
+    match named.map(text::one_line) {
+        Some(name) => format!("{name} shall be on no device: `hoist load {name}` brings it to one"),
+        None => "no device was heard of, and nothing shall be on any".to_owned(),
+    }
 }
 
 fn print_devices(out: Out, devices: &[v1::SyncHealth]) -> Result<()> {
@@ -243,9 +261,9 @@ fn print_findings(out: Out, findings: &[v1::SyncFinding], called: &Called) -> Re
     for it in findings {
         let what = [text::one_line(&it.device_id), about(&it.name, called)];
         let what: Vec<&str> = what.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
-        let age = out.toned(Tone::Dim, &format!("for {}", brief(it.age.as_ref())));
+        let age = it.age.as_ref().map(|_| format!(" for {}", brief(it.age.as_ref()))).unwrap_or_default();
         let what = out.toned(Tone::Warning, &format!("{}:", what.join(", ")));
-        out.line(format_args!("{what} {} {age}", text::one_line(&it.message)))?;
+        out.line(format_args!("{what} {}{}", text::one_line(&it.message), out.toned(Tone::Dim, &age)))?;
         if !it.advice.is_empty() {
             out.line(format_args!("  do: {}", text::one_line(&it.advice)))?;
         }
@@ -298,7 +316,7 @@ pub(crate) fn print_reset(
     called: &Called,
 ) -> Result<()> {
     match it.device_ids.as_slice() {
-        [] => out.line("what was put off is tried now; no worker has to tell anything")?,
+        [] => out.line("what was put off is tried now; no worker was asked to tell everything again")?,
         [one] => out.line(format_args!("the worker of {} tells everything again", text::one_line(one)))?,
         some => out.line(format_args!(
             "the workers of {} tell everything again",

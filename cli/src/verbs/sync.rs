@@ -29,11 +29,12 @@ pub(crate) async fn run(session: &Session, args: &SyncArgs) -> Result<Exit> {
         Some(pace) => configure(session, &client, name, pace, args.name.as_deref()).await,
         None if args.diagnose => diagnose(session, &client, name).await,
         None if args.reset => reset(session, &client, name, args.wait).await,
-        None => health(session, &client, name, args.window).await,
+        None => health(session, &client, name, args).await,
     }
 }
 
-async fn health(session: &Session, client: &Client, name: String, window: Option<Duration>) -> Result<Exit> {
+async fn health(session: &Session, client: &Client, name: String, args: &SyncArgs) -> Result<Exit> {
+    let (window, written) = (args.window, args.name.as_deref());
     let request =
         v1::GetSyncHealthRequest { request_id: request_id(), name, window: window.map(encode::duration) };
     let id = request.request_id.clone();
@@ -43,7 +44,7 @@ async fn health(session: &Session, client: &Client, name: String, window: Option
     if out.json {
         out.value(&sync::health_value(&answer, &Called::of(&models)))?;
     } else {
-        sync::print_health(out, &answer, &Called::apart(&models))?;
+        sync::print_health(out, &answer, written, &Called::apart(&models))?;
     }
     Ok(Exit::Done)
 }

@@ -29,6 +29,10 @@ fn a_cordoned_device_keeps_what_it_has_and_takes_nothing_new() {
     assert_eq!(device["models"], 1, "what it has stays");
     assert!(stdout(&server.hoist(&["devices"])).contains("cordoned: new driver"));
     assert!(stdout(&server.hoist(&["devices", "cpu:0"])).contains("cordoned    new driver\n"));
+    let coloured = stdout(&server.hoist(&["devices", "cpu:0", "--color", "always"]));
+    assert!(coloured.contains("\u{1b}[33mcordoned\u{1b}[0m\n"), "{coloured:?}");
+    assert!(coloured.contains("\u{1b}[32mactive\u{1b}[0m, process"), "{coloured:?}");
+    assert!(!coloured.contains('\u{fffd}'), "{coloured:?}");
     for named in [&["--device", "cpu:0"][..], &[]] {
         let load = [&["load", "portrait", "--wait"], named].concat();
         let refused = server.hoist(&[&load[..], &["--json"]].concat());
@@ -89,6 +93,7 @@ fn what_is_loaded_agrees_of_everything_of_a_device_and_of_a_model() {
     let shown = stdout(&server.hoist(&["sync", "cpu:0"]));
     assert!(shown.contains("DEVICE  AGREEMENT  NOW") && shown.contains("cpu:0"), "{shown}");
 
+    told(&server.hoist(&["sync", "portrait"]), 0, "portrait shall be on no device: `hoist load portrait`");
     told(&server.hoist(&["sync", "nobody"]), 3, "nobody");
     told(&server.hoist(&["sync", "cuda:5"]), 3, "cuda:5");
     told(&server.hoist(&["sync", "--window", "1s"]), 2, "error: --window: ");
@@ -115,12 +120,14 @@ fn a_reset_unloads_nothing_and_says_whom_it_asked() {
     let server = ready("cpu:0=1GiB");
     server.json(&["load", "one", "--wait"]);
     let before = server.json(&["replicas"]);
-    let reset = server.json(&["sync", "--reset"]);
-    assert_eq!((&reset["device_ids"], &reset["agrees"]), (&json!(["cpu:0"]), &json!(null)));
     let waited = server.hoist(&["sync", "--reset", "--wait", "30s", "cpu:0"]);
     told(&waited, 0, "");
     assert_eq!(stdout(&waited), "the worker of cpu:0 tells everything again\nboth sides agree\n");
     assert_eq!(server.json(&["replicas"]), before);
+    let reset = server.json(&["sync", "--reset"]);
+    assert_eq!((&reset["device_ids"], &reset["agrees"]), (&json!(["cpu:0"]), &json!(null)));
+    // Of a model it is only what was put off.
+    assert_eq!(server.json(&["sync", "--reset", "one"])["device_ids"], json!([]));
     told(&start().hoist(&["sync", "--reset"]), 0, "");
 }
 
@@ -135,8 +142,8 @@ fn a_pace_is_that_of_everything_or_of_one_thing_and_can_be_given_up() {
     assert_eq!((&all["name"], &all["pace"]), (&json!(null), &json!("background")));
     let own = server.json(&["sync", "one", "--pace", "idle"]);
     assert_eq!(own["pace"], "idle");
-    let given_up = server.json(&["sync", "GPU_0", "--pace", "default"]);
-    assert_eq!((&given_up["name"], &given_up["pace"]), (&json!("devices/cuda:0"), &json!("background")));
+    let given_up = server.json(&["sync", "cpu_0", "--pace", "default"]);
+    assert_eq!((&given_up["name"], &given_up["pace"]), (&json!("devices/cpu:0"), &json!("background")));
     assert_eq!(server.json(&["sync", "cpu:0", "--pace", "default"])["pace"], "background");
     told(&server.hoist(&["sync", "--pace", "default"]), 2, "nothing is named");
 }

@@ -62,7 +62,7 @@ def test_a_diagnosis_has_what_is_and_what_was() -> None:
         history=[state.SyncIncident(name="devices/cpu:0", message="it was away")],
     )
     told = carry_out(_plans_agreement.diagnose(None), [answer])[0]
-    assert (told.findings[0].message, told.findings[0].advice) == ("nobody asked for it", "")
+    assert (told.findings[0].message, told.findings[0].age) == ("nobody asked for it", None)
     assert (told.latencies[0].answers, told.history[0].message) == (3, "it was away")
 
 

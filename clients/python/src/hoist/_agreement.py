@@ -66,8 +66,8 @@ class SyncFinding:
     message: str
     advice: str
     """What to do about it. Empty: nothing, it is being mended."""
-    age: timedelta
-    """Since how long."""
+    age: timedelta | None
+    """Since how long. None: that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ def finding(message: state.SyncFinding) -> SyncFinding:
         device_id=message.device_id,
         message=message.message,
         advice=message.advice,
-        age=span(message.age),
+        age=span_if(message, "age"),
     )
 
 

@@ -177,11 +177,14 @@ impl Residency {
 
     /// Intents of which something is not wanted on its device, and that no running load has displaced.
     pub fn unmet(&self) -> impl Iterator<Item = &Arc<Intent>> {
-        let is_displaced = |device: DeviceId, model: ModelId| {
-            self.loads.values().any(|load| load.device == device && load.displaced.contains(&model))
-        };
-        let unmet = self.unmet.iter().filter(move |(device, model)| !is_displaced(*device, *model));
+        let unmet = self.unmet.iter().filter(|(device, model)| !self.is_displaced(*device, *model));
         unmet.filter_map(|(device, model)| self.intent(*device, *model))
+    }
+
+    /// Whether a running load has made a model give up its room: it is open whether that is for good.
+    #[must_use]
+    pub fn is_displaced(&self, device: DeviceId, model: ModelId) -> bool {
+        self.loads.values().any(|load| load.device == device && load.displaced.contains(&model))
     }
 
     #[must_use]

@@ -12,6 +12,8 @@ use crate::fleet::Pulse;
 /// Something that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
+    /// Of what exactly it is: another one is another difference, however it looks.
+    pub of: u128,
     pub message: String,
     /// What to do about it; empty: nothing, it is being mended.
     pub advice: &'static str,
@@ -38,7 +40,8 @@ pub fn differences(
         }
     }
     let residency = state.residency();
-    for intent in residency.intents().filter(|intent| !residency.is_met(intent)) {
+    let is_open = |intent: &hoist_domain::Intent| residency.is_displaced(intent.device, intent.model);
+    for intent in residency.intents().filter(|intent| !residency.is_met(intent) && !is_open(intent)) {
         let lacks: Vec<&str> = intent
             .parts
             .iter()
@@ -49,6 +52,7 @@ pub fn differences(
             .map(|part| &*part.component)
             .collect();
         let difference = Difference {
+            of: 0,
             message: format!("{} shall be on {}, and is not there", lacks.join(", "), intent.device),
             advice: "it is loaded again as soon as its device serves; `hoist ops --all` shows the tries",
         };
@@ -59,7 +63,7 @@ pub fn differences(
 
 fn of_device(state: &State, device: &hoist_domain::Device, pulse: Option<Pulse>) -> Option<Difference> {
     let worker = &device.worker;
-    let differs = |message: String, advice| Some(Difference { message, advice });
+    let differs = |message: String, advice| Some(Difference { of: 0, message, advice });
     let problem = if worker.problem.is_empty() { String::new() } else { format!(": {}", worker.problem) };
     match worker.state {
         WorkerState::Active if !worker.problem.is_empty() => {
@@ -79,16 +83,22 @@ fn of_device(state: &State, device: &hoist_domain::Device, pulse: Option<Pulse>)
     let desired = residency.generation(device.id);
     let answered = pulse.map_or(0, |pulse| pulse.answered);
     if answered < desired {
-        return differs(format!("{desired} is desired of it, and {answered} was answered"), "");
+        let message = format!("{desired} is desired of it, and {answered} was answered");
+        // As long as it answers it is not behind, however fast things change.
+        return Some(Difference { of: answered.into(), message, advice: "" });
     }
-    let left = residency.on(device.id).filter(|one| !residency.is_wanted(one.id)).count();
-    if left > 0 {
-        return differs(format!("{} there that nobody wants any more", plural(left as u64, "replica")), "");
+    let left: Vec<_> = residency.on(device.id).filter(|one| !residency.is_wanted(one.id)).collect();
+    if let Some(first) = left.first() {
+        let message = format!("{} there that nobody wants any more", plural(left.len() as u64, "replica"));
+        return Some(Difference { of: first.id.0.as_u128(), message, advice: "" });
     }
     // Of what operations load, they tell.
     let is_kept = |id| residency.wants_of(id).any(|want| matches!(want, Want::Intent(_)));
     let failed =
         residency.on(device.id).filter(|one| one.state == ReplicaState::Failed && is_kept(one.id)).count();
-    (failed > 0)
-        .then(|| Difference { message: format!("{} failed", plural(failed as u64, "replica")), advice: "" })
+    (failed > 0).then(|| Difference {
+        of: 0,
+        message: format!("{} failed", plural(failed as u64, "replica")),
+        advice: "",
+    })
 }

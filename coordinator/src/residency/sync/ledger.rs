@@ -86,7 +86,8 @@ impl Ledger {
             let is_new = !self.accounts.contains_key(subject);
             let account = self.accounts.entry(*subject).or_default();
             let difference = found.get(subject);
-            account.since = difference.and(account.since.or(Some((now, wall))));
+            let is_same = difference.map(|one| one.of) == account.difference.as_ref().map(|one| one.of);
+            account.since = difference.and(account.since.filter(|_| is_same).or(Some((now, wall))));
             let differs_for = account.since.map_or(Duration::ZERO, |(since, _)| now.saturating_sub(since));
             let disagreed = account.disagrees;
             account.disagrees = difference.is_some() && differs_for > allows(*subject);
@@ -158,7 +159,7 @@ mod tests {
     /// Looks each quarter of a second; the seconds from and to which it differs.
     fn looked(seconds: u64, differs: std::ops::Range<u64>, allows: u64) -> (Ledger, Standing) {
         let mut ledger = Ledger::default();
-        let difference = Difference { message: "it is not so".to_owned(), advice: "" };
+        let difference = Difference { of: 0, message: "it is not so".to_owned(), advice: "" };
         for quarter in 0..=seconds * 4 {
             let now = Duration::from_millis(quarter * 250);
             let is_so = differs.contains(&(quarter / 4));
@@ -185,6 +186,19 @@ mod tests {
         assert!(standing.difference.is_none() && !standing.disagrees);
         let incident = ledger.incidents().next().unwrap();
         assert_eq!(incident.lasted, Duration::from_millis(11_750));
+    }
+
+    #[test]
+    fn who_is_always_behind_something_else_is_not_behind() {
+        let mut ledger = Ledger::default();
+        for quarter in 0..400_u64 {
+            let difference = Difference { of: u128::from(quarter / 4), message: String::new(), advice: "" };
+            let found = [(SUBJECT(), difference)].into_iter().collect();
+            let now = Duration::from_millis(quarter * 250);
+            ledger.look(&[SUBJECT()], &found, |_| Duration::from_secs(2), now, WallTime(0));
+        }
+        let standing = ledger.standing(SUBJECT(), Duration::from_secs(300));
+        assert!((standing.agreement() - 1.0).abs() < 1e-9, "{standing:?}");
     }
 
     #[test]
