@@ -221,7 +221,7 @@ async fn a_worker_that_says_what_cannot_be_is_not_believed_and_after_three_times
         for lie in lies {
             played.tell(&lie, &[], None).await.unwrap();
         }
-        assert_eq!(reason(&played.over().await), "FIELD_INVALID", "lie {number}");
+        assert_eq!(reason(&played.over().await.unwrap()), "FIELD_INVALID", "lie {number}");
         assert_eq!(replicas(&open.at).await.unwrap(), [], "nothing of it counts");
         assert_eq!(device(&open.at, CARD).await.unwrap().used_bytes, 0);
     }
@@ -243,7 +243,7 @@ async fn a_worker_that_says_what_cannot_be_is_not_believed_and_after_three_times
 async fn what_nobody_wants_is_told_to_go_and_nothing_is_wanted_before_all_is_known() {
     use wire::ReplicaState::{Active, Unloading};
     let library = Library::new().unwrap();
-    let file = single(&library, "a", 1.0, 1).unwrap();
+    single(&library, "a", 1.0, 1).unwrap();
     let mut open = library.open().await.unwrap();
     cache(&open.at, "a", &[]).await.unwrap();
     let mut played = Played::register(&open.at, CARD, Uuid::new_v4()).await.unwrap();
@@ -274,7 +274,6 @@ async fn what_nobody_wants_is_told_to_go_and_nothing_is_wanted_before_all_is_kno
     let report = loaded(&open.at, &operation).await.unwrap();
     assert_eq!(report.components.first().unwrap().replica, format!("replicas/{new}"));
     devices_are_true(&library, &mut open).await.unwrap();
-    drop(file);
 }
 
 /// Work that is asked for while its worker is away waits for it, as long as one is coming.

@@ -3,6 +3,7 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     reason = "the lint spares only functions marked as tests, not what they share"
 )]
 
@@ -126,6 +127,21 @@ async fn ended(at: &Channels) -> BTreeMap<String, Operation> {
         assert!(operation.done, "it does not end: {operation:#?}");
     }
     all
+}
+
+/// Waits until nothing is missing that is to be there.
+async fn brought_back(at: &Channels) {
+    let is_missing = async || {
+        let answer = at.state().get_status(v1::GetStatusRequest::default()).await.unwrap().into_inner();
+        answer.status.unwrap().machine.unwrap().missing_models > 0
+    };
+    let waiting = async {
+        while is_missing().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap();
+    ended(at).await;
 }
 
 /// What a kill may have done to an operation.
@@ -276,6 +292,8 @@ impl Run {
     /// What is to be there by now. Who is in doubt asks again.
     async fn account(&mut self, told: Vec<Word>) {
         let at = self.open().at.clone();
+        // Not while anything is being brought back, which undoes an unload as yet: see `residency_ends`.
+        brought_back(&at).await;
         for (name, is_load, told) in told {
             match told {
                 Told::Done => {}

@@ -261,7 +261,7 @@ fn print_findings(out: Out, findings: &[v1::SyncFinding], called: &Called) -> Re
     for it in findings {
         let what = [text::one_line(&it.device_id), about(&it.name, called)];
         let what: Vec<&str> = what.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
-        let age = it.age.as_ref().map(|_| format!(" for {}", brief(it.age.as_ref()))).unwrap_or_default();
+        let age = it.age.as_ref().map(|_| format!(", for {}", brief(it.age.as_ref()))).unwrap_or_default();
         let what = out.toned(Tone::Warning, &format!("{}:", what.join(", ")));
         out.line(format_args!("{what} {}{}", text::one_line(&it.message), out.toned(Tone::Dim, &age)))?;
         if !it.advice.is_empty() {
@@ -316,10 +316,12 @@ pub(crate) fn print_reset(
     called: &Called,
 ) -> Result<()> {
     match it.device_ids.as_slice() {
-        [] => out.line("what was put off is tried now; no worker was asked to tell everything again")?,
-        [one] => out.line(format_args!("the worker of {} tells everything again", text::one_line(one)))?,
+        [] => out.line("what was put off is tried now; no worker was asked for everything")?,
+        [one] => {
+            out.line(format_args!("the worker of {} is asked for everything again", text::one_line(one)))?
+        }
         some => out.line(format_args!(
-            "the workers of {} tell everything again",
+            "the workers of {} are asked for everything again",
             text::one_line(&some.join(", "))
         ))?,
     }

@@ -85,7 +85,12 @@ impl DevicesWorld {
                 .filter(|one| !lives(*one))
                 .collect();
             let owed: u64 = lost.iter().map(|digest| super::shelf::size(*digest).0).sum();
-            ensure!(promised + owed <= capacity, "{promised} and {owed} of {capacity} are promised on {id}");
+            ensure!(
+                promised + owed <= capacity,
+                "{promised} and {owed} of {capacity} are promised on {id}: {wanted:#?}, lost {lost:?}, {:#?}, {:#?}",
+                residency.intents().filter(|intent| intent.device == id).collect::<Vec<_>>(),
+                residency.loads().collect::<Vec<_>>(),
+            );
             let contents: BTreeSet<_> =
                 wanted.iter().filter(|one| one.state != ReplicaState::Failed).map(|one| one.digest).collect();
             let live = wanted.iter().filter(|one| one.state != ReplicaState::Failed).count();

@@ -117,9 +117,10 @@ const fn can_follow(before: ReplicaState, told: ReplicaState) -> bool {
     match before {
         Waiting => matches!(told, Waiting | Loading | Active | Failed),
         Loading => matches!(told, Loading | Active | Failed),
-        Active => matches!(told, Active),
+        // It may still follow what was desired of it before its present stream.
+        Active | ReplicaState::Unloading => matches!(told, Active | ReplicaState::Unloading),
         Failed => matches!(told, Failed),
-        ReplicaState::Absent | ReplicaState::Unloading | ReplicaState::Lost => false,
+        ReplicaState::Absent | ReplicaState::Lost => false,
     }
 }
 
@@ -150,8 +151,8 @@ fn changed(state: &State, known: &Arc<Replica>, one: &ObservedReplica) -> Decisi
         return Vec::new();
     }
     let mut events = vec![Event::ReplicaChanged(Arc::new(after))];
-    if next == ReplicaState::Failed {
-        // Its operation sees that and ends. An intent is unmet from here on.
+    if matches!(next, ReplicaState::Failed | ReplicaState::Unloading) && is_wanted {
+        // Its operation sees that it failed, or its end. An intent is unmet from here on.
         let intents = residency.wants_of(known.id).filter(|want| matches!(want, Want::Intent(_)));
         events.extend(intents.map(|by| Event::ReplicaUnwanted { id: known.id, by }));
     }
@@ -161,21 +162,20 @@ fn changed(state: &State, known: &Arc<Replica>, one: &ObservedReplica) -> Decisi
 /// What a worker has that this coordinator did not ask for: the last one did, and its intents may name it.
 struct Adopting {
     device: DeviceId,
-    /// Contents that intents name and that are not there, with the models and the weight.
-    missing: BTreeMap<Content, Vec<(ModelId, Priority)>>,
+    /// Contents that intents name and that are not there, with what they take, the models and the weight.
+    missing: BTreeMap<Content, (Bytes, Vec<(ModelId, Priority)>)>,
 }
 
 impl Adopting {
     fn of(state: &State, device: DeviceId) -> Self {
         let residency = state.residency();
-        let mut missing: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let mut missing: BTreeMap<Content, (Bytes, Vec<_>)> = BTreeMap::new();
         for intent in residency.intents().filter(|intent| intent.device == device) {
             for part in &intent.parts {
                 if residency.sharing(device, part.digest, part.dtype).is_none() {
-                    missing
-                        .entry((part.digest, part.dtype))
-                        .or_default()
-                        .push((intent.model, intent.priority));
+                    let (bytes, wanting) = missing.entry((part.digest, part.dtype)).or_default();
+                    *bytes = (*bytes).max(part.bytes);
+                    wanting.push((intent.model, intent.priority));
                 }
             }
         }
@@ -185,6 +185,7 @@ impl Adopting {
     fn adopt(&mut self, one: &ObservedReplica, now: Moment, events: &mut Decision) {
         let is_usable = matches!(one.state, ReplicaState::Loading | ReplicaState::Active);
         let wanted = self.missing.remove(&(one.digest, one.dtype)).filter(|_| is_usable);
+        let (bytes, wanting) = wanted.clone().unwrap_or_default();
         // What nobody asked for is on its way away.
         let state = match (one.state, &wanted) {
             (ReplicaState::Active, None) => ReplicaState::Unloading,
@@ -198,7 +199,8 @@ impl Adopting {
             state,
             models: BTreeSet::new(),
             priority: Priority::default(),
-            planned: Bytes(one.own.0.saturating_add(one.mapped.0)),
+            // One that is on its way has not taken it yet.
+            planned: bytes,
             own: one.own,
             mapped: one.mapped,
             tensors: one.tensors,
@@ -206,7 +208,7 @@ impl Adopting {
             failure: one.failure.clone(),
             since: now.wall,
         })));
-        for (model, priority) in wanted.into_iter().flatten() {
+        for (model, priority) in wanting {
             events.push(Event::ReplicaWanted { id: one.id, by: Want::Intent(model), priority });
         }
     }

@@ -52,17 +52,21 @@ pub fn free(state: &State, id: DeviceId, own: Option<OperationId>, asked: &[Want
 fn owed(state: &State, id: DeviceId, asked: &[Wanted]) -> BTreeMap<Content, Bytes> {
     let residency = state.residency();
     let unmet = residency.unmet().filter(|intent| intent.device == id);
-    let is_asked = |intent: &Intent, part: &IntentPart| {
-        asked.iter().any(|one| {
-            // Of what is to be read first the content may not be known, or may have become another.
-            (one.digest, one.dtype) == (Some(part.digest), part.dtype)
-                || (one.model == intent.model && one.component == part.component)
-        })
-    };
     let missing = unmet.flat_map(|intent| {
-        missing(state, intent).filter(|part| !is_asked(intent, part)).map(|part| (content(part), part.bytes))
+        missing(state, intent)
+            .filter(|part| !is_asked(asked, intent, part))
+            .map(|part| (content(part), part.bytes))
     });
     missing.collect()
+}
+
+/// Whether what is owed is what somebody asks for.
+fn is_asked(asked: &[Wanted], intent: &Intent, part: &IntentPart) -> bool {
+    asked.iter().any(|one| {
+        // Of what is to be read first the content may not be known, or may have become another.
+        (one.digest, one.dtype) == (Some(part.digest), part.dtype)
+            || (one.model == intent.model && one.component == part.component)
+    })
 }
 
 /// Beyond what loads would give back if they fail, what those whom they have displaced need to come back.
@@ -127,6 +131,7 @@ fn charge_of_leaving(replica: &Replica) -> u64 {
 pub(super) struct Victims<'a> {
     state: &'a State,
     device: DeviceId,
+    asked: &'a [Wanted],
     /// What somebody asks for makes no room for it.
     kept: BTreeSet<ReplicaId>,
     /// What matters least first; of equal weight what was loaded longest ago.
@@ -135,7 +140,7 @@ pub(super) struct Victims<'a> {
 
 impl<'a> Victims<'a> {
     /// Those that matter no more than this, are not asked for, and that nobody has leased.
-    pub(super) fn of(state: &'a State, device: DeviceId, priority: Priority, asked: &[Wanted]) -> Self {
+    pub(super) fn of(state: &'a State, device: DeviceId, priority: Priority, asked: &'a [Wanted]) -> Self {
         let residency = state.residency();
         let is_displaced = |model: &ModelId| {
             residency.loads().any(|(_, load)| load.device == device && load.displaced.contains(model))
@@ -149,7 +154,7 @@ impl<'a> Victims<'a> {
             .collect();
         candidates.sort_by_key(|intent| (intent.priority, intent.recorded_at, intent.model));
         let shared = |part: &Wanted| Some(residency.sharing(device, part.digest?, part.dtype)?.id);
-        Self { state, device, kept: asked.iter().filter_map(shared).collect(), candidates }
+        Self { state, device, asked, kept: asked.iter().filter_map(shared).collect(), candidates }
     }
 
     /// What all of them together would free.
@@ -198,7 +203,10 @@ impl<'a> Victims<'a> {
             others.flat_map(|other| missing(self.state, other).map(content)).collect();
         let owed: BTreeMap<Content, Bytes> = going
             .iter()
-            .flat_map(|intent| missing(self.state, intent))
+            .flat_map(|intent| {
+                // What is asked for is not kept for anybody as it is.
+                missing(self.state, intent).filter(|part| !is_asked(self.asked, intent, part))
+            })
             .filter(|part| !others.contains(&content(part)))
             .map(|part| (content(part), part.bytes))
             .collect();

@@ -191,7 +191,6 @@ fn a_worker_is_not_believed_what_cannot_be() {
         vec![hoist_domain::ObservedReplica { digest: digest(9), ..seen.clone() }],
         vec![hoist_domain::ObservedReplica { own: Bytes(11), ..seen.clone() }],
         vec![hoist_domain::ObservedReplica { state: ReplicaState::Loading, ..seen.clone() }],
-        vec![hoist_domain::ObservedReplica { state: ReplicaState::Unloading, ..seen.clone() }],
     ];
     for lie in lies {
         let before = setting.state.position();
@@ -223,6 +222,19 @@ fn what_nobody_asked_for_is_let_go_and_counted() {
     let gone = Removal { id: stranger.id, expected: Bytes(3), returned: Bytes(3) };
     setting.says("cuda:0", false, Vec::new(), vec![gone]);
     assert_eq!(setting.state.residency().drift(device("cuda:0")), (1, 1));
+}
+
+/// It may still follow what was desired of it before its present stream.
+#[test]
+fn what_a_worker_gives_up_by_itself_is_missed() {
+    let mut setting = Setting::new(&[("cuda:0", 10)]);
+    setting.loads(ask(wanted(1, &[(1, 3)]), Placement::Any), 1).unwrap();
+    let id = setting.state.residency().replicas().next().unwrap().id;
+    let leaves = setting.seen(id, ReplicaState::Unloading);
+    assert_eq!(setting.says("cuda:0", false, vec![leaves], Vec::new()), Heard::Applied);
+    assert_eq!(setting.state.residency().unmet().count(), 1);
+    setting.loads(ask(wanted(1, &[(1, 3)]), Placement::Any), 2).unwrap();
+    assert!(setting.state.residency().replicas().all(|one| one.id != id), "under another name");
 }
 
 #[test]

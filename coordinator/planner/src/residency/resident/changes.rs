@@ -75,7 +75,7 @@ impl Residency {
         let is_same =
             (known.device, known.digest, known.dtype) == (replica.device, replica.digest, replica.dtype);
         assert!(is_same, "replica {} has become another one", replica.id);
-        if replica.state == ReplicaState::Failed {
+        if matches!(replica.state, ReplicaState::Failed | ReplicaState::Unloading) {
             self.share_no_more(&known);
         }
         self.put(position, &known, Replica::clone(replica));
