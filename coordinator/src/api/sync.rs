@@ -72,6 +72,7 @@ impl Api {
         let about = self.about(&call.message.name).await?;
         let view = self.control.view();
         let state = &view.state;
+        self.sync.look(state, &self.fleet, &self.clock);
         let (mut devices, mut models) = (Vec::new(), Vec::new());
         for subject in subjects(state).into_iter().filter(|subject| about.covers(*subject)) {
             let health = self.health(state, subject, window);
@@ -206,14 +207,15 @@ impl Api {
                 // What is reset answers with a new stream first.
                 tokio::time::sleep(LOOK_EVERY).await;
                 findings = self.findings(&self.control.view().state, about);
-                if findings.is_empty() || self.clock.monotonic() >= until {
+                let is_new = reset.iter().all(|(_, session)| !self.fleet.has_session(*session));
+                if (is_new && findings.is_empty()) || self.clock.monotonic() >= until {
                     break;
                 }
             }
         }
         Ok(v1::ResetSyncResponse {
             request_id: call.id.to_string(),
-            device_ids: reset.iter().map(ToString::to_string).collect(),
+            device_ids: reset.iter().map(|(device, _)| device.to_string()).collect(),
             agrees: validate.is_some() && findings.is_empty(),
             findings,
         })
@@ -235,7 +237,11 @@ impl Api {
                 v1::SyncPace::Idle => Some(SyncPace::Idle),
             })
         })?;
-        let about = self.about(&message.name).await?;
+        // Also of a device that is not there, or not any more.
+        let about = match wire::read_device("name", &message.name) {
+            Ok(Some(device)) => About::Device(device),
+            _ => self.about(&message.name).await?,
+        };
         if matches!(about, About::All) && asked.is_none() {
             return Err(Error::invalid_field("pace", "is not set: HIGH, STANDARD, BACKGROUND or IDLE"));
         }
@@ -313,7 +319,8 @@ fn overall<'a>(parts: impl Iterator<Item = &'a v1::SyncHealth> + Clone) -> v1::S
 fn latency(device: DeviceId, mut latencies: Vec<Duration>) -> Option<v1::SyncLatency> {
     let last = *latencies.last()?;
     latencies.sort_unstable();
-    let part = |percent: usize| latencies.get((latencies.len() - 1) * percent / 100).copied();
+    // So many of a hundred took no longer.
+    let part = |percent: usize| latencies.get((latencies.len() * percent).div_ceil(100).max(1) - 1).copied();
     Some(v1::SyncLatency {
         device_id: device.to_string(),
         answers: u32::try_from(latencies.len()).unwrap_or(u32::MAX),

@@ -98,9 +98,10 @@ impl Fleet {
         }
     }
 
-    /// Ends the streams of these devices' workers, or of all: they come back at once, and tell everything. Which they are.
+    /// Ends the streams of these devices' workers, or of all: they come back at once, and tell everything. Which streams they
+    /// were.
     #[must_use]
-    pub fn reset(&self, only: Option<DeviceId>) -> Vec<DeviceId> {
+    pub fn reset(&self, only: Option<DeviceId>) -> Vec<(DeviceId, u64)> {
         let sessions = self.0.pulses.iter().filter(|beats| only.is_none_or(|only| only == *beats.key()));
         let mut sessions: Vec<(DeviceId, u64)> =
             sessions.map(|beats| (*beats.key(), beats.session)).collect();
@@ -112,6 +113,12 @@ impl Fleet {
             }
             None => false,
         });
-        sessions.into_iter().map(|(device, _)| device).collect()
+        sessions
+    }
+
+    /// Whether this stream is there still.
+    #[must_use]
+    pub fn has_session(&self, session: u64) -> bool {
+        self.0.sessions.contains_key(&session)
     }
 }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hoist_domain::{DeviceId, ModelId};
+use hoist_planner::State;
 use hoist_runtime::{Clock, Shutdown};
 
 use crate::control::Control;
@@ -57,6 +58,18 @@ impl SyncHealth {
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// One look. Whoever tells of both sides looks first: what it tells is of now.
+    pub fn look(&self, state: &State, fleet: &Fleet, clock: &Clock) {
+        let found = differences(state, |device| fleet.pulse(device));
+        let policy = state.devices().policy();
+        let pace = |subject: Subject| match subject {
+            Subject::Device(device) => policy.pace_of(device),
+            Subject::Model(model, device) => policy.pace_of_model(model, device),
+        };
+        let allows = |subject| pace(subject).allows();
+        self.ledger().look(&subjects(state), &found, allows, clock.monotonic(), clock.wall());
+    }
 }
 
 /// Looks until the server drains.
@@ -77,20 +90,6 @@ pub async fn watch_over(
             () = draining.triggered() => return Ok(()),
             _ = looks.tick() => {}
         }
-        let view = control.view();
-        let state = &view.state;
-        let found = differences(state, |device| fleet.pulse(device));
-        let policy = state.devices().policy();
-        let pace = |subject: Subject| match subject {
-            Subject::Device(device) => policy.pace_of(device),
-            Subject::Model(model, device) => policy.pace_of_model(model, device),
-        };
-        health.ledger().look(
-            &subjects(state),
-            &found,
-            |subject| pace(subject).allows(),
-            clock.monotonic(),
-            clock.wall(),
-        );
+        health.look(&control.view().state, &fleet, &clock);
     }
 }
