@@ -97,7 +97,6 @@ async fn an_unload_that_ends_too_late_goes_all_the_same() {
 
 /// I3: what is being brought back is wanted no more than its model.
 #[tokio::test]
-#[ignore = "a defect: the load that brings it back records it again when it ends"]
 async fn what_is_unloaded_while_it_is_being_brought_back_does_not_come_back() {
     let (library, stage, mut open) = card("64MiB", &["well", "well", "hang"]).await;
     load(&open.at, "a", &[]).await.unwrap();
@@ -174,7 +173,6 @@ async fn a_load_that_is_cut_off_with_its_server_ends_and_leaves_nothing() {
 
 /// I4.
 #[tokio::test]
-#[ignore = "a defect: it is deleted, and what is on the device can be named by nobody"]
 async fn a_model_that_is_loaded_is_not_deleted() {
     let (library, _stage, mut open) = card("64MiB", &[]).await;
     load(&open.at, "a", &[]).await.unwrap();
@@ -187,7 +185,6 @@ async fn a_model_that_is_loaded_is_not_deleted() {
 }
 
 #[tokio::test]
-#[ignore = "a defect: the catalog forgets it: it can be named by nobody, and is not brought back"]
 async fn a_model_whose_file_is_gone_is_there_until_it_is_unloaded() {
     let (library, _stage, mut open) = card("64MiB", &[]).await;
     let report = load(&open.at, "a", &[]).await.unwrap();
@@ -205,7 +202,6 @@ async fn a_model_whose_file_is_gone_is_there_until_it_is_unloaded() {
 }
 
 #[tokio::test]
-#[ignore = "a defect: what is in the file now is loaded in its place"]
 async fn a_model_whose_file_was_overwritten_comes_back_as_it_was_loaded() {
     let (library, _stage, mut open) = card("64MiB", &[]).await;
     let report = load(&open.at, "a", &[]).await.unwrap();

@@ -129,21 +129,6 @@ async fn ended(at: &Channels) -> BTreeMap<String, Operation> {
     all
 }
 
-/// Waits until nothing is missing that is to be there.
-async fn brought_back(at: &Channels) {
-    let is_missing = async || {
-        let answer = at.state().get_status(v1::GetStatusRequest::default()).await.unwrap().into_inner();
-        answer.status.unwrap().machine.unwrap().missing_models > 0
-    };
-    let waiting = async {
-        while is_missing().await {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap();
-    ended(at).await;
-}
-
 /// What a kill may have done to an operation.
 fn is_excused(operation: &Operation) -> bool {
     let Some(Outcome::Error(error)) = &operation.result else { return true };
@@ -292,8 +277,6 @@ impl Run {
     /// What is to be there by now. Who is in doubt asks again.
     async fn account(&mut self, told: Vec<Word>) {
         let at = self.open().at.clone();
-        // Not while anything is being brought back, which undoes an unload as yet: see `residency_ends`.
-        brought_back(&at).await;
         for (name, is_load, told) in told {
             match told {
                 Told::Done => {}

@@ -3,6 +3,7 @@
 //! Properties: a path has one model that is not displaced; a model keeps its id and what people wrote about it through moves, renames and
 //! rewrites; nothing that people wrote is forgotten because a file is not there; equal observations change nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hoist_domain::{
@@ -27,11 +28,14 @@ pub fn observe(state: &State, observations: &[Observation], now: WallTime) -> (D
     let mut draft = state.models().clone();
     let mut events = Vec::new();
     let mut changes = CatalogChanges::default();
+    // What people wrote of is not forgotten, nor is what shall be on a device: there it can be named.
+    let intended: BTreeSet<ModelId> = state.residency().intents().map(|intent| intent.model).collect();
+    let is_kept = |model: &Model| model.notes.is_some() || intended.contains(&model.id);
     for observation in observations {
         let event = match observation {
             Observation::Found(found) => self::found(&draft, found, now, &mut changes),
-            Observation::Gone { id, path } => gone(&draft, *id, path, &mut changes),
-            Observation::Overwritten { id } => overwritten(&draft, *id, &mut changes),
+            Observation::Gone { id, path } => gone(&draft, *id, path, is_kept, &mut changes),
+            Observation::Overwritten { id } => overwritten(&draft, *id, is_kept, &mut changes),
         };
         for event in event {
             match &event {
@@ -150,12 +154,18 @@ fn is_same_component(one: &ModelComponent, other: &ModelComponent) -> bool {
     (&one.name, &one.place, &one.prefix, one.bytes) == (&other.name, &other.place, &other.prefix, other.bytes)
 }
 
-fn gone(models: &crate::Models, id: ModelId, path: &ModelPath, changes: &mut CatalogChanges) -> Decision {
+fn gone(
+    models: &crate::Models,
+    id: ModelId,
+    path: &ModelPath,
+    is_kept: impl Fn(&Model) -> bool,
+    changes: &mut CatalogChanges,
+) -> Decision {
     match models.get(id) {
         // It has moved meanwhile, or is known to be missing.
         Some(model) if model.path != *path => Vec::new(),
-        Some(model) if model.notes.is_some() && model.state != ModelState::Available => Vec::new(),
-        Some(model) if model.notes.is_some() => {
+        Some(model) if is_kept(model) && model.state != ModelState::Available => Vec::new(),
+        Some(model) if is_kept(model) => {
             changes.missing += 1;
             vec![recorded(Model { state: ModelState::Missing, ..Model::clone(model) })]
         }
@@ -169,9 +179,14 @@ fn gone(models: &crate::Models, id: ModelId, path: &ModelPath, changes: &mut Cat
 
 /// One that was displaced, and came up nowhere else in the same look, is kept for what people wrote about it. One that has
 /// its place, because the look's judgement was out of date, stays as it is.
-fn overwritten(models: &crate::Models, id: ModelId, changes: &mut CatalogChanges) -> Decision {
+fn overwritten(
+    models: &crate::Models,
+    id: ModelId,
+    is_kept: impl Fn(&Model) -> bool,
+    changes: &mut CatalogChanges,
+) -> Decision {
     let model = models.get(id);
-    let is_lost = model.is_some_and(|model| model.state == ModelState::Displaced && model.notes.is_none());
+    let is_lost = model.is_some_and(|model| model.state == ModelState::Displaced && !is_kept(model));
     changes.missing += u64::from(is_lost);
     if is_lost { vec![Event::ModelForgotten { id }] } else { Vec::new() }
 }
@@ -265,6 +280,12 @@ pub fn delete_model(state: &State, id: ModelId, etag: Option<&str>) -> Result<De
     let model = find(state, id)?;
     if etag.is_some_and(|etag| etag != model.etag()) {
         return Err(etag_mismatch(model));
+    }
+    let intents = state.residency().intents().filter(|intent| intent.model == id);
+    let devices: Vec<String> = intents.map(|intent| intent.device.to_string()).collect();
+    if !devices.is_empty() {
+        let message = format!("{} is on {}: unload it first", model.name(), devices.join(", "));
+        return Err(Error::new(Reason::InUse, message).with("model", ResourceName::Model(id)));
     }
     Ok(vec![Event::ModelForgotten { id }])
 }

@@ -183,7 +183,8 @@ impl Api {
         let asked = cached::read_priority("options.priority", options.priority)?;
         let (parts, usual) = self.parts(parts).await?;
         let priority = asked.unwrap_or(usual);
-        Ok(LoadSpec { parts, placement, dtype, priority, validate, allow, force: options.force })
+        let (force, restores) = (options.force, Vec::new());
+        Ok(LoadSpec { parts, placement, dtype, priority, validate, allow, force, restores })
     }
 
     /// Models and their components, sorted, each model once; and the highest of their usual priorities.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_domain::{
-    Bytes, CacheSpec, DeviceId, Digest, Error, LoadReport, LoadSpec, LoadedComponent, OperationId, Placement,
-    Reason, Replica, ReplicaFailure, ReplicaId, ReplicaState, Result, WorkerState,
+    Bytes, CacheSpec, CachedComponent, DeviceId, Digest, Error, IntentPart, LoadReport, LoadSpec,
+    LoadedComponent, OperationId, Placement, Reason, Replica, ReplicaFailure, ReplicaId, ReplicaState,
+    Result, WorkerState,
 };
 use hoist_planner::State;
 use hoist_planner::residency::{LoadAsk, Offer, PlaceAsk, Placed, PlacedPart, Wanted};
@@ -24,6 +25,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Times that something goes out of RAM between its filling and its placing, which its operation's hold prevents.
 const MOST_TRIES: usize = 3;
+
+/// What is loaded, what cannot be, where, and by which replicas.
+type Begun = (Vec<Wanted>, Vec<String>, Offer, Vec<PlacedPart>);
 
 /// One run of the executor.
 struct Run<'a> {
@@ -81,9 +85,15 @@ impl Loader {
 
 impl Run<'_> {
     /// Everything in RAM, and replicas for it.
-    async fn place(&mut self) -> Result<(Vec<Wanted>, Vec<String>, Offer, Vec<PlacedPart>)> {
+    async fn place(&mut self) -> Result<Begun> {
         for _ in 0..MOST_TRIES {
             self.cell.set_phase("looking what there is");
+            if let Some(wanted) = self.as_it_was() {
+                if let Some(placed) = self.place_all(wanted, Vec::new(), true).await? {
+                    return Ok(placed);
+                }
+                continue;
+            }
             let sizes = self.loader.sizes(&self.spec.parts, self.spec.dtype, &self.spec.allow, self.stop);
             let sizes = sizes.await?;
             if sizes.components.is_empty() {
@@ -92,22 +102,47 @@ impl Run<'_> {
             let was_in_ram = sizes.is_in_ram && !self.spec.validate;
             let (wanted, left_out) =
                 if was_in_ram { (sizes.wanted(), sizes.left_out) } else { self.stage(&sizes).await? };
-            let ask = PlaceAsk {
-                operation: self.operation,
-                load: self.ask(wanted.clone()),
-                ids: wanted.iter().map(|_| ReplicaId(Uuid::now_v7())).collect(),
-                is_use: was_in_ram,
-            };
-            let control = &self.loader.0.control;
-            match self.once_it_is_there(|| control.place(ask.clone())).await? {
-                Placed::On { offer, parts } => return Ok((wanted, left_out, offer, parts)),
-                Placed::NotInRam => {}
+            if let Some(placed) = self.place_all(wanted, left_out, was_in_ram).await? {
+                return Ok(placed);
             }
         }
         Err(Error::new(
             Reason::Internal,
             "segments go out of RAM while they are held; report this with the log",
         ))
+    }
+
+    /// Replicas for what is in RAM. None: something of it is not there (any more).
+    async fn place_all(
+        &self,
+        wanted: Vec<Wanted>,
+        left_out: Vec<String>,
+        is_use: bool,
+    ) -> Result<Option<Begun>> {
+        let ask = PlaceAsk {
+            operation: self.operation,
+            load: self.ask(wanted.clone()),
+            ids: wanted.iter().map(|_| ReplicaId(Uuid::now_v7())).collect(),
+            is_use,
+        };
+        let control = &self.loader.0.control;
+        Ok(match self.once_it_is_there(|| control.place(ask.clone())).await? {
+            Placed::On { offer, parts } => Some((wanted, left_out, offer, parts)),
+            Placed::NotInRam => None,
+        })
+    }
+
+    /// What is to be brought back, if it is in RAM as it was loaded, whatever has become of its files.
+    fn as_it_was(&self) -> Option<Vec<Wanted>> {
+        let view = self.loader.0.control.view();
+        let model = self.spec.parts.first()?.model;
+        let wanted = |part: &IntentPart| {
+            view.state.cache().sealed(part.digest)?;
+            let (component, digest) = (part.component.clone(), Some(part.digest));
+            Some(Wanted { model, component, digest, dtype: part.dtype, bytes: part.bytes })
+        };
+        let wanted: Vec<Wanted> = self.spec.restores.iter().map(wanted).collect::<Option<_>>()?;
+        (!wanted.is_empty()).then_some(wanted)
     }
 
     fn ask(&self, parts: Vec<Wanted>) -> LoadAsk {
@@ -146,10 +181,23 @@ impl Run<'_> {
                         self.loader.model(part).map(|model| model.name().to_owned()).unwrap_or_default();
                     Error::new(Reason::SourceChanged, format!("{name} has changed while it was read"))
                 })?;
+                self.must_be_as_it_was(&component)?;
                 wanted.push(Wanted { digest: Some(component.digest), ..known.clone() });
             }
         }
         Ok((wanted, left_out))
+    }
+
+    /// What is brought back is what was loaded: nobody has asked for what has come in its place.
+    fn must_be_as_it_was(&self, read: &CachedComponent) -> Result<()> {
+        match self.spec.restores.iter().find(|part| part.component == read.name) {
+            Some(part) if part.digest != read.digest => {
+                let message =
+                    format!("{} has changed since it was loaded: load it again, or unload it", read.name);
+                Err(Error::new(Reason::SourceChanged, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Asks the owner; and again, for a while, as long as all that is missing is a worker that is being started.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_domain::{
-    ContentHash, DeviceId, DeviceState, Dtype, Intent, Lifecycle, LoadSpec, ModelId, ModelPart, OperationId,
-    OperationState, Placement, Principal, RequestId, RequestKey, Work, WorkerState,
+    ContentHash, DeviceId, DeviceState, Dtype, Intent, IntentPart, Lifecycle, LoadSpec, ModelId, ModelPart,
+    OperationId, OperationState, Placement, Principal, RequestId, RequestKey, Work, WorkerState,
 };
 use hoist_planner::{State, Submission};
 use hoist_runtime::Shutdown;
@@ -146,12 +146,13 @@ impl Restorer {
 
 /// An intent as loads: one for each type of elements in it.
 fn loads(intent: &Intent) -> Vec<LoadSpec> {
-    let mut by_dtype: BTreeMap<Option<Dtype>, Vec<Box<str>>> = BTreeMap::new();
+    let mut by_dtype: BTreeMap<Option<Dtype>, Vec<IntentPart>> = BTreeMap::new();
     for part in &intent.parts {
-        by_dtype.entry(part.dtype).or_default().push(part.component.clone());
+        by_dtype.entry(part.dtype).or_default().push(part.clone());
     }
-    let load = |(dtype, mut components): (Option<Dtype>, Vec<Box<str>>)| {
-        components.sort_unstable();
+    let load = |(dtype, mut restores): (Option<Dtype>, Vec<IntentPart>)| {
+        restores.sort();
+        let components = restores.iter().map(|part| part.component.clone()).collect();
         LoadSpec {
             parts: vec![ModelPart { model: intent.model, components }],
             placement: Placement::On(intent.device),
@@ -161,6 +162,7 @@ fn loads(intent: &Intent) -> Vec<LoadSpec> {
             // It was allowed when it was loaded.
             allow: vec![hoist_domain::Verdict::Incomplete, hoist_domain::Verdict::Corrupt],
             force: false,
+            restores,
         }
     };
     by_dtype.into_iter().map(load).collect()

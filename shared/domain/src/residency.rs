@@ -65,7 +65,7 @@ pub struct Intent {
 }
 
 /// A component that shall be on a device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct IntentPart {
     pub component: Box<str>,
     pub digest: Digest,
@@ -115,6 +115,10 @@ pub struct LoadSpec {
     /// What matters no more than this makes room for it.
     #[serde(default)]
     pub force: bool,
+    /// Of a load by which the server brings back what was lost: exactly this, as it was loaded, and only as far as that shall
+    /// still be there when it has come. Empty: somebody else's load.
+    #[serde(default)]
+    pub restores: Vec<IntentPart>,
 }
 
 impl LoadSpec {

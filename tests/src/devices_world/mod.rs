@@ -231,6 +231,7 @@ impl DevicesWorld {
                 validate: false,
                 allow: Vec::new(),
                 force: random.percent(35),
+                restores: Vec::new(),
             })
         };
         let number = self.number();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Result, ensure};
 use hoist_domain::{
     DeviceId, DeviceState, Digest, Lifecycle, ModelId, OperationId, ReplicaId, ReplicaState, SegmentName,
-    UnloadSpec, WorkerState,
+    UnloadSpec, Work, WorkerState,
 };
 use hoist_planner::State;
 use hoist_planner::cache::Holder;
@@ -20,6 +20,14 @@ impl Intended {
     /// A load has succeeded: what it had when it ended counts from here on, and whoever made room for it does not.
     pub(super) fn loaded(&mut self, before: &State, id: OperationId) {
         let Some(load) = before.residency().load(id) else { return };
+        let is_restore = before.operation(id).is_some_and(|operation| match &operation.work {
+            Work::LoadModel(spec) => !spec.restores.is_empty(),
+            _ => false,
+        });
+        if is_restore {
+            // It brings back what shall be there, and makes nothing of its own.
+            return;
+        }
         let mut begun = BTreeSet::new();
         for model in &load.displaced {
             self.0.remove(&(load.device, *model));

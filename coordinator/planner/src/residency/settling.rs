@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use hoist_domain::{
     Bytes, DeviceId, Error, Intent, IntentPart, ModelId, OperationId, Outcome, Reason, ReplicaId,
-    ReplicaState,
+    ReplicaState, Work,
 };
 
-use super::resident::{Loading, Want};
+use super::resident::{Loading, LoadingPart, Want};
 use crate::{Decision, Event, Moment, State};
 
 /// What follows from the end of an operation for what it has loaded. What it has is judged once more: a worker may have ended
@@ -31,7 +31,7 @@ pub fn settle(state: &State, id: OperationId, outcome: Outcome, now: Moment) -> 
     };
     let mut events = Vec::new();
     if matches!(outcome, Outcome::Output(_)) {
-        keep(state, loading, now, &mut events);
+        keep(state, loading, is_restore(state, id), now, &mut events);
     }
     let wanted = residency.wanted_by_operation(id);
     events.extend(
@@ -46,11 +46,27 @@ pub(super) fn gone(device: DeviceId, component: &str) -> Error {
     Error::new(Reason::WorkerLost, message).with("device", device)
 }
 
+/// Whether an operation brings back what was lost.
+pub(super) fn is_restore(state: &State, id: OperationId) -> bool {
+    state.operation(id).is_some_and(|operation| match &operation.work {
+        Work::LoadModel(spec) => !spec.restores.is_empty(),
+        _ => false,
+    })
+}
+
 /// Each model has from now on what was loaded for it, beside what it had.
-fn keep(state: &State, loading: &Loading, now: Moment, events: &mut Decision) {
+fn keep(state: &State, loading: &Loading, is_restore: bool, now: Moment, events: &mut Decision) {
     let (residency, device) = (state.residency(), loading.device);
     let mut loaded: BTreeMap<ModelId, Vec<(IntentPart, ReplicaId)>> = BTreeMap::new();
-    for part in &loading.parts {
+    // What was brought back is kept as far as somebody has not let it go meanwhile.
+    let is_kept = |part: &&LoadingPart| {
+        !is_restore
+            || residency.intent(device, part.model).is_some_and(|intent| {
+                let is_it = |one: &IntentPart| (&one.component, one.digest) == (&part.component, part.digest);
+                intent.parts.iter().any(is_it)
+            })
+    };
+    for part in loading.parts.iter().filter(is_kept) {
         let bytes = residency.replica(part.replica).map_or(Bytes(0), |replica| replica.charge());
         let intended =
             IntentPart { component: part.component.clone(), digest: part.digest, dtype: part.dtype, bytes };

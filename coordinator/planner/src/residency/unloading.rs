@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hoist_domain::{
-    Bytes, DeviceId, Digest, Error, Intent, IntentPart, ModelId, ModelPart, Reason, Replica, ReplicaId,
-    ResourceName, Result,
+    Bytes, DeviceId, Digest, Error, Intent, IntentPart, ModelId, ModelPart, OperationId, OperationState,
+    Reason, Replica, ReplicaId, ResourceName, Result,
 };
 
-use super::resident::Want;
+use super::resident::{Loading, LoadingPart, Want};
 use super::room::{Content, leased};
+use super::settling::is_restore;
 use crate::{Decision, Event, State};
 
 /// What somebody wants off devices. All of it is judged together.
@@ -77,6 +78,7 @@ pub fn unload(state: &State, ask: &UnloadAsk) -> Result<(Decision, Vec<Leaving>)
     let mut events = recorded;
     events
         .extend(going.iter().map(|(id, model)| Event::ReplicaUnwanted { id: *id, by: Want::Intent(*model) }));
+    events.extend(intents.iter().flat_map(|out| restores_of(state, out)));
     let ids: BTreeSet<ReplicaId> = going.iter().map(|(id, _)| *id).collect();
     let leaving = ids.into_iter().filter_map(|id| residency.replica(id)).map(|replica| Leaving {
         replica: replica.id,
@@ -87,6 +89,22 @@ pub fn unload(state: &State, ask: &UnloadAsk) -> Result<(Decision, Vec<Leaving>)
     });
     let leaving = leaving.collect();
     Ok((events, leaving))
+}
+
+/// Running loads that bring back nothing but what is let go: nobody waits for them.
+fn restores_of(state: &State, out: &Intent) -> Decision {
+    let is_out = |part: &LoadingPart| {
+        part.model == out.model && out.parts.iter().any(|one| one.component == part.component)
+    };
+    let is_moot = |id: &OperationId, load: &Loading| {
+        load.device == out.device && is_restore(state, *id) && load.parts.iter().all(is_out)
+    };
+    let moot = state.residency().loads().filter(|(id, load)| is_moot(id, load)).map(|(id, _)| *id);
+    let runs = |id: &OperationId| {
+        let operation = state.operation(*id);
+        operation.is_some_and(|one| one.state == OperationState::Running && !one.cancel_requested)
+    };
+    moot.filter(runs).map(|id| Event::OperationCancelRequested { id }).collect()
 }
 
 /// Who else wants it.

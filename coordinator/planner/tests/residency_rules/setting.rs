@@ -205,6 +205,7 @@ impl Setting {
             validate: false,
             allow: Vec::new(),
             force: false,
+            restores: Vec::new(),
         };
         let id = RequestId(Uuid::from_u128(number));
         let submission = Submission {
