@@ -3,15 +3,15 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     reason = "the lint spares only functions marked as tests, not what they share"
 )]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use hoist_tests::library::{Library, Open, reason};
 use hoist_tests::loading::{
     self, devices_are_true, library, load_with, replicas, single, unload, until_open,
@@ -71,20 +71,16 @@ async fn call(
     counts
 }
 
+/// All callers at once; how often what has come of their requests.
 async fn all_at_once(
-    open: &Open,
+    at: &Channels,
     is_disturbed: bool,
-    goes_on: impl Fn() -> bool + Clone + Send + 'static,
+    goes_on: impl Fn() -> bool + Clone,
 ) -> BTreeMap<String, usize> {
-    let callers = (0..CALLERS as u64).map(|seed| {
-        let (at, goes_on) = (open.at.clone(), goes_on.clone());
-        tokio::spawn(call(at, seed, is_disturbed, goes_on))
-    });
+    let callers = (0..CALLERS as u64).map(|seed| call(at.clone(), seed, is_disturbed, goes_on.clone()));
     let mut all = BTreeMap::new();
-    for caller in callers.collect::<Vec<_>>() {
-        for (what, count) in caller.await.unwrap() {
-            *all.entry(what).or_default() += count;
-        }
+    for (what, count) in join_all(callers).await.into_iter().flatten() {
+        *all.entry(what).or_default() += count;
     }
     all
 }
@@ -142,7 +138,7 @@ async fn many_callers_at_once_all_get_an_answer_and_leave_nothing_behind() {
     let left = Arc::new(AtomicUsize::new(CALLERS * soak::rounds(16)));
     let goes_on =
         move || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
-    let counts = all_at_once(&open, false, goes_on).await;
+    let counts = all_at_once(&open.at, false, goes_on).await;
     println!("{counts:?}");
     assert!(counts.get("loaded").is_some_and(|count| *count > 0), "{counts:?}");
     let health = agreement(&open.at).await;
@@ -163,33 +159,27 @@ async fn workers_that_are_killed_under_many_callers_cost_their_loads_and_nothing
     let library = many();
     let mut open = library.open().await.unwrap();
     until_open(&mut open, &["cpu:0", "cpu:1"]).await.unwrap();
-    let is_over = Arc::new(AtomicUsize::new(0));
-    let callers = (0..CALLERS as u64).map(|seed| {
-        let (at, over) = (open.at.clone(), Arc::clone(&is_over));
-        tokio::spawn(call(at, seed, true, move || over.load(Ordering::Relaxed) == 0))
-    });
-    let callers: Vec<_> = callers.collect();
-    let mut kills = tokio::time::interval_at(tokio::time::Instant::now() + KILL_EVERY, KILL_EVERY);
-    for number in 0..soak::rounds(4) {
+    let (at, is_over) = (open.at.clone(), AtomicBool::new(false));
+    let killing = async {
+        let mut kills = tokio::time::interval(KILL_EVERY);
+        // The first one is at once.
         kills.tick().await;
-        let id = if number % 2 == 0 { "cpu:0" } else { "cpu:1" };
-        open.watch.until("a worker", |mirror| loading::is_open(mirror, id)).await.unwrap();
-        let worker = loading::worker(&open.watch.mirror, id);
-        let process = Pid::from_raw(i32::try_from(worker.process_id).unwrap()).unwrap();
-        kill_process(process, Signal::KILL).unwrap();
-        let is_gone = |mirror: &hoist_tests::Mirror| {
-            loading::worker(mirror, id).incarnation != worker.incarnation || !loading::is_open(mirror, id)
-        };
-        open.watch.until("its end", is_gone).await.unwrap();
-    }
-    kills.tick().await;
-    is_over.store(1, Ordering::Relaxed);
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for caller in callers {
-        for (what, count) in caller.await.unwrap() {
-            *counts.entry(what).or_default() += count;
+        for number in 0..soak::rounds(4) {
+            kills.tick().await;
+            let id = if number % 2 == 0 { "cpu:0" } else { "cpu:1" };
+            open.watch.until("a worker", |mirror| loading::is_open(mirror, id)).await.unwrap();
+            let worker = loading::worker(&open.watch.mirror, id);
+            let process = Pid::from_raw(i32::try_from(worker.process_id).unwrap()).unwrap();
+            kill_process(process, Signal::KILL).unwrap();
+            let is_gone = |mirror: &hoist_tests::Mirror| {
+                loading::worker(mirror, id).incarnation != worker.incarnation || !loading::is_open(mirror, id)
+            };
+            open.watch.until("its end", is_gone).await.unwrap();
         }
-    }
+        kills.tick().await;
+        is_over.store(true, Ordering::Relaxed);
+    };
+    let (counts, ()) = tokio::join!(all_at_once(&at, true, || !is_over.load(Ordering::Relaxed)), killing);
     println!("{counts:?}");
     let health = agreement(&open.at).await;
     println!("{health:?}");

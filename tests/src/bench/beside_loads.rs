@@ -97,7 +97,7 @@ async fn reader(options: &Options, serving: &Serving) -> Result<Vec<Row>> {
 async fn slice(at: &Channels, names: &[String], length: Duration) -> Result<Slice> {
     let end = now() + length;
     closed_loop(1, |_| {
-        let (client, mut names) = (at.state(), names.to_vec().into_iter().cycle());
+        let (client, mut names) = (at.state(), Vec::from(names).into_iter().cycle());
         move || {
             let mut client = client.clone();
             let request =
