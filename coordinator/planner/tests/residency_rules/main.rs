@@ -237,6 +237,29 @@ fn what_a_worker_gives_up_by_itself_is_missed() {
     assert!(setting.state.residency().replicas().all(|one| one.id != id), "under another name");
 }
 
+/// A worker that was half way with it when its stream broke, and was given up meanwhile.
+#[test]
+fn what_comes_back_half_loaded_has_its_room_and_is_missed_if_it_fails() {
+    let mut setting = Setting::new(&[("cuda:0", 10)]);
+    let on = Placement::On(device("cuda:0"));
+    setting.loads(ask(wanted(1, &[(1, 8)]), on), 1).unwrap();
+    let id = setting.state.residency().replicas().next().unwrap().id;
+    let half = setting.seen(id, ReplicaState::Loading);
+    let session = setting.state.devices().get(device("cuda:0")).unwrap().worker.session;
+    let events = lost(&setting.state, device("cuda:0"), Whose::Session(session), "away", now(2));
+    setting.apply(&events);
+    setting.serves("cuda:0", 10);
+    assert_eq!(setting.says("cuda:0", true, vec![half.clone()], Vec::new()), Heard::Applied);
+    assert_eq!(setting.state.residency().unmet().count(), 0, "it is on its way");
+    let other = setting.loads(ask(wanted(2, &[(2, 3)]), on), 3).unwrap_err();
+    assert_eq!(other.reason(), Reason::VramExhausted, "what it will take is its own");
+    let failure = Some(ReplicaFailure::Device("so it is".to_owned()));
+    let failed = hoist_domain::ObservedReplica { state: ReplicaState::Failed, failure, ..half };
+    assert_eq!(setting.says("cuda:0", false, vec![failed], Vec::new()), Heard::Applied);
+    assert_eq!(setting.state.residency().unmet().count(), 1);
+    assert!(setting.state.residency().desired(device("cuda:0")).is_empty(), "it is let go");
+}
+
 #[test]
 fn what_a_full_word_leaves_out_is_gone_but_for_what_is_still_to_come() {
     let mut setting = Setting::new(&[("cuda:0", 10)]);
