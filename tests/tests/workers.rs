@@ -172,6 +172,12 @@ async fn a_worker_that_keeps_failing_is_quarantined_with_its_last_words() {
     // Nor is one that comes by itself let in.
     let mut foreign = Foreign::start(&library.sandbox.socket(), &[]);
     assert_eq!(foreign.0.wait().unwrap().code(), Some(4));
+    // Mended, and forgiven: it is started again.
+    std::fs::write(&program, format!("#!/bin/sh\nexec {FAKE} \"$@\"\n")).unwrap();
+    let request = v1::UncordonDeviceRequest { name: "cuda:0".to_owned(), ..Default::default() };
+    open.at.devices().uncordon_device(request).await.unwrap();
+    let again = until(&mut open, "another try", is_active).await;
+    assert!(again.supervised && again.problem.is_empty(), "{again:?}");
 }
 
 /// C5: workers and what they have outlive a server that is killed, and the next one finds them.

@@ -23,7 +23,7 @@ use super::integrity::level;
 use super::page;
 use super::submit::{Terms, message_hash};
 use crate::cache::has_components;
-use crate::residency::{Sized, Sizes};
+use crate::residency::{ComponentSize, Sizes};
 
 #[tonic::async_trait]
 impl ResidencyService for Api {
@@ -298,8 +298,9 @@ impl Api {
         let state = &view.state;
         let (missing, read) = missing(state, &sizes);
         let unique = unique(&sizes);
-        let sum =
-            |bytes: &dyn Fn(&Sized) -> u64| unique.iter().map(|one| bytes(one)).fold(0, u64::saturating_add);
+        let sum = |bytes: &dyn Fn(&ComponentSize) -> u64| {
+            unique.iter().map(|one| bytes(one)).fold(0, u64::saturating_add)
+        };
         let copies = sum(&|one| if one.wanted.dtype.is_some() { one.wanted.bytes.0 } else { 0 });
         Ok(v1::EstimateLoadResponse {
             request_id: call.id.to_string(),
@@ -349,16 +350,16 @@ fn replica_token(token: &str) -> Result<ReplicaId> {
 }
 
 /// Each content once; what is not known to be equal counts as if it were not.
-fn unique(sizes: &Sizes) -> Vec<&Sized> {
+fn unique(sizes: &Sizes) -> Vec<&ComponentSize> {
     let mut seen = BTreeSet::new();
-    let is_new = |one: &&Sized| one.wanted.digest.is_none_or(|digest| seen.insert(digest));
+    let is_new = |one: &&ComponentSize| one.wanted.digest.is_none_or(|digest| seen.insert(digest));
     sizes.components.iter().filter(is_new).collect()
 }
 
 /// What of a load is not in RAM, and what would be read for it.
 fn missing(state: &State, sizes: &Sizes) -> (Bytes, Bytes) {
     let is_missing =
-        |one: &&&Sized| one.wanted.digest.is_none_or(|digest| state.cache().sealed(digest).is_none());
+        |one: &&&ComponentSize| one.wanted.digest.is_none_or(|digest| state.cache().sealed(digest).is_none());
     let unique = unique(sizes);
     let missing = unique.iter().filter(is_missing);
     let (ram, read) = missing.fold((0_u64, 0_u64), |(ram, read), one| {
@@ -367,7 +368,7 @@ fn missing(state: &State, sizes: &Sizes) -> (Bytes, Bytes) {
     (Bytes(ram), Bytes(read))
 }
 
-fn estimate(state: &State, one: &Sized) -> v1::ComponentEstimate {
+fn estimate(state: &State, one: &ComponentSize) -> v1::ComponentEstimate {
     let wanted = &one.wanted;
     let on = state.residency().replicas().filter(|replica| {
         Some(replica.digest) == wanted.digest

@@ -5,8 +5,9 @@
 //!  session (one task a stream):   register ─► observed (full) ─► beats … ─► stream over ─► aftermath ─► lost, or back
 //! ```
 //!
-//! Both tell the owner, who decides what it means. Nothing here keeps a worker's facts: they are in the state. A worker's
-//! process is known by what the kernel says of its socket, never by what it says.
+//! Both tell the owner, who decides what it means, and a session tells its worker what the owner's newest state desires. A worker's
+//! facts are in the state; what is kept here is of this moment: how its stream does, how far it is, and how often it has said what
+//! cannot be. A worker's process is known by what the kernel says of its socket, never by what it says.
 
 mod aftermath;
 mod desire;

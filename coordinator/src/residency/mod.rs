@@ -7,7 +7,8 @@
 //!  restore: an intent of which something is not there ─► load, on the server's own account
 //! ```
 //!
-//! Nothing here decides or remembers: the owner does. An executor that is stopped, however it is, leaves nothing behind, since
+//! The owner decides, and what is to last is in its state. What is remembered here is of this process alone: what was tried to be
+//! brought back (`restoring`), and for how long both sides have agreed (`sync`). An executor that is stopped, however it is, leaves nothing behind, since
 //! with its operation ends all that was wanted on its account.
 
 mod loading;
@@ -27,7 +28,7 @@ use crate::control::Control;
 use crate::fleet::Fleet;
 
 pub use restoring::{Of, Restorer, restore};
-pub use sizing::{Sized, Sizes};
+pub use sizing::{ComponentSize, Sizes};
 
 /// The handle to it. Cloning is a reference count.
 #[derive(Clone, Debug)]

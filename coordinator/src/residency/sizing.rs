@@ -15,7 +15,7 @@ use crate::cache::{has_components, may_be_cached};
 
 /// One component that is to be on a device.
 #[derive(Clone, Debug)]
-pub struct Sized {
+pub struct ComponentSize {
     pub wanted: Wanted,
     /// What it takes of RAM.
     pub held: Bytes,
@@ -26,7 +26,7 @@ pub struct Sized {
 /// What models take.
 #[derive(Clone, Debug, Default)]
 pub struct Sizes {
-    pub components: Vec<Sized>,
+    pub components: Vec<ComponentSize>,
     /// What cannot be loaded, and why.
     pub left_out: Vec<String>,
     /// All of it was in RAM when it was looked at.
@@ -80,7 +80,12 @@ impl Loader {
 
     /// All that is asked for of a model, if it is complete in RAM and its files were as they are there; also if they are missing
     /// by now.
-    fn in_ram(&self, model: &Arc<Model>, part: &ModelPart, dtype: Option<Dtype>) -> Option<Vec<Sized>> {
+    fn in_ram(
+        &self,
+        model: &Arc<Model>,
+        part: &ModelPart,
+        dtype: Option<Dtype>,
+    ) -> Option<Vec<ComponentSize>> {
         if model.content.is_touched {
             return None;
         }
@@ -106,10 +111,14 @@ impl Loader {
                 dtype: dtype.filter(|_| layout.is_some()),
                 bytes: Bytes(bytes),
             };
-            Some(Sized { wanted, held: segment.bytes, read: Bytes(length.unwrap_or(segment.bytes.0)) })
+            Some(ComponentSize {
+                wanted,
+                held: segment.bytes,
+                read: Bytes(length.unwrap_or(segment.bytes.0)),
+            })
         };
         let components = model.content.components.iter().filter(|one| is_meant(part, &one.name));
-        let all: Vec<Sized> = components.map(sized).collect::<Option<_>>()?;
+        let all: Vec<ComponentSize> = components.map(sized).collect::<Option<_>>()?;
         (!all.is_empty()).then_some(all)
     }
 
@@ -120,7 +129,7 @@ impl Loader {
         dtype: Option<Dtype>,
         allow: &[Verdict],
         stop: &CancellationToken,
-    ) -> Result<(Vec<Sized>, Vec<String>)> {
+    ) -> Result<(Vec<ComponentSize>, Vec<String>)> {
         let (_, _, details) = self.0.catalog.to_stage(model, stop).await?;
         may_be_cached(model, &details.content, allow)?;
         let believed = model.content.vouches_for(&details.content);
@@ -163,7 +172,7 @@ fn by_recipe(
     digest: Option<Digest>,
     recipe: &Recipe,
     dtype: Option<Dtype>,
-) -> Sized {
+) -> ComponentSize {
     let held = recipe.held_bytes();
     let (bytes, dtype) = match (recipe.target(), dtype) {
         (Target::Tensors(layout), Some(dtype)) => {
@@ -173,7 +182,7 @@ fn by_recipe(
         _ => (held, None),
     };
     let wanted = Wanted { model: model.id, component: name.into(), digest, dtype, bytes };
-    Sized { wanted, held, read: recipe.read_bytes() }
+    ComponentSize { wanted, held, read: recipe.read_bytes() }
 }
 
 fn is_meant(part: &ModelPart, name: &str) -> bool {

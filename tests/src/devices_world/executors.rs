@@ -81,8 +81,6 @@ impl DevicesWorld {
         let ask = asked(spec);
         let digests: Vec<_> = ask.parts.iter().filter_map(|part| part.digest).collect();
         self.fill_ram(&digests)?;
-        let control = self.life().control.clone();
-        let _ = control;
         self.place(id, ask, false)
     }
 
@@ -146,10 +144,9 @@ impl DevicesWorld {
     fn begin_unload(&mut self, id: OperationId, spec: &UnloadSpec) -> Result<bool> {
         let ask = UnloadAsk { parts: spec.parts.clone(), device: spec.device, force: spec.force };
         let control = self.life().control.clone();
-        let before = self.state();
         match self.life().turn(control.unload(ask))? {
             Ok(leaving) => {
-                self.intended.unloaded(&before, spec);
+                self.intended.unloaded(spec);
                 let gone = leaving.into_iter().filter(|one| one.kept.is_none());
                 self.executors.insert(id, Executor::Leaving(gone.map(|one| one.replica).collect()));
             }

@@ -45,7 +45,7 @@ impl Intended {
         }
     }
 
-    pub(super) fn unloaded(&mut self, _before: &State, spec: &UnloadSpec) {
+    pub(super) fn unloaded(&mut self, spec: &UnloadSpec) {
         for part in &spec.parts {
             for ((device, model), components) in &mut self.0 {
                 let is_meant = *model == part.model && spec.device.is_none_or(|named| named == *device);

@@ -1,6 +1,6 @@
 //! How long two sides have agreed: by subject, in pieces of ten seconds, over the last hour. Pure but for its memory.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use hoist_domain::WallTime;
@@ -81,7 +81,8 @@ impl Ledger {
         let passed = if passed > LONGEST_GAP { Duration::ZERO } else { passed };
         self.looked_at = Some(now);
         // What is not there any more has no two sides.
-        self.accounts.retain(|subject, _| subjects.contains(subject));
+        let there: BTreeSet<Subject> = subjects.iter().copied().collect();
+        self.accounts.retain(|subject, _| there.contains(subject));
         for subject in subjects {
             let is_new = !self.accounts.contains_key(subject);
             let account = self.accounts.entry(*subject).or_default();
