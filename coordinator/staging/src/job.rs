@@ -1,9 +1,11 @@
-//! One job: what is read for one operation, and what came of it.
+//! One job: what is read for one operation, and what came of it. Each of its targets is complete by itself, and told of then.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hoist_catalog::gather;
 use hoist_segment::Filling;
@@ -20,7 +22,8 @@ type Count = dyn Fn(u64) + Send + Sync;
 pub struct Job {
     pub(crate) plan: Plan,
     sources: Vec<Source>,
-    targets: Vec<Filling>,
+    /// Each until it is complete.
+    targets: Vec<Mutex<Option<Arc<Filling>>>>,
     count: Box<Count>,
     stop: AtomicBool,
 }
@@ -34,16 +37,27 @@ impl fmt::Debug for Job {
     }
 }
 
-/// Every byte is in its segment.
+/// A target that has every byte, out of files that are what they were.
 #[derive(Debug)]
 pub struct Filled {
-    /// As they were given; to be sealed.
-    pub targets: Vec<Filling>,
-    /// BLAKE3 of each item of the plan.
+    /// Its place among the targets.
+    pub place: usize,
+    /// To be sealed.
+    pub target: Filling,
+    /// BLAKE3 of each of its items, in the order of the plan.
     pub hashes: Vec<[u8; 32]>,
 }
 
-/// Why not. Nothing was cached.
+/// What is heard of a job.
+#[derive(Debug)]
+pub enum News {
+    /// As soon as it is so; each target once.
+    Filled(Filled),
+    /// The last word: all targets were filled, or why not. What was not is gone.
+    Ended(Outcome),
+}
+
+/// Why a job did not fill all its targets.
 #[derive(Debug)]
 pub enum Failure {
     Stopped,
@@ -61,7 +75,7 @@ pub enum Failure {
     Defect,
 }
 
-pub type Outcome = Result<Filled, Failure>;
+pub type Outcome = Result<(), Failure>;
 
 /// The hash of one piece: item, where in it, hash.
 pub(crate) type Hashed = (usize, u64, [u8; 32]);
@@ -75,7 +89,25 @@ impl Job {
         targets: Vec<Filling>,
         count: impl Fn(u64) + Send + Sync + 'static,
     ) -> Self {
+        let targets = targets.into_iter().map(|target| Mutex::new(Some(Arc::new(target)))).collect();
         Self { plan, sources, targets, count: Box::new(count), stop: AtomicBool::new(false) }
+    }
+
+    /// Of each target the steps that have something for it.
+    pub(crate) fn steps_of_targets(&self) -> Vec<usize> {
+        let mut steps = vec![0; self.targets.len()];
+        for step in 0..self.plan.steps() {
+            for target in self.plan.targets_of(step) {
+                if let Some(count) = steps.get_mut(target) {
+                    *count += 1;
+                }
+            }
+        }
+        steps
+    }
+
+    fn target(&self, number: usize) -> Option<Arc<Filling>> {
+        self.targets.get(number)?.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// No further unit is begun.
@@ -105,7 +137,7 @@ impl Job {
         let item = self.plan.items.get(number).ok_or_else(missing)?;
         let view = item.view.as_ref().ok_or_else(missing)?;
         let source = self.sources.get(item.source).ok_or_else(missing)?;
-        let target = self.targets.get(item.target).ok_or_else(missing)?;
+        let target = self.target(item.target).ok_or_else(missing)?;
         let mut hasher = blake3::Hasher::new();
         let mut done = 0_u64;
         let mut fill =
@@ -159,16 +191,20 @@ impl Job {
 
     fn write(&self, run: &Run, bytes: &[u8]) -> Result<(), Failure> {
         let data = run.bytes(bytes).unwrap_or_default();
-        let target = self.targets.get(run.target);
+        let target = self.target(run.target);
         let target = target.ok_or_else(|| Failure::Target(io::ErrorKind::InvalidInput.into()))?;
         target.write_at(run.file, run.to, data).map_err(Failure::Target)?;
         (self.count)(data.len() as u64);
         Ok(())
     }
 
-    /// After the last unit: what the pieces' hashes come to, if the sources are what they were.
-    pub(crate) fn conclude(self, mut hashed: Vec<Hashed>) -> Outcome {
-        for source in &self.sources {
+    /// After the last step for a target: what the pieces' hashes come to, if its sources are what they were.
+    pub(crate) fn conclude(&self, place: usize, mut hashed: Vec<Hashed>) -> Result<Filled, Failure> {
+        let own =
+            |(number, item): (usize, &crate::Item)| (item.target == place).then_some((number, item.source));
+        let items: Vec<(usize, usize)> = self.plan.items.iter().enumerate().filter_map(own).collect();
+        let sources: BTreeSet<usize> = items.iter().map(|(_, source)| *source).collect();
+        for source in sources.into_iter().filter_map(|source| self.sources.get(source)) {
             match source.is_as_it_was() {
                 Ok(true) => {}
                 Ok(false) => return Err(Failure::Changed(source.path().to_owned())),
@@ -177,16 +213,27 @@ impl Job {
         }
         hashed.sort_unstable();
         let mut hashed = hashed.into_iter().peekable();
-        let mut hashes = Vec::with_capacity(self.plan.items.len());
+        let mut hashes = Vec::with_capacity(items.len());
         let mut pieces = Vec::new();
-        for item in 0..self.plan.items.len() {
+        for (item, _) in items {
             pieces.clear();
             while let Some((.., hash)) = hashed.next_if(|(of, ..)| *of == item) {
                 pieces.push(hash);
             }
             hashes.push(tree::of_whole(&pieces));
         }
-        Ok(Filled { targets: self.targets, hashes })
+        let taken = self
+            .targets
+            .get(place)
+            .and_then(|target| target.lock().unwrap_or_else(PoisonError::into_inner).take());
+        // Threads let go of a target before they report.
+        let target = taken.and_then(Arc::into_inner).ok_or(Failure::Defect)?;
+        Ok(Filled { place, target, hashes })
+    }
+
+    /// Which target an item goes to.
+    pub(crate) fn target_of(&self, item: usize) -> usize {
+        self.plan.items.get(item).map_or(0, |item| item.target)
     }
 }
 

@@ -4,6 +4,7 @@
 //!  sources ─┐                        ┌─ a thread of the pool, one of some ─────────────────────────┐
 //!           ├─► Plan: units of reads │ a unit ─► aligned buffer ─► hash each piece ─► pwrite pieces │─► hashes of items
 //!  targets ─┘        (pure)          └─ past the page cache, or out of it where that has the bytes ┘     (combined)
+//!                                                      the last piece of a target ─► told of, while the rest is read
 //! ```
 //!
 //! A unit is one stretch of one file; its pieces are the parts of tensors in it. Large tensors are cut at powers of two, so
@@ -21,7 +22,7 @@ mod recipe;
 mod source;
 mod tree;
 
-pub use job::{Failure, Filled, Job, Outcome};
+pub use job::{Failure, Filled, Job, News, Outcome};
 pub use plan::{Item, PIECE, Plan};
 pub use pool::{Pool, PoolSettings, Ticket};
 pub use recipe::{Recipe, RecipeError, Target, open};

@@ -3,6 +3,8 @@
 //! Properties: every byte of every item is in exactly one piece; no unit is longer than [`UNIT`]; nothing is read that lies
 //! further than [`GAP`] from something wanted; units come in the order in which their segments fill.
 
+use std::collections::BTreeSet;
+
 use hoist_formats::Tensor;
 
 /// Bytes of a piece of a large item, but for its last: a power of two, so that it is a subtree of the item's hash, and
@@ -107,6 +109,15 @@ impl Plan {
     /// What there is to do, in steps: each unit one, all views together one.
     pub(crate) fn steps(&self) -> usize {
         self.units.len() + usize::from(!self.views.is_empty())
+    }
+
+    /// The targets that a step has something for.
+    pub(crate) fn targets_of(&self, step: usize) -> BTreeSet<usize> {
+        let target = |item: usize| self.items.get(item).map(|item| item.target);
+        match self.units.get(step) {
+            Some(unit) => unit.pieces.iter().filter_map(|piece| target(piece.item)).collect(),
+            None => self.views.iter().filter_map(|item| target(*item)).collect(),
+        }
     }
 
     /// Bytes that a step moves.

@@ -18,7 +18,7 @@ use hoist_runtime::{Clock, OnError, Tasks};
 use tracing::warn;
 
 use crate::buffer::Buffer;
-use crate::job::{Failure, Hashed, Job, Outcome};
+use crate::job::{Failure, Hashed, Job, News};
 
 /// How many threads, and when one is lost.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +73,10 @@ struct Thread {
     is_lost: AtomicBool,
 }
 
-type Told = Box<dyn FnOnce(Outcome) + Send>;
+type Tell = Arc<dyn Fn(News) + Send + Sync>;
+
+/// A target that has all its pieces, with their hashes.
+type Complete = (usize, Vec<Hashed>);
 
 struct Running {
     id: u64,
@@ -84,14 +87,36 @@ struct Running {
     in_flight: usize,
     /// Bytes begun, by weight: the least is served first.
     served: u64,
-    hashed: Vec<Hashed>,
+    /// By target: steps that have something for it and have not ended.
+    left: Vec<usize>,
+    /// By target.
+    hashed: Vec<Vec<Hashed>>,
     failed: Option<Failure>,
-    told: Told,
+    tell: Tell,
 }
 
 impl Running {
     fn wants_thread(&self) -> bool {
         self.failed.is_none() && !self.job.is_stopped() && self.next < self.job.plan.steps()
+    }
+
+    /// Takes in what a step has come to. The targets that are complete by it.
+    fn note(&mut self, step: usize, hashed: Vec<Hashed>) -> Vec<Complete> {
+        for one in hashed {
+            if let Some(of_target) = self.hashed.get_mut(self.job.target_of(one.0)) {
+                of_target.push(one);
+            }
+        }
+        let mut complete = Vec::new();
+        for target in self.job.plan.targets_of(step) {
+            if let (Some(left), Some(hashed)) = (self.left.get_mut(target), self.hashed.get_mut(target)) {
+                *left -= 1;
+                if *left == 0 {
+                    complete.push((target, std::mem::take(hashed)));
+                }
+            }
+        }
+        complete
     }
 }
 
@@ -115,12 +140,12 @@ impl Ticket {
     /// Waits no longer for reads in flight: the outcome follows at once.
     pub fn abandon(&self) {
         let taken = self.pool.take(|running| running.id == self.id);
-        let Some(Running { job, failed, told, .. }) = taken else { return };
+        let Some(Running { job, failed, tell, .. }) = taken else { return };
         job.stop();
         let failure = failed.unwrap_or_else(|| Failure::Unresponsive(job.paths()));
         // Threads that are still in it hold the job, and with it its segments' memory, until they are back.
         drop(job);
-        told(Err(failure));
+        tell(News::Ended(Err(failure)));
     }
 }
 
@@ -135,10 +160,13 @@ impl Pool {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a job among the others; a job of twice the weight gets twice the disk. `told` hears of its end, once, on a
-    /// thread of the pool.
-    pub fn run(&self, job: Job, weight: u32, told: impl FnOnce(Outcome) + Send + 'static) -> Ticket {
+    /// Runs a job among the others; a job of twice the weight gets twice the disk. `tell` hears of it, on threads of the pool:
+    /// of its end once, and of nothing after that unless it was abandoned.
+    pub fn run(&self, job: Job, weight: u32, tell: impl Fn(News) + Send + Sync + 'static) -> Ticket {
         let job = Arc::new(job);
+        let left = job.steps_of_targets();
+        let without_steps = left.iter().enumerate().filter(|(_, left)| **left == 0);
+        let complete: Vec<Complete> = without_steps.map(|(target, _)| (target, Vec::new())).collect();
         let mut queue = self.queue();
         let id = queue.next_id;
         queue.next_id += 1;
@@ -147,20 +175,21 @@ impl Pool {
         let ticket = Ticket { pool: self.clone(), id, job: Arc::downgrade(&job) };
         queue.jobs.push(Running {
             id,
-            job,
             weight: u64::from(weight.max(1)),
             next: 0,
-            in_flight: 0,
+            // Ourselves, until what has no steps is told of: it has no thread that would.
+            in_flight: 1,
             served,
-            hashed: Vec::new(),
+            hashed: left.iter().map(|_| Vec::new()).collect(),
+            left,
+            job,
             failed: None,
-            told: Box::new(told),
+            tell: Arc::new(tell),
         });
         self.replenish(&mut queue);
         drop(queue);
         self.0.work.notify_all();
-        // One without steps has no thread to tell of its end.
-        self.settle(id);
+        self.land(id, |_| Ok(complete));
         ticket
     }
 
@@ -232,7 +261,7 @@ impl Pool {
         let _gone = Gone { pool: self, own };
         let mut buffer: Option<Buffer> = None;
         while let Some((id, job, step)) = self.next(own, &mut buffer) {
-            let mut report = Report { pool: self, id, result: Err(Failure::Defect) };
+            let mut report = Report { pool: self, id, step, result: Err(Failure::Defect) };
             let buffer = buffer.get_or_insert_with(Buffer::new);
             report.result = job.carry_out(step, buffer);
             own.since.store(0, Ordering::Relaxed);
@@ -267,37 +296,44 @@ impl Pool {
         }
     }
 
-    fn report(&self, id: u64, result: Result<Vec<Hashed>, Failure>) {
-        let mut queue = self.queue();
-        // An abandoned job is not there any more.
-        if let Some(running) = queue.jobs.iter_mut().find(|running| running.id == id) {
+    /// A step, or the beginning, has come to its end: tells of the targets that are complete by it, and of the job's end if
+    /// nothing else is in flight.
+    fn land(&self, id: u64, complete: impl FnOnce(&mut Running) -> Result<Vec<Complete>, Failure>) {
+        let landed = {
+            let mut queue = self.queue();
+            // An abandoned job is not there any more.
+            let Some(running) = queue.jobs.iter_mut().find(|running| running.id == id) else { return };
+            complete(running).map(|complete| (complete, Arc::clone(&running.job), Arc::clone(&running.tell)))
+        };
+        // Counted as in flight as long as it is not told: the end is the last word.
+        let told = landed.and_then(|(complete, job, tell)| {
+            for (target, hashed) in complete {
+                tell(News::Filled(job.conclude(target, hashed)?));
+            }
+            Ok(())
+        });
+        if let Some(running) = self.queue().jobs.iter_mut().find(|running| running.id == id) {
             running.in_flight -= 1;
-            match result {
-                Ok(hashed) => running.hashed.extend(hashed),
-                Err(failure) => {
-                    running.failed.get_or_insert(failure);
-                }
+            if let Err(failure) = told {
+                running.failed.get_or_insert(failure);
             }
         }
-        drop(queue);
         self.settle(id);
     }
 
-    /// Concludes a job that has nothing left to do.
+    /// Ends a job that has nothing left to do.
     fn settle(&self, id: u64) {
         let is_done =
             |running: &Running| running.id == id && running.in_flight == 0 && !running.wants_thread();
-        let Some(Running { job, hashed, failed, told, .. }) = self.take(is_done) else { return };
+        let Some(Running { job, failed, tell, .. }) = self.take(is_done) else { return };
         let is_stopped = job.is_stopped();
-        // The job is gone, and with it what it wrote, before anybody is told that it failed.
-        let outcome = match (failed, Arc::try_unwrap(job)) {
-            (Some(failure), _) => Err(failure),
-            (None, _) if is_stopped => Err(Failure::Stopped),
-            (None, Ok(job)) => job.conclude(hashed),
-            // Threads let go of a job before they report.
-            (None, Err(_)) => Err(Failure::Defect),
-        };
-        told(outcome);
+        // The job is gone, and with it what it wrote, before anybody is told that it failed: threads let go of it before.
+        drop(job);
+        tell(News::Ended(match failed {
+            Some(failure) => Err(failure),
+            None if is_stopped => Err(Failure::Stopped),
+            None => Ok(()),
+        }));
     }
 
     fn take(&self, which: impl Fn(&Running) -> bool) -> Option<Running> {
@@ -311,13 +347,15 @@ impl Pool {
 struct Report<'a> {
     pool: &'a Pool,
     id: u64,
+    step: usize,
     result: Result<Vec<Hashed>, Failure>,
 }
 
 impl Drop for Report<'_> {
     fn drop(&mut self) {
         let result = std::mem::replace(&mut self.result, Err(Failure::Defect));
-        self.pool.report(self.id, result);
+        let step = self.step;
+        self.pool.land(self.id, |running| Ok(running.note(step, result?)));
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use hoist_domain::{Digest, FileIdentity};
 use hoist_runtime::{Clock, Shutdown, Tasks};
 use hoist_segment::{Access, Directory, RawFile, Sealed};
-use hoist_staging::{Failure, Item, Job, Outcome, PIECE, Plan, Pool, PoolSettings, Source};
+use hoist_staging::{Failure, Filled, Item, Job, News, PIECE, Plan, Pool, PoolSettings, Source};
 use proptest::prelude::*;
 
 struct Place {
@@ -57,9 +57,23 @@ fn open(path: &Path) -> Source {
     Source::new(path.to_owned(), file, identity)
 }
 
-fn told() -> (impl FnOnce(Outcome) + Send + 'static, Receiver<Outcome>) {
+fn told() -> (impl Fn(News) + Send + Sync + 'static, Receiver<News>) {
     let (tell, told) = channel();
-    (move |outcome| tell.send(outcome).unwrap(), told)
+    (move |news| tell.send(news).unwrap(), told)
+}
+
+/// All that was filled, in the order in which it was told of, once the job has ended.
+fn end(told: &Receiver<News>) -> Result<Vec<Filled>, Failure> {
+    let mut filled = Vec::new();
+    loop {
+        match told.recv().unwrap() {
+            News::Filled(one) => filled.push(one),
+            News::Ended(outcome) => {
+                assert!(told.try_recv().is_err(), "the end is the last word");
+                return outcome.map(|()| filled);
+            }
+        }
+    }
 }
 
 /// One segment of one raw file that takes the items one behind the other, and a job that fills it.
@@ -76,21 +90,21 @@ fn job(place: &Place, sources: &[PathBuf], parts: &[(usize, u64, u64)]) -> Job {
     Job::new(plan, sources.iter().map(|path| open(path)).collect(), vec![target], |_| {})
 }
 
-fn run(job: Job) -> Outcome {
+fn run(job: Job) -> Result<Vec<Filled>, Failure> {
     let (tell, told) = told();
     let pool = pool(4);
     pool.run(job, 1, tell);
-    let outcome = told.recv().unwrap();
+    let outcome = end(&told);
     pool.close();
     outcome
 }
 
 /// What the one file of the one segment holds.
-fn content(outcome: Outcome) -> (Vec<u8>, Vec<[u8; 32]>) {
-    let mut filled = outcome.unwrap();
-    let Sealed::New(segment) = filled.targets.remove(0).seal(Digest([1; 32])).unwrap() else {
-        panic!("it is new")
-    };
+fn content(outcome: Result<Vec<Filled>, Failure>) -> (Vec<u8>, Vec<[u8; 32]>) {
+    let mut all = outcome.unwrap();
+    assert_eq!(all.len(), 1);
+    let filled = all.remove(0);
+    let Sealed::New(segment) = filled.target.seal(Digest([1; 32])).unwrap() else { panic!("it is new") };
     let content = std::fs::read(segment.path().join("data")).unwrap();
     segment.evict().unwrap();
     (content, filled.hashes)
@@ -195,6 +209,74 @@ fn a_job_without_bytes_is_done() {
     assert_eq!(hashes, [*blake3::hash(b"").as_bytes()]);
 }
 
+/// Two segments, each of its own file, and a count of what has reached them.
+fn two_targets(place: &Place, paths: &[PathBuf], length: u64) -> (Job, Arc<Mutex<u64>>) {
+    let item = |number: usize| Item {
+        source: number,
+        offset: 0,
+        length,
+        target: number,
+        file: 0,
+        at: 0,
+        view: None,
+    };
+    let target = || place.segments.create_raw(&[RawFile { name: "data".into(), length }]).unwrap();
+    let done: Arc<Mutex<u64>> = Arc::default();
+    let counted = Arc::clone(&done);
+    let sources = paths.iter().map(|path| open(path)).collect();
+    let count = move |bytes| *counted.lock().unwrap() += bytes;
+    (Job::new(Plan::of(vec![item(0), item(1)]), sources, vec![target(), target()], count), done)
+}
+
+#[test]
+fn a_target_is_told_of_as_soon_as_it_is_complete() {
+    let place = place();
+    let length = 4 * PIECE;
+    let contents = [bytes(4 << 22, 1), bytes(4 << 22, 2)];
+    let paths: Vec<PathBuf> = contents
+        .iter()
+        .enumerate()
+        .map(|(number, content)| write(&place.disk.join(format!("f{number}")), content))
+        .collect();
+    let (job, done) = two_targets(&place, &paths, length);
+    let (tell, told) = channel();
+    let pool = pool(1);
+    pool.run(job, 1, move |news| {
+        let news = match news {
+            News::Filled(filled) => Ok((filled.place, *done.lock().unwrap(), filled.hashes)),
+            News::Ended(outcome) => Err(outcome),
+        };
+        tell.send(news).unwrap();
+    });
+    let hash = |content: &[u8]| vec![*blake3::hash(content).as_bytes()];
+    assert_eq!(
+        told.recv().unwrap().unwrap(),
+        (0, length, hash(&contents[0])),
+        "one thread: the second waits"
+    );
+    assert_eq!(told.recv().unwrap().unwrap(), (1, 2 * length, hash(&contents[1])));
+    told.recv().unwrap().unwrap_err().unwrap();
+    pool.close();
+}
+
+#[test]
+fn what_is_complete_stays_so_when_the_rest_cannot_be_read() {
+    let place = place();
+    let paths = [write(&place.disk.join("f"), &bytes(5_000, 1)), write(&place.disk.join("g"), b"short")];
+    let (job, _) = two_targets(&place, &paths, 5_000);
+    let (tell, told) = told();
+    let pool = pool(1);
+    pool.run(job, 1, tell);
+    let News::Filled(first) = told.recv().unwrap() else { panic!("the first is whole") };
+    assert_eq!((first.place, first.hashes.len()), (0, 1));
+    assert!(matches!(end(&told), Err(Failure::Truncated(at)) if at == paths[1]));
+    let entries = || std::fs::read_dir(place.segments.path()).unwrap().count();
+    assert_eq!(entries(), 1, "what was not complete is gone");
+    drop(first);
+    assert_eq!(entries(), 0);
+    pool.close();
+}
+
 #[test]
 fn a_stopped_job_ends_and_leaves_nothing() {
     let place = place();
@@ -203,7 +285,7 @@ fn a_stopped_job_ends_and_leaves_nothing() {
     let (tell, told) = told();
     let ticket = pool.run(job(&place, &[path], &[(0, 0, 64 << 20)]), 1, tell);
     ticket.stop();
-    assert!(matches!(told.recv().unwrap(), Err(Failure::Stopped)));
+    assert!(matches!(end(&told), Err(Failure::Stopped)));
     assert_eq!(std::fs::read_dir(place.segments.path()).unwrap().count(), 0);
     ticket.stop();
     ticket.abandon();
@@ -238,8 +320,8 @@ fn a_job_of_twice_the_weight_gets_twice_the_disk() {
     let (second, second_told) = told();
     pool.run(order(1), 1, first);
     pool.run(order(2), 2, second);
-    first_told.recv().unwrap().unwrap();
-    second_told.recv().unwrap().unwrap();
+    end(&first_told).unwrap();
+    end(&second_told).unwrap();
     pool.close();
     let log = log.lock().unwrap();
     let second_came = log.iter().position(|number| *number == 2).unwrap();

@@ -13,7 +13,7 @@ use hoist_catalog::{Details, Known, Links, Pace, Root, Roots, Scan, Threads, Uni
 use hoist_domain::{Bytes, Digest, Model, ModelId, ModelPath, Observation};
 use hoist_runtime::{Clock, Shutdown, Tasks};
 use hoist_segment::{Access, Directory, Sealed, Segment};
-use hoist_staging::{Filled, Job, Plan, Pool, PoolSettings, Recipe, RecipeError, Target, open};
+use hoist_staging::{Filled, Job, News, Plan, Pool, PoolSettings, Recipe, RecipeError, Target, open};
 use safetensors::SafeTensors;
 
 /// Larger ones are holes.
@@ -93,16 +93,18 @@ fn stage(
         Target::Tensors(layout) => segments.create(layout).unwrap(),
         Target::Files(files) => segments.create_raw(files).unwrap(),
     });
-    let of_target: Vec<usize> = items.iter().map(|item| item.target).collect();
     let job = Job::new(Plan::of(items), sources, targets.collect(), |_| {});
     let (tell, told) = channel();
-    pool.run(job, 4, move |outcome| tell.send(outcome).unwrap());
-    let Filled { targets, hashes } = told.recv().unwrap().unwrap();
-    let targets = targets.into_iter().zip(recipes).enumerate();
-    let sealed = targets.map(|(number, (target, recipe))| {
-        let own = of_target.iter().zip(&hashes).filter(|(of, _)| **of == number);
-        let own: Vec<[u8; 32]> = own.map(|(_, hash)| *hash).collect();
-        let digest = recipe.digest(&own);
+    pool.run(job, 4, move |news| tell.send(news).unwrap());
+    let filled = told.iter().map_while(|news| match news {
+        News::Filled(filled) => Some(filled),
+        News::Ended(outcome) => {
+            outcome.unwrap();
+            None
+        }
+    });
+    let sealed = filled.map(|Filled { place, target, hashes }| {
+        let digest = recipes[place].digest(&hashes);
         match target.seal(digest).unwrap() {
             Sealed::New(segment) => Some((digest, segment)),
             // Shared with another one of the same tree.
