@@ -45,6 +45,10 @@ fn whatever_happens_what_is_desired_comes_to_be_and_nothing_else() {
         "displaced",
         "given back",
         "filling",
+        "placed early",
+        "full",
+        "owed",
+        "in doubt",
         "left behind",
     ];
     for kind in kinds {

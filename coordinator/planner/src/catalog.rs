@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hoist_domain::{
-    Digest, Error, FoundModel, Model, ModelComponent, ModelContent, ModelId, ModelNotes, ModelPath,
-    ModelState, Observation, Reason, ResourceName, Result, Validation, WallTime,
+    Digest, Error, FoundModel, Model, ModelComponent, ModelContent, ModelId, ModelNotes, ModelPart,
+    ModelPath, ModelState, Observation, Operation, Reason, ResourceName, Result, Validation, WallTime, Work,
 };
 
 use crate::{Decision, Event, State};
@@ -28,8 +28,10 @@ pub fn observe(state: &State, observations: &[Observation], now: WallTime) -> (D
     let mut draft = state.models().clone();
     let mut events = Vec::new();
     let mut changes = CatalogChanges::default();
-    // What people wrote of is not forgotten, nor is what shall be on a device: there it can be named.
-    let intended: BTreeSet<ModelId> = state.residency().intents().map(|intent| intent.model).collect();
+    // What people wrote of is not forgotten, nor is what shall be on a device, or is on its way there: it can be named.
+    let on_devices = state.residency().intents().map(|intent| intent.model);
+    let coming = state.active_operations().flat_map(|operation| loaded_by(operation)).map(|part| part.model);
+    let intended: BTreeSet<ModelId> = on_devices.chain(coming).collect();
     let is_kept = |model: &Model| model.notes.is_some() || intended.contains(&model.id);
     for observation in observations {
         let event = match observation {
@@ -275,7 +277,7 @@ fn taken_by(field: &str, name: &str, whose: &str) -> Error {
 /// Takes a model out of the catalog. If its files are still there, the next scan finds them as a new one.
 ///
 /// # Errors
-/// RESOURCE_NOT_FOUND, ETAG_MISMATCH.
+/// RESOURCE_NOT_FOUND, ETAG_MISMATCH; IN_USE when it is on a device, or on its way there.
 pub fn delete_model(state: &State, id: ModelId, etag: Option<&str>) -> Result<Decision> {
     let model = find(state, id)?;
     if etag.is_some_and(|etag| etag != model.etag()) {
@@ -287,7 +289,21 @@ pub fn delete_model(state: &State, id: ModelId, etag: Option<&str>) -> Result<De
         let message = format!("{} is on {}: unload it first", model.name(), devices.join(", "));
         return Err(Error::new(Reason::InUse, message).with("model", ResourceName::Model(id)));
     }
+    let loads = |operation: &&Arc<Operation>| loaded_by(operation).iter().any(|part| part.model == id);
+    if let Some(operation) = state.active_operations().find(loads) {
+        let message =
+            format!("operations/{} loads {}: cancel it, or wait for it", operation.id, model.name());
+        return Err(Error::new(Reason::InUse, message).with("model", ResourceName::Model(id)));
+    }
     Ok(vec![Event::ModelForgotten { id }])
+}
+
+/// What an operation brings to a device.
+fn loaded_by(operation: &Operation) -> &[ModelPart] {
+    match &operation.work {
+        Work::LoadModel(spec) => &spec.parts,
+        _ => &[],
+    }
 }
 
 /// What somebody who read a model's bytes found out.

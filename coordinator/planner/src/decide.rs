@@ -54,8 +54,8 @@ pub struct Submitted {
     pub events: Decision,
 }
 
-/// Judges a submission: a repeated request gets its operation, equal work that is neither done nor being cancelled
-/// is joined, anything else becomes a new operation if there is room.
+/// Judges a submission: a repeated request gets its operation, equal work that is neither done nor being cancelled nor too far is
+/// joined, anything else becomes a new operation if there is room.
 ///
 /// # Errors
 /// REQUEST_ID_REUSED, DRAINING, REQUEST_IDS_EXHAUSTED, OPERATIONS_EXHAUSTED.
@@ -63,12 +63,24 @@ pub fn submit(state: &State, submission: &Submission, now: Moment, limits: &Limi
     if let Some(Answer::Operation(operation)) = repeated(state, &submission.key, submission.content)? {
         return Ok(Submitted { operation, events: Vec::new() });
     }
-    admit_request(state, now.service, limits)?;
-    // Work that is being cancelled is no answer to somebody who asks for it now.
-    let same = |active: &&Arc<Operation>| active.work == submission.work && !active.cancel_requested;
+    // What the server does by itself is asked for once: nobody repeats it, and it takes no place from those who may.
+    let is_own = submission.key.principal == Principal::Hoist;
+    if is_own {
+        must_not_drain(state)?;
+    } else {
+        admit_request(state, now.service, limits)?;
+    }
+    // Work that is being cancelled is no answer to somebody who asks for it now; nor is an unload that has seen already what there
+    // was to take off.
+    let is_too_late = |active: &Operation| {
+        active.cancel_requested
+            || (matches!(active.work, Work::UnloadModel(_)) && active.state == OperationState::Running)
+    };
+    let same = |active: &&Arc<Operation>| active.work == submission.work && !is_too_late(active);
     if let Some(same) = state.active_operations().find(same) {
         let request = recorded(&submission.key, submission.content, Answer::Operation(same.id), now);
-        return Ok(Submitted { operation: same.id, events: vec![request] });
+        let events = if is_own { Vec::new() } else { vec![request] };
+        return Ok(Submitted { operation: same.id, events });
     }
     if state.active_count() >= limits.active_operations {
         return Err(Error::new(
@@ -99,10 +111,10 @@ pub fn submit(state: &State, submission: &Submission, now: Moment, limits: &Limi
         outcome: None,
     };
     let request = recorded(&submission.key, submission.content, Answer::Operation(operation.id), now);
-    Ok(Submitted {
-        operation: operation.id,
-        events: vec![Event::OperationAccepted(Arc::new(operation)), request],
-    })
+    let id = operation.id;
+    let mut events = vec![Event::OperationAccepted(Arc::new(operation))];
+    events.extend((!is_own).then_some(request));
+    Ok(Submitted { operation: id, events })
 }
 
 /// Judges a mutation that makes no operation. No events: it was done before, and must not be done again.

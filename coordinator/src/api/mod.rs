@@ -116,6 +116,8 @@ impl Api {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(hoist_wire::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                // What stands in the details of an error.
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         let state = MapResponseLayer::new(watch_body::in_place as fn(_) -> _)
             .named_layer(StateServiceServer::new(self.clone()));

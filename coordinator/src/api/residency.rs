@@ -7,7 +7,7 @@ use hoist_domain::{
     Bytes, ContentHash, Error, LoadSpec, MeasurementKind, ModelId, ModelPart, Placement, Priority, ReplicaId,
     ReplicaState, ResourceName, Result, UnloadSpec, ValidationLevel, Work,
 };
-use hoist_planner::residency::{LoadAsk, Offer, choose, must_exist, offers};
+use hoist_planner::residency::{LoadAsk, Offer, Wanted, choose, must_exist, offers};
 use hoist_planner::{Answer, State};
 use hoist_wire::decode::MAX_NAMES;
 use hoist_wire::server::v1::residency_service_server::ResidencyService;
@@ -225,6 +225,14 @@ impl Api {
             return self.again(call, content, id, terms).await;
         }
         let device = wire::read_device("device_id", device)?;
+        if let Some(device) = device {
+            let view = self.control.view();
+            // What was loaded to it in another life is unloaded all the same.
+            let is_meant = |intent: &std::sync::Arc<hoist_domain::Intent>| intent.device == device;
+            if !view.state.residency().intents().any(is_meant) {
+                must_exist(&view.state, Placement::On(device))?;
+            }
+        }
         let (parts, _) = self.parts(asked.parts).await?;
         self.start(call, content, Work::UnloadModel(UnloadSpec { parts, device, force }), terms).await
     }
@@ -243,6 +251,15 @@ impl Api {
             force: spec.force,
         };
         let chosen = choose(state, &ask, None);
+        // How fast a device converts was not measured.
+        let converts = chosen.as_ref().is_ok_and(|offer| {
+            let is_there = |one: &Wanted| {
+                one.digest
+                    .and_then(|digest| state.residency().sharing(offer.device, digest, one.dtype))
+                    .is_some()
+            };
+            ask.parts.iter().any(|one| one.dtype.is_some() && !is_there(one))
+        });
         let (ram, read) = missing(state, &sizes);
         let name = |model: &ModelId| ResourceName::Model(*model).to_string();
         let device = |offer: Offer| v1::DevicePlan {
@@ -279,7 +296,7 @@ impl Api {
                 reasons: offer.reasons,
                 device_bytes: offer.needed.0,
                 unload: offer.unload.iter().map(name).collect(),
-                expected: expected(state, read, ram).map(encode::duration),
+                expected: expected(state, read, ram).filter(|_| !converts).map(encode::duration),
                 ..plan
             },
             Err(error) => v1::PlanLoadResponse {
@@ -320,6 +337,9 @@ impl Api {
         let after =
             (!message.page_token.is_empty()).then(|| replica_token(&message.page_token)).transpose()?;
         let device = wire::read_device("device_id", &message.device_id)?;
+        if let Some(device) = device {
+            must_exist(&self.control.view().state, Placement::On(device))?;
+        }
         let model = if message.name.is_empty() { None } else { Some(self.named(&message.name).await?) };
         let view = self.control.view();
         let digests: BTreeSet<_> =

@@ -45,12 +45,17 @@ struct Caching<'a> {
     operation: OperationId,
     cell: &'a Arc<ProgressCell>,
     stop: &'a CancellationToken,
+    arrived: &'a Arrived<'a>,
     work: Work,
     wanted: Vec<Wanted>,
 }
 
+/// Told of components, by name, as each is complete in RAM and held there; of one perhaps more than once.
+pub(super) type Arrived<'a> = dyn Fn(&str, Digest) + Send + Sync + 'a;
+
 impl Cache {
-    /// Brings a model's components into RAM. They are held by the operation until it ends.
+    /// Brings a model's components into RAM. They are held by the operation until it ends. `arrived` hears of each that is
+    /// there while others are still on their way.
     ///
     /// # Errors
     /// CACHE_UNAVAILABLE, CORRUPTED_MODEL, INCOMPATIBLE_MODEL, RAM_EXHAUSTED, SOURCE_*; FIELD_INVALID for a component that
@@ -61,6 +66,7 @@ impl Cache {
         operation: OperationId,
         cell: &Arc<ProgressCell>,
         stop: &CancellationToken,
+        arrived: &Arrived<'_>,
     ) -> Result<CacheReport> {
         self.shelf()?;
         let began = self.0.clock.monotonic();
@@ -73,7 +79,8 @@ impl Cache {
         let (roots, unit, details) = self.0.catalog.to_stage(&model, stop).await?;
         let work = Work { model, roots, unit: Arc::new(unit), details: Arc::new(details) };
         may_be_cached(&work.model, &work.details.content, &spec.allow)?;
-        let mut caching = Caching { cache: self, spec, operation, cell, stop, work, wanted: Vec::new() };
+        let mut caching =
+            Caching { cache: self, spec, operation, cell, stop, arrived, work, wanted: Vec::new() };
         let left_out = caching.recipes().await?;
         let (read, evicted) = caching.run().await?;
         let took = self.0.clock.monotonic().saturating_sub(began);
@@ -188,6 +195,7 @@ impl Caching<'_> {
         for _ in 0..MOST_ROUNDS {
             let reserved = self.reserve(true).await?;
             evicted.extend(&reserved.victims);
+            self.tell_present(&reserved);
             if !reserved.fill.is_empty() {
                 self.cell.set_phase("making room");
                 self.cache.are_gone(&reserved.victims, self.stop).await?;
@@ -243,7 +251,9 @@ impl Caching<'_> {
         let read = orders.iter().map(|order| order.recipe.read_bytes().0).fold(0, u64::saturating_add);
         self.cell.set_total(self.cell.done().saturating_add(read));
         let weight = self.spec.priority.weight();
-        let on = Run { operation: self.operation, weight, cell: self.cell, stop: self.stop };
+        let arrivals = |component: usize, digest: Digest| self.tell(component, digest);
+        let on =
+            Run { operation: self.operation, weight, cell: self.cell, stop: self.stop, arrivals: &arrivals };
         let placed = self.cache.fill(&self.work, orders, &on).await?;
         for ((place, _), placed) in reserved.fill.iter().zip(placed) {
             if let Some(one) = self.wanted.get_mut(*place) {
@@ -251,6 +261,23 @@ impl Caching<'_> {
             }
         }
         Ok(Bytes(read))
+    }
+
+    /// What needs neither to be filled nor to be waited for is there.
+    fn tell_present(&self, reserved: &Reserved) {
+        let is_there =
+            |place: &usize| !reserved.fill.iter().chain(&reserved.awaited).any(|(absent, _)| absent == place);
+        for (_, one) in self.wanted.iter().enumerate().filter(|(place, _)| is_there(place)) {
+            if let Some(digest) = one.digest {
+                self.tell(one.recipe.component, digest);
+            }
+        }
+    }
+
+    fn tell(&self, component: usize, digest: Digest) {
+        if let Some(component) = self.work.details.content.components.get(component) {
+            (self.arrived)(&component.name, digest);
+        }
     }
 
     fn is_any_left(&self, victims: &[Digest]) -> bool {

@@ -1,4 +1,10 @@
-//! One filling: from reserved names to sealed segments. Nothing gets its name unless all of it was read as it was described.
+//! One filling: from reserved names to sealed segments. A component gets its name as soon as all of it was read as it was
+//! described, while the next ones are still read.
+//!
+//! ```text
+//!  pool: a target is complete ─► digest, told to the catalog ─► named: new (sealed), equal, or awaited
+//!                                                                └─ awaited: tried again with the next, waited for at the end
+//! ```
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,9 +18,9 @@ use hoist_domain::{
 use hoist_planner::Examination;
 use hoist_planner::cache::{Identity, Sealing};
 use hoist_segment::{Filling, SealError};
-use hoist_staging::{Failure, Filled, Job, Outcome, Plan, Recipe, open};
+use hoist_staging::{Failure, Filled, Job, News, Outcome, Plan, Recipe, open};
 use rustix::io::Errno;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -63,12 +69,16 @@ struct Ready {
 /// A content, and how its component came by it.
 pub(super) type Named = (Digest, ComponentSource);
 
+/// Told of components as each is complete in RAM, by its number in its model.
+type Arrivals<'a> = dyn Fn(usize, Digest) + Send + Sync + 'a;
+
 /// For whom, how fast, and until when.
 pub(super) struct Run<'a> {
     pub(super) operation: OperationId,
     pub(super) weight: u32,
     pub(super) cell: &'a Arc<ProgressCell>,
     pub(super) stop: &'a CancellationToken,
+    pub(super) arrivals: &'a Arrivals<'a>,
 }
 
 impl Cache {
@@ -81,82 +91,127 @@ impl Cache {
         let cell = Arc::clone(on.cell);
         let prepare = move || prepare(&prepared, &from, &making, move |bytes| cell.add(bytes));
         let prepared = self.0.tasks.run_blocking("prepare", prepare).await;
-        let (job, of_target) = prepared.map_err(|panicked| internal(&panicked.to_string()))??;
-        let filled =
-            self.run(job, on.weight, on.stop).await.map_err(|failure| refused(&work.model, failure))?;
-        let Filled { targets, hashes } = filled;
-        let digests: Vec<Digest> = orders
-            .iter()
-            .enumerate()
-            .map(|(number, order)| {
-                let own = of_target.iter().zip(&hashes).filter(|(of, _)| **of == number);
-                order.recipe.digest(&own.map(|(_, hash)| *hash).collect::<Vec<_>>())
-            })
-            .collect();
-        for (found, order) in digests.iter().zip(orders.iter()) {
-            if order.digest.is_some_and(|expected| expected != *found) {
-                if self.was_just_written(work) {
-                    // Within one tick of the clock stat cannot tell what was read from what was written behind it.
-                    self.tell_digests(work, &orders, &digests).await;
-                    return Err(refused(&work.model, Failure::Changed(work.model.path.as_path().to_owned())));
-                }
-                return Err(other_bytes(&work.model, &order.recipe));
+        let job = prepared.map_err(|panicked| internal(&panicked.to_string()))??;
+        // What cannot be named stops the reading.
+        let halt = on.stop.child_token();
+        let (tell, told) = mpsc::unbounded_channel();
+        let reading = async {
+            self.run(job, on.weight, &halt, tell).await?;
+            let took = self.0.clock.monotonic().saturating_sub(began);
+            self.0.control.filled(read_bytes(&orders), took).await;
+            Ok(())
+        };
+        let naming = async {
+            let named = self.name_as_they_come(work, &orders, told, on).await;
+            if named.is_err() {
+                halt.cancel();
             }
+            named
+        };
+        let (read, named) = tokio::join!(reading, naming);
+        match (read, named) {
+            // It was stopped for that, or would have been.
+            (_, Err(error)) => Err(error),
+            (Err(failure), _) => Err(refused(&work.model, failure)),
+            (Ok(()), Ok(named)) => Ok(named),
         }
-        self.tell_digests(work, &orders, &digests).await;
-        let read = orders.iter().map(|order| order.recipe.read_bytes().0).fold(0, u64::saturating_add);
-        self.0.control.filled(Bytes(read), self.0.clock.monotonic().saturating_sub(began)).await;
-        let ready = orders.iter().zip(targets).zip(digests).enumerate();
-        let ready = ready.map(|(place, ((order, filling), digest))| Ready {
-            place,
-            name: order.name,
-            filling,
-            digest,
-        });
-        self.name(ready.collect(), on).await
     }
 
-    /// Gives each its name, unless there is one like it. Whoever has to wait for another keeps nobody waiting meanwhile: what
-    /// can be named is named first.
-    async fn name(&self, mut ready: Vec<Ready>, on: &Run<'_>) -> Result<Vec<Named>> {
-        let shelf = self.shelf()?;
-        let mut named: Vec<(usize, Named)> = Vec::with_capacity(ready.len());
-        while !ready.is_empty() {
-            let found = ready.iter().map(|one| (one.name, one.digest)).collect();
-            let identities = self.0.control.identify(on.operation, found).await?;
-            let (mut new, mut awaited) = (Vec::new(), Vec::new());
-            for (one, identity) in ready.into_iter().zip(identities) {
-                match identity {
-                    Identity::New => new.push(one),
-                    Identity::Equal => named.push((one.place, (one.digest, ComponentSource::Shared))),
-                    Identity::Awaited => awaited.push(one),
-                }
+    /// Gives each target its name once it is complete; ends with the reading. What another fills as well is waited for last: who
+    /// waits keeps nobody waiting meanwhile, and what can be named is named first.
+    async fn name_as_they_come(
+        &self,
+        work: &Work,
+        orders: &[Order],
+        mut told: mpsc::UnboundedReceiver<Filled>,
+        on: &Run<'_>,
+    ) -> Result<Vec<Named>> {
+        let mut named: Vec<(usize, Named)> = Vec::with_capacity(orders.len());
+        let mut ready = Vec::new();
+        while let Some(first) = told.recv().await {
+            let mut complete = vec![first];
+            while let Ok(next) = told.try_recv() {
+                complete.push(next);
             }
-            let shelved = shelf.clone();
-            let sealed = self.0.tasks.run_blocking("seal", move || seal(&shelved, new)).await;
-            let sealed = sealed.map_err(|panicked| internal(&panicked.to_string()))?;
-            let sealed = sealed.map_err(|error| match error {
-                SealError::Io(error) => untaken("a segment could not be sealed", &error),
-                SealError::Incomplete { .. } => internal(&format!("a segment could not be sealed: {error}")),
-            })?;
-            let sealings = sealed.iter().map(|(_, digest, bytes)| Sealing { digest: *digest, bytes: *bytes });
-            if let Err(error) = self.0.control.sealed(on.operation, sealings.collect()).await {
-                let shelved = shelf.clone();
-                let _ = self.0.tasks.run_blocking("take back", move || take_back(&shelved, &sealed)).await;
-                return Err(error);
-            }
-            named.extend(
-                sealed.into_iter().map(|(place, digest, _)| (place, (digest, ComponentSource::Read))),
-            );
-            if !awaited.is_empty() {
-                let names: Vec<SegmentName> =
-                    awaited.iter().map(|one| SegmentName::Content(one.digest)).collect();
-                self.have_moved(&names, on.stop).await?;
-            }
-            ready = awaited;
+            ready.extend(self.identified(work, orders, complete).await?);
+            ready = self.name(orders, ready, &mut named, on).await?;
+        }
+        // Of what was not read to its end nothing is waited for: its operation fails.
+        while !ready.is_empty() && named.len() + ready.len() == orders.len() {
+            let awaited: Vec<SegmentName> =
+                ready.iter().map(|one| SegmentName::Content(one.digest)).collect();
+            self.have_moved(&awaited, on.stop).await?;
+            ready = self.name(orders, ready, &mut named, on).await?;
         }
         named.sort_by_key(|(place, _)| *place);
         Ok(named.into_iter().map(|(_, one)| one).collect())
+    }
+
+    /// What the complete ones contain; it must be what is known of them.
+    async fn identified(&self, work: &Work, orders: &[Order], complete: Vec<Filled>) -> Result<Vec<Ready>> {
+        let digested = complete.into_iter().filter_map(|Filled { place, target, hashes }| {
+            let order = orders.get(place)?;
+            let digest = order.recipe.digest(&hashes);
+            Some((order, Ready { place, name: order.name, filling: target, digest }))
+        });
+        let digested: Vec<(&Order, Ready)> = digested.collect();
+        let differs =
+            |(order, ready): &&(&Order, Ready)| order.digest.is_some_and(|expected| expected != ready.digest);
+        let other = digested.iter().find(differs).map(|(order, _)| *order);
+        let is_explained = other.is_none() || self.was_just_written(work);
+        if is_explained {
+            self.tell_digests(work, &digested).await;
+        }
+        match other {
+            None => Ok(digested.into_iter().map(|(_, ready)| ready).collect()),
+            // Within one tick of the clock stat cannot tell what was read from what was written behind it.
+            Some(_) if is_explained => {
+                Err(refused(&work.model, Failure::Changed(work.model.path.as_path().to_owned())))
+            }
+            Some(order) => Err(other_bytes(&work.model, &order.recipe)),
+        }
+    }
+
+    /// Gives each its name, unless there is one like it. Those that another is about to name come back.
+    async fn name(
+        &self,
+        orders: &[Order],
+        ready: Vec<Ready>,
+        named: &mut Vec<(usize, Named)>,
+        on: &Run<'_>,
+    ) -> Result<Vec<Ready>> {
+        let shelf = self.shelf()?;
+        let found = ready.iter().map(|one| (one.name, one.digest)).collect();
+        let identities = self.0.control.identify(on.operation, found).await?;
+        let before = named.len();
+        let (mut new, mut awaited) = (Vec::new(), Vec::new());
+        for (one, identity) in ready.into_iter().zip(identities) {
+            match identity {
+                Identity::New => new.push(one),
+                Identity::Equal => named.push((one.place, (one.digest, ComponentSource::Shared))),
+                Identity::Awaited => awaited.push(one),
+            }
+        }
+        let shelved = shelf.clone();
+        let sealed = self.0.tasks.run_blocking("seal", move || seal(&shelved, new)).await;
+        let sealed = sealed.map_err(|panicked| internal(&panicked.to_string()))?;
+        let sealed = sealed.map_err(|error| match error {
+            SealError::Io(error) => untaken("a segment could not be sealed", &error),
+            SealError::Incomplete { .. } => internal(&format!("a segment could not be sealed: {error}")),
+        })?;
+        let sealings = sealed.iter().map(|(_, digest, bytes)| Sealing { digest: *digest, bytes: *bytes });
+        if let Err(error) = self.0.control.sealed(on.operation, sealings.collect()).await {
+            let shelved = shelf.clone();
+            let _ = self.0.tasks.run_blocking("take back", move || take_back(&shelved, &sealed)).await;
+            return Err(error);
+        }
+        named.extend(sealed.into_iter().map(|(place, digest, _)| (place, (digest, ComponentSource::Read))));
+        for (place, (digest, _)) in named.iter().skip(before) {
+            if let Some(order) = orders.get(*place) {
+                (on.arrivals)(order.recipe.component, *digest);
+            }
+        }
+        Ok(awaited)
     }
 
     /// Whether its files were written to a moment ago.
@@ -168,9 +223,8 @@ impl Cache {
     }
 
     /// What the catalog learns on the way; whoever waits for the same finds it by that.
-    async fn tell_digests(&self, work: &Work, orders: &[Order], digests: &[Digest]) {
-        let digests =
-            orders.iter().zip(digests).map(|(order, digest)| (order.recipe.component, *digest)).collect();
+    async fn tell_digests(&self, work: &Work, digested: &[(&Order, Ready)]) {
+        let digests = digested.iter().map(|(order, ready)| (order.recipe.component, ready.digest)).collect();
         let of = Arc::new(work.details.content.clone());
         let examined = Examination { id: work.model.id, of, digests, validation: None };
         // Not kept, whoever waits reads it again. That is no reason to fail.
@@ -179,17 +233,26 @@ impl Cache {
         }
     }
 
-    /// Lets the pool read, and stops it when that is wished or memory runs out.
-    async fn run(&self, job: Job, weight: u32, stop: &CancellationToken) -> Outcome {
-        let (tell, mut told) = oneshot::channel();
-        let ticket = self.0.pool.run(job, weight, move |outcome| drop(tell.send(outcome)));
+    /// Lets the pool read, and stops it when that is wished or memory runs out. `tell` gets what is complete.
+    async fn run(
+        &self,
+        job: Job,
+        weight: u32,
+        stop: &CancellationToken,
+        tell: mpsc::UnboundedSender<Filled>,
+    ) -> Outcome {
+        let (end, mut ended) = mpsc::unbounded_channel();
+        let ticket = self.0.pool.run(job, weight, move |news| match news {
+            News::Filled(filled) => drop(tell.send(filled)),
+            News::Ended(outcome) => drop(end.send(outcome)),
+        });
         let mut checks = tokio::time::interval(RECHECK);
         checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut is_short = false;
         loop {
             tokio::select! {
                 biased;
-                outcome = &mut told => return conclude(outcome, is_short),
+                outcome = ended.recv() => return conclude(outcome, is_short),
                 () = stop.cancelled() => break,
                 _ = checks.tick() => {
                     if self.is_out_of_memory().await {
@@ -200,11 +263,11 @@ impl Cache {
             }
         }
         ticket.stop();
-        if let Ok(outcome) = tokio::time::timeout(MOMENT, &mut told).await {
+        if let Ok(outcome) = tokio::time::timeout(MOMENT, ended.recv()).await {
             return conclude(outcome, is_short);
         }
         ticket.abandon();
-        conclude(told.await, is_short)
+        conclude(ended.recv().await, is_short)
     }
 
     /// Whether there is less room than was reserved, and none can be made.
@@ -243,30 +306,33 @@ fn take_back(shelf: &Shelf, sealed: &[(usize, Digest, Bytes)]) {
     }
 }
 
-/// The job, and which target each of its items is for.
+/// The job; its targets are the orders.
 fn prepare(
     orders: &[Order],
     work: &Work,
     shelf: &Shelf,
     count: impl Fn(u64) + Send + Sync + 'static,
-) -> Result<(Job, Vec<usize>)> {
+) -> Result<Job> {
     let recipes: Vec<Recipe> = orders.iter().map(|order| order.recipe.clone()).collect();
     let (sources, items) = open(&recipes, &work.roots, &work.unit)
         .map_err(|(path, error)| unreadable(&work.model, path, &error))?;
     let targets = recipes.iter().map(|recipe| shelf.begin(recipe.target()));
     let targets = targets.collect::<std::io::Result<Vec<_>>>();
     let targets = targets.map_err(|error| refused(&work.model, Failure::Target(error)))?;
-    let of_target = items.iter().map(|item| item.target).collect();
-    Ok((Job::new(Plan::of(items), sources, targets, count), of_target))
+    Ok(Job::new(Plan::of(items), sources, targets, count))
 }
 
-fn conclude(outcome: Result<Outcome, oneshot::error::RecvError>, is_short: bool) -> Outcome {
+fn read_bytes(orders: &[Order]) -> Bytes {
+    Bytes(orders.iter().map(|order| order.recipe.read_bytes().0).fold(0, u64::saturating_add))
+}
+
+fn conclude(outcome: Option<Outcome>, is_short: bool) -> Outcome {
     match outcome {
-        Ok(Err(Failure::Stopped)) if is_short => {
+        Some(Err(Failure::Stopped)) if is_short => {
             Err(Failure::Target(std::io::Error::from(std::io::ErrorKind::OutOfMemory)))
         }
-        Ok(outcome) => outcome,
-        Err(_) => Err(Failure::Defect),
+        Some(outcome) => outcome,
+        None => Err(Failure::Defect),
     }
 }
 
@@ -313,7 +379,10 @@ fn refused(model: &Model, failure: Failure) -> Error {
         Failure::Stopped => Error::new(Reason::OperationCancelled, "the operation was stopped"),
         Failure::Changed(path) => Error::new(
             Reason::SourceChanged,
-            format!("{} of {name} was written to while it was read; nothing of it is cached", path.display()),
+            format!(
+                "{} of {name} was written to while it was read; try again when that is done",
+                path.display()
+            ),
         ),
         Failure::Truncated(path) => Error::new(
             Reason::SourceTruncated,

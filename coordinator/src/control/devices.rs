@@ -48,6 +48,13 @@ pub enum DeviceCommand {
     Turned { id: DeviceId, turn: Turn, reply: oneshot::Sender<Result<()>> },
 }
 
+impl DeviceCommand {
+    /// What people say of devices is durable.
+    pub(super) const fn is_of_people(&self) -> bool {
+        matches!(self, Self::Cordon { .. } | Self::SetPolicy { .. })
+    }
+}
+
 /// What has become of a worker, by the stream that speaks for it.
 #[derive(Debug)]
 pub enum Turn {
@@ -110,7 +117,7 @@ pub(super) fn decide(state: &State, command: DeviceCommand, now: Moment, limits:
             (Answer::to(reply, Ok(())), events)
         }
     };
-    Decided { answer, events, report: None, follow_up: None, is_bound: false }
+    Decided { answer, events, report: None, follow_up: None, is_bound: true }
 }
 
 /// For the fleet. Calls wait for room in the queue.

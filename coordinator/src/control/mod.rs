@@ -108,6 +108,13 @@ pub enum Command {
     Stop,
 }
 
+impl Command {
+    /// Nothing durable ever comes of it: the word of a worker, or on one.
+    pub(super) const fn is_of_this_process(&self) -> bool {
+        matches!(self, Self::Device(command) if !command.is_of_people())
+    }
+}
+
 /// A person's change of a model. Remembered under its request id: repeated, it is answered as it was the first time.
 #[derive(Debug)]
 pub struct Edit {

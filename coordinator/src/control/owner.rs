@@ -192,6 +192,16 @@ impl Owner {
             self.serve_readonly(batch, now);
             return;
         }
+        // What is true of this process alone waits for no disk, and nothing becomes of it that a commit could undo.
+        let (of_devices, batch): (Vec<Command>, Vec<Command>) =
+            batch.into_iter().partition(Command::is_of_this_process);
+        if !of_devices.is_empty() {
+            let mut draft = Draft::of(&self.state);
+            for command in of_devices {
+                draft.add(decide(&draft.state, command, now, &self.limits));
+            }
+            self.commit(draft);
+        }
         let mut draft = Draft::of(&self.state);
         for command in self.owed.drain(..).chain(batch) {
             draft.add(decide(&draft.state, command, now, &self.limits));
@@ -339,7 +349,11 @@ impl Owner {
         }
         // What landed after all is published at new revisions; the next commit overtakes the store's.
         let mut state = self.state.clone();
-        let mut deltas: Vec<Delta> = landed.iter().filter_map(|events| state.apply(events)).collect();
+        let mut deltas: Vec<Delta> = Vec::new();
+        for events in &landed {
+            let with_what_follows = hoist_planner::residency::landed(&state, events);
+            deltas.extend(state.apply(&with_what_follows));
+        }
         deltas.extend(state.apply(&[Event::ConditionCleared(ConditionKind::StoreReadonly)]));
         self.publish(state, &deltas);
         for events in &landed {

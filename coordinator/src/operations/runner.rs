@@ -227,7 +227,7 @@ impl Runner {
                 digested.map(OperationOutput::DigestModels)
             }
             Work::CacheModel(spec) => {
-                let cached = self.executors.cache.cache(spec, operation.id, cell, token).await;
+                let cached = self.executors.cache.cache(spec, operation.id, cell, token, &|_, _| {}).await;
                 cached.map(|report| OperationOutput::CacheModel(Box::new(report)))
             }
             Work::LoadModel(spec) => {

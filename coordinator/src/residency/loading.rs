@@ -1,16 +1,24 @@
 //! The executor of loads: from models to replicas that can be used.
+//!
+//! ```text
+//!  sizes ─┬─ all in RAM ───────────────────────────────────────────────► place ─► arrival: all ACTIVE
+//!         └─ admit ─► cache, model by model ─► each component: place early ┘
+//! ```
+//!
+//! What is read is on its way to the device while the rest is still read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_domain::{
-    Bytes, CacheSpec, CachedComponent, DeviceId, Digest, Error, IntentPart, LoadReport, LoadSpec,
-    LoadedComponent, OperationId, Placement, Reason, Replica, ReplicaFailure, ReplicaId, ReplicaState,
-    Result, WorkerState,
+    Bytes, CacheReport, CacheSpec, DeviceId, Digest, Error, IntentPart, LoadReport, LoadSpec,
+    LoadedComponent, ModelPart, OperationId, Placement, Reason, Replica, ReplicaFailure, ReplicaId,
+    ReplicaState, Result, WorkerState,
 };
 use hoist_planner::State;
 use hoist_planner::residency::{LoadAsk, Offer, PlaceAsk, Placed, PlacedPart, Wanted};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -28,6 +36,12 @@ const MOST_TRIES: usize = 3;
 
 /// What is loaded, what cannot be, where, and by which replicas.
 type Begun = (Vec<Wanted>, Vec<String>, Offer, Vec<PlacedPart>);
+
+/// What is on its way to RAM, and what of it is there and held for this load.
+struct Coming {
+    wanted: Vec<Wanted>,
+    held: BTreeSet<Digest>,
+}
 
 /// One run of the executor.
 struct Run<'a> {
@@ -119,12 +133,7 @@ impl Run<'_> {
         left_out: Vec<String>,
         is_use: bool,
     ) -> Result<Option<Begun>> {
-        let ask = PlaceAsk {
-            operation: self.operation,
-            load: self.ask(wanted.clone()),
-            ids: wanted.iter().map(|_| ReplicaId(Uuid::now_v7())).collect(),
-            is_use,
-        };
+        let ask = self.placing(wanted.clone(), is_use);
         let control = &self.loader.0.control;
         Ok(match self.once_it_is_there(|| control.place(ask.clone())).await? {
             Placed::On { offer, parts } => Some((wanted, left_out, offer, parts)),
@@ -154,23 +163,22 @@ impl Run<'_> {
         }
     }
 
-    /// Room on a device first, then everything to RAM.
+    fn placing(&self, parts: Vec<Wanted>, is_use: bool) -> PlaceAsk {
+        let ids = parts.iter().map(|_| ReplicaId(Uuid::now_v7())).collect();
+        PlaceAsk { operation: self.operation, load: self.ask(parts), ids, is_use }
+    }
+
+    /// Room on a device first, then everything to RAM; what has come there is on its way to the device meanwhile.
     async fn stage(&mut self, sizes: &Sizes) -> Result<(Vec<Wanted>, Vec<String>)> {
         let control = &self.loader.0.control;
         let ask = self.ask(sizes.wanted());
         let offer = self.once_it_is_there(|| control.admit(self.operation, ask.clone())).await?;
         self.reasons = Some(offer.reasons);
+        let mut coming = Coming { wanted: sizes.wanted(), held: BTreeSet::new() };
         let mut wanted = Vec::new();
         let mut left_out = Vec::new();
         for part in &self.spec.parts {
-            let spec = CacheSpec {
-                model: part.model,
-                components: part.components.clone(),
-                priority: self.spec.priority,
-                validate: self.spec.validate,
-                allow: self.spec.allow.clone(),
-            };
-            let cached = self.loader.0.cache.cache(&spec, self.operation, self.cell, self.stop).await?;
+            let cached = self.cache(part, &mut coming).await?;
             self.read.0 = self.read.0.saturating_add(cached.read.0);
             left_out.extend(cached.left_out);
             for component in cached.components {
@@ -181,19 +189,58 @@ impl Run<'_> {
                         self.loader.model(part).map(|model| model.name().to_owned()).unwrap_or_default();
                     Error::new(Reason::SourceChanged, format!("{name} has changed while it was read"))
                 })?;
-                self.must_be_as_it_was(&component)?;
+                self.must_be_as_it_was(&component.name, component.digest)?;
                 wanted.push(Wanted { digest: Some(component.digest), ..known.clone() });
             }
         }
         Ok((wanted, left_out))
     }
 
+    /// A model to RAM. Of what is coming, each component has its digest from the moment on at which it is there, and is placed.
+    async fn cache(&self, part: &ModelPart, coming: &mut Coming) -> Result<CacheReport> {
+        let spec = CacheSpec {
+            model: part.model,
+            components: part.components.clone(),
+            priority: self.spec.priority,
+            validate: self.spec.validate,
+            allow: self.spec.allow.clone(),
+        };
+        let (tell, mut told) = mpsc::unbounded_channel::<(Box<str>, Digest)>();
+        let arrived = move |name: &str, digest: Digest| drop(tell.send((name.into(), digest)));
+        let cache = &self.loader.0.cache;
+        // The teller ends with the caching, and with it the placing.
+        let caching = async move { cache.cache(&spec, self.operation, self.cell, self.stop, &arrived).await };
+        let placing = async {
+            while let Some(first) = told.recv().await {
+                let mut arrived = vec![first];
+                while let Ok(next) = told.try_recv() {
+                    arrived.push(next);
+                }
+                for (name, digest) in arrived {
+                    // What is not what it was fails its load once all is read: nobody wants it on a device.
+                    if self.must_be_as_it_was(&name, digest).is_err() {
+                        continue;
+                    }
+                    let is_it = |one: &&mut Wanted| one.model == part.model && one.component == name;
+                    if let Some(one) = coming.wanted.iter_mut().find(is_it) {
+                        one.digest = Some(digest);
+                    }
+                    coming.held.insert(digest);
+                }
+                let ask = self.placing(coming.wanted.clone(), false);
+                // What cannot be placed now is placed, or refused, when everything is there.
+                let _ = self.loader.0.control.place_early(ask, coming.held.clone()).await;
+            }
+        };
+        tokio::join!(caching, placing).0
+    }
+
     /// What is brought back is what was loaded: nobody has asked for what has come in its place.
-    fn must_be_as_it_was(&self, read: &CachedComponent) -> Result<()> {
-        match self.spec.restores.iter().find(|part| part.component == read.name) {
-            Some(part) if part.digest != read.digest => {
+    fn must_be_as_it_was(&self, component: &str, digest: Digest) -> Result<()> {
+        match self.spec.restores.iter().find(|part| *part.component == *component) {
+            Some(part) if part.digest != digest => {
                 let message =
-                    format!("{} has changed since it was loaded: load it again, or unload it", read.name);
+                    format!("{component} has changed since it was loaded: load it again, or unload it");
                 Err(Error::new(Reason::SourceChanged, message))
             }
             _ => Ok(()),
@@ -227,6 +274,10 @@ impl Run<'_> {
         }
     }
 
+    fn is_to_stop(&self, state: &State) -> bool {
+        state.operation(self.operation).is_some_and(|operation| operation.cancel_requested)
+    }
+
     /// Waits until everything can be used.
     async fn arrival(
         &self,
@@ -250,9 +301,18 @@ impl Run<'_> {
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let view = Arc::clone(&changes.borrow_and_update());
-            if let Some(there) = all_there(&view.state, device, &ids)? {
-                self.cell.set_done(total);
-                return Ok(there);
+            match all_there(&view.state, device, &ids) {
+                Ok(Some(there)) => {
+                    self.cell.set_done(total);
+                    return Ok(there);
+                }
+                Ok(None) => {}
+                // Whoever stops it may have taken its replicas in the same moment: the word of that is on its way.
+                Err(_) if self.is_to_stop(&view.state) => {
+                    self.stop.cancelled().await;
+                    return Err(stopped());
+                }
+                Err(error) => return Err(error),
             }
             let done = |(id, bytes): (&ReplicaId, &Bytes)| match view.state.residency().replica(*id) {
                 Some(one) if one.state == ReplicaState::Active => bytes.0,
@@ -279,7 +339,7 @@ fn all_there(
     device: DeviceId,
     ids: &BTreeSet<ReplicaId>,
 ) -> Result<Option<BTreeMap<ReplicaId, Arc<Replica>>>> {
-    let mut there = BTreeMap::new();
+    let (mut there, mut is_all) = (BTreeMap::new(), true);
     for id in ids {
         let Some(replica) = state.residency().replica(*id) else {
             let message = format!("the worker of {device} has ended, and what was on it is gone");
@@ -291,10 +351,17 @@ fn all_there(
         match (replica.state, &replica.failure) {
             (ReplicaState::Active, _) => drop(there.insert(*id, Arc::clone(replica))),
             (ReplicaState::Failed, failure) => return Err(failed(device, replica.digest, failure.as_ref())),
-            _ => return Ok(None),
+            // Nobody would bring it back for this load.
+            (ReplicaState::Waiting, _) if state.cache().sealed(replica.digest).is_none() => {
+                let lost =
+                    ReplicaFailure::Segment("it was taken away before it was on the device".to_owned());
+                return Err(failed(device, replica.digest, Some(&lost)));
+            }
+            // One behind it may have failed.
+            _ => is_all = false,
         }
     }
-    Ok(Some(there))
+    Ok(is_all.then_some(there))
 }
 
 /// What it means for a caller that a replica did not get there.
@@ -324,6 +391,9 @@ fn failed(device: DeviceId, digest: Digest, failure: Option<&ReplicaFailure>) ->
 
 /// Whether a device that could take it has a worker that is being started.
 fn is_coming(state: &State, placement: Placement) -> bool {
+    if state.is_draining() {
+        return false;
+    }
     let is_meant = |id: DeviceId| match placement {
         Placement::On(device) => device == id,
         Placement::Any | Placement::Spread | Placement::Pack => true,

@@ -1,7 +1,8 @@
 //! Brings back what was lost: whatever an intent names and is not there is loaded again, on the server's own account.
 //!
 //! Level-triggered: it looks at what is missing, not at how that came. What cannot be brought back is tried again, at
-//! growing intervals, for as long as it is wanted.
+//! growing intervals, for as long as it is wanted; of each only the last try is kept. What matters most comes first, and some of
+//! the room for loads is left to those who ask.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -23,6 +24,9 @@ use crate::operations::Waiters;
 /// After a failure, doubled with each that follows.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
+
+/// Loads under way at a time: half of those that run.
+const MOST_AT_ONCE: usize = 16;
 
 /// Between two looks, while there is anything to be brought back.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -51,6 +55,10 @@ pub async fn restore(loader: Loader, waiters: Waiters, draining: Shutdown) -> Re
                 }
             }
         }
+        for id in restorer.past() {
+            // One that somebody else has deleted is gone.
+            let _ = control.delete(id).await;
+        }
         drop(view);
         tokio::select! {
             () = draining.triggered() => return Ok(()),
@@ -66,16 +74,38 @@ pub type Of = (DeviceId, ModelId);
 
 /// What was tried for intents that are not met. Decides; whoever has it submits.
 #[derive(Debug, Default)]
-pub struct Restorer(BTreeMap<Of, Attempt>);
+pub struct Restorer {
+    attempts: BTreeMap<Of, Attempt>,
+    /// Tries that others have followed: nobody will look them up.
+    past: Vec<OperationId>,
+}
 
 #[derive(Debug, Default)]
 struct Attempt {
     running: Vec<OperationId>,
+    failed: Vec<OperationId>,
     failures: u32,
     not_before: Duration,
 }
 
 impl Attempt {
+    /// What has become of its loads.
+    fn look(&mut self, state: &State, now: Duration) {
+        let before = self.failed.len();
+        let failed = &mut self.failed;
+        self.running.retain(|id| match state.operation(*id).map(|operation| operation.state) {
+            Some(OperationState::Succeeded) | None => false,
+            Some(ended) if ended.is_terminal() => {
+                failed.push(*id);
+                false
+            }
+            Some(_) => true,
+        });
+        if self.failed.len() > before {
+            self.put_off(now);
+        }
+    }
+
     fn put_off(&mut self, now: Duration) {
         let delay = FIRST_DELAY.saturating_mul(1 << self.failures.min(16)).min(LONGEST_DELAY);
         self.failures = self.failures.saturating_add(1);
@@ -87,22 +117,24 @@ impl Restorer {
     /// Nothing is missing.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        self.0.is_empty()
+        self.attempts.is_empty()
     }
 
     pub fn began(&mut self, of: Of, id: OperationId) {
-        if let Some(attempt) = self.0.get_mut(&of) {
+        if let Some(attempt) = self.attempts.get_mut(&of) {
             attempt.running.push(id);
         }
     }
 
     /// What was put off is due.
     pub fn forgive(&mut self) {
-        self.0.values_mut().for_each(|attempt| (attempt.failures, attempt.not_before) = (0, Duration::ZERO));
+        self.attempts
+            .values_mut()
+            .for_each(|attempt| (attempt.failures, attempt.not_before) = (0, Duration::ZERO));
     }
 
     pub fn put_off(&mut self, of: Of, now: Duration) {
-        if let Some(attempt) = self.0.get_mut(&of) {
+        if let Some(attempt) = self.attempts.get_mut(&of) {
             attempt.put_off(now);
         }
     }
@@ -111,36 +143,38 @@ impl Restorer {
     #[must_use]
     pub fn look(&mut self, state: &State, now: Duration) -> Vec<(Of, Submission)> {
         if state.residency().unmet_count() == 0 {
-            self.0.clear();
+            self.attempts.clear();
             return Vec::new();
         }
-        let unmet: Vec<&Arc<Intent>> = state.residency().unmet().collect();
+        let mut unmet: Vec<&Arc<Intent>> = state.residency().unmet().collect();
         let wanted: BTreeSet<Of> = unmet.iter().map(|intent| (intent.device, intent.model)).collect();
-        self.0.retain(|of, _| wanted.contains(of));
+        self.attempts.retain(|of, _| wanted.contains(of));
+        unmet.sort_by_key(|intent| std::cmp::Reverse(intent.priority));
+        for intent in &unmet {
+            self.attempts.entry((intent.device, intent.model)).or_default().look(state, now);
+        }
+        let under_way: usize = self.attempts.values().map(|attempt| attempt.running.len()).sum();
+        let mut room = MOST_AT_ONCE.saturating_sub(under_way);
         let mut submissions = Vec::new();
         for intent in unmet {
             let of = (intent.device, intent.model);
-            let attempt = self.0.entry(of).or_default();
-            let mut has_failed = false;
-            attempt.running.retain(|id| match state.operation(*id).map(|operation| operation.state) {
-                Some(OperationState::Succeeded) | None => false,
-                Some(ended) if ended.is_terminal() => {
-                    has_failed = true;
-                    false
-                }
-                Some(_) => true,
-            });
-            if has_failed {
-                attempt.put_off(now);
-            }
             let is_open = state.devices().get(intent.device).is_some_and(|device| {
                 device.state == DeviceState::Open && device.worker.state == WorkerState::Active
             });
-            if attempt.running.is_empty() && is_open && now >= attempt.not_before {
+            let Some(attempt) = self.attempts.get_mut(&of).filter(|_| is_open && room > 0) else { continue };
+            if attempt.running.is_empty() && now >= attempt.not_before {
+                room -= 1;
+                self.past.append(&mut attempt.failed);
                 submissions.extend(loads(intent).into_iter().map(|spec| (of, submission(spec))));
             }
         }
         submissions
+    }
+
+    /// Operations that are to be forgotten: each is told once.
+    #[must_use]
+    pub fn past(&mut self) -> Vec<OperationId> {
+        std::mem::take(&mut self.past)
     }
 }
 

@@ -75,21 +75,34 @@ impl DevicesWorld {
     }
 
     fn fill(&mut self, id: OperationId, spec: &LoadSpec, random: &mut Random) -> Result<bool> {
-        if random.percent(50) {
-            return Ok(true);
-        }
         let ask = asked(spec);
         let digests: Vec<_> = ask.parts.iter().filter_map(|part| part.digest).collect();
+        if random.percent(50) {
+            // Some of it has come.
+            let held: BTreeSet<_> = digests.into_iter().filter(|_| random.percent(50)).collect();
+            self.fill_ram(&held.iter().copied().collect::<Vec<_>>())?;
+            let early = self.placing(id, ask, false);
+            let control = self.life().control.clone();
+            let before = self.state().residency().replica_count();
+            if let Err(error) = self.life().turn(control.place_early(early, held))? {
+                self.end(id, Outcome::Failed(error))?;
+            }
+            if self.state().residency().replica_count() > before {
+                self.note("placed early", id);
+            }
+            return Ok(true);
+        }
         self.fill_ram(&digests)?;
         self.place(id, ask, false)
     }
 
+    fn placing(&mut self, id: OperationId, load: LoadAsk, is_use: bool) -> PlaceAsk {
+        let ids = load.parts.iter().map(|_| ReplicaId(Uuid::from_u128(self.number().into()))).collect();
+        PlaceAsk { operation: id, load, ids, is_use }
+    }
+
     fn place(&mut self, id: OperationId, load: LoadAsk, is_use: bool) -> Result<bool> {
-        let mut ids = Vec::new();
-        for _ in &load.parts {
-            ids.push(ReplicaId(Uuid::from_u128(self.number().into())));
-        }
-        let ask = PlaceAsk { operation: id, load, ids, is_use };
+        let ask = self.placing(id, load, is_use);
         let control = self.life().control.clone();
         match self.life().turn(control.place(ask))? {
             Ok(Placed::On { offer, parts }) => {
@@ -147,6 +160,7 @@ impl DevicesWorld {
         match self.life().turn(control.unload(ask))? {
             Ok(leaving) => {
                 self.intended.unloaded(spec);
+                self.note("leaving", format!("{id} {leaving:?}"));
                 let gone = leaving.into_iter().filter(|one| one.kept.is_none());
                 self.executors.insert(id, Executor::Leaving(gone.map(|one| one.replica).collect()));
             }
@@ -172,6 +186,10 @@ impl DevicesWorld {
         let control = self.life().control.clone();
         self.life().turn(control.finish(id, outcome))?;
         let after = self.state();
+        if self.is_full && after.operation(id).is_some_and(|operation| operation.outcome.is_none()) {
+            self.note("owed", id);
+            return Ok(());
+        }
         if let Some(operation) = after.operation(id) {
             let kind = match operation.outcome.as_ref() {
                 Some(Outcome::Output(_)) => "succeeded",
@@ -186,7 +204,20 @@ impl DevicesWorld {
             self.note(kind, format!("{id} {why}"));
             let load = before.residency().load(id);
             match (kind, load.is_some_and(|load| !load.displaced.is_empty())) {
-                ("succeeded", true) => self.note("displaced", id),
+                ("succeeded", true) => self.note(
+                    "displaced",
+                    format!(
+                        "{id} {:?}",
+                        load.map(|load| (
+                            load.device,
+                            &load.displaced,
+                            load.parts
+                                .iter()
+                                .map(|part| (part.model, part.component.clone()))
+                                .collect::<Vec<_>>()
+                        ))
+                    ),
+                ),
                 (_, true) => self.note("given back", id),
                 _ => {}
             }

@@ -1,6 +1,8 @@
 //! A coordinator, its workers and its clients without a process or a socket: the real owner and planner on a simulated disk, the
 //! real policy of workers, streams that are late and break, and kills of everybody.
 //!
+//! The disk is full for a while now and then, in the middle of a commit.
+//!
 //! One thread does one thing after the other, as a seed says. What a correct world must show is looked at after each, and
 //! once more when nobody disturbs it any longer.
 
@@ -50,6 +52,8 @@ pub struct DevicesWorld {
     away: Vec<(DeviceId, u64)>,
     /// What shall be on devices, by what was acknowledged.
     intended: Intended,
+    /// Writes fail from some point on: what is asked for is refused, and reports are owed.
+    is_full: bool,
     made: u64,
     /// What has happened, for whoever looks for the cause of a failure.
     pub log: Vec<String>,
@@ -78,6 +82,7 @@ impl DevicesWorld {
             leases: BTreeSet::new(),
             away: Vec::new(),
             intended: Intended::default(),
+            is_full: false,
             made: 0,
             log: Vec::new(),
             counts: BTreeMap::new(),
@@ -115,6 +120,15 @@ impl DevicesWorld {
     /// # Errors
     /// When the world is not what it must be.
     pub fn step(&mut self, random: &mut Random) -> Result<()> {
+        if self.is_full {
+            if random.percent(8) {
+                self.room_again()?;
+            }
+        } else if random.below(300) == 0 {
+            self.note("full", "");
+            self.is_full = true;
+            self.world.disk.fail_writes_after(random.below(24), std::io::ErrorKind::StorageFull);
+        }
         match random.below(1_000) {
             0..4 => self.kill_worker(random)?,
             4..9 => self.cut(random),
@@ -144,6 +158,7 @@ impl DevicesWorld {
     /// # Errors
     /// When it does not come to rest, or is not what it must be then.
     pub fn settle(&mut self, random: &mut Random) -> Result<()> {
+        self.room_again()?;
         let mut quiet = 0;
         for _ in 0..5_000 {
             let mut moved = self.start_workers()?;
@@ -163,6 +178,21 @@ impl DevicesWorld {
         }
         self.at_rest().context("it does not come to rest")?;
         anyhow::bail!("it does not come to rest")
+    }
+
+    /// There is room on the disk again. Whether what was decided last has landed is known from here on.
+    fn room_again(&mut self) -> Result<()> {
+        if !std::mem::replace(&mut self.is_full, false) {
+            return Ok(());
+        }
+        self.world.disk.fail_writes(None);
+        self.pass(Duration::ZERO)?;
+        let now = Intended::of(&self.state());
+        if now != self.intended {
+            self.note("in doubt", "");
+            self.intended = now;
+        }
+        Ok(())
     }
 
     fn pass(&mut self, by: Duration) -> Result<()> {
@@ -337,6 +367,8 @@ impl DevicesWorld {
     /// The coordinator ends as a killed process does, and the next one starts.
     fn kill_coordinator(&mut self) -> Result<()> {
         self.note("kill", "coordinator");
+        let was_full = std::mem::replace(&mut self.is_full, false);
+        self.world.disk.fail_writes(None);
         let mut there = self.workers.iter().flat_map(|worker| worker.there().values());
         if there.any(|one| one.state == hoist_domain::ReplicaState::Active) {
             self.note("left behind", "");
@@ -357,6 +389,10 @@ impl DevicesWorld {
         self.leases.clear();
         self.restorer = Restorer::default();
         self.fill_ram(&in_ram)?;
+        if was_full {
+            // What was in doubt has landed, or has not.
+            self.intended = Intended::of(&self.state());
+        }
         ensure!(self.life().running.is_empty(), "nothing runs at a start");
         Ok(())
     }

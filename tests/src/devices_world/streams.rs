@@ -178,7 +178,10 @@ impl DevicesWorld {
                         link.down.push_back(Down::Refused);
                         link.coordinator_gone = true;
                     }
-                    Heard::Lie(lie) => bail!("an honest worker is said to lie: {lie}"),
+                    Heard::Lie(lie) => bail!(
+                        "an honest worker is said to lie: {lie}: {:#?}",
+                        self.workers.iter().find(|worker| worker.device == device)
+                    ),
                 }
                 Ok(true)
             }
@@ -281,9 +284,10 @@ impl DevicesWorld {
     /// A device's thread takes a step.
     pub(super) fn drive(&mut self, random: &mut Random, may_fail: bool) -> Result<bool> {
         let mut is_any = false;
+        let state = self.state();
         for worker in &mut self.workers {
             if !may_fail || random.percent(40) {
-                is_any |= worker.drive(random, may_fail)?;
+                is_any |= worker.drive(&state, random, may_fail)?;
             }
         }
         Ok(is_any)

@@ -9,6 +9,7 @@ use hoist_domain::{
 };
 use hoist_planner::State;
 use hoist_planner::cache::Holder;
+use hoist_planner::residency::Want;
 
 use super::{DEVICES, DevicesWorld};
 
@@ -25,7 +26,14 @@ impl Intended {
             _ => false,
         });
         if is_restore {
-            // It brings back what shall be there, and makes nothing of its own.
+            // It brings back what shall be there, and makes nothing of its own. What has made room for that is gone all the same.
+            let is_kept = load.parts.iter().any(|part| {
+                let theirs = self.0.get(&(load.device, part.model));
+                theirs.is_some_and(|parts| parts.get(&part.component) == Some(&part.digest))
+            });
+            for model in load.displaced.iter().filter(|_| is_kept) {
+                self.0.remove(&(load.device, *model));
+            }
             return;
         }
         let mut begun = BTreeSet::new();
@@ -58,7 +66,7 @@ impl Intended {
         self.0.retain(|_, components| !components.is_empty());
     }
 
-    fn of(state: &State) -> Self {
+    pub(super) fn of(state: &State) -> Self {
         let intents = state.residency().intents().map(|intent| {
             let parts = intent.parts.iter().map(|part| (part.component.clone(), part.digest));
             ((intent.device, intent.model), parts.collect())
@@ -117,6 +125,15 @@ impl DevicesWorld {
                 one.id
             );
         }
+        for one in residency.replicas() {
+            for want in residency.wants_of(one.id) {
+                let Want::Intent(model) = want else { continue };
+                let intent = residency.intent(one.device, model);
+                let names =
+                    intent.is_some_and(|intent| intent.parts.iter().any(|part| part.digest == one.digest));
+                ensure!(names, "{} is wanted by {want:?}, which does not name it", one.id);
+            }
+        }
         for lease in state.cache().leases() {
             let is_there = lease.segments().iter().all(|digest| state.cache().sealed(*digest).is_some());
             ensure!(is_there, "what is leased is evicted");
@@ -133,7 +150,13 @@ impl DevicesWorld {
         let state = self.state();
         let residency = state.residency();
         if let Some(operation) = state.active_operations().next() {
-            anyhow::bail!("{} is {:?} for ever: {:?}", operation.id, operation.state, operation.work);
+            anyhow::bail!(
+                "{} is {:?} for ever: {:?} {:?}",
+                operation.id,
+                operation.state,
+                operation.work,
+                self.executors.get(&operation.id)
+            );
         }
         ensure!(residency.loads().next().is_none(), "room is reserved for nobody");
         ensure!(residency.unmet_count() == 0, "lost for ever: {:?}", residency.unmet().collect::<Vec<_>>());
@@ -155,14 +178,13 @@ impl DevicesWorld {
                 worker.memory()
             );
         }
-        for one in residency.replicas() {
-            for want in residency.wants_of(one.id) {
-                let intent = residency.intent(one.device, want.model());
-                let names =
-                    intent.is_some_and(|intent| intent.parts.iter().any(|part| part.digest == one.digest));
-                ensure!(names, "{} is wanted by {want:?}, which does not name it", one.id);
-            }
-        }
+        let by_operation = |one: &&std::sync::Arc<hoist_domain::Replica>| {
+            residency.wants_of(one.id).any(|want| matches!(want, Want::Operation(..)))
+        };
+        ensure!(
+            residency.replicas().find(by_operation).is_none(),
+            "an operation that has ended wants something"
+        );
         for intent in residency.intents() {
             ensure!(residency.is_met(intent), "{intent:?} is not met");
         }

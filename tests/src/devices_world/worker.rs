@@ -7,6 +7,7 @@ use hoist_domain::{
     Bytes, DeviceId, DeviceMemory, Digest, Epoch, Generation, ObservedReplica, ReplicaFailure, ReplicaId,
     ReplicaState,
 };
+use hoist_planner::State;
 use hoist_planner::residency::{Removal, Report};
 use hoist_worker::policy::{Desired, Step, Taken, Wanted, next, take};
 
@@ -106,11 +107,11 @@ impl Worker {
         Ok(())
     }
 
-    /// One step of its driver. Whether there was one.
+    /// One step of its driver, by what is in RAM now. Whether there was one.
     ///
     /// # Errors
     /// When it was promised to more than it holds, or told to load what cannot be.
-    pub(super) fn drive(&mut self, random: &mut Random, may_fail: bool) -> Result<bool> {
+    pub(super) fn drive(&mut self, state: &State, random: &mut Random, may_fail: bool) -> Result<bool> {
         let loading = self.there.values().find(|one| one.state == ReplicaState::Loading).cloned();
         if let Some(one) = loading {
             return self.go_on(one, random, may_fail);
@@ -128,6 +129,12 @@ impl Worker {
                 }
                 let gone = self.there.remove(&id).map_or(Bytes(0), |one| Bytes(one.own.0 + one.mapped.0));
                 self.account(id, gone);
+            }
+            Step::Load(load) if state.cache().sealed(load.digest).is_none() => {
+                // It was told so by a coordinator that has died since.
+                let failure = Some(ReplicaFailure::Segment("it is not there".to_owned()));
+                let failed = observed(load.id, load.digest, ReplicaState::Failed);
+                self.there.insert(load.id, ObservedReplica { failure, ..failed });
             }
             Step::Load(load) => {
                 self.left = random.below(4);

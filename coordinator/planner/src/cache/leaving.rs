@@ -180,7 +180,7 @@ pub fn lost(state: &State, digests: &BTreeSet<Digest>, now: Moment) -> Decision 
     for segment in digests.iter().filter_map(|digest| cache.sealed(*digest)) {
         let held = cache.holders(segment.name).map(|holder| match holder {
             Holder::Lease(id) => Some(Some(id)),
-            // It has it mapped, and keeps that.
+            // It has it mapped, and keeps that; or waits for it, and its load fails.
             Holder::Replica(_) => Some(None),
             Holder::Operation(_) => None,
         });

@@ -36,6 +36,9 @@ pub struct Wanted {
     pub bytes: Bytes,
 }
 
+/// Components that a reason names one by one.
+const MOST_REPLACED: usize = 4;
+
 /// What one device has to say to it.
 #[derive(Clone, Debug)]
 pub struct Offer {
@@ -87,7 +90,7 @@ pub fn offers(state: &State, ask: &LoadAsk, own: Option<OperationId>) -> Vec<Off
     let count = offers.len();
     let mut offers: Vec<Offer> = offers.into_iter().map(|(_, offer)| offer).collect();
     if let Some(best) = offers.first_mut() {
-        best.reasons = reasons(best, ask, count);
+        best.reasons = reasons(state, best, ask, count);
     }
     offers
 }
@@ -143,6 +146,11 @@ fn sizes(state: &State, id: DeviceId, ask: &LoadAsk) -> (Bytes, Bytes) {
     (Bytes(needed), Bytes(resident))
 }
 
+/// What of it is not there yet.
+pub(super) fn needed(state: &State, id: DeviceId, ask: &LoadAsk) -> Bytes {
+    sizes(state, id, ask).0
+}
+
 fn offer(state: &State, device: &Device, ask: &LoadAsk, own: Option<OperationId>) -> Offer {
     let (needed, resident) = sizes(state, device.id, ask);
     let free = free(state, device.id, own, &ask.parts);
@@ -155,7 +163,7 @@ fn offer(state: &State, device: &Device, ask: &LoadAsk, own: Option<OperationId>
         refusal: None,
         reasons: Vec::new(),
     };
-    if let Err(refusal) = takes(device, ask) {
+    if let Err(refusal) = takes(device, ask, needed == Bytes(0)) {
         offer.refusal = Some(refusal);
         return offer;
     }
@@ -168,19 +176,20 @@ fn offer(state: &State, device: &Device, ask: &LoadAsk, own: Option<OperationId>
     let helps = enough.is_some();
     offer.unload = enough.unwrap_or_default();
     if !(ask.force && helps) {
-        offer.refusal = Some(exhausted(state, device, &offer, victims.all(), ask.force));
+        offer.refusal = Some(exhausted(state, device, &offer, victims.all(), ask));
     }
     offer
 }
 
-/// Whether a device takes anything like it, whatever is free.
-fn takes(device: &Device, ask: &LoadAsk) -> Result<()> {
+/// Whether a device takes anything like it, whatever is free. What is there already is nothing new.
+fn takes(device: &Device, ask: &LoadAsk, is_all_there: bool) -> Result<()> {
     let id = device.id;
     let worker = &device.worker;
     let problem = if worker.problem.is_empty() { String::new() } else { format!(": {}", worker.problem) };
     let refuse = |reason, message: String| Err(Error::new(reason, message).with("device", id));
     match (worker.state, device.state) {
         (WorkerState::Active, DeviceState::Open) => {}
+        (WorkerState::Active, DeviceState::Cordoned | DeviceState::Draining) if is_all_there => {}
         (WorkerState::Active, DeviceState::Cordoned | DeviceState::Draining) => {
             let why = device.cordoned.as_deref().filter(|why| !why.is_empty());
             let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
@@ -212,16 +221,20 @@ fn takes(device: &Device, ask: &LoadAsk) -> Result<()> {
     }
 }
 
-fn exhausted(state: &State, device: &Device, offer: &Offer, evictable: Bytes, force: bool) -> Error {
+fn exhausted(state: &State, device: &Device, offer: &Offer, evictable: Bytes, ask: &LoadAsk) -> Error {
     let id = device.id;
     let capacity = device.facts.as_ref().map_or(Bytes(0), |facts| facts.capacity);
     let name = |model: &ModelId| {
         state.models().get(*model).map_or_else(|| format!("models/{model}"), |model| model.name().to_owned())
     };
     let names: Vec<String> = offer.unload.iter().map(name).collect();
-    let advice = if offer.needed > capacity {
+    let advice = if !replaced(state, id, ask).is_empty() && offer.needed <= capacity {
+        "some of it is there in another form, which makes no room for it: unload that first, or name another device".to_owned()
+    } else if offer.needed > capacity {
         "it is larger than the device: load single components, or name a larger device".to_owned()
-    } else if names.is_empty() && force {
+    } else if state.residency().on(id).next().is_none() {
+        "it is more than fits there at once: load less of it, or name a larger device".to_owned()
+    } else if names.is_empty() && ask.force {
         "what else is on the device matters more, is leased, or is being loaded: unload some of it".to_owned()
     } else if names.is_empty() {
         "unload something that matters more, or name another device".to_owned()
@@ -267,7 +280,7 @@ fn preference(device: &Device, offer: &Offer, placement: Placement) -> Preferenc
 }
 
 /// Why the best one is the best, for people.
-fn reasons(best: &Offer, ask: &LoadAsk, count: usize) -> Vec<String> {
+fn reasons(state: &State, best: &Offer, ask: &LoadAsk, count: usize) -> Vec<String> {
     let mut reasons = Vec::new();
     match ask.placement {
         Placement::On(id) => reasons.push(format!("{id} was asked for")),
@@ -281,11 +294,32 @@ fn reasons(best: &Offer, ask: &LoadAsk, count: usize) -> Vec<String> {
     }
     if best.refusal.is_none() {
         reasons.push(format!("{} are needed, {} are free", best.needed, best.free));
+        reasons.extend(replaced(state, best.device, ask));
         if !best.unload.is_empty() {
-            reasons.push(format!("{} make room", hoist_domain::plural(best.unload.len() as u64, "model")));
+            let make = if best.unload.len() == 1 { "makes" } else { "make" };
+            reasons.push(format!("{} {make} room", hoist_domain::plural(best.unload.len() as u64, "model")));
         }
     }
     reasons
+}
+
+/// What is there already of what is asked for, as something else: a component is on a device once.
+fn replaced(state: &State, device: DeviceId, ask: &LoadAsk) -> Vec<String> {
+    let dtype =
+        |dtype: Option<Dtype>| dtype.map_or_else(|| "as it is".to_owned(), |dtype| format!("as {dtype}"));
+    let other = |part: &Wanted| {
+        let intent = state.residency().intent(device, part.model)?;
+        let known = intent.parts.iter().find(|known| known.component == part.component)?;
+        let is_other = known.dtype != part.dtype || part.digest.is_some_and(|digest| digest != known.digest);
+        is_other.then(|| format!("{} is there {}, and is replaced", part.component, dtype(known.dtype)))
+    };
+    let mut all: Vec<String> = ask.parts.iter().filter_map(other).collect();
+    let more = all.len().saturating_sub(MOST_REPLACED);
+    all.truncate(MOST_REPLACED);
+    all.extend(
+        (more > 0).then(|| format!("{} more are replaced", hoist_domain::plural(more as u64, "component"))),
+    );
+    all
 }
 
 /// Whether what is there of a load can be used now.

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!  admit: a device, room reserved ─► (staged to RAM) ─► place: replicas, wanted by the operation ─► worker: ACTIVE
+//!                                     each as it comes: place_early, if nobody has to make room
 //!    ─► settle: wanted by the model's intent (durable), no more by the operation
 //!  unload: no more wanted by the intent ─► nobody wants it: UNLOADING ─► worker: gone
 //! ```
@@ -14,6 +15,7 @@
 //! An intent whose replicas are not all there is unmet: that is to be mended, not forgotten.
 
 mod choosing;
+mod landed;
 mod observing;
 mod placing;
 mod resident;
@@ -22,8 +24,9 @@ mod settling;
 mod unloading;
 
 pub use choosing::{LoadAsk, Offer, Wanted, choose, must_exist, offers};
+pub use landed::landed;
 pub use observing::{Heard, Removal, Report, lost, observed};
-pub use placing::{PlaceAsk, Placed, PlacedPart, admit, place};
+pub use placing::{PlaceAsk, Placed, PlacedPart, admit, place, place_early};
 pub use resident::{Account, Desire, Loading, LoadingPart, Residency, Want};
 pub use room::free;
 pub use settling::settle;

@@ -68,7 +68,11 @@ pub fn observed(state: &State, device: DeviceId, report: &Report, now: Moment) -
             events.push(Event::ReplicaGone { id: removal.id, account: Some(account) });
         }
     }
-    let (mut taken, mut adopting) = (0_u64, Adopting::of(state, device));
+    // What it does not speak of is as it was, unless it speaks of everything.
+    let untold = residency.on(device).take_while(|_| !report.is_full);
+    let untold = untold.filter(|known| !told.contains(&known.id) && !gone.contains(&known.id));
+    let untold = untold.map(|known| known.own.0.saturating_add(known.mapped.0));
+    let (mut taken, mut adopting) = (untold.fold(0, u64::saturating_add), Adopting::of(state, device));
     for one in &report.replicas {
         taken = taken.saturating_add(one.own.0).saturating_add(one.mapped.0);
         if gone.contains(&one.id) {
@@ -93,18 +97,15 @@ pub fn observed(state: &State, device: DeviceId, report: &Report, now: Moment) -
         return Err(format!("{} are on a device of less", Bytes(taken)));
     }
     let answers = report.answers.filter(|answers| answers.epoch == state.position().epoch);
-    for known in residency.on(device).filter(|known| !told.contains(&known.id) && !gone.contains(&known.id)) {
-        let is_left =
-            residency.left_at(known.id).is_some_and(|at| answers.is_some_and(|taken| taken.number >= at));
-        let is_gone = match known.state {
-            // It has never been there: its worker has taken what is desired without it.
-            ReplicaState::Waiting => is_left,
-            _ => report.is_full,
-        };
-        if is_gone {
-            events.push(Event::ReplicaGone { id: known.id, account: None });
-        }
-    }
+    let is_untold = |known: &&Arc<Replica>| !told.contains(&known.id) && !gone.contains(&known.id);
+    // It has never been there: its worker has taken what is desired without it.
+    let is_taken = |at: u64| answers.is_some_and(|taken| taken.number >= at);
+    let given_up = residency.left(device).filter(|(_, at)| is_taken(*at)).map(|(known, _)| known);
+    let given_up = given_up.filter(|known| known.state == ReplicaState::Waiting);
+    let left_out = residency.on(device).take_while(|_| report.is_full);
+    let left_out = left_out.filter(|known| known.state != ReplicaState::Waiting);
+    let absent = given_up.chain(left_out).filter(is_untold);
+    events.extend(absent.map(|known| Event::ReplicaGone { id: known.id, account: None }));
     if report.is_full {
         events.push(Event::DesireRaised(device));
     }

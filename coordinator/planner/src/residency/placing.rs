@@ -8,7 +8,7 @@ use hoist_domain::{
     ReplicaId, ReplicaState, Result, SegmentName,
 };
 
-use super::choosing::{LoadAsk, Offer, choose, is_there};
+use super::choosing::{LoadAsk, Offer, Wanted, choose, is_there, needed};
 use super::resident::{Loading, LoadingPart, Want};
 use crate::cache::{Holder, Interest};
 use crate::{Decision, Event, Moment, State};
@@ -75,49 +75,18 @@ pub fn place(state: &State, ask: &PlaceAsk, now: Moment) -> Result<(Decision, Pl
     }
     let Some(contents) = contents(state, &load) else { return Ok((Vec::new(), Placed::NotInRam)) };
     let offer = choose(state, &load, Some(ask.operation))?;
-    let mut placing =
-        Placing { state, ask, device: offer.device, made: BTreeMap::new(), events: Vec::new(), now };
+    let mut placing = Placing::on(state, ask, offer.device, now);
     let parts: Vec<PlacedPart> = contents
         .iter()
         .zip(&load.parts)
         .zip(&ask.ids)
-        .map(|((digest, part), id)| placing.part(*digest, part.dtype, part.model, part.bytes, *id))
+        .map(|((digest, part), id)| placing.part(part, *digest, *id))
         .collect();
-    let mut events = placing.events;
     if ask.is_use {
-        let names: BTreeSet<(Digest, ModelId)> =
-            contents.iter().zip(&load.parts).map(|(digest, part)| (*digest, part.model)).collect();
-        let wanted = names.into_iter().map(|(digest, model)| Event::SegmentWanted {
-            name: SegmentName::Content(digest),
-            interest: Interest {
-                by: Holder::Operation(ask.operation),
-                model,
-                priority: load.priority,
-                is_use: true,
-                at: now.service,
-            },
-        });
-        events.extend(wanted);
+        placing.count_as_use();
     }
-    let loading = Loading {
-        device: offer.device,
-        priority: load.priority,
-        room: Bytes(0),
-        displaced: displaced(state, &load, &offer, &parts),
-        parts: load
-            .parts
-            .iter()
-            .zip(&parts)
-            .map(|(part, placed)| LoadingPart {
-                model: part.model,
-                component: part.component.clone(),
-                digest: placed.digest,
-                dtype: part.dtype,
-                replica: placed.replica,
-            })
-            .collect(),
-    };
-    events.insert(0, Event::LoadAdmitted { id: ask.operation, loading: Arc::new(loading) });
+    let displaced = displaced(state, &load, &offer, &parts);
+    let mut events = placing.loading(Bytes(0), displaced);
     // After what is wanted: what both have stays.
     for model in &offer.unload {
         let residency = state.residency();
@@ -125,6 +94,35 @@ pub fn place(state: &State, ask: &PlaceAsk, now: Moment) -> Result<(Decision, Pl
         events.extend(theirs.map(|one| Event::ReplicaUnwanted { id: one.id, by: Want::Intent(*model) }));
     }
     Ok((events, Placed::On { offer, parts }))
+}
+
+/// Brings that of an admitted load to its device which its operation holds in RAM already, while the rest is still read. Only
+/// where nobody has to make room for it: nobody is sent away for a load that may yet fail for its files. What is not done here
+/// is done by [`place`].
+///
+/// # Errors
+/// OPERATION_CANCELLED when its operation does not run any more.
+pub fn place_early(state: &State, ask: &PlaceAsk, held: &BTreeSet<Digest>, now: Moment) -> Result<Decision> {
+    must_run(state, ask.operation)?;
+    let Some(admitted) = state.residency().load(ask.operation) else { return Ok(Vec::new()) };
+    let device = admitted.device;
+    let load = LoadAsk { placement: Placement::On(device), force: false, ..ask.load.clone() };
+    let Ok(offer) = choose(state, &load, Some(ask.operation)) else { return Ok(Vec::new()) };
+    let mut placing = Placing::on(state, ask, device, now);
+    let (mut rest, mut parts) = (Vec::new(), Vec::new());
+    for (part, id) in load.parts.iter().zip(&ask.ids) {
+        let is_there = |digest: &Digest| held.contains(digest) && state.cache().sealed(*digest).is_some();
+        match part.digest.filter(is_there) {
+            Some(digest) => parts.push(placing.part(part, digest, *id)),
+            None => rest.push(part.clone()),
+        }
+    }
+    if placing.is_as_before() {
+        return Ok(Vec::new());
+    }
+    let displaced = displaced(state, &load, &offer, &parts);
+    let room = needed(state, device, &LoadAsk { parts: rest, ..load });
+    Ok(placing.loading(room, displaced))
 }
 
 /// Whose intents end with its success: those that make room for it, and those that have made room for what it shares. If it
@@ -152,37 +150,50 @@ struct Placing<'a> {
     state: &'a State,
     ask: &'a PlaceAsk,
     device: DeviceId,
+    /// What was placed for it before.
+    before: &'a [LoadingPart],
     made: BTreeMap<(Digest, Option<Dtype>), PlacedPart>,
+    parts: Vec<LoadingPart>,
     events: Decision,
     now: Moment,
 }
 
-impl Placing<'_> {
-    fn part(
-        &mut self,
-        digest: Digest,
-        dtype: Option<Dtype>,
-        model: ModelId,
-        bytes: Bytes,
-        id: ReplicaId,
-    ) -> PlacedPart {
-        let content = (digest, dtype);
-        let shared = self.state.residency().sharing(self.device, digest, dtype).map(|known| known.id);
+impl<'a> Placing<'a> {
+    fn on(state: &'a State, ask: &'a PlaceAsk, device: DeviceId, now: Moment) -> Self {
+        let before = state.residency().load(ask.operation).map_or(&[][..], |load| &load.parts);
+        let (made, parts, events) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { state, ask, device, before, made, parts, events, now }
+    }
+
+    fn part(&mut self, part: &Wanted, digest: Digest, id: ReplicaId) -> PlacedPart {
+        let content = (digest, part.dtype);
+        if let Some(failed) = self.has_failed(content) {
+            // This load has tried it: its failure is the answer, not a second try.
+            let placed = PlacedPart { replica: failed.replica, digest, was_there: false };
+            self.parts.push(failed.clone());
+            return placed;
+        }
+        let shared = self.state.residency().sharing(self.device, digest, part.dtype).map(|known| known.id);
         let placed = match (self.made.get(&content), shared) {
             (Some(made), _) => *made,
             (None, Some(replica)) => {
-                PlacedPart { replica, digest, was_there: is_there(self.state, self.device, digest, dtype) }
+                let before = self.before.iter().find(|before| before.replica == replica);
+                let was_there = before.map_or_else(
+                    || is_there(self.state, self.device, digest, part.dtype),
+                    |before| before.was_there,
+                );
+                PlacedPart { replica, digest, was_there }
             }
             (None, None) => {
                 self.events.push(Event::ReplicaPlaced(Arc::new(Replica {
                     id,
                     device: self.device,
                     digest,
-                    dtype,
+                    dtype: part.dtype,
                     state: ReplicaState::Waiting,
                     models: BTreeSet::new(),
                     priority: self.ask.load.priority,
-                    planned: bytes,
+                    planned: part.bytes,
                     own: Bytes(0),
                     mapped: Bytes(0),
                     tensors: 0,
@@ -194,9 +205,58 @@ impl Placing<'_> {
             }
         };
         self.made.insert(content, placed);
-        let by = Want::Operation(self.ask.operation, model);
+        self.parts.push(LoadingPart {
+            model: part.model,
+            component: part.component.clone(),
+            digest,
+            dtype: part.dtype,
+            replica: placed.replica,
+            was_there: placed.was_there,
+        });
+        let by = Want::Operation(self.ask.operation, part.model);
         self.events.push(Event::ReplicaWanted { id: placed.replica, by, priority: self.ask.load.priority });
         placed
+    }
+
+    /// What was placed for this load before, and did not get there.
+    fn has_failed(&self, content: (Digest, Option<Dtype>)) -> Option<&'a LoadingPart> {
+        let is_it = |before: &&LoadingPart| (before.digest, before.dtype) == content;
+        let replica = |before: &LoadingPart| self.state.residency().replica(before.replica);
+        let has_failed = |before: &&LoadingPart| {
+            replica(before).is_some_and(|replica| replica.state == ReplicaState::Failed)
+        };
+        self.before.iter().filter(is_it).find(has_failed)
+    }
+
+    /// What it loads from RAM was of use there.
+    fn count_as_use(&mut self) {
+        let names: BTreeSet<(Digest, ModelId)> =
+            self.parts.iter().map(|part| (part.digest, part.model)).collect();
+        let wanted = names.into_iter().map(|(digest, model)| Event::SegmentWanted {
+            name: SegmentName::Content(digest),
+            interest: Interest {
+                by: Holder::Operation(self.ask.operation),
+                model,
+                priority: self.ask.load.priority,
+                is_use: true,
+                at: self.now.service,
+            },
+        });
+        self.events.extend(wanted);
+    }
+
+    /// Whether nothing is placed that was not before.
+    fn is_as_before(&self) -> bool {
+        self.parts.iter().all(|part| self.before.contains(part))
+    }
+
+    /// Everything that was decided; the load itself first.
+    fn loading(self, room: Bytes, displaced: Vec<ModelId>) -> Decision {
+        let Self { ask, device, parts, events, .. } = self;
+        let loading = Loading { device, priority: ask.load.priority, room, displaced, parts };
+        let mut all = vec![Event::LoadAdmitted { id: ask.operation, loading: Arc::new(loading) }];
+        all.extend(events);
+        all
     }
 }
 

@@ -54,6 +54,8 @@ pub struct LoadingPart {
     pub digest: Digest,
     pub dtype: Option<Dtype>,
     pub replica: ReplicaId,
+    /// It could be used before anything was placed for this load.
+    pub was_there: bool,
 }
 
 /// What became of a replica's bytes.
@@ -90,7 +92,7 @@ pub struct Residency {
     /// By device: raised by whatever changes what is desired of it.
     generations: OrdMap<DeviceId, u64>,
     /// What nobody wants, by the generation from which on it is not desired.
-    left_at: OrdMap<ReplicaId, u64>,
+    left_at: OrdMap<(DeviceId, ReplicaId), u64>,
     /// By device: replicas that nobody had asked for and that are gone.
     repaired: OrdMap<DeviceId, u64>,
     /// Replicas that nobody has ever wanted.
@@ -216,10 +218,11 @@ impl Residency {
         wanted.into_iter().map(desire).collect()
     }
 
-    /// The generation from which on it is not desired. None: it is, or is not there.
-    #[must_use]
-    pub fn left_at(&self, id: ReplicaId) -> Option<u64> {
-        self.left_at.get(&id).copied()
+    /// What is not desired of a device any more, with the generation from which on that is so.
+    pub fn left(&self, device: DeviceId) -> impl Iterator<Item = (&Arc<Replica>, u64)> {
+        let from = (device, ReplicaId(Uuid::nil()));
+        let here = self.left_at.range(from..).take_while(move |((of, _), _)| *of == device);
+        here.filter_map(|((_, id), at)| self.replica(*id).map(|replica| (replica, *at)))
     }
 
     /// Replicas of a device that nobody had asked for: all there were, and those that are gone again.

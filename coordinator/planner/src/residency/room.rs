@@ -82,15 +82,20 @@ fn kept_for_displaced(state: &State, id: DeviceId, own: Option<OperationId>) -> 
         .loads()
         .filter(|(of, load)| Some(**of) != own && load.device == id && !load.displaced.is_empty());
     let kept = displacing.map(|(_, load)| {
-        let displaced = load.displaced.iter().filter_map(|model| residency.intent(id, *model));
-        let needed: BTreeMap<Content, Bytes> = displaced
+        let displaced = || load.displaced.iter().filter_map(|model| residency.intent(id, *model));
+        // What it shares with them is owed to them as soon as it is given back.
+        let theirs: BTreeSet<Content> =
+            displaced().flat_map(|intent| intent.parts.iter().map(content)).collect();
+        let needed: BTreeMap<Content, Bytes> = displaced()
             .flat_map(|intent| missing(state, intent))
             .map(|part| (content(part), part.bytes))
             .collect();
         let needed = needed.into_values().map(|bytes| bytes.0).fold(0, u64::saturating_add);
         let replicas: BTreeSet<ReplicaId> = load.parts.iter().map(|part| part.replica).collect();
         let returned = replicas.into_iter().filter_map(|id| residency.replica(id)).filter(|replica| {
-            !owed.contains(&(replica.digest, replica.dtype))
+            let content = (replica.digest, replica.dtype);
+            !owed.contains(&content)
+                && !theirs.contains(&content)
                 && residency
                     .wants_of(replica.id)
                     .all(|want| shares_displacement(state, want, &load.displaced))
@@ -159,59 +164,113 @@ impl<'a> Victims<'a> {
 
     /// What all of them together would free.
     pub(super) fn all(&self) -> Bytes {
-        self.freed(&self.candidates)
+        Bytes(self.freed(self.candidates.len()).total())
     }
 
     /// As few as are needed, the least important.
     pub(super) fn enough(&self, needed: Bytes) -> Option<Vec<ModelId>> {
-        let mut chosen: Vec<&Arc<Intent>> = Vec::new();
-        for candidate in &self.candidates {
-            if self.freed(&chosen) >= needed {
-                break;
-            }
-            chosen.push(candidate);
+        let is_enough = |count: usize| self.freed(count).total() >= needed.0;
+        let (mut least, mut most) = (0, self.candidates.len());
+        if !is_enough(most) {
+            return None;
+        }
+        // More of them never free less.
+        while least < most {
+            let middle = usize::midpoint(least, most);
+            (least, most) = if is_enough(middle) { (least, middle) } else { (middle + 1, most) };
         }
         // The last ones matter most: whoever is not needed after all stays.
-        for at in (0..chosen.len()).rev() {
-            let mut without = chosen.clone();
-            without.remove(at);
-            if self.freed(&without) >= needed {
-                chosen = without;
+        let mut freed = self.freed(most);
+        let mut total = freed.total();
+        let mut chosen: Vec<ModelId> = Vec::new();
+        for candidate in self.candidates.iter().take(most).rev() {
+            let theirs = self.share(candidate, &freed);
+            match total.checked_sub(theirs.total()).filter(|left| *left >= needed.0) {
+                Some(left) => {
+                    total = left;
+                    freed.give_back(&theirs);
+                }
+                None => chosen.push(candidate.model),
             }
         }
-        (self.freed(&chosen) >= needed).then(|| chosen.iter().map(|intent| intent.model).collect())
+        chosen.reverse();
+        Some(chosen)
     }
 
-    /// What is free once these have gone: what nobody else wants, and what nobody else is owed.
-    fn freed(&self, going: &[&Arc<Intent>]) -> Bytes {
+    /// What is free once so many have gone: what nobody else wants, and what nobody else is owed.
+    fn freed(&self, count: usize) -> Freed {
         let residency = self.state.residency();
-        let models: BTreeSet<ModelId> = going.iter().map(|intent| intent.model).collect();
+        let going = || self.candidates.iter().take(count);
+        let models: BTreeSet<ModelId> = going().map(|intent| intent.model).collect();
         let is_left = |one: &Replica| {
             residency.wants_of(one.id).all(|want| match want {
                 Want::Intent(model) => models.contains(&model),
                 Want::Operation(..) => false,
             })
         };
-        let theirs = models.iter().flat_map(|model| residency.wanted_by_intent(*model));
-        let theirs: BTreeMap<ReplicaId, Bytes> = theirs
-            .filter(|one| one.device == self.device && !self.kept.contains(&one.id) && is_left(one))
-            .map(|one| (one.id, one.charge()))
-            .collect();
         let others = residency.unmet().filter(|other| other.device == self.device);
         let others = others.filter(|other| !models.contains(&other.model));
         let others: BTreeSet<Content> =
             others.flat_map(|other| missing(self.state, other).map(content)).collect();
-        let owed: BTreeMap<Content, Bytes> = going
-            .iter()
-            .flat_map(|intent| {
-                // What is asked for is not kept for anybody as it is.
-                missing(self.state, intent).filter(|part| !is_asked(self.asked, intent, part))
-            })
-            .filter(|part| !others.contains(&content(part)))
-            .map(|part| (content(part), part.bytes))
-            .collect();
-        let there = theirs.into_values().map(|bytes| bytes.0).fold(0, u64::saturating_add);
-        Bytes(owed.into_values().map(|bytes| bytes.0).fold(there, u64::saturating_add))
+        let mut freed = Freed::default();
+        for intent in going() {
+            freed
+                .there
+                .extend(self.there(intent).filter(|one| is_left(one)).map(|one| (one.id, one.charge())));
+            freed.owed.extend(self.owed_to(intent).filter(|(content, _)| !others.contains(content)));
+        }
+        freed
+    }
+
+    /// What would not be free if this one stayed: whatever it has a part in.
+    fn share(&self, intent: &Intent, freed: &Freed) -> Freed {
+        let there = self.there(intent).map(|one| one.id);
+        let owed = self.owed_to(intent).map(|(content, _)| content);
+        Freed {
+            there: there
+                .filter_map(|id| freed.there.get_key_value(&id))
+                .map(|(id, bytes)| (*id, *bytes))
+                .collect(),
+            owed: owed
+                .filter_map(|one| freed.owed.get_key_value(&one))
+                .map(|(one, bytes)| (*one, *bytes))
+                .collect(),
+        }
+    }
+
+    /// What it has on the device, and is not asked for.
+    fn there(&self, intent: &Intent) -> impl Iterator<Item = &'a Arc<Replica>> {
+        let theirs = self.state.residency().wanted_by_intent(intent.model);
+        theirs.filter(|one| one.device == self.device && !self.kept.contains(&one.id))
+    }
+
+    /// What is missing of it, and kept free. What is asked for is not kept for anybody as it is.
+    fn owed_to(&self, intent: &'a Intent) -> impl Iterator<Item = (Content, Bytes)> {
+        let missing = missing(self.state, intent).filter(|part| !is_asked(self.asked, intent, part));
+        missing.map(|part| (content(part), part.bytes))
+    }
+}
+
+/// What some models would free: each replica and each content once.
+#[derive(Default)]
+struct Freed {
+    there: BTreeMap<ReplicaId, Bytes>,
+    owed: BTreeMap<Content, Bytes>,
+}
+
+impl Freed {
+    fn total(&self) -> u64 {
+        let there = self.there.values().map(|bytes| bytes.0).fold(0, u64::saturating_add);
+        self.owed.values().map(|bytes| bytes.0).fold(there, u64::saturating_add)
+    }
+
+    fn give_back(&mut self, theirs: &Self) {
+        for id in theirs.there.keys() {
+            self.there.remove(id);
+        }
+        for content in theirs.owed.keys() {
+            self.owed.remove(content);
+        }
     }
 }
 

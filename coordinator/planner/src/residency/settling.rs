@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hoist_domain::{
-    Bytes, DeviceId, Error, Intent, IntentPart, ModelId, OperationId, Outcome, Reason, ReplicaId,
+    Bytes, DeviceId, Error, Intent, IntentPart, LoadSpec, ModelId, OperationId, Outcome, Reason, ReplicaId,
     ReplicaState, Work,
 };
 
@@ -31,7 +31,7 @@ pub fn settle(state: &State, id: OperationId, outcome: Outcome, now: Moment) -> 
     };
     let mut events = Vec::new();
     if matches!(outcome, Outcome::Output(_)) {
-        keep(state, loading, is_restore(state, id), now, &mut events);
+        keep(state, loading, restored(state, id).is_some(), now, &mut events);
     }
     let wanted = residency.wanted_by_operation(id);
     events.extend(
@@ -46,11 +46,11 @@ pub(super) fn gone(device: DeviceId, component: &str) -> Error {
     Error::new(Reason::WorkerLost, message).with("device", device)
 }
 
-/// Whether an operation brings back what was lost.
-pub(super) fn is_restore(state: &State, id: OperationId) -> bool {
-    state.operation(id).is_some_and(|operation| match &operation.work {
-        Work::LoadModel(spec) => !spec.restores.is_empty(),
-        _ => false,
+/// What an operation brings back, if that is what it is for.
+pub(super) fn restored(state: &State, id: OperationId) -> Option<&LoadSpec> {
+    state.operation(id).and_then(|operation| match &operation.work {
+        Work::LoadModel(spec) => Some(spec).filter(|spec| !spec.restores.is_empty()),
+        _ => None,
     })
 }
 
@@ -72,19 +72,25 @@ fn keep(state: &State, loading: &Loading, is_restore: bool, now: Moment, events:
             IntentPart { component: part.component.clone(), digest: part.digest, dtype: part.dtype, bytes };
         loaded.entry(part.model).or_default().push((intended, part.replica));
     }
+    if loaded.is_empty() {
+        // Nothing stays, so nobody has made room for it.
+        return;
+    }
+    // Of each other load, whom it has displaced still.
+    let mut displacing: BTreeMap<OperationId, Vec<ModelId>> = BTreeMap::new();
     for (model, parts) in loaded {
         let by = Want::Intent(model);
         let mut wanted: BTreeSet<ReplicaId> = parts.iter().map(|(_, replica)| *replica).collect();
         // What another load has displaced is not here any more: of that only what is loaded now counts.
-        let displacing =
+        let by_others =
             residency.loads().filter(|(_, load)| load.device == device && load.displaced.contains(&model));
-        let displacing: Vec<_> = displacing.collect();
-        let before = residency.intent(device, model).filter(|_| displacing.is_empty());
-        for (id, load) in displacing {
-            let displaced = load.displaced.iter().copied().filter(|one| *one != model).collect();
-            let load = Loading { displaced, ..Loading::clone(load) };
-            events.push(Event::LoadAdmitted { id: *id, loading: Arc::new(load) });
+        let mut is_displaced = false;
+        for (id, load) in by_others {
+            is_displaced = true;
+            let left = displacing.entry(*id).or_insert_with(|| load.displaced.clone());
+            left.retain(|one| *one != model);
         }
+        let before = residency.intent(device, model).filter(|_| !is_displaced);
         let stays = |one: &&IntentPart| parts.iter().all(|(new, _)| new.component != one.component);
         let mut all: Vec<IntentPart> =
             before.iter().flat_map(|intent| &intent.parts).filter(stays).cloned().collect();
@@ -102,6 +108,12 @@ fn keep(state: &State, loading: &Loading, is_restore: bool, now: Moment, events:
         all.sort_by(|one, other| one.component.cmp(&other.component));
         let intent = Intent { model, device, parts: all, priority, recorded_at: now.wall };
         events.push(Event::IntentRecorded(Arc::new(intent)));
+    }
+    for (id, displaced) in displacing {
+        if let Some(load) = residency.load(id) {
+            let loading = Arc::new(Loading { displaced, ..Loading::clone(load) });
+            events.push(Event::LoadAdmitted { id, loading });
+        }
     }
     // They have made room, for good.
     let displaced = loading.displaced.iter().filter(|model| residency.intent(device, **model).is_some());

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hoist_domain::{
-    Bytes, DeviceId, Digest, Error, Intent, IntentPart, ModelId, ModelPart, OperationId, OperationState,
-    Reason, Replica, ReplicaId, ResourceName, Result,
+    Bytes, DeviceId, Digest, Error, Intent, IntentPart, ModelId, ModelPart, Operation, OperationId,
+    OperationState, Placement, Reason, Replica, ReplicaId, ResourceName, Result, Work,
 };
 
-use super::resident::{Loading, LoadingPart, Want};
+use super::resident::{Loading, Want};
 use super::room::{Content, leased};
-use super::settling::is_restore;
+use super::settling::restored;
 use crate::{Decision, Event, State};
 
 /// What somebody wants off devices. All of it is judged together.
@@ -34,15 +34,22 @@ pub struct Leaving {
     pub kept: Option<String>,
 }
 
-/// Judges it. What is not there is no error; nothing comes of it.
+/// Judges it. What is not there is no error; nothing comes of it. What is on its way there is stopped, if that is forced.
 ///
 /// # Errors
-/// IN_USE when somebody has leased it, unless forced: then nothing goes.
+/// IN_USE when somebody has leased it, or loads it just now, unless forced: then nothing goes.
 pub fn unload(state: &State, ask: &UnloadAsk) -> Result<(Decision, Vec<Leaving>)> {
     let residency = state.residency();
     let mut going: BTreeSet<(ReplicaId, ModelId)> = BTreeSet::new();
     let (mut intents, mut recorded) = (Vec::new(), Vec::new());
+    let mut stopped: BTreeSet<OperationId> = BTreeSet::new();
     for part in &ask.parts {
+        for operation in loads_of(state, part, ask.device) {
+            if !ask.force {
+                return Err(being_loaded(state, part.model, operation));
+            }
+            stopped.insert(operation.id);
+        }
         let is_meant = |intent: &&Arc<Intent>| {
             intent.model == part.model && ask.device.is_none_or(|device| device == intent.device)
         };
@@ -79,13 +86,24 @@ pub fn unload(state: &State, ask: &UnloadAsk) -> Result<(Decision, Vec<Leaving>)
     events
         .extend(going.iter().map(|(id, model)| Event::ReplicaUnwanted { id: *id, by: Want::Intent(*model) }));
     events.extend(intents.iter().flat_map(|out| restores_of(state, out)));
-    let ids: BTreeSet<ReplicaId> = going.iter().map(|(id, _)| *id).collect();
+    let running = stopped.iter().filter(|id| is_running(state, **id));
+    events.extend(running.map(|id| Event::OperationCancelRequested { id: *id }));
+    let is_asked = |model: &ModelId| ask.parts.iter().any(|part| part.model == *model);
+    let wanted = |id: &OperationId| {
+        let by = *id;
+        residency.wanted_by_operation(by).map(move |(model, replica)| (replica, Want::Operation(by, model)))
+    };
+    let coming: Vec<(ReplicaId, Want)> = stopped.iter().flat_map(wanted).collect();
+    // All of it, and now, not at the end of their operations: nobody else is to rely on it.
+    events.extend(coming.iter().map(|(id, by)| Event::ReplicaUnwanted { id: *id, by: *by }));
+    let coming = coming.into_iter().filter(|(_, by)| is_asked(&by.model())).map(|(id, _)| id);
+    let ids: BTreeSet<ReplicaId> = going.iter().map(|(id, _)| *id).chain(coming).collect();
     let leaving = ids.into_iter().filter_map(|id| residency.replica(id)).map(|replica| Leaving {
         replica: replica.id,
         device: replica.device,
         digest: replica.digest,
         expected: Bytes(replica.own.0.saturating_add(replica.mapped.0)),
-        kept: kept_by(state, replica, &going),
+        kept: kept_by(state, replica, &going, &stopped),
     });
     let leaving = leaving.collect();
     Ok((events, leaving))
@@ -93,25 +111,68 @@ pub fn unload(state: &State, ask: &UnloadAsk) -> Result<(Decision, Vec<Leaving>)
 
 /// Running loads that bring back nothing but what is let go: nobody waits for them.
 fn restores_of(state: &State, out: &Intent) -> Decision {
-    let is_out = |part: &LoadingPart| {
-        part.model == out.model && out.parts.iter().any(|one| one.component == part.component)
-    };
+    let is_model = |part: &ModelPart| part.model == out.model;
+    let is_out = |part: &IntentPart| out.parts.iter().any(|one| one.component == part.component);
     let is_moot = |id: &OperationId, load: &Loading| {
-        load.device == out.device && is_restore(state, *id) && load.parts.iter().all(is_out)
+        load.device == out.device
+            && restored(state, *id)
+                .is_some_and(|spec| spec.parts.iter().all(is_model) && spec.restores.iter().all(is_out))
     };
     let moot = state.residency().loads().filter(|(id, load)| is_moot(id, load)).map(|(id, _)| *id);
-    let runs = |id: &OperationId| {
-        let operation = state.operation(*id);
-        operation.is_some_and(|one| one.state == OperationState::Running && !one.cancel_requested)
+    moot.filter(|id| is_running(state, *id)).map(|id| Event::OperationCancelRequested { id }).collect()
+}
+
+/// Whether an operation runs that nobody has told to stop.
+fn is_running(state: &State, id: OperationId) -> bool {
+    let operation = state.operation(id);
+    operation.is_some_and(|one| one.state == OperationState::Running && !one.cancel_requested)
+}
+
+/// Loads at work that bring any of this to the device, or to any: somebody waits for them. Not those that bring back what was lost.
+fn loads_of<'a>(
+    state: &'a State,
+    part: &'a ModelPart,
+    device: Option<DeviceId>,
+) -> impl Iterator<Item = &'a Arc<Operation>> {
+    let shares = move |other: &ModelPart| {
+        let is_all = part.components.is_empty() || other.components.is_empty();
+        other.model == part.model
+            && (is_all || other.components.iter().any(|one| part.components.contains(one)))
     };
-    moot.filter(runs).map(|id| Event::OperationCancelRequested { id }).collect()
+    let is_there = move |id: OperationId, placement: Placement| {
+        let chosen = state.residency().load(id).map(|load| load.device);
+        let chosen = chosen.or(if let Placement::On(device) = placement { Some(device) } else { None });
+        device.is_none_or(|device| chosen.is_none_or(|chosen| chosen == device))
+    };
+    state.active_operations().filter(move |operation| match &operation.work {
+        Work::LoadModel(spec) => {
+            operation.state == OperationState::Running
+                && spec.restores.is_empty()
+                && spec.parts.iter().any(shares)
+                && is_there(operation.id, spec.placement)
+        }
+        _ => false,
+    })
+}
+
+fn being_loaded(state: &State, model: ModelId, operation: &Operation) -> Error {
+    let name = ResourceName::Model(model);
+    let known = state.models().get(model).map_or_else(|| name.to_string(), |known| known.name().to_owned());
+    let message = format!("{known} is being loaded: operations/{} is not done", operation.id);
+    let advice = "wait for it, cancel it, or force: that cancels it";
+    Error::new(Reason::InUse, message).with("model", name).with("advice", advice)
 }
 
 /// Who else wants it.
-fn kept_by(state: &State, replica: &Replica, going: &BTreeSet<(ReplicaId, ModelId)>) -> Option<String> {
+fn kept_by(
+    state: &State,
+    replica: &Replica,
+    going: &BTreeSet<(ReplicaId, ModelId)>,
+    stopped: &BTreeSet<OperationId>,
+) -> Option<String> {
     let is_other = |want: &Want| match want {
         Want::Intent(model) => !going.contains(&(replica.id, *model)),
-        Want::Operation(..) => true,
+        Want::Operation(id, _) => !stopped.contains(id),
     };
     let name = |model: ModelId| {
         state

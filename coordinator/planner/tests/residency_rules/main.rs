@@ -10,10 +10,16 @@
 mod setting;
 
 use hoist_domain::{
-    Bytes, Error, Outcome, Placement, Priority, Reason, ReplicaFailure, ReplicaId, ReplicaState,
+    Bytes, Error, ModelPart, Outcome, Placement, Principal, Priority, Reason, ReplicaFailure, ReplicaId,
+    ReplicaState,
 };
 use hoist_planner::devices::{Whose, cordon, lost, uncordon};
-use hoist_planner::residency::{Heard, LoadAsk, Placed, Removal, UnloadAsk, choose, offers, unload};
+use std::sync::Arc;
+
+use hoist_planner::Event;
+use hoist_planner::residency::{
+    Heard, LoadAsk, Loading, Placed, Removal, UnloadAsk, Want, choose, landed, offers, unload,
+};
 use setting::{Setting, ask, device, digest, done, model, now, wanted};
 use uuid::Uuid;
 
@@ -303,4 +309,203 @@ fn an_operation_that_has_ended_places_nothing() {
     let refused = setting.places(operation, ask(wanted(1, &[(1, 3)]), Placement::Any)).unwrap_err();
     assert_eq!(refused.reason(), Reason::OperationCancelled);
     assert_eq!(setting.state.residency().replica_count(), 0);
+}
+
+#[test]
+fn what_is_in_ram_is_placed_early_and_the_rest_keeps_its_room() {
+    let mut setting = Setting::new(&[("cuda:0", 10)]);
+    let on = Placement::On(device("cuda:0"));
+    let load = ask(wanted(1, &[(1, 4), (2, 5)]), on);
+    let operation = setting.begun();
+    setting.places_early(operation, load.clone(), &[]);
+    assert_eq!(setting.state.residency().replica_count(), 0, "none of it is held");
+    setting.places_early(operation, load.clone(), &[1]);
+    let placed: Vec<_> = setting.state.residency().replicas().map(|one| one.digest).collect();
+    assert_eq!(placed, [digest(1)]);
+    assert_eq!(setting.state.residency().load(operation).unwrap().room, Bytes(5));
+    let other = setting.loads(ask(wanted(3, &[(3, 2)]), on), 1).unwrap_err();
+    assert_eq!(other.reason(), Reason::VramExhausted, "one byte is left");
+    setting.catches_up("cuda:0");
+    let Placed::On { parts, .. } = setting.places(operation, load).unwrap() else { panic!() };
+    assert!(parts.iter().all(|part| !part.was_there), "this load has brought it: {parts:?}");
+    assert_eq!(setting.state.residency().replica_count(), 2);
+    setting.catches_up("cuda:0");
+    setting.ends(operation, done(device("cuda:0")), 2);
+    assert_eq!(setting.intended("cuda:0"), [model(1)]);
+}
+
+#[test]
+fn what_was_placed_early_goes_with_a_load_that_fails() {
+    let mut setting = Setting::new(&[("cuda:0", 10)]);
+    let operation = setting.begun();
+    let load = ask(wanted(1, &[(1, 4), (2, 5)]), Placement::On(device("cuda:0")));
+    setting.places_early(operation, load, &[1]);
+    setting.ends(operation, Outcome::Failed(Error::new(Reason::SourceUnreadable, "so it is")), 2);
+    assert!(setting.state.residency().desired(device("cuda:0")).is_empty());
+    setting.catches_up("cuda:0");
+    assert_eq!(setting.state.residency().replica_count(), 0);
+}
+
+#[test]
+fn nobody_makes_room_for_a_load_that_is_not_in_ram_yet() {
+    let mut setting = Setting::new(&[("cuda:0", 10)]);
+    let on = Placement::On(device("cuda:0"));
+    setting.loads(ask(wanted(1, &[(1, 6)]), on), 1).unwrap();
+    let operation = setting.begun();
+    let load = LoadAsk { force: true, ..ask(wanted(2, &[(2, 3), (3, 3)]), on) };
+    setting.places_early(operation, load.clone(), &[2]);
+    assert_eq!(setting.state.residency().replica_count(), 1, "also what would fit waits for the rest");
+    setting.places(operation, load).unwrap();
+    assert_eq!(setting.state.residency().load(operation).unwrap().displaced, [model(1)]);
+}
+
+#[test]
+fn what_a_displaced_model_shares_with_the_load_is_kept_for_it_too() {
+    let mut setting = Setting::new(&[("cuda:0", 9)]);
+    let on = Placement::On(device("cuda:0"));
+    setting.loads(ask(wanted(1, &[(1, 5), (2, 2)]), on), 1).unwrap();
+    let operation = setting.begun();
+    // It shares the one of two, and makes the other go.
+    let forced = LoadAsk { force: true, ..ask(wanted(2, &[(2, 2), (3, 3)]), on) };
+    setting.places(operation, forced).unwrap();
+    setting.catches_up("cuda:0");
+    let other = setting.loads(ask(wanted(4, &[(4, 3)]), on), 2);
+    assert_eq!(other.unwrap_err().reason(), Reason::VramExhausted);
+    let smaller = setting.loads(ask(wanted(5, &[(5, 2)]), on), 2);
+    setting.ends(operation, Outcome::Failed(Error::new(Reason::DeviceFailed, "so it is")), 3);
+    setting.catches_up("cuda:0");
+    setting.loads(ask(wanted(1, &[(1, 5), (2, 2)]), on), 4).unwrap();
+    assert!(smaller.is_ok(), "{smaller:?}");
+}
+
+#[test]
+fn two_who_were_displaced_and_come_back_at_once_stay() {
+    let mut setting = Setting::new(&[("cuda:0", 20)]);
+    let on = Placement::On(device("cuda:0"));
+    setting.loads(ask(wanted(1, &[(1, 5)]), on), 1).unwrap();
+    setting.loads(ask(wanted(2, &[(2, 5)]), on), 2).unwrap();
+    let forced = setting.begun();
+    setting.apply(&[Event::LoadAdmitted {
+        id: forced,
+        loading: Arc::new(Loading {
+            device: device("cuda:0"),
+            priority: Priority::Normal,
+            room: Bytes(0),
+            displaced: vec![model(1), model(2)],
+            parts: Vec::new(),
+        }),
+    }]);
+    let both = [wanted(1, &[(1, 5)]), wanted(2, &[(2, 5)])].concat();
+    setting.loads(ask(both, on), 3).unwrap();
+    assert_eq!(setting.state.residency().load(forced).unwrap().displaced, []);
+    setting.ends(forced, done(device("cuda:0")), 4);
+    assert_eq!(setting.intended("cuda:0"), [model(1), model(2)]);
+}
+
+#[test]
+fn as_few_as_needed_make_room_however_many_there_are() {
+    let mut setting = Setting::new(&[("cuda:0", 100)]);
+    let on = Placement::On(device("cuda:0"));
+    for number in 1..=33 {
+        setting.loads(ask(wanted(number, &[(number, 3)]), on), number.into()).unwrap();
+    }
+    let refused = |bytes| choose(&setting.state, &ask(wanted(40, &[(40, bytes)]), on), None).unwrap_err();
+    assert_eq!(refused(101).metadata().get("evictable_bytes").map(String::as_str), Some("99"));
+    for (bytes, made) in [(1, 0), (2, 1), (4, 1), (5, 2), (49, 16), (100, 33)] {
+        let load = LoadAsk { force: true, ..ask(wanted(40, &[(40, bytes)]), on) };
+        let offer = choose(&setting.state, &load, None).unwrap();
+        let oldest: Vec<_> = (1..=made).map(model).collect();
+        assert_eq!(offer.unload, oldest, "{bytes}");
+    }
+}
+
+#[test]
+fn what_is_being_loaded_is_unloaded_by_force_alone_and_then_for_good() {
+    let mut setting = Setting::new(&[("cuda:0", 10)]);
+    let on = Placement::On(device("cuda:0"));
+    let operation = setting.begun_on(model(1), Principal::Uid(7));
+    setting.places(operation, ask(wanted(1, &[(1, 3)]), on)).unwrap();
+    let parts = vec![ModelPart { model: model(1), components: Vec::new() }];
+    let out = |force| UnloadAsk { parts: parts.clone(), device: None, force };
+    assert_eq!(unload(&setting.state, &out(false)).unwrap_err().reason(), Reason::InUse);
+    let elsewhere = UnloadAsk { device: Some(device("cuda:1")), ..out(false) };
+    assert_eq!(unload(&setting.state, &elsewhere).unwrap().1, []);
+    let (events, leaving) = unload(&setting.state, &out(true)).unwrap();
+    assert!(events.contains(&Event::OperationCancelRequested { id: operation }), "{events:?}");
+    assert!(leaving.len() == 1 && leaving.iter().all(|one| one.kept.is_none()), "{leaving:?}");
+    setting.apply(&events);
+    assert!(setting.state.residency().desired(device("cuda:0")).is_empty());
+    setting.catches_up("cuda:0");
+    // Its executor had seen everything there.
+    setting.ends(operation, done(device("cuda:0")), 2);
+    assert!(setting.intended("cuda:0").is_empty());
+}
+
+#[test]
+fn what_is_durable_brings_with_it_what_follows_when_it_has_landed_alone() {
+    let mut setting = Setting::new(&[("cuda:0", 10)]);
+    let on = Placement::On(device("cuda:0"));
+    setting.loads(ask(wanted(1, &[(1, 3)]), on), 1).unwrap();
+    let operation = setting.begun();
+    setting.places(operation, ask(wanted(2, &[(2, 3)]), on)).unwrap();
+    setting.catches_up("cuda:0");
+    let durable = |events: Vec<Event>| events.into_iter().filter(Event::is_durable).collect::<Vec<_>>();
+    let apply = |setting: &mut Setting, events: Vec<Event>| {
+        let events = landed(&setting.state, &durable(events));
+        setting.apply(&events);
+    };
+    let ended = hoist_planner::finish(&setting.state, operation, done(device("cuda:0")), now(2));
+    apply(&mut setting, ended);
+    assert_eq!(setting.state.residency().unmet().count(), 0, "the second is wanted by its model");
+    let wants: Vec<Want> = setting
+        .state
+        .residency()
+        .replicas()
+        .flat_map(|one| setting.state.residency().wants_of(one.id))
+        .collect();
+    assert_eq!(wants, [Want::Intent(model(1)), Want::Intent(model(2))]);
+    let parts = vec![ModelPart { model: model(1), components: Vec::new() }];
+    let (events, _) = unload(&setting.state, &UnloadAsk { parts, device: None, force: false }).unwrap();
+    apply(&mut setting, events);
+    let desired = setting.state.residency().desired(device("cuda:0"));
+    assert_eq!(desired.iter().map(|one| one.digest).collect::<Vec<_>>(), [digest(2)]);
+    let events = cordon(&setting.state, device("cuda:0"), "so it is");
+    apply(&mut setting, events);
+    let refused = setting.loads(ask(wanted(3, &[(3, 1)]), on), 3).unwrap_err();
+    assert_eq!(refused.reason(), Reason::DeviceCordoned);
+    setting.loads(ask(wanted(2, &[(2, 3)]), on), 4).unwrap();
+    let events = uncordon(&setting.state, device("cuda:0"), now(5));
+    apply(&mut setting, events);
+    setting.loads(ask(wanted(3, &[(3, 1)]), on), 6).unwrap();
+}
+
+#[test]
+fn what_the_server_does_by_itself_takes_no_request_id() {
+    let mut setting = Setting::new(&[]);
+    setting.begun();
+    assert_eq!(setting.state.request_count(), 0);
+    setting.begun_on(model(1), Principal::Uid(7));
+    assert_eq!(setting.state.request_count(), 1);
+}
+
+#[test]
+fn what_was_placed_early_and_failed_is_not_tried_again_by_its_load() {
+    let mut setting = Setting::new(&[("cuda:0", 10)]);
+    let on = Placement::On(device("cuda:0"));
+    let load = ask(wanted(1, &[(1, 4), (2, 5)]), on);
+    let operation = setting.begun();
+    setting.places_early(operation, load.clone(), &[1]);
+    let id = setting.state.residency().replicas().next().unwrap().id;
+    let failed = hoist_domain::ObservedReplica {
+        failure: Some(ReplicaFailure::Device("so it is".to_owned())),
+        ..setting.seen(id, ReplicaState::Failed)
+    };
+    setting.says("cuda:0", false, vec![failed], Vec::new());
+    let Placed::On { parts, .. } = setting.places(operation, load.clone()).unwrap() else { panic!() };
+    assert_eq!(parts.first().unwrap().replica, id, "its end is the load's");
+    let next = setting.begun();
+    let Placed::On { parts, .. } = setting.places(next, ask(wanted(1, &[(1, 4)]), on)).unwrap() else {
+        panic!()
+    };
+    assert_ne!(parts.first().unwrap().replica, id, "another load is another attempt");
 }

@@ -7,7 +7,9 @@ use hoist_domain::{
     RequestKey, Revision, Segment, SegmentName, SegmentState, ServiceTime, WallTime, Work, WorkerId,
 };
 use hoist_planner::devices::{Registration, observed, register};
-use hoist_planner::residency::{Heard, LoadAsk, PlaceAsk, Placed, Removal, Report, Wanted, place};
+use hoist_planner::residency::{
+    Heard, LoadAsk, PlaceAsk, Placed, Removal, Report, Wanted, admit, place, place_early,
+};
 use hoist_planner::{Event, Limits, Moment, State, Submission, finish, schedule, submit};
 use uuid::Uuid;
 
@@ -194,11 +196,17 @@ impl Setting {
         self.state.residency().replica(id).is_some_and(|one| one.state != ReplicaState::Active)
     }
 
-    /// An operation that runs.
+    /// An operation that runs, on a model of its own.
     pub(crate) fn begun(&mut self) -> OperationId {
         let number = self.number();
+        self.begun_on(ModelId(Uuid::from_u128(number)), Principal::Hoist)
+    }
+
+    /// An operation that runs: somebody's load of a model.
+    pub(crate) fn begun_on(&mut self, model: ModelId, principal: Principal) -> OperationId {
+        let number = self.number();
         let spec = LoadSpec {
-            parts: vec![ModelPart { model: ModelId(Uuid::from_u128(number)), components: Vec::new() }],
+            parts: vec![ModelPart { model, components: Vec::new() }],
             placement: Placement::Any,
             dtype: None,
             priority: Priority::Normal,
@@ -209,7 +217,7 @@ impl Setting {
         };
         let id = RequestId(Uuid::from_u128(number));
         let submission = Submission {
-            key: RequestKey { principal: Principal::Hoist, method: "test".into(), id },
+            key: RequestKey { principal, method: "test".into(), id },
             content: hoist_domain::ContentHash([0; 32]),
             work: Work::LoadModel(spec),
             deadline: std::time::Duration::from_secs(1),
@@ -233,6 +241,19 @@ impl Setting {
         let (events, placed) = place(&self.state, &PlaceAsk { operation, load, ids, is_use: true }, now(1))?;
         self.apply(&events);
         Ok(placed)
+    }
+
+    /// Admits a load, and then places what its operation holds by now.
+    pub(crate) fn places_early(&mut self, operation: OperationId, load: LoadAsk, held: &[u8]) {
+        if self.state.residency().load(operation).is_none() {
+            let (events, _) = admit(&self.state, operation, &load).unwrap();
+            self.apply(&events);
+        }
+        let ids = load.parts.iter().map(|_| ReplicaId(Uuid::from_u128(self.number()))).collect();
+        let held = held.iter().map(|number| digest(*number)).collect();
+        let ask = PlaceAsk { operation, load, ids, is_use: false };
+        let events = place_early(&self.state, &ask, &held, now(1)).unwrap();
+        self.apply(&events);
     }
 
     /// A load from its begin to its end; when it is recorded.

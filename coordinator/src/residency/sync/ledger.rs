@@ -92,7 +92,8 @@ impl Ledger {
             let differs_for = account.since.map_or(Duration::ZERO, |(since, _)| now.saturating_sub(since));
             let disagreed = account.disagrees;
             account.disagrees = difference.is_some() && differs_for > allows(*subject);
-            if disagreed && difference.is_none() {
+            // Also if it differs in something else by now: that has a while of its own.
+            if disagreed && !account.disagrees {
                 let message =
                     account.difference.take().map(|difference| difference.message).unwrap_or_default();
                 let (began, lasted) = account.last;

@@ -18,7 +18,7 @@ impl Residency {
         assert!(replica.models.is_empty(), "replica {} is placed for somebody", replica.id);
         self.on_device.insert((replica.device, replica.id));
         self.replicas.insert(replica.id, Stamped { position, value: Arc::clone(replica) });
-        self.left_at.insert(replica.id, self.generation(replica.device));
+        self.left_at.insert((replica.device, replica.id), self.generation(replica.device));
         self.drifted.insert(replica.id);
     }
 
@@ -37,7 +37,7 @@ impl Residency {
             let content = (known.device, known.digest, known.dtype);
             let other = self.shared.insert(content, id);
             assert!(other.is_none(), "replicas {id} and {other:?} have one content");
-            self.left_at.remove(&id);
+            self.left_at.remove(&(known.device, id));
             self.drifted.remove(&id);
         }
         if is_first || changed.priority != known.priority {
@@ -58,7 +58,7 @@ impl Residency {
         if changed.models.is_empty() {
             self.share_no_more(&known);
             self.raise(known.device);
-            self.left_at.insert(id, self.generation(known.device));
+            self.left_at.insert((known.device, id), self.generation(known.device));
             if known.state == ReplicaState::Active {
                 changed.state = legal(known.state.to(ReplicaState::Unloading));
             }
@@ -89,7 +89,7 @@ impl Residency {
             self.wanted_by.remove(&(*want, id));
         }
         self.share_no_more(&known);
-        self.left_at.remove(&id);
+        self.left_at.remove(&(known.device, id));
         if self.drifted.remove(&id).is_some() {
             *self.repaired.entry(known.device).or_default() += 1;
         }
