@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use hoist_domain::{Bytes, ObservedReplica, ReplicaId, ReplicaState};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::device::{Device, Load, Open, Stopped};
 use crate::policy::{Desired, Step, Wanted, next};
@@ -91,15 +91,15 @@ impl Driver<'_> {
         let replica = observed(load, ReplicaState::Loading);
         self.there.insert(load.id, replica.clone());
         self.publish();
-        self.shared.step_begins();
+        self.shared.begins(load.id);
         let began = self.shared.now();
         let mut pace = Steady { shared: self.shared, id: load.id, told: None };
         let loaded = self.device.load(load, &mut pace);
-        self.shared.step_ends();
+        self.shared.ends();
         let replica = match loaded {
             Ok(loaded) => {
                 let took = self.shared.now().saturating_sub(began);
-                info!(replica = %load.id, digest = %load.digest, bytes = %Bytes(loaded.own.0 + loaded.mapped.0), ?took, "loaded");
+                debug!(replica = %load.id, digest = %load.digest, bytes = %Bytes(loaded.own.0 + loaded.mapped.0), ?took, "loaded");
                 Some(ObservedReplica {
                     state: ReplicaState::Active,
                     own: loaded.own,
@@ -110,7 +110,7 @@ impl Driver<'_> {
                 })
             }
             Err(Stopped::NotWanted) => {
-                info!(replica = %load.id, digest = %load.digest, "not desired any more: given up");
+                debug!(replica = %load.id, digest = %load.digest, "not desired any more: given up");
                 None
             }
             Err(Stopped::Failed(failure)) => {
@@ -137,11 +137,11 @@ impl Driver<'_> {
             replica.state = ReplicaState::Unloading;
             self.publish();
         }
-        self.shared.step_begins();
+        self.shared.begins(id);
         let unloaded = self.device.unload(id).unwrap_or_default();
-        self.shared.step_ends();
+        self.shared.ends();
         self.there.remove(&id);
-        info!(replica = %id, expected = %unloaded.expected, returned = %unloaded.returned, "unloaded");
+        debug!(replica = %id, expected = %unloaded.expected, returned = %unloaded.returned, "unloaded");
         self.account(id, unloaded.expected, unloaded.returned);
         self.publish();
     }

@@ -49,6 +49,8 @@ struct Inside {
     steps: AtomicU64,
     /// Milliseconds of the clock at which the present step began, and one; 0: there is none.
     step_began: AtomicU64,
+    /// The replica that it is about.
+    at: Mutex<Option<ReplicaId>>,
     clock: Clock,
 }
 
@@ -82,6 +84,7 @@ impl Shared {
             loading: Mutex::default(),
             steps: AtomicU64::new(0),
             step_began: AtomicU64::new(0),
+            at: Mutex::default(),
             clock,
         }))
     }
@@ -156,6 +159,11 @@ impl Shared {
         (began > 0).then(|| Duration::from_millis(now.saturating_sub(began - 1)))
     }
 
+    /// The replica that the present step is about.
+    pub(crate) fn at(&self) -> Option<ReplicaId> {
+        *self.0.at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How far the present load is.
     pub(crate) fn loading(&self) -> Loading {
         *self.0.loading.lock().unwrap_or_else(PoisonError::into_inner)
@@ -202,13 +210,21 @@ impl Shared {
         self.0.view.send_replace(Arc::new(view));
     }
 
-    pub(crate) fn step_begins(&self) {
+    /// The driver begins with a replica.
+    pub(crate) fn begins(&self, id: ReplicaId) {
+        *self.0.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+        self.step_begins();
+    }
+
+    fn step_begins(&self) {
         self.0.steps.fetch_add(1, Ordering::Relaxed);
         self.0.step_began.store(self.milliseconds().saturating_add(1), Ordering::Relaxed);
     }
 
-    pub(crate) fn step_ends(&self) {
+    /// It is done with that.
+    pub(crate) fn ends(&self) {
         self.0.step_began.store(0, Ordering::Relaxed);
+        *self.0.at.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.0.loading.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 

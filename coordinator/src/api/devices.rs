@@ -16,8 +16,8 @@ use super::call::{Call, Caller, answer};
 use super::submit::message_hash;
 use crate::fleet::Session;
 
-/// Messages to a worker that it has not read. Of what is desired only the newest counts, so few are ever there.
-const TO_WORKER: usize = 64;
+/// Messages to a worker that it has not read. What finds no room is made good by a later one: nobody waits for it.
+const TO_WORKER: usize = 8;
 
 #[tonic::async_trait]
 impl DeviceService for Api {

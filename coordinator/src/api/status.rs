@@ -70,11 +70,15 @@ impl Api {
         let is_sealed =
             |one: &v1::ComponentStatus| one.segment.as_ref().is_some_and(|one| one.state == sealed);
         let intents = state.residency().intents().filter(|intent| intent.model == model.id);
-        let loaded =
-            intents.filter(|intent| state.residency().is_met(intent) && is_heard(state, intent.device));
+        let (loaded, missing): (Vec<_>, Vec<_>) =
+            intents.partition(|intent| state.residency().is_met(intent) && is_heard(state, intent.device));
+        let on = |intents: Vec<&Arc<hoist_domain::Intent>>| {
+            intents.into_iter().map(|intent| intent.device.to_string()).collect()
+        };
         v1::ModelStatus {
             cached: !components.is_empty() && components.iter().all(is_sealed),
-            loaded_on: loaded.map(|intent| intent.device.to_string()).collect(),
+            loaded_on: on(loaded),
+            missing_on: on(missing),
             components,
             operations: operations.collect(),
             leases: count(leases),

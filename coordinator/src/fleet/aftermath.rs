@@ -67,10 +67,18 @@ pub(super) async fn aftermath(fleet: &Fleet, process: Option<u32>, who: Who, ove
         () = tokio::time::sleep(PACE.return_within) => {
             let why = "it did not come back in time";
             control.turned(who.id, lost(why)).await;
-            // It has the device's lock, and nobody speaks with it.
-            kill(why);
+            // It has the device's lock, and nobody speaks with it; unless it came back in the last moment.
+            if speaks(fleet, who) {
+                kill(why);
+            }
         }
     }
+}
+
+/// Whether the last stream that spoke for the device's worker is this one.
+fn speaks(fleet: &Fleet, who: Who) -> bool {
+    let view = fleet.0.control.view();
+    view.state.devices().get(who.id).is_some_and(|device| device.worker.session == who.session)
 }
 
 /// Returns once another stream speaks for the device's worker.

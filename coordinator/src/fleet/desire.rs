@@ -10,6 +10,11 @@ use super::session::{MOST_LIES, Who};
 use crate::control::Turn;
 
 impl Fleet {
+    /// Whether a stream to which this number was told last does not know yet what shall be on its device.
+    pub(super) fn is_news(&self, state: &State, id: DeviceId, told: Option<u64>) -> bool {
+        told != Some(state.residency().generation(id))
+    }
+
     /// Everything that shall be on a device, unless it was told in this number on this stream.
     pub(super) fn desired(
         &self,

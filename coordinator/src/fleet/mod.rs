@@ -86,7 +86,8 @@ struct Shared {
     cache: Cache,
     tasks: Tasks,
     clock: Clock,
-    draining: Shutdown,
+    /// Nothing is started any more, and workers that this server has started end: once operations have.
+    leaving: Shutdown,
     /// By session: what ends it from outside.
     sessions: DashMap<u64, Ends>,
     /// By device, as long as its worker has a stream.
@@ -111,7 +112,7 @@ impl Fleet {
         cache: Cache,
         tasks: Tasks,
         clock: Clock,
-        draining: Shutdown,
+        leaving: Shutdown,
     ) -> Self {
         let (sessions, begun, children) = (DashMap::new(), AtomicU64::new(0), Gate::new());
         let (lies, loading) = (DashMap::new(), DashMap::new());
@@ -122,7 +123,7 @@ impl Fleet {
             cache,
             tasks,
             clock,
-            draining,
+            leaving,
             sessions,
             pulses,
             supervised,

@@ -48,7 +48,7 @@ impl Fleet {
     /// A stream speaks for a worker from now on.
     pub(super) fn begins(&self, who: Who) {
         let heard_at = self.0.clock.monotonic();
-        // How fast it was stays known over its streams.
+        // How fast it was stays known when one stream takes the place of another.
         let latencies = self.0.pulses.remove(&who.id).map(|(_, beats)| beats.latencies).unwrap_or_default();
         let beats = Beats { session: who.session, heard_at, answered: 0, asked: VecDeque::new(), latencies };
         self.0.pulses.insert(who.id, beats);

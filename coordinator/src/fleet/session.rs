@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hoist_domain::{Bytes, DeviceId, Error, Reason, ReplicaState, Result};
+use hoist_domain::{Bytes, DeviceId, Error, Reason, ReplicaId, ReplicaState, Result};
 use hoist_planner::devices::{Registration, Whose};
 use hoist_planner::residency::{Heard, Removal, Report};
 use hoist_runtime::OnError;
@@ -35,6 +35,9 @@ const SLOW_AFTER: Duration = Duration::from_secs(3);
 
 /// One that is at something that nobody wants any more, for so long, is stuck: it would have looked up by then.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
+
+/// A worker that does not read its last words for so long does without them.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// So many times a worker says what cannot be, and it is not listened to any more.
 pub(super) const MOST_LIES: u8 = 3;
@@ -154,12 +157,16 @@ impl Session {
 
     async fn refuse(&self, error: &Error) {
         // Who does not listen is gone.
-        let _ = self.tells.send(Err(to_status(error))).await;
+        let _ = tokio::time::timeout(LAST_WORDS, self.tells.send(Err(to_status(error)))).await;
     }
 
-    async fn tell(&self, told: Told) -> Result<(), Over> {
-        let sent = self.tells.send(Ok(wire::SessionResponse { message: Some(told) })).await;
-        sent.map_err(|_| Over::Gone)
+    /// Tells it, unless the worker has too much to read already: one that reads nothing keeps nobody waiting. Whether it was told.
+    fn tell(&self, told: Told) -> Result<bool, Over> {
+        match self.tells.try_send(Ok(wire::SessionResponse { message: Some(told) })) {
+            Ok(()) => Ok(true),
+            Err(mpsc::error::TrySendError::Full(_)) => Ok(false),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Over::Gone),
+        }
     }
 
     /// Hears who it is, and takes it.
@@ -213,7 +220,7 @@ impl Session {
             progress_interval: span(PACE.progress),
             silence_limit: span(PACE.over_after),
         };
-        let _ = self.tell(Told::Registered(registered)).await;
+        let _ = self.tell(Told::Registered(registered));
         Ok(who)
     }
 
@@ -226,7 +233,7 @@ impl Session {
 
     async fn serve(&mut self, who: Who, ends: &Ends) -> Over {
         let clock = self.fleet.0.clock.clone();
-        let draining = self.fleet.0.draining.clone();
+        let leaving = self.fleet.0.leaving.clone();
         let mut beats = tokio::time::interval(PACE.heartbeat);
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut changes = self.fleet.0.control.changes();
@@ -234,6 +241,9 @@ impl Session {
         let (mut heard_at, mut looked_at) = (begun, begun);
         let (mut is_suspect, mut is_drained) = (false, false);
         let (mut sequence, mut told) = (0, None);
+        // What is desired has found no room.
+        let mut is_owed = false;
+        let tells = self.tells.clone();
         let mut gait = Gait::default();
         loop {
             tokio::select! {
@@ -257,32 +267,38 @@ impl Session {
                     heard_at = clock.monotonic();
                     self.fleet.heard(who);
                 }
-                () = draining.triggered(), if !is_drained => {
+                () = leaving.triggered(), if !is_drained => {
                     is_drained = true;
                     // Those that came by themselves stay for the next server.
                     if !is_ours(&self.fleet, who.id) {
                         return Over::Left;
                     }
                     let drain = wire::Drain { reason: "the server stops".to_owned() };
-                    if let Err(over) = self.tell(Told::Drain(drain)).await {
+                    // Who does not read it is killed for that in a moment.
+                    if let Err(over) = self.tell(Told::Drain(drain)) {
                         return over;
                     }
                 }
-                changed = changes.changed(), if sequence > 0 && !is_drained => {
+                changed = changes.changed(), if sequence > 0 && !is_drained && !is_owed => {
                     if changed.is_err() {
                         return Over::Left;
                     }
                     let view = Arc::clone(&changes.borrow_and_update());
+                    is_owed = self.fleet.is_news(&view.state, who.id, told);
+                }
+                // Made when there is room for it: only the newest counts.
+                room = tells.reserve(), if is_owed => {
+                    let Ok(room) = room else { return Over::Gone };
+                    is_owed = false;
+                    let view = Arc::clone(&changes.borrow_and_update());
                     if let Some(desired) = self.fleet.desired(&view.state, who.id, &mut told) {
                         self.fleet.told(who, told.unwrap_or_default());
-                        if let Err(over) = self.tell(Told::Desired(desired)).await {
-                            return over;
-                        }
+                        room.send(Ok(wire::SessionResponse { message: Some(Told::Desired(desired)) }));
                     }
                 }
                 _ = beats.tick() => {
-                    // Whatever it is, it shows the worker that this server lives.
-                    if let Err(over) = self.tell(Told::Ack(wire::Ack { observed: sequence })).await {
+                    // Whatever it is, it shows the worker that this server lives; and makes good an acknowledgement that found no room.
+                    if let Err(over) = self.tell(Told::Ack(wire::Ack { observed: sequence })) {
                         return over;
                     }
                     let now = clock.monotonic();
@@ -337,7 +353,7 @@ impl Session {
                     }
                     Err(error) => return Err(Over::Refused(error)),
                 }
-                self.tell(Told::Ack(wire::Ack { observed: *sequence })).await
+                self.tell(Told::Ack(wire::Ack { observed: *sequence })).map(drop)
             }
             Some(Said::Register(_)) => {
                 let why = "a worker registers once on a stream";
@@ -356,10 +372,14 @@ impl Session {
         let control = &self.fleet.0.control;
         let view = control.view();
         let residency = view.state.residency();
-        let is_idle_work = residency.on(who.id).any(|one| {
-            !residency.is_wanted(one.id)
-                && matches!(one.state, ReplicaState::Loading | ReplicaState::Unloading)
-        });
+        let is_idle_work = match gait.at {
+            Some(at) => !residency.is_wanted(at),
+            // It does not say.
+            None => residency.on(who.id).any(|one| {
+                !residency.is_wanted(one.id)
+                    && matches!(one.state, ReplicaState::Loading | ReplicaState::Unloading)
+            }),
+        };
         let frozen = gait.frozen.map(|since| now.saturating_sub(since));
         gait.unwanted = frozen.filter(|_| is_idle_work).and(gait.unwanted.or(Some(now)));
         let is_slow = frozen.is_some_and(|frozen| frozen >= SLOW_AFTER);
@@ -377,6 +397,8 @@ impl Session {
 #[derive(Debug, Default)]
 struct Gait {
     counter: u64,
+    /// What it is at, if it says.
+    at: Option<ReplicaId>,
     /// Since when it is at one and the same step.
     frozen: Option<Duration>,
     /// Since when nobody wants what it is at, and it does not look up.
@@ -388,6 +410,7 @@ impl Gait {
     fn beat(&mut self, beat: &wire::Heartbeat, now: Duration) {
         let is_moving = beat.busy.is_none() || beat.progress_counter != self.counter;
         self.counter = beat.progress_counter;
+        self.at = workers::replica_id(&beat.replica).ok();
         self.frozen = if is_moving { None } else { self.frozen.or(Some(now)) };
     }
 }

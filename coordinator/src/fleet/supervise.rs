@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  lock free ─► start ─► runs ─► ended: told to ─► done*
-//!      ▲                           └─ by itself ─► back off 1, 2, 4 … 60 s ─┐
+//!      ▲                           └─ by itself ─► back off 1, 2, 4, 8 s ───┐
 //!      └──── five times in five minutes: quarantined* ◄─────────────────────┘
 //! ```
 //!
@@ -47,13 +47,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A worker's file is begun anew when it is larger.
 const MOST_LOG: u64 = 1 << 20;
 
+const LOOK_AT_LOG_EVERY: Duration = Duration::from_secs(60);
+
 /// Of its end, shown.
 const TAIL: u64 = 64 << 10;
 const LAST_LINES: usize = 5;
 
 /// Keeps a worker running until the server stops, or it fails too often.
 pub(super) async fn supervise(fleet: Fleet, spec: DeviceSpec, binary: PathBuf) {
-    let (control, draining) = (&fleet.0.control, &fleet.0.draining);
+    let (control, leaving) = (&fleet.0.control, &fleet.0.leaving);
     let log = fleet.0.settings.logs.join(format!("worker-{}.log", spec.id));
     let worker_id = Uuid::new_v4();
     let mut failures: VecDeque<Duration> = VecDeque::new();
@@ -61,7 +63,7 @@ pub(super) async fn supervise(fleet: Fleet, spec: DeviceSpec, binary: PathBuf) {
     loop {
         tokio::select! {
             () = is_free(&fleet, spec) => {}
-            () = draining.triggered() => {
+            () = leaving.triggered() => {
                 // It is told to end by its session.
                 let _ = tokio::time::timeout(LAST_WORDS, is_free(&fleet, spec)).await;
                 return;
@@ -82,7 +84,8 @@ pub(super) async fn supervise(fleet: Fleet, spec: DeviceSpec, binary: PathBuf) {
                 info!(device = %spec.id, process, "worker started");
                 tokio::select! {
                     status = child.wait() => (process, status),
-                    () = draining.triggered() => return finish(&mut child).await,
+                    () = leaving.triggered() => return finish(&mut child).await,
+                    () = keep_short(&log) => return,
                 }
             }
         };
@@ -95,8 +98,10 @@ pub(super) async fn supervise(fleet: Fleet, spec: DeviceSpec, binary: PathBuf) {
         control.turned(spec.id, Turn::Lost(Whose::Child(process), why.clone())).await;
         if was_told {
             // By somebody else than this server: it is no failure, and there is to be one.
-            tokio::time::sleep(fleet.0.settings.restart_delay).await;
-            continue;
+            tokio::select! {
+                () = tokio::time::sleep(fleet.0.settings.restart_delay) => continue,
+                () = leaving.triggered() => return,
+            }
         }
         let now = fleet.0.clock.monotonic();
         if now.saturating_sub(begun) >= LIVED {
@@ -115,7 +120,7 @@ pub(super) async fn supervise(fleet: Fleet, spec: DeviceSpec, binary: PathBuf) {
         let delay = delay_after(fleet.0.settings.restart_delay, failures.len());
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
-            () = draining.triggered() => return,
+            () = leaving.triggered() => return,
         }
     }
 }
@@ -141,11 +146,8 @@ async fn is_free(fleet: &Fleet, spec: DeviceSpec) {
 
 fn start(fleet: &Fleet, spec: DeviceSpec, binary: &Path, log: &Path, id: Uuid) -> std::io::Result<Child> {
     let device = spec.capacity.map_or_else(|| spec.id.to_string(), |size| format!("{}={}", spec.id, size.0));
-    let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
-    if file.metadata()?.len() > MOST_LOG {
-        file.set_len(0)?;
-    }
-    file.seek(SeekFrom::End(0))?;
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
+    shorten(&file)?;
     Command::new(binary)
         .args(["--device", &device])
         .args(["--coordinator", &format!("unix://{}", fleet.0.settings.socket.display())])
@@ -157,6 +159,21 @@ fn start(fleet: &Fleet, spec: DeviceSpec, binary: &Path, log: &Path, id: Uuid) -
         // A terminal's Ctrl-C is for the server, which tells its workers.
         .process_group(0)
         .spawn()
+}
+
+/// What a worker says is appended, wherever the end is: it may be cut while it is written.
+fn shorten(file: &File) -> std::io::Result<()> {
+    if file.metadata()?.len() > MOST_LOG { file.set_len(0) } else { Ok(()) }
+}
+
+/// Looks after a running worker's file, for ever: it lies beside the store, whose disk it must not fill.
+async fn keep_short(log: &Path) {
+    loop {
+        tokio::time::sleep(LOOK_AT_LOG_EVERY).await;
+        if let Err(error) = OpenOptions::new().append(true).open(log).and_then(|file| shorten(&file)) {
+            warn!(%error, log = %log.display(), "a worker's log cannot be looked after");
+        }
+    }
 }
 
 /// The server stops: its worker has been told by its session, if it has one.
@@ -179,7 +196,10 @@ fn last_words(log: &Path) -> std::io::Result<String> {
     let clean = |line: &&str| -> String {
         line.chars().take(400).map(|c| if c.is_control() { ' ' } else { c }).collect()
     };
-    Ok(last.iter().map(clean).collect::<Vec<_>>().join(" | "))
+    let mut words: Vec<String> = last.iter().map(clean).collect();
+    // One that fails again and again says the same again and again.
+    words.dedup();
+    Ok(words.join(" | "))
 }
 
 #[cfg(test)]

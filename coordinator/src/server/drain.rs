@@ -1,8 +1,9 @@
 //! How a server ends.
 //!
-//! DRAINING: health says NOT_SERVING and no new work is admitted; watches end; workers that the server has started are told to
-//! end; running operations get the grace period, then are told to stop. Until they have ended whoever comes is served: they can be looked at, and
-//! cancelled. Then the sockets go, connections end, and what is done is committed and exported. Each wait has an end.
+//! DRAINING: health says NOT_SERVING and no new work is admitted; watches end; running operations get the grace period, then are
+//! told to stop. Until they have ended whoever comes is served: they can be looked at, and cancelled. Then workers that the server
+//! has started are told to end: loads need them until there. Then the sockets go, connections end, and what is done is committed and
+//! exported. Each wait has an end.
 
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub(super) struct Serving {
     pub(super) connections: Gate,
     /// Ends watches, and what the server does unasked.
     pub(super) draining: Shutdown,
+    /// Ends workers.
+    pub(super) leaving: Shutdown,
     /// Ends the sockets and the connections.
     pub(super) closing: Shutdown,
     pub(super) stop: StopRequest,
@@ -57,6 +60,7 @@ impl Serving {
             self.runner.stop_all();
             wait("operations", &self.operations).await;
         }
+        self.leaving.trigger("the server is stopping");
         // They get as long as executors, and are killed then: a moment more, so that it is seen.
         wait_for("workers", self.fleet.children(), LAST_WORDS + Duration::from_secs(1)).await;
         // Ends the watches of it, which have said NOT_SERVING and have no other end.

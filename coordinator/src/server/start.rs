@@ -74,7 +74,7 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
         let told = control.clone();
         spawn_thread(process, "evict", move || withdraw(&shelf, &told, &evictions))?;
     }
-    let draining = Shutdown::new();
+    let (draining, leaving) = (Shutdown::new(), Shutdown::new());
     let fleet = Fleet::new(
         FleetSettings {
             devices: settings.workers.devices,
@@ -88,7 +88,7 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
         cache.clone(),
         process.tasks.clone(),
         process.clock.clone(),
-        draining.clone(),
+        leaving.clone(),
     );
     let loader = Loader::new(
         cache.clone(),
@@ -193,6 +193,7 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
         operations,
         connections,
         draining,
+        leaving,
         closing,
         stop,
         grace,

@@ -28,6 +28,12 @@ impl News {
         Self { removed: shared.heard(), ..Self::default() }
     }
 
+    /// Whether something was removed that this stream has not told and cannot tell any more: only a new one tells everything.
+    pub(super) fn has_missed(&self, view: &View) -> bool {
+        let next = view.removed.front().map_or(0, |removed| removed.number);
+        self.told.is_some() && next > self.removed.saturating_add(1)
+    }
+
     /// The message that tells of this view; none when there is nothing in it.
     pub(super) fn of(&mut self, view: &Arc<View>) -> Option<wire::Observed> {
         let is_full = self.told.is_none();
@@ -121,6 +127,17 @@ mod tests {
         assert_eq!((third.replicas.len(), third.removed.len()), (0, 1), "{third:?}");
         assert_eq!(news.of(&view(&[(2, Active)], &[1], 2)), None, "a removal is told once");
         assert!(news.of(&view(&[(2, Active)], &[1], 3)).is_some(), "another generation is answered");
+    }
+
+    #[test]
+    fn a_removal_that_was_never_told_is_missed() {
+        let mut news = News::default();
+        assert!(!news.has_missed(&view(&[], &[7], 1)), "the first word tells everything");
+        news.of(&view(&[], &[7], 1));
+        assert!(!news.has_missed(&view(&[], &[7, 8], 1)));
+        assert!(!news.has_missed(&view(&[], &[8], 1)));
+        assert!(!news.has_missed(&view(&[], &[], 1)));
+        assert!(news.has_missed(&view(&[], &[9], 1)), "the eighth was pushed out");
     }
 
     #[test]

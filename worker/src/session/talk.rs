@@ -145,6 +145,10 @@ impl Talk {
                 changed = views.changed() => {
                     changed.map_err(|_| Over::Broken("the driver has ended".to_owned()))?;
                     let view = Arc::clone(&views.borrow_and_update());
+                    if self.news.has_missed(&view) {
+                        let why = "more was removed than could be told: everything is told anew";
+                        return Err(Over::Broken(why.to_owned()));
+                    }
                     if let Some(news) = self.news.of(&view) {
                         say(&self.says, Said::Observed(news)).await?;
                     }
@@ -166,6 +170,7 @@ impl Talk {
                         progress_counter: shared.steps(),
                         busy: shared.busy().map(encode::duration),
                         time: Some(encode::timestamp(clock.wall())),
+                        replica: shared.at().map(|id| id.to_string()).unwrap_or_default(),
                     })).await?;
                 }
                 _ = paces.tick() => {

@@ -296,6 +296,7 @@ def model_status(message: state_service_pb2.ModelStatus) -> ModelStatus:
         leases=message.leases,
         cached=message.cached,
         loaded_on=tuple(message.loaded_on),
+        missing_on=tuple(message.missing_on),
     )
 
 

@@ -245,7 +245,8 @@ class ResidencyCalls(Calls):
         """Takes a model, or `components` of it, off a device, or off all; says what became of each replica.
 
         What other models share stays, as does what is in RAM. One that is on no device is no error: then
-        there are no replicas. What somebody has leased is refused, with reason IN_USE, save with `force`.
+        there are no replicas. What somebody has leased, or loads
+        just now, is refused, with reason IN_USE, save with `force`: that cancels the load.
         """
         plan = _plans_residency.unload(name, device, components, force, deadline, request_id)
         operation: Operation[UnloadResult] = Operation(self, self._run(plan))
@@ -309,8 +310,8 @@ class ResidencyCalls(Calls):
     ) -> LoadPlan:
         """Says where a load would go, and why; what would make room for it; and how long it would take.
 
-        Changes nothing. One that would be refused is no error: `refused` says that it would be, and `refusal`
-        why. `names`: one model, whose `components` may be given, or as for `load_components`.
+        Changes nothing. One that no device takes is no error: `refused` says so, and `refusal` why. A name that
+        nobody knows, and a model that is damaged, are errors. `names`: one model, whose `components` may be given, or as for `load_components`.
         """
         how = How(
             device,

@@ -222,6 +222,8 @@ class ModelStatus:
     """All its components are in RAM."""
     loaded_on: tuple[str, ...]
     """Devices that all its components that were loaded there are ACTIVE on: `cpu:0`."""
+    missing_on: tuple[str, ...]
+    """Devices that it was loaded to and where something of it is missing: it comes back by itself."""
 
 
 @dataclass(frozen=True, slots=True)

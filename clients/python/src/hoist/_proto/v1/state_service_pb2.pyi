@@ -218,18 +218,20 @@ class Status(_message.Message):
     def __init__(self, name: _Optional[str] = ..., position: _Optional[_Union[_resources_pb2.Position, _Mapping]] = ..., resource: _Optional[_Union[_resources_pb2.Resource, _Mapping]] = ..., machine: _Optional[_Union[MachineStatus, _Mapping]] = ..., model: _Optional[_Union[ModelStatus, _Mapping]] = ...) -> None: ...
 
 class ModelStatus(_message.Message):
-    __slots__ = ("components", "operations", "leases", "cached", "loaded_on")
+    __slots__ = ("components", "operations", "leases", "cached", "loaded_on", "missing_on")
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     OPERATIONS_FIELD_NUMBER: _ClassVar[int]
     LEASES_FIELD_NUMBER: _ClassVar[int]
     CACHED_FIELD_NUMBER: _ClassVar[int]
     LOADED_ON_FIELD_NUMBER: _ClassVar[int]
+    MISSING_ON_FIELD_NUMBER: _ClassVar[int]
     components: _containers.RepeatedCompositeFieldContainer[ComponentStatus]
     operations: _containers.RepeatedCompositeFieldContainer[_operation_pb2.OperationMetadata]
     leases: int
     cached: bool
     loaded_on: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, components: _Optional[_Iterable[_Union[ComponentStatus, _Mapping]]] = ..., operations: _Optional[_Iterable[_Union[_operation_pb2.OperationMetadata, _Mapping]]] = ..., leases: _Optional[int] = ..., cached: bool = ..., loaded_on: _Optional[_Iterable[str]] = ...) -> None: ...
+    missing_on: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, components: _Optional[_Iterable[_Union[ComponentStatus, _Mapping]]] = ..., operations: _Optional[_Iterable[_Union[_operation_pb2.OperationMetadata, _Mapping]]] = ..., leases: _Optional[int] = ..., cached: bool = ..., loaded_on: _Optional[_Iterable[str]] = ..., missing_on: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ComponentStatus(_message.Message):
     __slots__ = ("component", "segment", "idle", "uses", "leases", "replicas")
