@@ -119,7 +119,8 @@ async fn what_is_unloaded_comes_back_to_the_byte_and_what_another_model_has_stay
         device_id: "cpu:1".to_owned(),
         ..Default::default()
     };
-    assert_eq!(unload_as(&open.at, elsewhere).await.unwrap().replicas.len(), 0);
+    let nowhere = unload_as(&open.at, elsewhere).await.unwrap_err();
+    assert_eq!(reason(&nowhere), "RESOURCE_NOT_FOUND", "{nowhere:?}");
     let rest = unload(&open.at, "two", &[]).await.unwrap();
     assert_eq!((rest.replicas.len(), rest.returned_bytes), (2, full - gone.expected_bytes), "{rest:?}");
     devices_are_true(&library, &mut open).await.unwrap();
@@ -232,5 +233,33 @@ async fn of_several_models_all_are_loaded_or_none() {
     // What stays in RAM of that is nobody's.
     assert!(evict(&open.at, "").await.unwrap().segments.iter().all(|one| one.evicted));
     load(&open.at, "small", &[]).await.unwrap();
+    devices_are_true(&library, &mut open).await.unwrap();
+}
+
+/// What is read is on its way to the device while the rest is still read.
+#[tokio::test]
+async fn a_component_is_placed_as_soon_as_it_is_in_ram() {
+    let library = loading::library("cpu:0=2GiB").unwrap();
+    pipeline(&library, "one", 1.0, 1 << 16).unwrap();
+    // The other one takes a thousand times as long.
+    let tensor = [("conv_in.weight", vec![2.0; 64 << 20])];
+    let weights = making::safetensors(&tensor, &[]);
+    library.write("one/unet/diffusion_pytorch_model.safetensors", &weights).unwrap();
+    let mut open = library.open().await.unwrap();
+    until_open(&mut open, &["cpu:0"]).await.unwrap();
+    let request = v1::LoadModelRequest { name: "one".to_owned(), ..Default::default() };
+    let operation = loading::begin(&open.at, request).await.unwrap();
+    // Placed together, they would be seen together.
+    open.watch.until("the first of them", |mirror| mirror.replicas().count() == 1).await.unwrap();
+    let is_filling = |one: &v1::Segment| one.state() == v1::segment::State::Filling;
+    assert_eq!(
+        open.watch.mirror.segments().filter(|one| is_filling(one)).count(),
+        1,
+        "the other is still read"
+    );
+    let report = loading::loaded(&open.at, &operation).await.unwrap();
+    assert_eq!(report.components.len(), 2);
+    assert!(report.components.iter().all(|one| !one.resident), "this load has brought both: {report:?}");
+    assert_eq!(replicas(&open.at).await.unwrap().len(), 2);
     devices_are_true(&library, &mut open).await.unwrap();
 }

@@ -18,6 +18,7 @@ use hoist_wire::longrunning::operation::Result as Outcome;
 use hoist_wire::status::Failure;
 use hoist_wire::v1;
 use hoist_wire::v1::replica::State;
+use hoist_wire::v1::resource::Value;
 use rustix::process::{Pid, Signal, kill_process};
 
 const FAKE: &str = env!("CARGO_BIN_EXE_hoist-fake-worker");
@@ -93,6 +94,56 @@ async fn an_unload_that_ends_too_late_goes_all_the_same() {
     open.watch.until("only the other", |mirror| states(mirror) == [State::Active]).await.unwrap();
     devices_are_true(&library, &mut open).await.unwrap();
     assert_eq!(unload(&open.at, "a", &[]).await.unwrap().replicas.len(), 0);
+}
+
+/// Neither of two who want opposite things wins in silence.
+#[tokio::test]
+async fn what_is_being_loaded_is_unloaded_by_force_alone() {
+    let (library, stage, mut open) = card("64MiB", &["hang"]).await;
+    let operation = hanging(&mut open, &stage, ask("a")).await;
+    let refused = unload(&open.at, "a", &[]).await.unwrap_err();
+    assert!(reason(&refused) == "IN_USE" && refused.message().contains(&operation), "{refused:?}");
+    let force = v1::UnloadModelRequest { name: "a".to_owned(), force: true, ..Default::default() };
+    let Open { at, watch, .. } = &mut open;
+    let has_ended =
+        |mirror: &Mirror| mirror.operations().any(|one| one.name == operation && one.end_time.is_some());
+    let unloading = unload_as(at, force);
+    let going_on = async {
+        watch.until("the load is over", has_ended).await.unwrap();
+        stage.go_on().unwrap();
+    };
+    let (gone, ()) = tokio::join!(unloading, going_on);
+    assert!(gone.unwrap().replicas.iter().all(|one| one.kept_because.is_empty()));
+    assert_eq!(failure(end(&open.at, &operation).await.unwrap()), "OPERATION_CANCELLED");
+    assert_eq!(replicas(&open.at).await.unwrap(), [], "it is gone with the answer");
+    devices_are_true(&library, &mut open).await.unwrap();
+}
+
+/// C9: the grace of a stop is of use to a load, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_lets_a_load_come_to_its_end() {
+    let (library, stage, mut open) = card("64MiB", &["hang"]).await;
+    let operation = hanging(&mut open, &stage, ask("a")).await;
+    open.server.signal(Signal::TERM).unwrap();
+    loop {
+        let request = v1::GetStatusRequest { name: "machine".to_owned(), ..Default::default() };
+        let status = open.at.state().get_status(request).await.unwrap().into_inner().status.unwrap();
+        let Some(Value::Machine(machine)) = status.resource.unwrap().value else { panic!("no machine") };
+        if machine.state() == v1::machine::State::Draining {
+            break;
+        }
+    }
+    assert!(device(&open.at, CARD).await.unwrap().worker.unwrap().state() == v1::worker::State::Active);
+    let Open { at, server, .. } = open;
+    let ending = loaded(&at, &operation);
+    let going_on = async { stage.go_on().unwrap() };
+    let (ended, ()) = tokio::join!(ending, going_on);
+    assert_eq!(ended.unwrap().components.len(), 1);
+    drop(at);
+    let (status, log) = server.wait().unwrap();
+    assert!(status.success(), "{status}: {log}");
+    let mut open = library.open().await.unwrap();
+    open.watch.until("it comes back", |mirror| states(mirror) == [State::Active]).await.unwrap();
 }
 
 /// I3: what is being brought back is wanted no more than its model.

@@ -9,8 +9,8 @@
 use hoist_tests::caching::{cache, counts_are_true, evict};
 use hoist_tests::library::{Library, Open, reason};
 use hoist_tests::loading::{
-    Played, Stage, begin, device, devices_are_true, is_open, load, load_as, loaded, mapped, replicas, single,
-    staged, unload, until_open, worker,
+    Played, Stage, begin, device, devices_are_true, is_open, load, load_as, loaded, mapped, pipeline,
+    replicas, residency, single, staged, unload, until_open, worker,
 };
 use hoist_tests::{Channels, Mirror, loading};
 use hoist_wire::status::Failure;
@@ -124,6 +124,8 @@ async fn a_device_that_has_no_room_or_fails_ends_the_load_alone() {
 async fn a_device_that_cannot_go_on_fails_the_load_and_is_driven_by_another_worker() {
     let (library, _stage, mut open) = card(&["well", "poison"]).await;
     load(&open.at, "a", &[]).await.unwrap();
+    // What is still read when its worker ends would go to the next one.
+    cache(&open.at, "b", &[]).await.unwrap();
     let failed = load(&open.at, "b", &[]).await.unwrap_err();
     assert_eq!(reason(&failed), "WORKER_LOST", "{failed:?}");
     let is_back = |mirror: &Mirror| {
@@ -236,6 +238,47 @@ async fn a_worker_that_says_what_cannot_be_is_not_believed_and_after_three_times
     let refused: Status = load(&open.at, "a", &[]).await.unwrap_err();
     assert_eq!(reason(&refused), "WORKER_QUARANTINED", "{refused:?}");
     devices_are_true(&library, &mut open).await.unwrap();
+}
+
+/// W4: a worker that reads nothing keeps nobody waiting, and is found silent like any other.
+#[tokio::test]
+async fn a_worker_that_reads_nothing_is_found_silent() {
+    const MODELS: u8 = 150;
+    let library = Library::new().unwrap();
+    for number in 0..MODELS {
+        pipeline(&library, &format!("m{number}"), f32::from(number), 16).unwrap();
+    }
+    single(&library, "a", 1.0, 1).unwrap();
+    let mut open = library.open().await.unwrap();
+    let names: Vec<String> = (0..MODELS).map(|number| format!("m{number}")).collect();
+    for name in names.iter().map(String::as_str).chain(["a"]) {
+        cache(&open.at, name, &[]).await.unwrap();
+    }
+    open.watch.catch_up(&open.at).await.unwrap();
+    let mut played = Played::register(&open.at, CARD, Uuid::new_v4()).await.unwrap();
+    played.tell(&[], &[], None).await.unwrap();
+    played.desired(|_| true).await.unwrap();
+    open.watch.until("the card", |mirror| is_open(mirror, CARD)).await.unwrap();
+    let is_silent = |mirror: &Mirror| worker(mirror, CARD).state() == v1::worker::State::Suspect;
+    let wanted = |mirror: &Mirror| mirror.replicas().filter(|one| !one.models.is_empty()).count();
+    let all = usize::from(MODELS) + 1;
+    let parts = names.iter().map(|name| loading::part(name, &[])).collect();
+    let request = v1::LoadComponentsRequest { parts, options: Some(loading::on(CARD)), ..Default::default() };
+    residency(&open.at).load_components(request).await.unwrap();
+    open.watch.until("all of it waits", |mirror| wanted(mirror) == all).await.unwrap();
+    // Each of these is told of, with all there is: soon more than a stream holds that nobody reads.
+    for _ in 0..50 {
+        if is_silent(&open.watch.mirror) {
+            break;
+        }
+        let operation = begin(&open.at, ask("a")).await.unwrap();
+        let more = |mirror: &Mirror| wanted(mirror) == all + 1 || is_silent(mirror);
+        open.watch.until("one more", more).await.unwrap();
+        loading::cancel(&open.at, &operation).await.unwrap();
+        open.watch.until("one less", |mirror| wanted(mirror) == all || is_silent(mirror)).await.unwrap();
+    }
+    open.watch.until("it is told of as silent", is_silent).await.unwrap();
+    drop(played);
 }
 
 /// C5: what a worker has that nobody wants is not kept; and nothing is asked of one before it has said what it has.

@@ -36,7 +36,7 @@ fn many() -> Library {
 
 /// What may become of a request when others want the same.
 fn is_fair(reason: &str, is_disturbed: bool) -> bool {
-    let always = ["VRAM_EXHAUSTED", "OVERLOADED", "OPERATIONS_EXHAUSTED"];
+    let always = ["VRAM_EXHAUSTED", "OVERLOADED", "OPERATIONS_EXHAUSTED", "IN_USE"];
     let disturbed = ["WORKER_LOST"];
     always.contains(&reason) || (is_disturbed && disturbed.contains(&reason))
 }

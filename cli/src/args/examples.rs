@@ -9,7 +9,7 @@ First steps:
   hoist show NAME            one of them: what it is, and why
   hoist verdicts             what is wrong with which
   hoist cache NAME           into RAM, for every process of this machine
-  hoist load NAME --wait     onto a device
+  hoist load NAME            onto a device
   hoist ls --help            filters, and examples; every command has some
 
 Exit codes:
@@ -230,15 +230,15 @@ Examples:
 pub(super) const LOAD: &str = "\
 Of several names it is one operation on one device: all of it is loaded, or nothing. HOW says what each component took: `resident` was \
 on the device, `loaded` was brought there. What was loaded comes back by itself after its worker, or the server, has ended; `hoist unload` \
-ends that. With --json --wait: one object. Exit code 4 when the device has no room: `hoist plan` says what would make some.
+ends that. With --json: one object. Exit code 4 when the device has no room: `hoist plan` says what would make some.
 
 Examples:
-  hoist load sd_xl_base --wait
-  hoist load sd_xl_base --device cuda:0 --dtype BF16 --wait
-  hoist load sd_xl_base:vae style_lora --place pack --wait
-  hoist load sd_xl_base --force --priority high --wait
-  hoist ops wait \"$(hoist load sd_xl_base)\"
-  hoist load sd_xl_base --wait --json | jq -r '.components[].replica'";
+  hoist load sd_xl_base
+  hoist load sd_xl_base --device cuda:0 --dtype BF16
+  hoist load sd_xl_base:vae style_lora --place pack
+  hoist load sd_xl_base --force --priority high
+  hoist ops wait \"$(hoist load sd_xl_base --no-wait)\"
+  hoist load sd_xl_base --json | jq -r '.components[].replica'";
 
 pub(super) const UNLOAD: &str = "\
 EXPECTED is what a component took of its device, RETURNED what the device has more since it is gone. What another model shares is `kept`. \

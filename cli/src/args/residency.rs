@@ -1,5 +1,6 @@
 //! The verbs about what is on devices, as they are written. Nothing here acts.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use hoist_wire::v1;
 
@@ -19,16 +20,25 @@ pub(crate) struct LoadArgs {
     #[command(flatten)]
     pub(crate) how: HowArgs,
 
-    /// Wait for the end and tell what is where; Ctrl-C gives the load up, unless somebody else wants it too
+    /// Return at once, with the operation's id on stdout, and let it go on [default: wait for the end and tell what is where; Ctrl-C gives the load up, unless somebody else wants it too]
     #[arg(long)]
+    pub(crate) no_wait: bool,
+
+    /// What is done without it, too
+    #[arg(long, hide = true, conflicts_with = "no_wait")]
     pub(crate) wait: bool,
+}
+
+/// A device's name. An empty one is a variable that is not set, and not any device.
+fn device() -> NonEmptyStringValueParser {
+    NonEmptyStringValueParser::new()
 }
 
 /// How a load is done: what `hoist load` and `hoist plan` both take.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct HowArgs {
     /// The device to load to: cpu:0, cuda:1 ... [default: the one that --place finds]
-    #[arg(long, value_name = "DEVICE", conflicts_with = "place")]
+    #[arg(long, value_name = "DEVICE", conflicts_with = "place", value_parser = device())]
     pub(crate) device: Option<String>,
 
     /// By what rule the device is found [default: any]
@@ -55,7 +65,7 @@ pub(crate) struct HowArgs {
     #[arg(long = "allow", value_name = "VERDICT", value_enum, ignore_case = true)]
     pub(crate) allow: Vec<Allow>,
 
-    /// What to try, in this order, until one fits; may be repeated [default: standard]
+    /// What to try, in this order, until one fits; may be repeated. This release knows `standard` alone [default: standard]
     #[arg(long = "strategy", value_name = "STRATEGY", value_enum, ignore_case = true)]
     pub(crate) strategies: Vec<Strategy>,
 }
@@ -117,10 +127,10 @@ pub(crate) struct UnloadArgs {
     pub(crate) components: Vec<String>,
 
     /// From this device: cpu:0, cuda:1 ... [default: from all]
-    #[arg(long, value_name = "DEVICE")]
+    #[arg(long, value_name = "DEVICE", value_parser = device())]
     pub(crate) device: Option<String>,
 
-    /// Also what somebody has leased. Leases on what is in RAM stay
+    /// Also what somebody has leased, and what is being loaded: that load is cancelled. Leases on what is in RAM stay
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -201,6 +211,5 @@ mod tests {
             panic!()
         };
         assert_eq!(args.how.strategies, [Strategy::MemoryOptimized, Strategy::Standard]);
-        assert!(!args.wait);
     }
 }

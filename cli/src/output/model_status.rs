@@ -31,6 +31,7 @@ pub(crate) fn value(it: &v1::ModelStatus) -> Value {
         "leases": it.leases,
         "cached": it.cached,
         "loaded_on": it.loaded_on,
+        "missing_on": it.missing_on,
     })
 }
 
@@ -38,8 +39,14 @@ pub(crate) fn value(it: &v1::ModelStatus) -> Value {
 pub(crate) fn print(out: Out, it: &v1::ModelStatus, model: &str) -> Result<()> {
     out.line("")?;
     out.row("cached", if it.cached { "yes" } else { "no" })?;
-    let on = if it.loaded_on.is_empty() { "no device".to_owned() } else { it.loaded_on.join(", ") };
-    out.row("loaded on", &text::one_line(&on))?;
+    out.row("loaded on", &text::one_line(&loaded_words(it, model)))?;
+    if !it.missing_on.is_empty() {
+        let on = it.missing_on.join(", ");
+        out.row(
+            "missing on",
+            &text::one_line(&format!("{on}: it comes back by itself; `hoist sync` says more")),
+        )?;
+    }
     out.row("leases", &it.leases.to_string())?;
     for operation in &it.operations {
         out.row("running", &operation_words(operation))?;
@@ -60,6 +67,26 @@ pub(crate) fn print(out: Out, it: &v1::ModelStatus, model: &str) -> Result<()> {
         }
     }
     table.print(out)
+}
+
+/// The devices that it is on, and how much of it where that is not all.
+fn loaded_words(it: &v1::ModelStatus, model: &str) -> String {
+    let on = |device: &String| {
+        let is_here = |one: &v1::ReplicaStatus| {
+            one.replica.as_ref().is_some_and(|one| {
+                one.device_id == *device
+                    && one.state() == v1::replica::State::Active
+                    && one.models.iter().any(|of| of == model)
+            })
+        };
+        let here = it.components.iter().filter(|one| one.replicas.iter().any(is_here)).count();
+        let all = it.components.len();
+        if here < all { format!("{device} ({here} of {all} components)") } else { device.clone() }
+    };
+    if it.loaded_on.is_empty() {
+        return "no device".to_owned();
+    }
+    it.loaded_on.iter().map(on).collect::<Vec<_>>().join(", ")
 }
 
 fn ram_cells(it: &v1::ComponentStatus) -> [Toned; 6] {

@@ -23,9 +23,9 @@ const HOLD: Duration = Duration::from_secs(61 * 60);
 pub(crate) async fn run(session: &Session, args: &LoadArgs) -> Result<Exit> {
     let client = session.connect().await?;
     let wanted = wanted::all(&client, &args.names, &args.components).await?;
-    let request = Request::of(&wanted, &args.how, args.wait);
+    let request = Request::of(&wanted, &args.how, !args.no_wait);
     let id = request.id().to_owned();
-    if !args.wait {
+    if args.no_wait {
         let operation = client.call(Some(&id), request.send(&client, None)).await?;
         return scan::started(session, &operation);
     }

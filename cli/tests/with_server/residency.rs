@@ -201,7 +201,7 @@ fn what_somebody_has_leased_is_unloaded_only_by_force() {
 #[test]
 fn who_does_not_wait_gets_the_name_of_what_goes_on() {
     let server = ready("cpu:0=1GiB");
-    let output = server.hoist(&["load", "one", "portrait"]);
+    let output = server.hoist(&["load", "one", "portrait", "--no-wait"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let name = stdout(&output).trim().to_owned();
     let ended = server.json(&["ops", "wait", &name]);
