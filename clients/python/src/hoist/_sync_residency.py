@@ -310,8 +310,9 @@ class ResidencyCalls(Calls):
     ) -> LoadPlan:
         """Says where a load would go, and why; what would make room for it; and how long it would take.
 
-        Changes nothing. One that no device takes is no error: `refused` says so, and `refusal` why. A name that
-        nobody knows, and a model that is damaged, are errors. `names`: one model, whose `components` may be given, or as for `load_components`.
+        Changes nothing. One that no device takes is no error: `refused` says so, and `refusal` why. A name
+        that nobody knows, and a model that is damaged, are errors. `names`: one model, whose `components` may
+        be given, or as for `load_components`.
         """
         how = How(
             device,
