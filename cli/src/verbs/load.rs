@@ -14,7 +14,7 @@ use crate::output::json::Response;
 use crate::output::progress::Bar;
 use crate::output::residency;
 use crate::verbs::wanted::{self, Wanted};
-use crate::verbs::{Session, awaited, scan};
+use crate::verbs::{Session, awaited, names_of, scan};
 
 /// The server gives up after an hour; a little longer, so that its answer is what ends the wait.
 const HOLD: Duration = Duration::from_secs(61 * 60);
@@ -35,13 +35,14 @@ pub(crate) async fn run(session: &Session, args: &LoadArgs) -> Result<Exit> {
     drop(bar);
     match (operation.failure(), &operation.response) {
         (Some(error), _) => Err(error),
-        (None, Some(Response::LoadModel(loaded))) => tell(session, &wanted, args, loaded),
+        (None, Some(Response::LoadModel(loaded))) => tell(session, &client, &wanted, args, loaded).await,
         (None, _) => Err(Error::unreadable("what was loaded")),
     }
 }
 
-fn tell(
+async fn tell(
     session: &Session,
+    client: &Client,
     wanted: &[Wanted],
     args: &LoadArgs,
     loaded: &v1::LoadModelResponse,
@@ -52,7 +53,9 @@ fn tell(
         out.value(&residency::loaded_value(loaded, &Called::of(models)))?;
         return Ok(Exit::Done);
     }
-    let called = Called::apart(models);
+    // Also those that made room, which nobody has named.
+    let others = names_of::models(client, loaded.unloaded.iter().map(String::as_str)).await?;
+    let called = Called::apart(models.chain(&others));
     residency::print_loaded(out, loaded, &called)?;
     // Who says by what rule the device is found sees what the rule came to; others ask `hoist plan`.
     if args.how.place.is_some() {

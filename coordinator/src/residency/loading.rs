@@ -343,10 +343,18 @@ fn all_there(
     for id in ids {
         let Some(replica) = state.residency().replica(*id) else {
             let message = format!("the worker of {device} has ended, and what was on it is gone");
-            let problem = state.devices().get(device).map(|known| known.worker.problem.clone());
-            let problem = problem.filter(|problem| !problem.is_empty()).map(|problem| format!(": {problem}"));
-            let message = format!("{message}{}", problem.unwrap_or_default());
-            return Err(Error::new(Reason::WorkerLost, message).with("device", device));
+            let worker = state.devices().get(device).map(|known| &known.worker);
+            let problem = worker.map(|worker| worker.problem.as_str()).filter(|problem| !problem.is_empty());
+            let problem = problem.map(|problem| format!(": {problem}")).unwrap_or_default();
+            let error = Error::new(Reason::WorkerLost, format!("{message}{problem}")).with("device", device);
+            return Err(if worker.is_some_and(|worker| worker.is_supervised) {
+                error
+            } else {
+                error.with(
+                    "advice",
+                    "start its worker again: it came by itself, and the server starts none in its place",
+                )
+            });
         };
         match (replica.state, &replica.failure) {
             (ReplicaState::Active, _) => drop(there.insert(*id, Arc::clone(replica))),

@@ -230,10 +230,8 @@ fn exhausted(state: &State, device: &Device, offer: &Offer, evictable: Bytes, as
     let names: Vec<String> = offer.unload.iter().map(name).collect();
     let advice = if !replaced(state, id, ask).is_empty() && offer.needed <= capacity {
         "some of it is there in another form, which makes no room for it: unload that first, or name another device".to_owned()
-    } else if offer.needed > capacity {
+    } else if offer.needed.0.saturating_add(offer.resident.0) > capacity.0 {
         "it is larger than the device: load single components, or name a larger device".to_owned()
-    } else if state.residency().on(id).next().is_none() {
-        "it is more than fits there at once: load less of it, or name a larger device".to_owned()
     } else if names.is_empty() && ask.force {
         "what else is on the device matters more, is leased, or is being loaded: unload some of it".to_owned()
     } else if names.is_empty() {
