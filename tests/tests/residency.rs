@@ -263,3 +263,43 @@ async fn a_component_is_placed_as_soon_as_it_is_in_ram() {
     assert_eq!(replicas(&open.at).await.unwrap().len(), 2);
     devices_are_true(&library, &mut open).await.unwrap();
 }
+
+/// A load that is given up halfway is nobody's fault: its worker goes on as it was.
+#[tokio::test]
+async fn loads_that_are_cancelled_halfway_leave_the_worker_as_it_was() {
+    let library = loading::library("cpu:0=1GiB").unwrap();
+    single(&library, "large", 1.0, 192).unwrap();
+    let mut open = library.open().await.unwrap();
+    until_open(&mut open, &["cpu:0"]).await.unwrap();
+    cache(&open.at, "large", &[]).await.unwrap();
+    let before = worker(&open.watch.mirror, "cpu:0");
+    for dtype in ["F16", "BF16", "F64", "F16", "BF16", "F64"] {
+        let options = Some(v1::LoadOptions { dtype: dtype.to_owned(), ..Default::default() });
+        let request = v1::LoadModelRequest { name: "large".to_owned(), options, ..Default::default() };
+        open.watch.catch_up(&open.at).await.unwrap();
+        let operation = loading::begin(&open.at, request).await.unwrap();
+        let is_loading = |one: &v1::Replica| one.state() == v1::replica::State::Loading;
+        open.watch.until("it on its way", |mirror| mirror.replicas().any(is_loading)).await.unwrap();
+        loading::cancel(&open.at, &operation).await.unwrap();
+        open.watch.until("nothing", |mirror| mirror.replicas().count() == 0).await.unwrap();
+    }
+    open.watch.catch_up(&open.at).await.unwrap();
+    assert_eq!(worker(&open.watch.mirror, "cpu:0"), before, "its stream was not ended");
+    devices_are_true(&library, &mut open).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_files_of_what_is_on_a_device_are_not_deleted() {
+    let library = loading::library("cpu:0=64MiB").unwrap();
+    let path = single(&library, "a", 1.0, 1).unwrap();
+    let mut open = library.open().await.unwrap();
+    until_open(&mut open, &["cpu:0"]).await.unwrap();
+    load(&open.at, "a", &[]).await.unwrap();
+    let delete = || v1::DeleteModelRequest { name: "a".to_owned(), delete_files: true, ..Default::default() };
+    let refused = open.at.catalog().delete_model(delete()).await.unwrap_err();
+    assert_eq!(reason(&refused), "IN_USE", "{refused:?}");
+    assert!(path.is_file(), "what is refused has not happened");
+    unload(&open.at, "a", &[]).await.unwrap();
+    open.at.catalog().delete_model(delete()).await.unwrap();
+    assert!(!path.is_file());
+}

@@ -121,10 +121,9 @@ impl Driver<'_> {
         };
         match replica {
             Some(replica) => drop(self.there.insert(load.id, replica)),
-            None => {
-                self.there.remove(&load.id);
-                self.account(load.id, Bytes(0), Bytes(0));
-            }
+            // It waits again, as far as the set says that this driver works by; the newer one, which does not name it, is taken
+            // next, and it is told as gone with that.
+            None => drop(self.there.remove(&load.id)),
         }
         self.publish();
         Ok(())

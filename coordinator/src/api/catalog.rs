@@ -186,6 +186,10 @@ impl Api {
         if etag.as_ref().is_some_and(|etag| *etag != model.etag()) {
             return Err(hoist_planner::etag_mismatch(&model));
         }
+        if request.delete_files {
+            // Judged before anything is lost: what is on a device, or on its way there, keeps its files.
+            hoist_planner::delete_model(&self.control.view().state, model.id, etag.as_deref())?;
+        }
         // On a task of its own: a caller who goes away does not leave half of it.
         let (send, receive) = oneshot::channel();
         let (api, key, shown, with_files) =

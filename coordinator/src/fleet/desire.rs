@@ -1,5 +1,7 @@
 //! What a worker is told shall be on its device, and what it tells of its way there.
 
+use std::time::Duration;
+
 use hoist_domain::{Bytes, DeviceId, Generation, ReplicaId};
 use hoist_planner::State;
 use hoist_wire::{worker as wire, workers};
@@ -8,6 +10,9 @@ use tracing::error;
 use super::Fleet;
 use super::session::{MOST_LIES, Who};
 use crate::control::Turn;
+
+/// A lie counts towards the quarantine for so long after it.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(5 * 60);
 
 impl Fleet {
     /// Whether a stream to which this number was told last does not know yet what shall be on its device.
@@ -67,10 +72,13 @@ impl Fleet {
 
     /// A worker has said what cannot be. Too often, and nobody listens to it any more.
     pub(super) async fn lied(&self, who: Who, lie: &str) {
+        let now = self.0.clock.monotonic();
         let lies = {
-            let mut lies = self.0.lies.entry(who.id).or_default();
-            *lies = lies.saturating_add(1);
-            *lies
+            let mut known = self.0.lies.entry(who.id).or_default();
+            // What is long ago is no habit.
+            let before = if now.saturating_sub(known.1) > FORGIVEN_AFTER { 0 } else { known.0 };
+            *known = (before.saturating_add(1), now);
+            known.0
         };
         if lies >= MOST_LIES {
             error!(device = %who.id, lie, "a worker has said what cannot be too often");

@@ -96,8 +96,8 @@ struct Shared {
     supervised: DashSet<DeviceId>,
     /// How many there have been.
     begun: AtomicU64,
-    /// By device: how often its worker has said what cannot be.
-    lies: DashMap<DeviceId, u8>,
+    /// By device: how often its worker has said what cannot be, and when last.
+    lies: DashMap<DeviceId, (u8, Duration)>,
     /// How far replicas are that are being loaded.
     loading: DashMap<ReplicaId, (Bytes, Bytes)>,
     /// Held by workers that this server has started.

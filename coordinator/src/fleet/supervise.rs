@@ -6,6 +6,9 @@
 //!      └──── five times in five minutes: quarantined* ◄─────────────────────┘
 //! ```
 //!
+//! Nothing is started beside a worker that drives the device already, however it came to: a worker without the lock of a runtime
+//! directory that was wiped is one. A child that does not register is killed after a while, which counts as a failure.
+//!
 //! What a worker says goes to a file, not to a pipe: it outlives a server that dies, and goes on saying it. Such a one still
 //! has the device's lock when the next server comes; it registers by itself, and nothing is started beside it.
 
@@ -38,6 +41,9 @@ const WITHIN: Duration = Duration::from_secs(5 * 60);
 /// One that has lived so long has not failed at its start: what was before it does not count any more.
 const LIVED: Duration = Duration::from_secs(4);
 
+/// How long a worker may take from its start to its registration. A card is opened within some seconds.
+const REGISTERS_WITHIN: Duration = Duration::from_secs(60);
+
 /// How long a worker gets to end once it is told to.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -62,10 +68,10 @@ pub(super) async fn supervise(fleet: Fleet, spec: DeviceSpec, binary: PathBuf) {
     let mut has_begun = false;
     loop {
         tokio::select! {
-            () = is_free(&fleet, spec) => {}
+            () = is_free(&fleet, spec, has_begun) => {}
             () = leaving.triggered() => {
                 // It is told to end by its session.
-                let _ = tokio::time::timeout(LAST_WORDS, is_free(&fleet, spec)).await;
+                let _ = tokio::time::timeout(LAST_WORDS, is_free(&fleet, spec, false)).await;
                 return;
             }
         }
@@ -82,10 +88,19 @@ pub(super) async fn supervise(fleet: Fleet, spec: DeviceSpec, binary: PathBuf) {
             Ok(mut child) => {
                 let process = child.id();
                 info!(device = %spec.id, process, "worker started");
-                tokio::select! {
-                    status = child.wait() => (process, status),
+                let status = tokio::select! {
+                    status = child.wait() => Some(status),
                     () = leaving.triggered() => return finish(&mut child).await,
                     () = keep_short(&log) => return,
+                    () = has_not_registered(&fleet, spec) => None,
+                };
+                match status {
+                    Some(status) => (process, status),
+                    None => {
+                        error!(device = %spec.id, process, "a worker does not register: it is killed");
+                        let _ = child.start_kill();
+                        (process, child.wait().await)
+                    }
                 }
             }
         };
@@ -137,10 +152,40 @@ fn delay_after(first: Duration, failures: usize) -> Duration {
     first.saturating_mul(1 << doubled).min(LONGEST_DELAY)
 }
 
-/// Returns once no process has the device. Where that cannot be told, the worker that is started says why.
-async fn is_free(fleet: &Fleet, spec: DeviceSpec) {
-    while matches!(DeviceLock::take(&fleet.0.settings.socket, spec.id), Ok(None)) {
+/// Returns once no process has the device's lock. Where that cannot be told, the worker that is started says why. It also waits for
+/// the end of a worker that drives it without that lock, which the first try has found, and told of a lock that nobody lets go of.
+async fn is_free(fleet: &Fleet, spec: DeviceSpec, is_again: bool) {
+    let control = &fleet.0.control;
+    let began = fleet.0.clock.monotonic();
+    let mut is_told = false;
+    loop {
+        let worker = control.view().state.devices().get(spec.id).map(|device| device.worker.state);
+        let is_driven =
+            matches!(worker, Some(WorkerState::Registered | WorkerState::Active | WorkerState::Suspect));
+        let is_locked = matches!(DeviceLock::take(&fleet.0.settings.socket, spec.id), Ok(None));
+        let is_taken = is_locked || (is_again && is_driven);
+        if !is_taken {
+            return;
+        }
+        let waited = fleet.0.clock.monotonic().saturating_sub(began);
+        if is_locked && !is_driven && !is_told && waited >= REGISTERS_WITHIN {
+            is_told = true;
+            let why = "a process has the device's lock and does not register: see which hoist-worker runs, and end it";
+            warn!(device = %spec.id, why, "no worker is started");
+            control.turned(spec.id, Turn::Lost(Whose::Child(None), why.to_owned())).await;
+        }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Returns if its worker has not registered within the time that any device needs to be opened; otherwise never.
+async fn has_not_registered(fleet: &Fleet, spec: DeviceSpec) {
+    tokio::time::sleep(REGISTERS_WITHIN).await;
+    let view = fleet.0.control.view();
+    let is_waiting =
+        |device: &std::sync::Arc<hoist_domain::Device>| device.worker.state == WorkerState::Connecting;
+    if !view.state.devices().get(spec.id).is_some_and(is_waiting) {
+        std::future::pending::<()>().await;
     }
 }
 

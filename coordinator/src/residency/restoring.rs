@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_domain::{
-    ContentHash, DeviceId, DeviceState, Dtype, Intent, IntentPart, Lifecycle, LoadSpec, ModelId, ModelPart,
-    OperationId, OperationState, Placement, Principal, RequestId, RequestKey, Work, WorkerState,
+    Bytes, ContentHash, DeviceId, DeviceState, Dtype, Intent, IntentPart, Lifecycle, LoadSpec, ModelId,
+    ModelPart, OperationId, OperationState, Placement, Principal, RequestId, RequestKey, Work, WorkerState,
 };
 use hoist_planner::{State, Submission};
 use hoist_runtime::Shutdown;
@@ -78,6 +78,8 @@ pub struct Restorer {
     attempts: BTreeMap<Of, Attempt>,
     /// Tries that others have followed: nobody will look them up.
     past: Vec<OperationId>,
+    /// What was free of each device at the last look.
+    free: BTreeMap<DeviceId, Bytes>,
 }
 
 #[derive(Debug, Default)]
@@ -150,6 +152,7 @@ impl Restorer {
         let wanted: BTreeSet<Of> = unmet.iter().map(|intent| (intent.device, intent.model)).collect();
         self.attempts.retain(|of, _| wanted.contains(of));
         unmet.sort_by_key(|intent| std::cmp::Reverse(intent.priority));
+        self.look_at_room(state);
         for intent in &unmet {
             self.attempts.entry((intent.device, intent.model)).or_default().look(state, now);
         }
@@ -169,6 +172,17 @@ impl Restorer {
             }
         }
         submissions
+    }
+
+    /// What had no place may have one where more is free than before.
+    fn look_at_room(&mut self, state: &State) {
+        for device in state.devices().iter() {
+            let before = self.free.insert(device.id, device.memory.free);
+            if before.is_some_and(|before| before < device.memory.free) {
+                let there = self.attempts.iter_mut().filter(|((of, _), _)| *of == device.id);
+                there.for_each(|(_, attempt)| attempt.not_before = Duration::ZERO);
+            }
+        }
     }
 
     /// Operations that are to be forgotten: each is told once.

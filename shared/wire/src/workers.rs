@@ -44,9 +44,15 @@ pub fn facts(facts: &DeviceFacts) -> wire::DeviceFacts {
     }
 }
 
+/// Types, and libraries, that a device tells of.
+const MOST_FACTS: usize = 64;
+
 /// # Errors
 /// When they are those of no device.
 pub fn read_facts(facts: wire::DeviceFacts) -> Result<DeviceFacts> {
+    if facts.dtypes.len().max(facts.libraries.len()) > MOST_FACTS {
+        return Err(Error::invalid_field("device", format!("has lists of more than {MOST_FACTS}")));
+    }
     Ok(DeviceFacts {
         id: facts.device_id.parse()?,
         model: text(facts.model),

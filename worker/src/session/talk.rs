@@ -33,6 +33,9 @@ const GREETING: Duration = Duration::from_secs(5);
 /// Messages on their way out. The coordinator takes them as they come; the newest view waits here for nobody.
 const OUTGOING: usize = 64;
 
+/// Of what is desired, in one message: some hundred thousand replicas.
+const MOST_TOLD: usize = 64 << 20;
+
 /// Of a tensor, in one answer.
 const MOST_READ: u64 = 1 << 20;
 
@@ -102,6 +105,7 @@ impl Talk {
         let register = register(settings, facts, shared);
         say(&says, Said::Register(register)).await?;
         let mut hears = WorkerServiceClient::new(channel)
+            .max_decoding_message_size(MOST_TOLD)
             .session(ReceiverStream::new(said))
             .await
             .map_err(|status| refused(&status))?

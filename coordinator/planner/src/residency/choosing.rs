@@ -171,7 +171,7 @@ fn offer(state: &State, device: &Device, ask: &LoadAsk, own: Option<OperationId>
         return offer;
     }
     let over = Bytes(needed.0.saturating_sub(free.0));
-    let victims = Victims::of(state, device.id, ask.priority, &ask.parts);
+    let victims = Victims::of(state, device.id, own, ask.priority, &ask.parts);
     let enough = victims.enough(over);
     let helps = enough.is_some();
     offer.unload = enough.unwrap_or_default();

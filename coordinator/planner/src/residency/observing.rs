@@ -14,6 +14,9 @@ use super::resident::{Account, Want};
 use super::room::Content;
 use crate::{Decision, Event, Moment, State};
 
+/// Of one device. No machine has a thousandth of it.
+const MOST_REPLICAS: usize = 65_536;
+
 /// What a worker has told.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -53,6 +56,9 @@ pub fn observed(state: &State, device: DeviceId, report: &Report, now: Moment) -
         state.devices().get(device).and_then(|device| device.facts.as_ref()).map(|facts| facts.capacity);
     let mut events = Vec::new();
     let told: BTreeSet<ReplicaId> = report.replicas.iter().map(|one| one.id).collect();
+    if report.replicas.len() > MOST_REPLICAS {
+        return Err(format!("{} replicas are told of, of {MOST_REPLICAS} at most", report.replicas.len()));
+    }
     if told.len() != report.replicas.len() {
         return Err("a replica is told twice".to_owned());
     }
@@ -100,10 +106,13 @@ pub fn observed(state: &State, device: DeviceId, report: &Report, now: Moment) -
     let is_untold = |known: &&Arc<Replica>| !told.contains(&known.id) && !gone.contains(&known.id);
     // It has never been there: its worker has taken what is desired without it.
     let is_taken = |at: u64| answers.is_some_and(|taken| taken.number >= at);
-    let given_up = residency.left(device).filter(|(_, at)| is_taken(*at)).map(|(known, _)| known);
+    let given_up = residency.left(device).take_while(|_| !report.is_full);
+    let given_up = given_up.filter(|(_, at)| is_taken(*at)).map(|(known, _)| known);
     let given_up = given_up.filter(|known| known.state == ReplicaState::Waiting);
     let left_out = residency.on(device).take_while(|_| report.is_full);
-    let left_out = left_out.filter(|known| known.state != ReplicaState::Waiting);
+    // What is to come is not there yet; what nobody asked for was never more than said.
+    let left_out =
+        left_out.filter(|known| known.state != ReplicaState::Waiting || !residency.is_wanted(known.id));
     let absent = given_up.chain(left_out).filter(is_untold);
     events.extend(absent.map(|known| Event::ReplicaGone { id: known.id, account: None }));
     if report.is_full {

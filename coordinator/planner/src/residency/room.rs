@@ -23,7 +23,14 @@ pub(super) type Content = (Digest, Option<Dtype>);
 /// free, and so does what it asks for: that is what it needs the room for.
 #[must_use]
 pub fn free(state: &State, id: DeviceId, own: Option<OperationId>, asked: &[Wanted]) -> Bytes {
-    let Some(device) = state.devices().get(id) else { return Bytes(0) };
+    let room = room(state, id, own);
+    let others = owed(state, id, asked, room).into_values().map(|bytes| bytes.0).fold(0, u64::saturating_add);
+    Bytes(room.saturating_sub(others))
+}
+
+/// The same before anything is kept for what was lost.
+fn room(state: &State, id: DeviceId, own: Option<OperationId>) -> u64 {
+    let Some(device) = state.devices().get(id) else { return 0 };
     let capacity = device.facts.as_ref().map_or(0, |facts| facts.capacity.0);
     let residency = state.residency();
     let (mut promised, mut coming, mut leaving) = (0_u64, 0_u64, 0_u64);
@@ -40,24 +47,42 @@ pub fn free(state: &State, id: DeviceId, own: Option<OperationId>, asked: &[Want
     }
     let reserved = residency.loads().filter(|(of, load)| Some(**of) != own && load.device == id);
     let reserved = reserved.map(|(_, load)| load.room.0).fold(0, u64::saturating_add);
-    let owed = owed(state, id, asked).into_values();
-    let reserved = owed.map(|bytes| bytes.0).fold(reserved, u64::saturating_add);
     let reserved = reserved.saturating_add(kept_for_displaced(state, id, own));
     let by_size = capacity.saturating_sub(promised).saturating_sub(reserved);
     let said = device.memory.free.0.saturating_add(leaving).saturating_sub(coming).saturating_sub(reserved);
-    Bytes(by_size.min(said))
+    by_size.min(said)
 }
 
-/// What intents name and is not there, each content once: what was lost, and comes back. But for what is asked for.
-fn owed(state: &State, id: DeviceId, asked: &[Wanted]) -> BTreeMap<Content, Bytes> {
-    let residency = state.residency();
-    let unmet = residency.unmet().filter(|intent| intent.device == id);
-    let missing = unmet.flat_map(|intent| {
+/// What is owed to intents that are not met, each content once: what was lost, and comes back. But for what is asked for.
+fn owed(state: &State, id: DeviceId, asked: &[Wanted], room: u64) -> BTreeMap<Content, Bytes> {
+    let missing = coming_back(state, id, room).into_iter().flat_map(|intent| {
         missing(state, intent)
             .filter(|part| !is_asked(asked, intent, part))
             .map(|part| (content(part), part.bytes))
     });
     missing.collect()
+}
+
+/// The unmet intents of a device that have a place in so much room, what matters most first: a device may have become smaller than
+/// what was on it, and those that do not fit must not keep the others out.
+fn coming_back(state: &State, id: DeviceId, room: u64) -> Vec<&Arc<Intent>> {
+    let mut unmet: Vec<_> = state.residency().unmet().filter(|intent| intent.device == id).collect();
+    unmet.sort_by_key(|intent| (std::cmp::Reverse(intent.priority), intent.recorded_at, intent.model));
+    let (mut left, mut seen) = (room, BTreeSet::new());
+    unmet.retain(|intent| {
+        let new: BTreeMap<Content, Bytes> = missing(state, intent)
+            .map(|part| (content(part), part.bytes))
+            .filter(|(content, _)| !seen.contains(content))
+            .collect();
+        let bytes = new.values().map(|bytes| bytes.0).fold(0, u64::saturating_add);
+        let fits = bytes <= left;
+        if fits {
+            left -= bytes;
+            seen.extend(new.into_keys());
+        }
+        fits
+    });
+    unmet
 }
 
 /// Whether what is owed is what somebody asks for.
@@ -139,13 +164,21 @@ pub(super) struct Victims<'a> {
     asked: &'a [Wanted],
     /// What somebody asks for makes no room for it.
     kept: BTreeSet<ReplicaId>,
+    /// Models of which something is lost, and kept room for.
+    coming_back: BTreeSet<ModelId>,
     /// What matters least first; of equal weight what was loaded longest ago.
     candidates: Vec<&'a Arc<Intent>>,
 }
 
 impl<'a> Victims<'a> {
     /// Those that matter no more than this, are not asked for, and that nobody has leased.
-    pub(super) fn of(state: &'a State, device: DeviceId, priority: Priority, asked: &'a [Wanted]) -> Self {
+    pub(super) fn of(
+        state: &'a State,
+        device: DeviceId,
+        own: Option<OperationId>,
+        priority: Priority,
+        asked: &'a [Wanted],
+    ) -> Self {
         let residency = state.residency();
         let is_displaced = |model: &ModelId| {
             residency.loads().any(|(_, load)| load.device == device && load.displaced.contains(model))
@@ -159,7 +192,10 @@ impl<'a> Victims<'a> {
             .collect();
         candidates.sort_by_key(|intent| (intent.priority, intent.recorded_at, intent.model));
         let shared = |part: &Wanted| Some(residency.sharing(device, part.digest?, part.dtype)?.id);
-        Self { state, device, asked, kept: asked.iter().filter_map(shared).collect(), candidates }
+        let kept = asked.iter().filter_map(shared).collect();
+        let coming_back = coming_back(state, device, room(state, device, own));
+        let coming_back = coming_back.into_iter().map(|intent| intent.model).collect();
+        Self { state, device, asked, kept, coming_back, candidates }
     }
 
     /// What all of them together would free.
@@ -209,7 +245,8 @@ impl<'a> Victims<'a> {
             })
         };
         let others = residency.unmet().filter(|other| other.device == self.device);
-        let others = others.filter(|other| !models.contains(&other.model));
+        let others =
+            others.filter(|other| !models.contains(&other.model) && self.coming_back.contains(&other.model));
         let others: BTreeSet<Content> =
             others.flat_map(|other| missing(self.state, other).map(content)).collect();
         let mut freed = Freed::default();
@@ -246,7 +283,9 @@ impl<'a> Victims<'a> {
 
     /// What is missing of it, and kept free. What is asked for is not kept for anybody as it is.
     fn owed_to(&self, intent: &'a Intent) -> impl Iterator<Item = (Content, Bytes)> {
-        let missing = missing(self.state, intent).filter(|part| !is_asked(self.asked, intent, part));
+        let has_room = self.coming_back.contains(&intent.model);
+        let missing = missing(self.state, intent).filter(move |_| has_room);
+        let missing = missing.filter(|part| !is_asked(self.asked, intent, part));
         missing.map(|part| (content(part), part.bytes))
     }
 }

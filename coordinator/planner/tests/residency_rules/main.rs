@@ -509,3 +509,52 @@ fn what_was_placed_early_and_failed_is_not_tried_again_by_its_load() {
     };
     assert_ne!(parts.first().unwrap().replica, id, "another load is another attempt");
 }
+
+#[test]
+fn what_does_not_fit_any_more_keeps_nobody_else_out() {
+    let mut setting = Setting::new(&[("cuda:0", 20)]);
+    let on = Placement::On(device("cuda:0"));
+    let with = |number, bytes, priority| LoadAsk { priority, ..ask(wanted(number, &[(number, bytes)]), on) };
+    for (number, bytes, priority) in [(1, 8, Priority::Low), (2, 4, Priority::Normal), (3, 7, Priority::High)]
+    {
+        setting.loads(with(number, bytes, priority), number.into()).unwrap();
+    }
+    let session = setting.state.devices().get(device("cuda:0")).unwrap().worker.session;
+    let events = lost(&setting.state, device("cuda:0"), Whose::Session(session), "killed", now(4));
+    setting.apply(&events);
+    setting.serves("cuda:0", 12);
+    // Eleven of twelve are kept for what matters most; the first has no place beside them.
+    let other = setting.loads(with(4, 2, Priority::Critical), 5).unwrap_err();
+    assert_eq!(other.reason(), Reason::VramExhausted);
+    let first = setting.loads(with(1, 8, Priority::Low), 5).unwrap_err();
+    assert_eq!(first.reason(), Reason::VramExhausted);
+    setting.loads(with(2, 4, Priority::Normal), 6).unwrap();
+    setting.loads(with(3, 7, Priority::High), 6).unwrap();
+    setting.loads(with(4, 1, Priority::Critical), 7).unwrap();
+    assert_eq!(setting.state.residency().unmet().count(), 1);
+    // To let go of what is not there and has no place frees nothing.
+    let forced = LoadAsk { force: true, ..with(5, 3, Priority::Normal) };
+    let offer = choose(&setting.state, &forced, None).unwrap();
+    assert_eq!(offer.unload, [model(2)]);
+}
+
+#[test]
+fn what_a_worker_waited_for_and_nobody_knows_is_gone_with_its_next_full_word() {
+    let mut setting = Setting::new(&[("cuda:0", 10)]);
+    let id = ReplicaId(Uuid::from_u128(77));
+    let waiting = hoist_domain::ObservedReplica {
+        id,
+        digest: digest(1),
+        dtype: None,
+        state: ReplicaState::Waiting,
+        own: Bytes(0),
+        mapped: Bytes(0),
+        tensors: 0,
+        load_time: None,
+        failure: None,
+    };
+    assert_eq!(setting.says("cuda:0", true, vec![waiting], Vec::new()), Heard::Applied);
+    assert_eq!(setting.state.residency().replica_count(), 1);
+    assert_eq!(setting.says("cuda:0", true, Vec::new(), Vec::new()), Heard::Applied);
+    assert_eq!(setting.state.residency().replica_count(), 0);
+}
