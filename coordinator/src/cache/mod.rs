@@ -15,6 +15,7 @@ mod facts;
 mod filling;
 mod keeping;
 mod ledger;
+mod refusals;
 mod shelf;
 
 use std::os::fd::OwnedFd;

@@ -11,6 +11,7 @@
 
 mod aftermath;
 mod desire;
+mod gait;
 mod process;
 mod pulse;
 mod session;

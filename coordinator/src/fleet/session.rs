@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hoist_domain::{Bytes, DeviceId, Error, Reason, ReplicaId, ReplicaState, Result};
+use hoist_domain::{Bytes, DeviceId, Error, Reason, Result};
 use hoist_planner::devices::{Registration, Whose};
 use hoist_planner::residency::{Heard, Removal, Report};
 use hoist_runtime::OnError;
@@ -23,18 +23,13 @@ use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
 use super::aftermath::{aftermath, is_ours};
+use super::gait::Gait;
 use super::process::may_be_alive;
 use super::{Fleet, PACE};
 use crate::control::Turn;
 
 /// From the beginning of the stream to `register`, and from there to what is on the device.
 const GREETING: Duration = Duration::from_secs(10);
-
-/// A worker at one and the same step for so long is told of as slow.
-const SLOW_AFTER: Duration = Duration::from_secs(3);
-
-/// One that is at something that nobody wants any more, for so long, is stuck: it would have looked up by then.
-const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 /// A worker that does not read its last words for so long does without them.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -370,48 +365,12 @@ impl Session {
     /// Looks whether a worker that is heard of gets on with what it does.
     async fn feel(&self, who: Who, gait: &mut Gait, now: Duration) -> Option<Over> {
         let control = &self.fleet.0.control;
-        let view = control.view();
-        let residency = view.state.residency();
-        let is_idle_work = match gait.at {
-            Some(at) => !residency.is_wanted(at),
-            // It does not say.
-            None => residency.on(who.id).any(|one| {
-                !residency.is_wanted(one.id)
-                    && matches!(one.state, ReplicaState::Loading | ReplicaState::Unloading)
-            }),
-        };
-        let frozen = gait.frozen.map(|since| now.saturating_sub(since));
-        gait.unwanted = frozen.filter(|_| is_idle_work).and(gait.unwanted.or(Some(now)));
-        let is_slow = frozen.is_some_and(|frozen| frozen >= SLOW_AFTER);
-        if is_slow != gait.is_slow {
-            gait.is_slow = is_slow;
-            let why = is_slow.then(|| "it makes no progress with what it is at".to_owned());
+        let felt = gait.look(&control.view().state, who.id, now);
+        if let Some(slow) = felt.slow {
+            let why = slow.then(|| "it makes no progress with what it is at".to_owned());
             control.turned(who.id, Turn::Slow(who.session, why)).await;
         }
-        let unwanted = gait.unwanted.map(|since| now.saturating_sub(since));
-        unwanted.is_some_and(|unwanted| unwanted >= STUCK_AFTER).then_some(Over::Stuck)
-    }
-}
-
-/// Whether a worker's device gets on, by its heartbeats.
-#[derive(Debug, Default)]
-struct Gait {
-    counter: u64,
-    /// What it is at, if it says.
-    at: Option<ReplicaId>,
-    /// Since when it is at one and the same step.
-    frozen: Option<Duration>,
-    /// Since when nobody wants what it is at, and it does not look up.
-    unwanted: Option<Duration>,
-    is_slow: bool,
-}
-
-impl Gait {
-    fn beat(&mut self, beat: &wire::Heartbeat, now: Duration) {
-        let is_moving = beat.busy.is_none() || beat.progress_counter != self.counter;
-        self.counter = beat.progress_counter;
-        self.at = workers::replica_id(&beat.replica).ok();
-        self.frozen = if is_moving { None } else { self.frozen.or(Some(now)) };
+        felt.is_stuck.then_some(Over::Stuck)
     }
 }
 

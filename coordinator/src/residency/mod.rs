@@ -11,6 +11,7 @@
 //! brought back (`restoring`), and for how long both sides have agreed (`sync`). An executor that is stopped, however it is, leaves nothing behind, since
 //! with its operation ends all that was wanted on its account.
 
+mod arriving;
 mod loading;
 mod restoring;
 mod sizing;
