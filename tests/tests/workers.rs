@@ -180,6 +180,33 @@ async fn a_worker_that_keeps_failing_is_quarantined_with_its_last_words() {
     assert!(again.supervised && again.problem.is_empty(), "{again:?}");
 }
 
+/// A runtime directory that was wiped has no lock: nothing is started beside the worker that drives the device all the same, and
+/// nothing is given up for that.
+#[tokio::test]
+async fn a_worker_without_its_lock_is_followed_by_another_when_it_ends() {
+    let mut library = library(FAKE);
+    let mut open = library.open().await.unwrap();
+    let first = until(&mut open, "a worker", is_active).await;
+    drop(open.server.kill().unwrap());
+    // What the next server starts comes later than the one that is there.
+    let home = tempfile::tempdir().unwrap();
+    let program = home.path().join("late-worker");
+    std::fs::write(&program, format!("#!/bin/sh\nsleep 0.5\nexec {FAKE} \"$@\"\n")).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+    library.set("WORKERS_BINARY", program.to_str().unwrap());
+    std::fs::remove_file(library.sandbox.socket().with_file_name("worker-cuda:0.lock")).unwrap();
+    let mut open = library.open().await.unwrap();
+    let again = until(&mut open, "the worker", is_active).await;
+    assert_eq!(again.process_id, first.process_id);
+    // As long as five tries take.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    signal(&first, Signal::KILL);
+    let next =
+        until(&mut open, "the next", |worker| is_active(worker) && worker.process_id != first.process_id)
+            .await;
+    assert!(next.supervised, "{next:?}");
+}
+
 /// C5: workers and what they have outlive a server that is killed, and the next one finds them.
 #[tokio::test]
 async fn a_server_that_is_killed_leaves_its_worker_to_the_next() {

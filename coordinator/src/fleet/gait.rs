@@ -9,6 +9,9 @@ use hoist_wire::{worker as wire, workers};
 /// A worker at one and the same step for so long is told of as slow.
 const SLOW_AFTER: Duration = Duration::from_secs(3);
 
+/// One that has nothing to do and has not answered what is desired of it for so long is told of as well.
+const DEAF_AFTER: Duration = Duration::from_secs(5);
+
 /// One that is at something that nobody wants any more, for so long, is stuck: it would have looked up by then.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
@@ -16,6 +19,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Gait {
     counter: u64,
+    is_busy: bool,
     /// What it is at, if it says.
     at: Option<ReplicaId>,
     /// Since when it is at one and the same step.
@@ -28,8 +32,8 @@ pub(super) struct Gait {
 /// What is to be told of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Felt {
-    /// It is slow, or is not any more. As long as it is slow this is said again: whoever was told may not have listened.
-    pub(super) slow: Option<bool>,
+    /// Why it does not get on; or that it does again. The first is said again each time: whoever was told may not have listened.
+    pub(super) slow: Option<Option<&'static str>>,
     pub(super) is_stuck: bool,
 }
 
@@ -37,11 +41,19 @@ impl Gait {
     pub(super) fn beat(&mut self, beat: &wire::Heartbeat, now: Duration) {
         let is_moving = beat.busy.is_none() || beat.progress_counter != self.counter;
         self.counter = beat.progress_counter;
+        self.is_busy = beat.busy.is_some();
         self.at = workers::replica_id(&beat.replica).ok();
         self.frozen = if is_moving { None } else { self.frozen.or(Some(now)) };
     }
 
-    pub(super) fn look(&mut self, state: &State, device: DeviceId, now: Duration) -> Felt {
+    /// `unanswered`: since how long something is desired that it has not answered.
+    pub(super) fn look(
+        &mut self,
+        state: &State,
+        device: DeviceId,
+        unanswered: Option<Duration>,
+        now: Duration,
+    ) -> Felt {
         let residency = state.residency();
         let is_idle_work = match self.at {
             Some(at) => !residency.is_wanted(at),
@@ -53,11 +65,16 @@ impl Gait {
         };
         let frozen = self.frozen.map(|since| now.saturating_sub(since));
         self.unwanted = frozen.filter(|_| is_idle_work).and(self.unwanted.or(Some(now)));
-        let is_slow = frozen.is_some_and(|frozen| frozen >= SLOW_AFTER);
-        let was_slow = std::mem::replace(&mut self.is_slow, is_slow);
+        let is_deaf = !self.is_busy && unanswered.is_some_and(|unanswered| unanswered >= DEAF_AFTER);
+        let why = if frozen.is_some_and(|frozen| frozen >= SLOW_AFTER) {
+            Some("it makes no progress with what it is at")
+        } else {
+            is_deaf.then_some("it does not answer what is desired of it")
+        };
+        let was_slow = std::mem::replace(&mut self.is_slow, why.is_some());
         let unwanted = self.unwanted.map(|since| now.saturating_sub(since));
         Felt {
-            slow: (is_slow || was_slow).then_some(is_slow),
+            slow: (why.is_some() || was_slow).then_some(why),
             is_stuck: unwanted.is_some_and(|unwanted| unwanted >= STUCK_AFTER),
         }
     }

@@ -92,6 +92,13 @@ impl Fleet {
         });
     }
 
+    /// Since how long something is desired that it has not answered.
+    pub(super) fn unanswered(&self, who: Who) -> Option<Duration> {
+        let now = self.0.clock.monotonic();
+        let beats = self.0.pulses.get(&who.id).filter(|beats| beats.session == who.session)?;
+        beats.asked.front().map(|(_, asked)| now.saturating_sub(*asked))
+    }
+
     fn beats(&self, who: Who, change: impl FnOnce(&mut Beats)) {
         if let Some(mut beats) = self.0.pulses.get_mut(&who.id).filter(|beats| beats.session == who.session) {
             change(&mut beats);

@@ -365,10 +365,9 @@ impl Session {
     /// Looks whether a worker that is heard of gets on with what it does.
     async fn feel(&self, who: Who, gait: &mut Gait, now: Duration) -> Option<Over> {
         let control = &self.fleet.0.control;
-        let felt = gait.look(&control.view().state, who.id, now);
-        if let Some(slow) = felt.slow {
-            let why = slow.then(|| "it makes no progress with what it is at".to_owned());
-            control.turned(who.id, Turn::Slow(who.session, why)).await;
+        let felt = gait.look(&control.view().state, who.id, self.fleet.unanswered(who), now);
+        if let Some(why) = felt.slow {
+            control.turned(who.id, Turn::Slow(who.session, why.map(str::to_owned))).await;
         }
         felt.is_stuck.then_some(Over::Stuck)
     }

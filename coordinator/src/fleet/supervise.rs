@@ -152,8 +152,8 @@ fn delay_after(first: Duration, failures: usize) -> Duration {
     first.saturating_mul(1 << doubled).min(LONGEST_DELAY)
 }
 
-/// Returns once no process has the device's lock. Where that cannot be told, the worker that is started says why. It also waits for
-/// the end of a worker that drives it without that lock, which the first try has found, and told of a lock that nobody lets go of.
+/// Returns once no process has the device's lock; where that cannot be told, the worker that is started says why. After the first try
+/// it also waits for the end of a worker that drives the device without that lock. A lock that nobody lets go of is told of.
 async fn is_free(fleet: &Fleet, spec: DeviceSpec, is_again: bool) {
     let control = &fleet.0.control;
     let began = fleet.0.clock.monotonic();
