@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hoist_tests::library::{Library, Open, reason};
+use hoist_tests::library::{Library, Open, Watcher, reason};
 use hoist_tests::loading::{
     self, devices_are_true, library, load_with, replicas, single, unload, until_open,
 };
@@ -103,6 +103,8 @@ async fn agreement(at: &Channels) -> v1::SyncHealth {
 
 /// Everything is as it is told to be, and nothing is left once everything was unloaded.
 async fn ends_well(library: &Library, open: &mut Open) {
+    // Nobody has read the last one for as long as this went on.
+    open.watch = Watcher::of(&open.at).await.unwrap();
     until_open(open, &["cpu:0", "cpu:1"]).await.unwrap();
     // What was lost is on its way back.
     open.watch
