@@ -14,6 +14,7 @@ mod cache_policy;
 mod call;
 mod catalog;
 mod devices;
+mod estimating;
 mod guard;
 mod holding;
 mod integrity;
