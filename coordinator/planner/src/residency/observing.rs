@@ -69,7 +69,8 @@ pub fn observed(state: &State, device: DeviceId, report: &Report, now: Moment) -
             return Err(format!("replica {} is on another device", removal.id));
         }
         // One that nobody knows: told again, or the last coordinator's.
-        if known.is_some() && gone.insert(removal.id) {
+        // One that is told of as well has come back under its handle: a coordinator that has died wanted it away, and this one wants it.
+        if known.is_some() && !told.contains(&removal.id) && gone.insert(removal.id) {
             let account = Account { expected: removal.expected, returned: removal.returned };
             events.push(Event::ReplicaGone { id: removal.id, account: Some(account) });
         }
@@ -81,9 +82,6 @@ pub fn observed(state: &State, device: DeviceId, report: &Report, now: Moment) -
     let (mut taken, mut adopting) = (untold.fold(0, u64::saturating_add), Adopting::of(state, device));
     for one in &report.replicas {
         taken = taken.saturating_add(one.own.0).saturating_add(one.mapped.0);
-        if gone.contains(&one.id) {
-            return Err(format!("replica {} is there and gone", one.id));
-        }
         match residency.replica(one.id) {
             Some(known) => {
                 if (known.device, known.digest, known.dtype) != (device, one.digest, one.dtype) {
@@ -126,7 +124,8 @@ const fn can_follow(before: ReplicaState, told: ReplicaState) -> bool {
     use ReplicaState::{Active, Failed, Loading, Waiting};
     match before {
         Waiting => matches!(told, Waiting | Loading | Active | Failed),
-        Loading => matches!(told, Loading | Active | Failed),
+        // Given up for one coordinator, and to be begun again for the next.
+        Loading => matches!(told, Waiting | Loading | Active | Failed),
         // It may still follow what was desired of it before its present stream.
         Active | ReplicaState::Unloading => matches!(told, Active | ReplicaState::Unloading),
         Failed => matches!(told, Failed),
