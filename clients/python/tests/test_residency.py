@@ -57,6 +57,10 @@ def test_several_are_one_operation(stocked: hoist.Client) -> None:
     assert isinstance(result, hoist.LoadResult)
     assert [each.component for each in result.components] == ["unet", "vae", "vae"]
     assert len({each.replica for each in result.components}) == 2, "what they share is there once"
+    first, second = (stocked.model(name).name for name in ("first", "second"))
+    assert [each.model for each in result.components] == [first, first, second]
+    other = stocked.load_components([("second", "vae"), "first"], place="any")
+    assert [each.model for each in other.components] == [second, first, first], "the order is the caller's"
     replicas = list(stocked.replicas(device="cpu:0", page_size=1))
     assert {each.name for each in replicas} == {each.replica for each in result.components}
     assert {each.state for each in replicas} == {hoist.ReplicaState.ACTIVE}

@@ -187,7 +187,8 @@ impl Api {
         Ok(LoadSpec { parts, placement, dtype, priority, validate, allow, force, restores })
     }
 
-    /// Models and their components, sorted, each model once; and the highest of their usual priorities.
+    /// Models in the order in which they are named, each once, with the names of their components sorted; and the highest of their
+    /// usual priorities.
     async fn parts(&self, parts: Vec<v1::ModelPart>) -> Result<(Vec<ModelPart>, Priority)> {
         if parts.is_empty() || parts.len() > MAX_NAMES {
             let message = format!("has {} models: name 1 to {MAX_NAMES}", parts.len());
@@ -195,6 +196,7 @@ impl Api {
         }
         let models = self.all_named(parts.iter().map(|part| part.name.clone()).collect()).await?;
         let mut priority = None;
+        let mut order = Vec::new();
         let mut joined: BTreeMap<ModelId, BTreeSet<Box<str>>> = BTreeMap::new();
         let mut whole: BTreeSet<ModelId> = BTreeSet::new();
         for (part, model) in parts.iter().zip(models) {
@@ -203,14 +205,19 @@ impl Api {
             if names.is_empty() {
                 whole.insert(model.id);
             }
-            joined.entry(model.id).or_default().extend(names);
+            let known = joined.entry(model.id).or_insert_with(|| {
+                order.push(model.id);
+                BTreeSet::new()
+            });
+            known.extend(names);
             priority = priority.max(Some(self.priority_of(0, &model)?));
         }
-        let part = |(model, names): (ModelId, BTreeSet<Box<str>>)| ModelPart {
-            model,
-            components: if whole.contains(&model) { Vec::new() } else { names.into_iter().collect() },
+        let part = |model: ModelId| {
+            let names = joined.remove(&model).unwrap_or_default();
+            let components = if whole.contains(&model) { Vec::new() } else { names.into_iter().collect() };
+            ModelPart { model, components }
         };
-        Ok((joined.into_iter().map(part).collect(), priority.unwrap_or_default()))
+        Ok((order.into_iter().map(part).collect(), priority.unwrap_or_default()))
     }
 
     async fn unload<T: Message + Sync>(

@@ -100,7 +100,7 @@ pub enum Placement {
 /// Models to bring to a device.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LoadSpec {
-    /// Sorted, each model once, not empty. All of it, or nothing.
+    /// In the order in which they were named, each model once, not empty. All of it, or nothing.
     pub parts: Vec<ModelPart>,
     pub placement: Placement,
     #[serde(default)]
@@ -130,7 +130,7 @@ impl LoadSpec {
 /// Models to take off devices.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct UnloadSpec {
-    /// Sorted, each model once, not empty. All of it, or nothing.
+    /// In the order in which they were named, each model once, not empty. All of it, or nothing.
     pub parts: Vec<ModelPart>,
     /// Unset: from wherever it is.
     #[serde(default)]
