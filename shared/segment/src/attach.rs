@@ -1,16 +1,17 @@
-//! A complete segment, mapped by a process that is not its coordinator: a worker, or a client.
+//! A complete segment, opened by a process that is not its coordinator: a worker, or a client. Who copies it reads it; who
+//! uses it in place maps it.
 //!
-//! It is found by its path alone, so what a map relies on is looked at again: on tmpfs, our own user's, closed for writing, whole.
+//! It is found by its path alone, so what is relied on is looked at again: on tmpfs, our own user's, closed for writing, whole.
 //! That nobody else can put files there is the coordinator's word: it opened the directory.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 
-use hoist_domain::{Bytes, Digest};
+use hoist_domain::{Bytes, Digest, Dtype};
 use rustix::fs::{CWD, Dir, Mode, OFlags};
 
 use crate::directory::{Form, TMPFS};
@@ -19,6 +20,66 @@ use crate::{Map, Placed};
 
 /// Files of a segment of files as they are, at most: a model in shards has hundreds.
 const MOST_FILES: usize = 4_096;
+
+/// A segment whose files are open. Reading them needs no map: a file that somebody cuts short is an error, not a signal, and no
+/// page is faulted in.
+#[derive(Debug)]
+pub struct Opened {
+    files: Vec<OpenFile>,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    file: File,
+    length: u64,
+    /// In the order of their places.
+    tensors: Vec<Placed>,
+}
+
+impl Opened {
+    /// Opens the segment of this content at this path. Its name is believed: it was given when the last byte was there.
+    ///
+    /// # Errors
+    /// The file system's; InvalidData when it is no complete segment of this content.
+    pub fn open(path: &Path, digest: Digest) -> io::Result<Self> {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let form = match name.and_then(Form::parse) {
+            Some((form, named)) if named == digest => form,
+            _ => return Err(invalid("its name is not that of the content")),
+        };
+        let files = match form {
+            Form::Tensors => {
+                let (file, length) = open_file(CWD, path)?;
+                let tensors = read_layout(&file, length)?.tensors().to_vec();
+                vec![OpenFile { file, length, tensors }]
+            }
+            Form::Raw => raw_files(path)?,
+        };
+        Ok(Self { files })
+    }
+
+    /// In the order of their places, with the number of the file that each lies in; a file that is kept as it is counts as one,
+    /// of bytes.
+    pub fn tensors(&self) -> impl Iterator<Item = (usize, &Placed)> {
+        let numbered = self.files.iter().enumerate();
+        numbered.flat_map(|(number, file)| file.tensors.iter().map(move |placed| (number, placed)))
+    }
+
+    /// Reads all that is asked for of one of its files.
+    ///
+    /// # Errors
+    /// The file system's; UnexpectedEof when the file ends before it.
+    pub fn read(&self, file: usize, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let file = self.files.get(file).ok_or_else(|| invalid("it has no such file"))?;
+        file.file.read_exact_at(into, offset)
+    }
+
+    /// All of its files.
+    #[must_use]
+    pub fn length(&self) -> Bytes {
+        Bytes(self.files.iter().map(|file| file.length).sum())
+    }
+}
 
 /// A segment in this process's memory.
 #[derive(Debug)]
@@ -29,23 +90,21 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Maps the segment of this content at this path. Its name is believed: it was given when the last byte was there.
+    /// Maps the segment of this content at this path.
     ///
     /// # Errors
-    /// The file system's; InvalidData when it is no complete segment of this content.
+    /// As [`Opened::open`].
     pub fn open(path: &Path, digest: Digest) -> io::Result<Self> {
-        let name = path.file_name().and_then(|name| name.to_str());
-        let form = match name.and_then(Form::parse) {
-            Some((form, named)) if named == digest => form,
-            _ => return Err(invalid("its name is not that of the content")),
-        };
-        let maps = match form {
-            Form::Tensors => {
-                let (file, length) = open_file(CWD, path)?;
-                vec![Map::of(&file, &read_layout(&file, length)?)?]
-            }
-            Form::Raw => maps_of_files(path)?,
-        };
+        Self::of(Opened::open(path, digest)?)
+    }
+
+    /// Maps what is open.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn of(opened: Opened) -> io::Result<Self> {
+        let map = |one: OpenFile| Map::of(&one.file, one.tensors, one.length);
+        let maps = opened.files.into_iter().map(map).collect::<io::Result<Vec<_>>>()?;
         let mut places = HashMap::new();
         for (at, map) in maps.iter().enumerate() {
             places
@@ -68,6 +127,11 @@ impl Attached {
         Some((placed, map.bytes(placed)))
     }
 
+    /// Its files whole, in the order of their numbers.
+    pub fn files(&self) -> impl Iterator<Item = &[u8]> {
+        self.maps.iter().map(Map::file)
+    }
+
     /// What is mapped.
     #[must_use]
     pub fn length(&self) -> Bytes {
@@ -75,7 +139,7 @@ impl Attached {
     }
 }
 
-fn maps_of_files(path: &Path) -> io::Result<Vec<Map>> {
+fn raw_files(path: &Path) -> io::Result<Vec<OpenFile>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let folder = rustix::fs::open(path, flags, Mode::empty())?;
     let mut names = Vec::new();
@@ -90,17 +154,24 @@ fn maps_of_files(path: &Path) -> io::Result<Vec<Map>> {
         names.push(name);
     }
     names.sort_unstable();
-    let map = |name: &String| {
+    let open = |name: &String| {
         let (file, length) = open_file(&folder, Path::new(name))?;
-        Map::of_file(&file, name, length)
+        let all = Placed {
+            name: name.as_str().into(),
+            dtype: Dtype::U8,
+            shape: Box::new([length]),
+            offset: 0,
+            length,
+        };
+        Ok(OpenFile { file, length, tensors: vec![all] })
     };
-    let maps = names.iter().map(map).collect::<io::Result<_>>()?;
+    let files = names.iter().map(open).collect::<io::Result<_>>()?;
     // An eviction takes the folder's name away before it takes its files: under its name, it was whole all the while.
     let (held, named) = (rustix::fs::fstat(&folder)?, rustix::fs::lstat(path)?);
     if (held.st_dev, held.st_ino) != (named.st_dev, named.st_ino) {
         return Err(invalid("it is being evicted"));
     }
-    Ok(maps)
+    Ok(files)
 }
 
 /// A file that may be mapped, and its length.

@@ -128,7 +128,7 @@ impl Segment {
                     return Err(io::Error::new(io::ErrorKind::NotFound, "another file has its name"));
                 }
                 let layout = read_layout(&again, file.length)?;
-                Map::of(&again, &layout).map(Some)
+                Map::of(&again, layout.tensors().to_vec(), layout.length()).map(Some)
             }
             _ => Ok(None),
         }

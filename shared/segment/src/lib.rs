@@ -26,7 +26,7 @@ mod layout;
 mod map;
 
 pub use adopt::{Adopted, Leftover};
-pub use attach::Attached;
+pub use attach::{Attached, Opened};
 pub use directory::{Access, Directory, DirectoryError, Room};
 pub use filling::{Filling, SealError, Sealed};
 pub use held::{Evicted, Segment, SegmentFile};

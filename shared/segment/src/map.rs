@@ -4,10 +4,9 @@
 use std::fs::File;
 use std::io;
 
-use hoist_domain::Dtype;
 use memmap2::{Mmap, MmapOptions};
 
-use crate::{Layout, Placed};
+use crate::Placed;
 
 /// The mapping, and where the tensors lie in it.
 #[derive(Debug)]
@@ -18,16 +17,9 @@ pub struct Map {
 }
 
 impl Map {
-    /// `file` is a complete segment with this layout.
-    pub(crate) fn of(file: &File, layout: &Layout) -> io::Result<Self> {
-        Ok(Self { memory: map(file, layout.length())?, tensors: layout.tensors().to_vec() })
-    }
-
-    /// `file` is of a complete segment that keeps files as they are: one tensor of bytes.
-    pub(crate) fn of_file(file: &File, name: &str, length: u64) -> io::Result<Self> {
-        let shape = Box::new([length]);
-        let all = Placed { name: name.into(), dtype: Dtype::U8, shape, offset: 0, length };
-        Ok(Self { memory: map(file, length)?, tensors: vec![all] })
+    /// `file` is of a complete segment, of this length, with these tensors in it.
+    pub(crate) fn of(file: &File, tensors: Vec<Placed>, length: u64) -> io::Result<Self> {
+        Ok(Self { memory: map(file, length)?, tensors })
     }
 
     /// In the order of their places.
@@ -57,7 +49,7 @@ fn map(file: &File, length: u64) -> io::Result<Mmap> {
     let length = usize::try_from(length).map_err(io::Error::other)?;
     // SAFETY: the bytes must not change, and must stay backed, as long as the mapping lives.
     // - Nobody shortens or writes to the file: it is sealed, so its one writer (`Filling`) has closed it; its mode lets nobody
-    //   open it for writing (`Attached::open` looks again); it is in a directory that only our user can enter or, with
+    //   open it for writing (`Opened::open` looks again); it is in a directory that only our user can enter or, with
     //   `Access::Group`, its group can read (`Directory::open` checks both). A process of our own user that means harm could
     //   write to our memory directly.
     // - It is backed by tmpfs pages that were all written before it was sealed (`Filling::seal` counts them), so no access finds
