@@ -9,7 +9,7 @@ use std::path::Path;
 use hoist_domain::{Bytes, DeviceFacts, DeviceId, DeviceMemory, Dtype, ReplicaFailure, ReplicaId};
 use hoist_runtime::machine;
 use hoist_segment::{Attached, give_back_free_memory};
-use hoist_worker::device::{Device, Load, Loaded, Pace, Piece, Stopped, Unloaded};
+use hoist_worker::device::{Device, Load, Loaded, Pace, Piece, Share, Stopped, Unloaded};
 use tch::{Kind, Tensor};
 
 use crate::view::{Placing, Viewed, kind};
@@ -100,6 +100,8 @@ impl Device for Cpu {
             model: model(),
             capacity: self.capacity,
             maps_segments: true,
+            granule: Bytes(0),
+            alignment: Bytes(0),
             dtypes: CONVERTS.to_vec(),
             libraries: vec![format!("libtorch {}", env!("LIBTORCH_VERSION"))],
         }
@@ -109,7 +111,11 @@ impl Device for Cpu {
         let taken = self.taken();
         let used = taken.own.0.saturating_add(taken.mapped.0);
         let free = Bytes(self.capacity.0.saturating_sub(used));
-        DeviceMemory { used: Bytes(used), free, mapped: taken.mapped }
+        DeviceMemory { used: Bytes(used), free, mapped: taken.mapped, others: Bytes(0) }
+    }
+
+    fn check(&mut self) -> Result<String, String> {
+        Ok(String::new())
     }
 
     fn load(&mut self, load: &Load, pace: &mut dyn Pace) -> Result<Loaded, Stopped> {
@@ -165,6 +171,10 @@ impl Device for Cpu {
         let placing = resident.tensors().get(tensor)?;
         let data = placing.read(offset, length).ok()??;
         Some(Piece { dtype: placing.dtype, shape: placing.shape.clone(), size: placing.size, data })
+    }
+
+    fn share(&self, _: ReplicaId) -> Result<Share, String> {
+        Err(format!("what is on {} is in RAM: lease it there", self.id))
     }
 
     fn tensors(&self, id: ReplicaId) -> Vec<String> {

@@ -311,7 +311,7 @@ async fn what_nobody_wants_is_told_to_go_and_nothing_is_wanted_before_all_is_kno
     played.tell(&[replica(id, &digest, Unloading, 5)], &[], desired.generation).await.unwrap();
     let account = wire::RemovedReplica { replica: id.to_string(), expected_bytes: 5, returned_bytes: 5 };
     let new = Uuid::parse_str(&wanted.replica).unwrap();
-    played.memory = wire::DeviceMemory { used_bytes: 1 << 20, free_bytes: 1023 << 20, mapped_bytes: 0 };
+    played.memory = wire::DeviceMemory { used_bytes: 1 << 20, free_bytes: 1023 << 20, ..Default::default() };
     let there = replica(new, &wanted.digest, Active, 1 << 20);
     played.tell(&[there], &[account], desired.generation).await.unwrap();
     let report = loaded(&open.at, &operation).await.unwrap();

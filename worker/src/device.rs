@@ -3,6 +3,7 @@
 //! A device loads and unloads what it is told to and accounts for every byte. It knows nothing of generations, sessions or
 //! other replicas' purposes.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -65,12 +66,49 @@ pub struct Piece {
     pub data: Vec<u8>,
 }
 
+/// How another process has shared memory in its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShareKind {
+    /// By NVIDIA's driver.
+    Cuda,
+    /// It maps a file.
+    Memory,
+}
+
+/// Memory of a replica that can be handed to another process.
+#[derive(Debug)]
+pub struct Share {
+    pub memory: OwnedFd,
+    pub kind: ShareKind,
+    /// The card's own name for good. Empty: it is no card's.
+    pub card: String,
+    pub size: Bytes,
+    pub tensors: Vec<SharedTensor>,
+}
+
+/// Where a tensor is in shared memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedTensor {
+    pub name: Box<str>,
+    pub dtype: Dtype,
+    pub shape: Vec<u64>,
+    pub offset: u64,
+    pub size: u64,
+}
+
 /// The memory of one device, and what is in it.
 pub trait Device {
     /// Does not change.
     fn facts(&self) -> DeviceFacts;
 
     fn memory(&self) -> DeviceMemory;
+
+    /// Looks whether it can go on; called after each unload, and about each second when there is nothing else to do. Why it is to
+    /// get nothing new, for people; empty: nothing is wrong.
+    ///
+    /// # Errors
+    /// It cannot go on, and why: its worker is to end.
+    fn check(&mut self) -> Result<String, String>;
 
     /// Loads all of it, or nothing. An id is loaded once at a time.
     ///
@@ -86,10 +124,19 @@ pub trait Device {
 
     /// Names of what is in a replica; none of one that is not there.
     fn tensors(&self, id: ReplicaId) -> Vec<String>;
+
+    /// A replica's memory, for another process. What is handed out stays that process's when the replica is unloaded.
+    ///
+    /// # Errors
+    /// Why it cannot be, for people.
+    fn share(&self, id: ReplicaId) -> Result<Share, String>;
 }
 
 /// How a thread that drives a device makes it. It is made there and never leaves.
 pub type Open = Box<dyn FnOnce() -> Result<Box<dyn Device>, String> + Send>;
+
+/// Between two looks at a device that has nothing to do: what fails for good is known within a second.
+pub const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// The least time between two words about progress.
 pub const PROGRESS_EVERY: Duration = Duration::from_millis(100);

@@ -14,8 +14,11 @@ use tracing::{debug, info, warn};
 
 use crate::device::{Device, Load, Open, Stopped};
 use crate::policy::{Desired, Step, Wanted, next};
-use crate::shared::{Read, Shared, Steady, Turn};
+use crate::shared::{Ask, Shared, Steady, Turn};
 use crate::view::{Removed, View};
+
+/// Of a device's memory, what others take or give back while nothing else happens: less is not worth a message.
+const WORTH_TELLING: Bytes = Bytes::mib(32);
 
 /// Why the driver ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,14 +45,16 @@ pub fn drive(open: Open, shared: &Shared) -> Result<(), DriveError> {
         there: BTreeMap::new(),
         removed: VecDeque::new(),
         removals: 0,
+        problem: "".into(),
     };
+    driver.look()?;
     driver.publish();
     shared.opened(facts);
     let mut is_resting = false;
     loop {
         match shared.turn(driver.desired.as_ref(), is_resting) {
             Turn::End => break,
-            Turn::Read(read) => driver.answer(read),
+            Turn::Ask(ask) => driver.answer(ask),
             Turn::Desired(desired) => {
                 driver.forget_waiting(&desired);
                 driver.desired = Some(desired);
@@ -57,11 +62,16 @@ pub fn drive(open: Open, shared: &Shared) -> Result<(), DriveError> {
                 is_resting = false;
             }
             Turn::Go => is_resting = !driver.step()?,
+            Turn::Look => {
+                if driver.look()? {
+                    driver.publish();
+                }
+            }
         }
     }
     let all: Vec<ReplicaId> = driver.there.keys().copied().collect();
     for id in all {
-        driver.unload(id);
+        driver.unload(id)?;
     }
     Ok(())
 }
@@ -74,6 +84,8 @@ struct Driver<'a> {
     there: BTreeMap<ReplicaId, ObservedReplica>,
     removed: VecDeque<Removed>,
     removals: u64,
+    /// Why the device is to get nothing new.
+    problem: Arc<str>,
 }
 
 impl Driver<'_> {
@@ -81,10 +93,27 @@ impl Driver<'_> {
     fn step(&mut self) -> Result<bool, DriveError> {
         match next(self.desired.as_deref(), &self.there) {
             Step::Rest => return Ok(false),
-            Step::Unload(id) => self.unload(id),
+            Step::Unload(id) => self.unload(id)?,
             Step::Load(load) => self.load(&load)?,
         }
         Ok(true)
+    }
+
+    /// Whether there is news of the device itself: what is wrong with it, or that others have come or gone.
+    fn look(&mut self) -> Result<bool, DriveError> {
+        self.shared.looks();
+        let checked = self.device.check();
+        let memory = self.device.memory();
+        self.shared.ends();
+        let problem = checked.map_err(DriveError::Poisoned)?;
+        let is_news = *problem != *self.problem;
+        if is_news {
+            warn!(problem, "the device's health has changed");
+            self.problem = problem.into();
+        }
+        let told = self.shared.views().borrow().memory;
+        let moved = told.free.0.abs_diff(memory.free.0).max(told.others.0.abs_diff(memory.others.0));
+        Ok(is_news || moved >= WORTH_TELLING.0)
     }
 
     fn load(&mut self, load: &Load) -> Result<(), DriveError> {
@@ -129,7 +158,7 @@ impl Driver<'_> {
         Ok(())
     }
 
-    fn unload(&mut self, id: ReplicaId) {
+    fn unload(&mut self, id: ReplicaId) -> Result<(), DriveError> {
         if let Some(replica) = self.there.get_mut(&id)
             && replica.state == ReplicaState::Active
         {
@@ -142,7 +171,9 @@ impl Driver<'_> {
         self.there.remove(&id);
         debug!(replica = %id, expected = %unloaded.expected, returned = %unloaded.returned, "unloaded");
         self.account(id, unloaded.expected, unloaded.returned);
+        self.look()?;
         self.publish();
+        Ok(())
     }
 
     /// What only waited and is not desired any more is gone, too.
@@ -168,10 +199,22 @@ impl Driver<'_> {
         }
     }
 
-    fn answer(&self, read: Read) {
-        let piece = self.device.read(read.id, &read.tensor, read.offset, read.length);
-        // Nobody to hear of it: the session is over.
-        let _ = read.reply.send(piece);
+    /// If nobody is left to hear of it, the session is over, or who asked is gone.
+    fn answer(&self, ask: Ask) {
+        match ask {
+            Ask::Read(read) => {
+                let piece = self.device.read(read.id, &read.tensor, read.offset, read.length);
+                let _ = read.reply.send(piece);
+            }
+            Ask::Share(id, reply) => {
+                let is_active = |one: &ObservedReplica| one.state == ReplicaState::Active;
+                let shared = match self.there.get(&id).filter(|one| is_active(one)) {
+                    Some(_) => self.device.share(id),
+                    None => Err("it is not there any more".to_owned()),
+                };
+                let _ = reply.send(shared);
+            }
+        }
     }
 
     fn publish(&self) {
@@ -188,6 +231,7 @@ impl Driver<'_> {
             replicas: self.there.values().cloned().chain(waiting).map(kept).collect(),
             removed: self.removed.clone(),
             memory: self.device.memory(),
+            problem: Arc::clone(&self.problem),
         });
     }
 }

@@ -3,12 +3,14 @@
 //! It holds bytes of real segments, so that the suite reads back from it what it reads back from every device.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use hoist_domain::{Bytes, DeviceFacts, DeviceId, DeviceMemory, ReplicaFailure, ReplicaId};
 use hoist_segment::Attached;
 
-use crate::device::{Device, Load, Loaded, Pace, Piece, Stopped, Unloaded};
+use crate::device::{Device, Load, Loaded, Pace, Piece, Share, ShareKind, SharedTensor, Stopped, Unloaded};
 
 /// Bytes between two looks at the pace.
 const CHUNK: u64 = 1 << 20;
@@ -102,6 +104,8 @@ impl Device for Fake {
             model: "scripted".to_owned(),
             capacity: self.capacity,
             maps_segments: false,
+            granule: Bytes(0),
+            alignment: Bytes(0),
             dtypes: Vec::new(),
             libraries: Vec::new(),
         }
@@ -113,7 +117,12 @@ impl Device for Fake {
             used: Bytes(used),
             free: Bytes(self.capacity.0.saturating_sub(used)),
             mapped: Bytes(0),
+            others: Bytes(0),
         }
+    }
+
+    fn check(&mut self) -> Result<String, String> {
+        Ok(String::new())
     }
 
     fn load(&mut self, load: &Load, pace: &mut dyn Pace) -> Result<Loaded, Stopped> {
@@ -165,6 +174,29 @@ impl Device for Fake {
             size: Bytes(placed.length),
             data: bytes.get(from..to)?.to_vec(),
         })
+    }
+
+    fn share(&self, id: ReplicaId) -> Result<Share, String> {
+        let (segment, ..) = self.there.get(&id).ok_or("it is not there")?;
+        let file = rustix::fs::memfd_create("hoist-fake", rustix::fs::MemfdFlags::CLOEXEC);
+        let file = File::from(file.map_err(|error| error.to_string())?);
+        let (mut tensors, mut end) = (Vec::new(), 0_u64);
+        for placed in segment.tensors() {
+            let (_, bytes) = segment.find(&placed.name).ok_or("a tensor is not where it was")?;
+            let offset = end.next_multiple_of(256);
+            file.write_all_at(bytes, offset).map_err(|error| error.to_string())?;
+            end = offset + placed.length;
+            tensors.push(SharedTensor {
+                name: placed.name.clone(),
+                dtype: placed.dtype,
+                shape: placed.shape.to_vec(),
+                offset,
+                size: placed.length,
+            });
+        }
+        let size = Bytes(end.max(1));
+        file.set_len(size.0).map_err(|error| error.to_string())?;
+        Ok(Share { memory: file.into(), kind: ShareKind::Memory, card: String::new(), size, tensors })
     }
 
     fn tensors(&self, id: ReplicaId) -> Vec<String> {

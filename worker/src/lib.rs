@@ -17,11 +17,14 @@ pub mod device;
 mod driver;
 #[cfg(feature = "suite")]
 pub mod fake;
+#[cfg(feature = "suite")]
+pub mod peer;
 pub mod policy;
 pub mod process;
 mod run;
 mod session;
 mod shared;
+mod side;
 #[cfg(feature = "suite")]
 pub mod suite;
 mod view;

@@ -62,6 +62,7 @@ fn settings(args: &WorkerArgs) -> SessionSettings {
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     SessionSettings {
         socket: args.coordinator.clone(),
+        device: args.device.id,
         worker: WorkerId(args.worker_id.unwrap_or_else(Uuid::new_v4)),
         incarnation: Incarnation(Uuid::new_v4()),
         boot_id: boot_id.trim().to_owned(),

@@ -15,6 +15,7 @@ use crate::device::Open;
 use crate::driver::{DriveError, drive};
 use crate::session::{Left, SessionSettings, hold};
 use crate::shared::Shared;
+use crate::side;
 
 /// What the process brings.
 #[derive(Clone, Debug)]
@@ -67,12 +68,15 @@ pub async fn run(settings: SessionSettings, open: Open, process: Process) -> End
     if let Err(error) = thread {
         return Ending::Failed(format!("no thread for the device: {error}"));
     }
+    let side = side::open(&settings.socket, settings.device, &shared, &process);
     let left = tokio::select! {
         biased;
         driven = &mut driven => return failed(driven.unwrap_or(Ok(()))),
         left = serve(&settings, &shared, &process) => left,
     };
     info!(?left, "the worker ends");
+    // Nobody is to have anything of it any more.
+    drop(side);
     shared.end();
     match tokio::time::timeout(LAST_STEP, driven).await {
         Ok(Ok(Err(error))) => return failed(Err(error)),

@@ -12,12 +12,13 @@ use hoist_domain::{Bytes, DeviceFacts, Epoch, ReplicaId};
 use hoist_runtime::Clock;
 use tokio::sync::{oneshot, watch};
 
-use crate::device::{PROGRESS_EVERY, Pace, Piece};
+use crate::device::{LOOK_EVERY, PROGRESS_EVERY, Pace, Piece, Share};
 use crate::policy::{Desired, Refused, Taken, take};
+use crate::side::Tokens;
 use crate::view::View;
 
 /// Reads that wait for the driver.
-const MOST_READS: usize = 64;
+const MOST_ASKS: usize = 64;
 
 /// Bytes of a tensor that somebody wants to see.
 #[derive(Debug)]
@@ -27,6 +28,14 @@ pub struct Read {
     pub offset: u64,
     pub length: usize,
     pub reply: oneshot::Sender<Option<Piece>>,
+}
+
+/// What somebody asks the driver for, beside what is desired.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    Read(Read),
+    /// A replica's memory, for another process.
+    Share(ReplicaId, oneshot::Sender<Result<Share, String>>),
 }
 
 /// How far a load is.
@@ -51,13 +60,14 @@ struct Inside {
     step_began: AtomicU64,
     /// The replica that it is about.
     at: Mutex<Option<ReplicaId>>,
+    tokens: Tokens,
     clock: Clock,
 }
 
 #[derive(Debug, Default)]
 struct Orders {
     desired: Option<Arc<Desired>>,
-    reads: VecDeque<Read>,
+    asks: VecDeque<Ask>,
     /// Removals up to this one are known to the coordinator.
     heard_removed: u64,
     is_ending: bool,
@@ -66,10 +76,12 @@ struct Orders {
 /// What the driver is to do.
 #[derive(Debug)]
 pub(crate) enum Turn {
-    Read(Read),
+    Ask(Ask),
     Desired(Arc<Desired>),
     /// Nothing new: go on.
     Go,
+    /// Nothing new for a while, and nothing to do.
+    Look,
     End,
 }
 
@@ -85,6 +97,7 @@ impl Shared {
             steps: AtomicU64::new(0),
             step_began: AtomicU64::new(0),
             at: Mutex::default(),
+            tokens: Tokens::default(),
             clock,
         }))
     }
@@ -115,11 +128,30 @@ impl Shared {
 
     /// Asks for bytes of a tensor. Dropped unanswered, when too many ask.
     pub fn read(&self, read: Read) {
+        self.ask(Ask::Read(read));
+    }
+
+    /// A replica's memory, for another process.
+    ///
+    /// # Errors
+    /// Why it cannot be had, for people.
+    pub(crate) async fn share(&self, id: ReplicaId) -> Result<Share, String> {
+        let (reply, replied) = oneshot::channel();
+        self.ask(Ask::Share(id, reply));
+        replied.await.unwrap_or_else(|_| Err("too many ask at once, or the worker ends".to_owned()))
+    }
+
+    fn ask(&self, ask: Ask) {
         let mut orders = self.orders();
-        if orders.reads.len() < MOST_READS && !orders.is_ending {
-            orders.reads.push_back(read);
+        if orders.asks.len() < MOST_ASKS && !orders.is_ending {
+            orders.asks.push_back(ask);
             self.0.changed.notify_all();
         }
+    }
+
+    /// What other processes may say at the worker's own socket.
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.0.tokens
     }
 
     /// The coordinator knows of removals up to this one.
@@ -180,15 +212,15 @@ impl Shared {
         self.0.facts.send_replace(Some(Arc::new(facts)));
     }
 
-    /// What to do now. Waits for something new, if there is nothing else to do.
+    /// What to do now. Waits for something new, if there is nothing else to do; not for ever.
     pub(crate) fn turn(&self, known: Option<&Arc<Desired>>, may_wait: bool) -> Turn {
         let mut orders = self.orders();
         loop {
             if orders.is_ending {
                 return Turn::End;
             }
-            if let Some(read) = orders.reads.pop_front() {
-                return Turn::Read(read);
+            if let Some(ask) = orders.asks.pop_front() {
+                return Turn::Ask(ask);
             }
             let newest = orders.desired.as_ref();
             if let Some(new) = newest.filter(|new| known.is_none_or(|known| !Arc::ptr_eq(known, new))) {
@@ -197,7 +229,12 @@ impl Shared {
             if !may_wait {
                 return Turn::Go;
             }
-            orders = self.0.changed.wait(orders).unwrap_or_else(PoisonError::into_inner);
+            let waited =
+                self.0.changed.wait_timeout(orders, LOOK_EVERY).unwrap_or_else(PoisonError::into_inner);
+            orders = waited.0;
+            if waited.1.timed_out() {
+                return Turn::Look;
+            }
         }
     }
 
@@ -213,6 +250,11 @@ impl Shared {
     /// The driver begins with a replica.
     pub(crate) fn begins(&self, id: ReplicaId) {
         *self.0.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+        self.step_begins();
+    }
+
+    /// The driver looks at the device, which may not answer.
+    pub(crate) fn looks(&self) {
         self.step_begins();
     }
 

@@ -24,6 +24,8 @@ pub struct View {
     /// The last ones that nobody has acknowledged, the oldest first.
     pub removed: VecDeque<Removed>,
     pub memory: DeviceMemory,
+    /// Why the device is to get nothing new. Empty: nothing is wrong.
+    pub problem: Arc<str>,
 }
 
 impl View {

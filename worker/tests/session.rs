@@ -8,6 +8,7 @@
     reason = "the lints spare only functions marked as tests, not what they share; a test's tasks need no policy"
 )]
 
+#[expect(dead_code, reason = "the tests of the worker's own socket use the rest")]
 mod coordinator;
 
 use std::time::Duration;

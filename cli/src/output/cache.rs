@@ -71,6 +71,8 @@ pub(crate) fn lease(it: &v1::Lease) -> Value {
         "grant_time": time(it.grant_time.as_ref()),
         // 0 means "not known" on the wire.
         "process_id": (it.process_id > 0).then_some(it.process_id),
+        "device_id": Some(&it.device_id).filter(|device| !device.is_empty()),
+        "replicas": it.replicas,
     })
 }
 

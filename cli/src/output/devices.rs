@@ -25,6 +25,10 @@ pub(crate) fn value(it: &v1::Device) -> Value {
         "worker": it.worker.as_ref().map(worker),
         "cordoned": it.cordoned,
         "cordon_reason": Some(&it.cordon_reason).filter(|reason| !reason.is_empty()),
+        "granularity_bytes": it.granularity_bytes,
+        "alignment_bytes": it.alignment_bytes,
+        "others_bytes": it.others_bytes,
+        "problem": it.problem,
     })
 }
 
@@ -66,7 +70,8 @@ fn what(it: &v1::Device) -> String {
         "" => String::new(),
         reason => format!("cordoned: {reason}"),
     };
-    let parts: Vec<&str> = [problem, &cordoned].into_iter().filter(|part| !part.is_empty()).collect();
+    let parts: Vec<&str> =
+        [problem, &it.problem, &cordoned].into_iter().filter(|part| !part.is_empty()).collect();
     text::one_line(&if parts.is_empty() { it.model.clone() } else { parts.join("; ") })
 }
 
@@ -159,7 +164,16 @@ pub(crate) fn print(out: Out, it: &v1::Device) -> Result<()> {
             String::new()
         };
         out.row("used", &format!("{}{mapped}", Bytes(it.used_bytes)))?;
+        if it.others_bytes > 0 {
+            out.row(
+                "others",
+                &format!("{} by other processes, and by the worker itself", Bytes(it.others_bytes)),
+            )?;
+        }
         out.row("free", &Bytes(it.free_bytes).to_string())?;
+    }
+    if !it.problem.is_empty() {
+        out.toned_row("problem", Tone::Bad, &text::one_line(&it.problem), "; it takes nothing new")?;
     }
     if !it.dtypes.is_empty() {
         out.row("converts", &format!("to {}", text::one_line(&it.dtypes.join(", "))))?;

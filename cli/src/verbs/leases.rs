@@ -62,8 +62,8 @@ async fn list(session: &Session) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     let now = session.clock.wall();
-    let header = ["ID", "MODEL", "SIZE", "SEGMENTS", "STATE", "AGE", "CALLER", "PROCESS", "HOLDER"];
-    let mut table = Table::new(header).spare(&[6, 3, 7]);
+    let header = ["ID", "MODEL", "WHERE", "SIZE", "STATE", "AGE", "CALLER", "PROCESS", "HOLDER"];
+    let mut table = Table::new(header).spare(&[6, 7]);
     let ids: Vec<&str> = leases.iter().map(id_of).collect();
     for (it, id) in leases.iter().zip(names::short(&ids)) {
         let age = it.grant_time.as_ref().map(|time| text::span(text::age(time, now)));
@@ -71,8 +71,8 @@ async fn list(session: &Session) -> Result<Exit> {
         table.row([
             id.into(),
             called.name(&it.model).into(),
+            if it.device_id.is_empty() { "RAM".into() } else { text::one_line(&it.device_id).into() },
             Bytes(it.size_bytes).to_string().into(),
-            it.segments.len().to_string().into(),
             Toned(lease_tone(it.state), text::lease_state(it.state)),
             age.unwrap_or_default().into(),
             text::one_line(&it.principal).into(),

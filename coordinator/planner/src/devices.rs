@@ -123,7 +123,8 @@ fn nobody(now: Moment, is_supervised: bool) -> Worker {
 
 fn unknown(state: &State, id: DeviceId, worker: Worker) -> Device {
     let cordoned = state.devices().policy().cordoned.get(&id).cloned();
-    Device { id, state: DeviceState::Lost, facts: None, memory: DeviceMemory::default(), worker, cordoned }
+    let (memory, problem) = (DeviceMemory::default(), String::new());
+    Device { id, state: DeviceState::Lost, facts: None, memory, problem, worker, cordoned }
 }
 
 /// The coordinator has started a worker for a device, or starts it again.
@@ -210,7 +211,8 @@ pub fn observed(
             ..before.worker.clone()
         },
     };
-    let after = Device { state: serving(&before), memory, worker, ..before.clone() };
+    let problem = report.problem.clone();
+    let after = Device { state: serving(&before), memory, problem, worker, ..before.clone() };
     if after != before {
         events.extend(changed(after));
     }
@@ -375,7 +377,7 @@ pub fn slow(state: &State, id: DeviceId, session: u64, why: Option<String>) -> D
 
 fn gone(state: &State, before: Device, next: WorkerState, why: &str, now: Moment) -> Decision {
     // All in one revision: nobody sees a device without its worker and with what was on it.
-    let mut events = residency::lost(state, before.id);
+    let mut events = residency::lost(state, before.id, now);
     let worker = Worker {
         state: next,
         problem: why.to_owned(),
@@ -386,6 +388,7 @@ fn gone(state: &State, before: Device, next: WorkerState, why: &str, now: Moment
     events.extend(changed(Device {
         state: DeviceState::Lost,
         memory: DeviceMemory::default(),
+        problem: String::new(),
         worker,
         ..before
     }));

@@ -49,6 +49,8 @@ fn ask(device: u16, number: u8) -> Registration {
             model: "scripted".to_owned(),
             capacity: Bytes::gib(1),
             maps_segments: false,
+            granule: Bytes(0),
+            alignment: Bytes(0),
             dtypes: Vec::new(),
             libraries: Vec::new(),
         },
@@ -59,7 +61,7 @@ fn ask(device: u16, number: u8) -> Registration {
 }
 
 fn memory(used: u64) -> DeviceMemory {
-    DeviceMemory { used: Bytes(used), free: Bytes(0), mapped: Bytes(0) }
+    DeviceMemory { used: Bytes(used), ..DeviceMemory::default() }
 }
 
 /// The state after these events, and the device then.
@@ -70,7 +72,13 @@ fn after(state: &mut State, events: &[Event]) -> Device {
 
 /// What a worker of no replicas says of its memory, after it has said so once.
 fn hears(state: &State, session: u64, memory: DeviceMemory) -> (Vec<Event>, bool) {
-    let nothing = Report { is_full: false, answers: None, replicas: Vec::new(), removed: Vec::new() };
+    let nothing = Report {
+        is_full: false,
+        answers: None,
+        replicas: Vec::new(),
+        removed: Vec::new(),
+        problem: String::new(),
+    };
     let (events, heard) = observed(state, id(0), session, memory, &nothing, NOW);
     (events, heard == Heard::Applied)
 }

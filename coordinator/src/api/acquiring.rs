@@ -1,5 +1,6 @@
 //! How a stream comes by its lease: on what is in RAM, on what is brought there for it, or by taking up one it had.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use hoist_planner::cache::{LEASE_GRACE, LeaseAsk};
 use hoist_planner::{State, Submission};
 use hoist_runtime::OnError;
 use hoist_wire::v1::acquire_response::Event;
-use hoist_wire::{cache as wire, decode, encode, v1};
+use hoist_wire::{cache as wire, decode, encode, residency, v1};
 use tokio::sync::oneshot;
 use tracing::info;
 use uuid::Uuid;
@@ -29,7 +30,7 @@ use crate::cache::has_components;
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
 /// Times that a lease is tried again because something of it was evicted just before.
-const TRIES: usize = 8;
+pub(super) const TRIES: usize = 8;
 
 impl Holding {
     pub(super) async fn acquire(&self, first: &v1::AcquireRequest) -> Result<Held> {
@@ -43,15 +44,29 @@ impl Holding {
         }
         let deadline = decode::bounded_duration("deadline", first.deadline.as_ref(), DEADLINES)?;
         let deadline = deadline.unwrap_or(CacheSpec::DEFAULT_DEADLINE);
-        let granted = tokio::time::timeout(deadline, self.grant(first, deadline)).await;
+        let granted = tokio::time::timeout(deadline, self.grant_where(first, deadline)).await;
         granted.unwrap_or_else(|_| {
             let message = format!("it was not granted within {deadline:?}");
             Err(Error::new(Reason::DeadlineExceeded, message))
         })
     }
 
+    /// A new lease, in RAM or on a device.
+    async fn grant_where(&self, first: &v1::AcquireRequest, deadline: Duration) -> Result<Held> {
+        let Some(device) = residency::read_device("device_id", &first.device_id)? else {
+            if !first.dtype.is_empty() {
+                return Err(Error::invalid_field(
+                    "dtype",
+                    "is for a device: what is in RAM is as its file is",
+                ));
+            }
+            return self.grant(first, deadline).await;
+        };
+        self.grant_on(device, first, deadline).await
+    }
+
     /// A new lease on what is in RAM, or will be.
-    async fn grant(&self, first: &v1::AcquireRequest, deadline: Duration) -> Result<Held> {
+    pub(super) async fn grant(&self, first: &v1::AcquireRequest, deadline: Duration) -> Result<Held> {
         let names = components(&first.components)?;
         let allow = wire::read_allowed(&first.allow)?;
         let mut model = self.api.named(&first.name).await?;
@@ -80,6 +95,7 @@ impl Holding {
                 state: LeaseState::Held,
                 model: model.id,
                 components: components.iter().map(|one| (one.name.clone(), one.digest)).collect(),
+                on: None,
                 bytes: Bytes(0),
                 holder: self.holder(&first.holder),
                 principal: self.caller.principal.clone(),
@@ -102,7 +118,7 @@ impl Holding {
         Err(Error::new(Reason::RamExhausted, message).with("model", ResourceName::Model(model.id)))
     }
 
-    fn holder(&self, named: &str) -> String {
+    pub(super) fn holder(&self, named: &str) -> String {
         match (named, self.caller.process) {
             ("", Some(process)) => format!("process {process}"),
             (text, _) => said(text),
@@ -125,6 +141,12 @@ impl Holding {
         let view = self.api.control.view();
         let lease = view.state.cache().lease(id).ok_or_else(|| has_ended(id))?;
         let model = view.state.models().get(lease.model).cloned();
+        if lease.on.is_some() {
+            let lease = Arc::clone(lease);
+            // What it has of the device it has: nothing is handed over again.
+            self.tell_granted_on(&lease, model.as_deref(), &BTreeMap::new()).await?;
+            return Ok(held);
+        }
         let component = |(name, digest): &(Box<str>, Digest)| {
             component(&self.api, &view.state, model.as_deref(), name, *digest)
         };
@@ -137,6 +159,20 @@ impl Holding {
     /// Caches what is not there, and tells how far that is. What came of it; none if somebody else, who had asked for the same
     /// before, has given it up.
     async fn cached(&self, spec: CacheSpec, deadline: Duration) -> Result<Option<Vec<CachedComponent>>> {
+        match self.carried_out(Work::CacheModel(spec), deadline).await? {
+            Some(OperationOutput::CacheModel(report)) => Ok(Some(report.components)),
+            Some(_) => Err(Error::new(Reason::Internal, "the caching has another result; report this")),
+            None => Ok(None),
+        }
+    }
+
+    /// Has an operation done, and tells how far it is. What came of it; none if somebody else, who had asked for the same before,
+    /// has given it up.
+    pub(super) async fn carried_out(
+        &self,
+        work: Work,
+        deadline: Duration,
+    ) -> Result<Option<OperationOutput>> {
         let new_id = OperationId(Uuid::now_v7());
         let submission = Submission {
             key: RequestKey {
@@ -146,7 +182,7 @@ impl Holding {
                 id: RequestId(Uuid::new_v4()),
             },
             content: ContentHash([0; 32]),
-            work: Work::CacheModel(spec),
+            work,
             deadline,
             new_id,
         };
@@ -157,7 +193,7 @@ impl Holding {
             claim.answered();
         }
         match operation.outcome.clone() {
-            Some(Outcome::Output(OperationOutput::CacheModel(report))) => Ok(Some(report.components)),
+            Some(Outcome::Output(output)) => Ok(Some(output)),
             Some(Outcome::Failed(error) | Outcome::Cancelled(error))
                 if id != new_id
                     && matches!(error.reason(), Reason::OperationCancelled | Reason::DeadlineExceeded) =>
@@ -165,7 +201,7 @@ impl Holding {
                 Ok(None)
             }
             Some(Outcome::Failed(error) | Outcome::Cancelled(error)) => Err(error),
-            _ => Err(Error::new(Reason::Internal, "the caching has no result; report this")),
+            None => Err(Error::new(Reason::Internal, "the operation has no result; report this")),
         }
     }
 
@@ -214,6 +250,7 @@ impl Holding {
                 r#type: kind.map(|known| known.component_type.to_string()).unwrap_or_default(),
                 tensors: layout.iter().flat_map(|layout| layout.tensors()).map(tensor).collect(),
                 files: shelf.file_names(one.digest),
+                share: None,
             });
         }
         let granted = v1::Granted {
@@ -226,7 +263,7 @@ impl Holding {
     }
 }
 
-fn has_ended(id: LeaseId) -> Error {
+pub(super) fn has_ended(id: LeaseId) -> Error {
     let name = ResourceName::Lease(id);
     Error::new(Reason::ResourceNotFound, format!("{name} has ended; acquire a new one")).with("name", name)
 }

@@ -4,6 +4,7 @@
 //! before any of them runs. Reads come from the published view and never wait for the owner.
 
 mod acquiring;
+mod acquiring_on;
 mod admin;
 mod all_models;
 mod answer;

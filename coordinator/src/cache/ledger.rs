@@ -168,6 +168,7 @@ mod tests {
             state: LeaseState::Awaited,
             model: ModelId(Uuid::from_u128(1)),
             components: vec![("vae".into(), Digest([7; 32]))],
+            on: None,
             bytes: Bytes(4_096),
             holder: "somebody".to_owned(),
             principal: Principal::Hoist,

@@ -42,7 +42,7 @@ pub(super) fn decide(state: &State, command: ResidencyCommand, now: Moment) -> D
             split(reply, place_early(state, &ask, &held, now).map(|events| (events, ())))
         }
         ResidencyCommand::Place { ask, reply } => split(reply, place(state, &ask, now)),
-        ResidencyCommand::Unload { ask, reply } => split(reply, unload(state, &ask)),
+        ResidencyCommand::Unload { ask, reply } => split(reply, unload(state, &ask, now)),
     };
     Decided { answer, events, report: None, follow_up: None, is_bound: true }
 }

@@ -10,6 +10,7 @@
 //! cannot be. A worker's process is known by what the kernel says of its socket, never by what it says.
 
 mod aftermath;
+mod asking;
 mod desire;
 mod gait;
 mod process;
@@ -30,6 +31,7 @@ use tracing::info;
 use crate::cache::Cache;
 use crate::control::Control;
 
+pub use asking::{ShareToken, fresh_token};
 pub use pulse::Pulse;
 pub use session::Session;
 

@@ -23,6 +23,7 @@ use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
 use super::aftermath::{aftermath, is_ours};
+use super::asking::{Asks, Open, Question, questions};
 use super::gait::Gait;
 use super::process::may_be_alive;
 use super::{Fleet, PACE};
@@ -48,12 +49,14 @@ pub struct Session {
 }
 
 /// What ends a stream from outside.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Ends {
     /// Another stream of the same worker takes its place.
     pub(super) replaced: CancellationToken,
     /// Somebody wants to hear everything again.
     pub(super) reset: CancellationToken,
+    /// Somebody asks the worker something.
+    pub(super) asks: Asks,
 }
 
 /// Who it is, once that is known.
@@ -104,13 +107,14 @@ impl Session {
 
     async fn run(mut self) {
         let session = self.fleet.0.begun.fetch_add(1, Ordering::Relaxed) + 1;
-        let ends = Ends::default();
+        let (asks, asked) = questions();
+        let ends = Ends { replaced: CancellationToken::new(), reset: CancellationToken::new(), asks };
         // Before it registers: whoever registers after it finds it.
         self.fleet.0.sessions.insert(session, ends.clone());
         let over = match self.register(session).await {
             Ok(who) => {
                 self.fleet.begins(who);
-                let over = self.serve(who, &ends).await;
+                let over = self.serve(who, &ends, asked).await;
                 self.fleet.ends(who);
                 Some((who, over))
             }
@@ -226,7 +230,7 @@ impl Session {
         worker.process.filter(|process| !may_be_alive(*process)).map(|_| worker.session)
     }
 
-    async fn serve(&mut self, who: Who, ends: &Ends) -> Over {
+    async fn serve(&mut self, who: Who, ends: &Ends, mut asked: mpsc::Receiver<Question>) -> Over {
         let clock = self.fleet.0.clock.clone();
         let leaving = self.fleet.0.leaving.clone();
         let mut beats = tokio::time::interval(PACE.heartbeat);
@@ -240,6 +244,7 @@ impl Session {
         let mut is_owed = false;
         let tells = self.tells.clone();
         let mut gait = Gait::default();
+        let mut open = Open::default();
         loop {
             tokio::select! {
                 // What has been said is heard before anybody is called silent.
@@ -255,7 +260,9 @@ impl Session {
                     if let Some(Said::Heartbeat(beat)) = &said.message {
                         gait.beat(beat, clock.monotonic());
                     }
-                    if let Err(over) = self.hear(who, said, &mut sequence).await {
+                    if let Some(Said::Response(response)) = said.message {
+                        open.answered(response);
+                    } else if let Err(over) = self.hear(who, said, &mut sequence).await {
                         return over;
                     }
                     // After it was dealt with: what waited meanwhile has not been silent.
@@ -272,6 +279,16 @@ impl Session {
                     // Who does not read it is killed for that in a moment.
                     if let Err(over) = self.tell(Told::Drain(drain)) {
                         return over;
+                    }
+                }
+                Some(question) = asked.recv() => {
+                    if let Some(told) = open.ask(question) {
+                        match self.tell(told.clone()) {
+                            Ok(true) => {}
+                            // Who asks hears that nobody answers.
+                            Ok(false) => open.forget(&told),
+                            Err(over) => return over,
+                        }
                     }
                 }
                 changed = changes.changed(), if sequence > 0 && !is_drained && !is_owed => {
@@ -387,5 +404,6 @@ fn report(observed: wire::Observed) -> Result<Report> {
         answers: observed.answers.map(workers::read_generation),
         replicas: observed.replicas.into_iter().map(workers::read_observed).collect::<Result<_>>()?,
         removed: observed.removed.into_iter().map(removal).collect::<Result<_>>()?,
+        problem: workers::text(observed.problem),
     })
 }

@@ -149,7 +149,7 @@ impl Run<'_> {
         let wanted = |part: &IntentPart| {
             view.state.cache().sealed(part.digest)?;
             let (component, digest) = (part.component.clone(), Some(part.digest));
-            Some(Wanted { model, component, digest, dtype: part.dtype, bytes: part.bytes })
+            Some(Wanted { model, component, digest, dtype: part.dtype, bytes: part.bytes, tensors: 0 })
         };
         let wanted: Vec<Wanted> = self.spec.restores.iter().map(wanted).collect::<Option<_>>()?;
         (!wanted.is_empty()).then_some(wanted)

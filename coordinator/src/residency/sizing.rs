@@ -110,6 +110,7 @@ impl Loader {
                 // Files as they are have no elements that anybody could convert.
                 dtype: dtype.filter(|_| layout.is_some()),
                 bytes: Bytes(bytes),
+                tensors: layout.as_ref().map_or(1, |layout| count(layout.tensors().len())),
             };
             Some(ComponentSize {
                 wanted,
@@ -181,8 +182,16 @@ fn by_recipe(
         }
         _ => (held, None),
     };
-    let wanted = Wanted { model: model.id, component: name.into(), digest, dtype, bytes };
+    let tensors = match recipe.target() {
+        Target::Tensors(layout) => count(layout.tensors().len()),
+        Target::Files(files) => count(files.len()),
+    };
+    let wanted = Wanted { model: model.id, component: name.into(), digest, dtype, bytes, tensors };
     ComponentSize { wanted, held, read: recipe.read_bytes() }
+}
+
+fn count(tensors: usize) -> u32 {
+    u32::try_from(tensors).unwrap_or(u32::MAX)
 }
 
 fn is_meant(part: &ModelPart, name: &str) -> bool {

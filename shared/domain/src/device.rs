@@ -152,10 +152,26 @@ pub struct DeviceFacts {
     pub capacity: Bytes,
     /// A replica that is not converted is the segment itself, mapped.
     pub maps_segments: bool,
+    /// Its memory is given in multiples of this. 0: to the byte.
+    #[serde(default)]
+    pub granule: Bytes,
+    /// Where a tensor begins is a multiple of this. 0: anywhere.
+    #[serde(default)]
+    pub alignment: Bytes,
     /// What replicas can be converted to.
     pub dtypes: Vec<Dtype>,
     /// With their versions, for people.
     pub libraries: Vec<String>,
+}
+
+impl DeviceFacts {
+    /// What so many tensors of so many bytes together take of it, at most.
+    #[must_use]
+    pub fn takes(&self, bytes: Bytes, tensors: u32) -> Bytes {
+        let between = self.alignment.0.saturating_sub(1).saturating_mul(tensors.into());
+        let all = bytes.0.saturating_add(between);
+        Bytes(all.checked_next_multiple_of(self.granule.0.max(1)).unwrap_or(u64::MAX))
+    }
 }
 
 /// A device's memory, as its worker sees it.
@@ -167,6 +183,9 @@ pub struct DeviceMemory {
     pub free: Bytes,
     /// What of replicas is mapped segments.
     pub mapped: Bytes,
+    /// What is neither free nor replicas: other processes, and what the worker itself needs.
+    #[serde(default)]
+    pub others: Bytes,
 }
 
 /// Why a component did not get onto its device.
@@ -235,6 +254,8 @@ pub struct Device {
     pub facts: Option<DeviceFacts>,
     /// As its worker has said last.
     pub memory: DeviceMemory,
+    /// Why it takes nothing new, as its worker has said last: it keeps what it has. Empty: nothing is wrong.
+    pub problem: String,
     pub worker: Worker,
     /// It takes nothing new, and why, in the words of who said so.
     pub cordoned: Option<Box<str>>,

@@ -53,4 +53,4 @@ pub use residency::{
     Intent, IntentPart, LoadReport, LoadSpec, LoadedComponent, ModelPart, Placement, Replica, UnloadReport,
     UnloadSpec, UnloadedReplica,
 };
-pub use segment::{Eviction, EvictionReason, Lease, LeaseId, Segment, SegmentName};
+pub use segment::{Eviction, EvictionReason, Lease, LeaseId, LeasedOn, Segment, SegmentName};

@@ -6,7 +6,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Bytes, Digest, LeaseState, ModelId, ModelType, Principal, Priority, SegmentState, WallTime};
+use crate::{
+    Bytes, DeviceId, Digest, LeaseState, ModelId, ModelType, Principal, Priority, ReplicaId, SegmentState,
+    WallTime,
+};
 
 /// A segment: `segments/{digest}`. Until its content has been read once it is named by where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,16 +108,27 @@ impl fmt::Display for LeaseId {
     }
 }
 
-/// Somebody's use of segments: as long as it is held, they stay.
+/// What a lease is on, if it is not on segments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeasedOn {
+    pub device: DeviceId,
+    /// Of the components, in their order.
+    pub replicas: Vec<ReplicaId>,
+}
+
+/// Somebody's use of segments, or of replicas: as long as it is held, they stay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     pub id: LeaseId,
     #[serde(skip, default = "awaited")]
     pub state: LeaseState,
     pub model: ModelId,
-    /// The components, in the model's order, and what holds them.
+    /// The components, in the model's order, and their content.
     pub components: Vec<(Box<str>, Digest)>,
-    /// What the segments take together.
+    /// Unset: on the segments of that content.
+    #[serde(default)]
+    pub on: Option<LeasedOn>,
+    /// What it holds takes together.
     pub bytes: Bytes,
     /// In the holder's own words.
     pub holder: String,
@@ -131,10 +145,16 @@ const fn awaited() -> LeaseState {
 impl Lease {
     pub const MAX_HOLDER_BYTES: usize = 256;
 
-    /// Each once, however many components it is.
+    /// What it holds in RAM: each once, however many components it is; none, if it is on a device.
     #[must_use]
     pub fn segments(&self) -> BTreeSet<Digest> {
-        self.components.iter().map(|(_, digest)| *digest).collect()
+        self.components.iter().filter(|_| self.on.is_none()).map(|(_, digest)| *digest).collect()
+    }
+
+    /// What it holds on a device: each once.
+    #[must_use]
+    pub fn replicas(&self) -> BTreeSet<ReplicaId> {
+        self.on.iter().flat_map(|on| on.replicas.iter().copied()).collect()
     }
 }
 

@@ -200,6 +200,8 @@ pub fn lease(lease: &Lease) -> v1::Lease {
         principal: lease.principal.to_string(),
         grant_time: Some(timestamp(lease.granted_at)),
         process_id: lease.process.unwrap_or(0),
+        device_id: lease.on.as_ref().map(|on| on.device.to_string()).unwrap_or_default(),
+        replicas: lease.replicas().into_iter().map(|id| ResourceName::Replica(id).to_string()).collect(),
     }
 }
 

@@ -41,6 +41,8 @@ pub fn facts(facts: &DeviceFacts) -> wire::DeviceFacts {
         maps_segments: facts.maps_segments,
         dtypes: facts.dtypes.iter().map(ToString::to_string).collect(),
         libraries: facts.libraries.clone(),
+        granularity_bytes: facts.granule.0,
+        alignment_bytes: facts.alignment.0,
     }
 }
 
@@ -60,6 +62,8 @@ pub fn read_facts(facts: wire::DeviceFacts) -> Result<DeviceFacts> {
         maps_segments: facts.maps_segments,
         dtypes: facts.dtypes.iter().map(|name| dtype("dtypes", name)).collect::<Result<_>>()?,
         libraries: facts.libraries.into_iter().map(text).collect(),
+        granule: Bytes(facts.granularity_bytes),
+        alignment: Bytes(facts.alignment_bytes),
     })
 }
 
@@ -88,6 +92,10 @@ pub fn device(device: &Device) -> v1::Device {
         worker: Some(self::worker(&device.worker)),
         cordoned: device.cordoned.is_some(),
         cordon_reason: device.cordoned.as_deref().unwrap_or_default().to_owned(),
+        granularity_bytes: facts.map_or(0, |facts| facts.granule.0),
+        alignment_bytes: facts.map_or(0, |facts| facts.alignment.0),
+        others_bytes: device.memory.others.0,
+        problem: device.problem.clone(),
     }
 }
 
@@ -117,7 +125,12 @@ fn worker(worker: &Worker) -> v1::Worker {
 
 #[must_use]
 pub const fn memory(memory: DeviceMemory) -> wire::DeviceMemory {
-    wire::DeviceMemory { used_bytes: memory.used.0, free_bytes: memory.free.0, mapped_bytes: memory.mapped.0 }
+    wire::DeviceMemory {
+        used_bytes: memory.used.0,
+        free_bytes: memory.free.0,
+        mapped_bytes: memory.mapped.0,
+        others_bytes: memory.others.0,
+    }
 }
 
 #[must_use]
@@ -126,6 +139,7 @@ pub const fn read_memory(memory: wire::DeviceMemory) -> DeviceMemory {
         used: Bytes(memory.used_bytes),
         free: Bytes(memory.free_bytes),
         mapped: Bytes(memory.mapped_bytes),
+        others: Bytes(memory.others_bytes),
     }
 }
 
@@ -266,7 +280,9 @@ fn uuid(field: &str, text: &str) -> Result<Uuid> {
     Uuid::try_parse(text).map_err(|_| Error::invalid_field(field, format!("`{}` is no UUID", excerpt(text))))
 }
 
-fn text(mut text: String) -> String {
+/// Words of a worker, cut where they are long.
+#[must_use]
+pub fn text(mut text: String) -> String {
     let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= MOST_TEXT).last().unwrap_or(0);
     if text.len() > MOST_TEXT {
         text.truncate(end);
@@ -340,6 +356,8 @@ mod tests {
             maps_segments: true,
             dtypes: vec![Dtype::F16, Dtype::F32],
             libraries: vec!["libtorch 2.11.0".to_owned()],
+            granule: Bytes::mib(2),
+            alignment: Bytes(256),
         };
         assert_eq!(read_facts(facts(&all)), Ok(all.clone()));
         let long = DeviceFacts { model: "ö".repeat(100_000), ..all };

@@ -165,7 +165,7 @@ async fn arrives(at: &Channels, name: &str, worker: &mut Played, watch: &mut Wat
         ..Default::default()
     };
     let all = worker.memory.free_bytes;
-    worker.memory = wire::DeviceMemory { used_bytes: 1, free_bytes: all - 1, mapped_bytes: 0 };
+    worker.memory = wire::DeviceMemory { used_bytes: 1, free_bytes: all - 1, ..Default::default() };
     worker.tell(std::slice::from_ref(&replica), &[], desired.generation).await?;
     let is = |state: State| {
         move |mirror: &crate::Mirror| {
@@ -188,7 +188,7 @@ async fn arrives(at: &Channels, name: &str, worker: &mut Played, watch: &mut Wat
     let operation = residency(at).unload_model(request).await?.into_inner().name;
     let desired = worker.desired(|desired| desired.replicas.is_empty()).await?;
     let gone = wire::RemovedReplica { replica: replica.replica, expected_bytes: 1, returned_bytes: 1 };
-    worker.memory = wire::DeviceMemory { used_bytes: 0, free_bytes: all, mapped_bytes: 0 };
+    worker.memory = wire::DeviceMemory { used_bytes: 0, free_bytes: all, ..Default::default() };
     worker.tell(&[], &[gone], desired.generation).await?;
     let ended = crate::loading::end(at, &operation).await?;
     ensure!(ended.done, "{ended:?}");

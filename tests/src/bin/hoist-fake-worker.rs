@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Parser;
 use hoist_domain::{Bytes, DeviceFacts, DeviceMemory, ReplicaFailure, ReplicaId};
 use hoist_worker::args::WorkerArgs;
-use hoist_worker::device::{Device, Load, Loaded, Pace, Piece, Stopped, Unloaded};
+use hoist_worker::device::{Device, Load, Loaded, Pace, Piece, Share, Stopped, Unloaded};
 use hoist_worker::fake::{Fake, Mishap, Script};
 
 /// How often a load that hangs looks whether it may go on.
@@ -71,6 +71,10 @@ impl Device for Staged {
         self.fake.memory()
     }
 
+    fn check(&mut self) -> Result<String, String> {
+        self.fake.check()
+    }
+
     fn load(&mut self, load: &Load, pace: &mut dyn Pace) -> Result<Loaded, Stopped> {
         let next = self.next();
         if next == Some(Mishap::Hang) {
@@ -87,6 +91,10 @@ impl Device for Staged {
 
     fn read(&self, id: ReplicaId, tensor: &str, offset: u64, length: usize) -> Option<Piece> {
         self.fake.read(id, tensor, offset, length)
+    }
+
+    fn share(&self, id: ReplicaId) -> Result<Share, String> {
+        self.fake.share(id)
     }
 
     fn tensors(&self, id: ReplicaId) -> Vec<String> {

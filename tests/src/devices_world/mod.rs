@@ -331,6 +331,7 @@ impl DevicesWorld {
             state: LeaseState::Held,
             model: shelf::model(0),
             components: vec![("x".into(), shelf::digest(number))],
+            on: None,
             bytes: Bytes(0),
             holder: "somebody".to_owned(),
             principal: Principal::Uid(7),

@@ -46,6 +46,7 @@ pub fn parts(of: ModelId, names: &[Box<str>]) -> Vec<Wanted> {
         digest: Some(digest(content)),
         dtype: None,
         bytes: size(digest(content)),
+        tensors: 0,
     };
     components.iter().filter(|(name, _)| is_meant(name)).map(wanted).collect()
 }

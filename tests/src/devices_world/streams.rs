@@ -213,6 +213,8 @@ impl DevicesWorld {
                 model: String::new(),
                 capacity: Bytes(capacity),
                 maps_segments: maps,
+                granule: Bytes(0),
+                alignment: Bytes(0),
                 dtypes: Vec::new(),
                 libraries: Vec::new(),
             },

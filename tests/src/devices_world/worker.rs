@@ -81,6 +81,7 @@ impl Worker {
             used: Bytes(self.used()),
             free: Bytes(self.capacity.0 - self.used()),
             mapped: Bytes(self.there.values().map(|one| one.mapped.0).sum()),
+            others: Bytes(0),
         }
     }
 
@@ -203,7 +204,7 @@ impl Worker {
         }
         (told.answers, told.memory, told.replicas) = (answers, memory, view);
         let removed = removed.into_iter().map(|(_, removal)| removal).collect();
-        let report = Report { is_full, answers, replicas, removed };
+        let report = Report { is_full, answers, replicas, removed, problem: String::new() };
         Some((told.sequence, self.memory(), report))
     }
 

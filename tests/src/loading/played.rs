@@ -81,6 +81,7 @@ impl Played {
             replicas: replicas.to_vec(),
             removed: removed.to_vec(),
             memory: Some(self.memory),
+            problem: String::new(),
         };
         let message = wire::SessionRequest { message: Some(Said::Observed(observed)) };
         self.says.send(message).await.map_err(|_| anyhow::anyhow!("nobody listens"))

@@ -170,6 +170,7 @@ fn a_revocation_that_was_recorded_is_carried_out() -> Result<()> {
             state: LeaseState::Held,
             model: MODEL,
             components: vec![("unet".into(), DIGEST)],
+            on: None,
             bytes: BYTES,
             holder: String::new(),
             principal: Principal::Loopback,

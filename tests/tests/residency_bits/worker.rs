@@ -205,7 +205,7 @@ impl Worker {
             assert_eq!(response.request_id, request_id);
             match response.answer.unwrap() {
                 wire::response::Answer::Tensor(bytes) => return bytes,
-                wire::response::Answer::Error(why) => panic!("`{tensor}`: {why}"),
+                other => panic!("`{tensor}`: {other:?}"),
             }
         }
     }

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hoist_domain::{DeviceFacts, Epoch, Incarnation, Reason, WorkerId};
+use hoist_domain::{DeviceFacts, DeviceId, Epoch, Incarnation, Reason, WorkerId};
 use hoist_runtime::{Clock, Shutdown};
 use tracing::{info, warn};
 
@@ -35,6 +35,7 @@ const LASTING: Duration = Duration::from_secs(2);
 pub struct SessionSettings {
     /// The coordinator's.
     pub socket: PathBuf,
+    pub device: DeviceId,
     pub worker: WorkerId,
     pub incarnation: Incarnation,
     pub boot_id: String,

@@ -39,7 +39,8 @@ impl News {
         let is_full = self.told.is_none();
         let before = self.told.clone().unwrap_or_default();
         let news = delta(&before, view, self.removed);
-        let is_same = before.answers == view.answers && before.memory == view.memory;
+        let is_same =
+            before.answers == view.answers && before.memory == view.memory && before.problem == view.problem;
         if !is_full && is_same && news.replicas.is_empty() && news.removed.is_empty() {
             return None;
         }
@@ -63,6 +64,7 @@ impl News {
             replicas: news.replicas.iter().map(|replica| workers::observed(replica)).collect(),
             removed: removed.collect(),
             memory: Some(workers::memory(view.memory)),
+            problem: view.problem.to_string(),
         })
     }
 
@@ -111,6 +113,7 @@ mod tests {
             replicas: replicas.iter().map(replica).collect(),
             removed: removed.iter().map(gone).collect(),
             memory: DeviceMemory::default(),
+            problem: "".into(),
         })
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
-use hoist_domain::{DeviceFacts, Epoch, Reason};
+use hoist_domain::{DeviceFacts, Epoch, Reason, ReplicaState};
 use hoist_runtime::Clock;
 use hoist_wire::status::Failure;
 use hoist_wire::worker::session_request::Message as Said;
@@ -26,6 +26,7 @@ use super::{FINAL, SessionSettings};
 use crate::device::Piece;
 use crate::policy::{Desired, Wanted};
 use crate::shared::{Read, Shared};
+use crate::side::Token;
 
 /// From dialling to `registered`.
 const GREETING: Duration = Duration::from_secs(5);
@@ -259,28 +260,51 @@ fn read_desired(desired: wire::Desired) -> hoist_domain::Result<Desired> {
     })
 }
 
-/// A request, and what the driver says to it; or what is wrong with it.
-type Asked = (String, Result<oneshot::Receiver<Option<Piece>>, &'static str>);
+/// What a request waits for.
+enum Awaited {
+    /// The driver's word.
+    Piece(oneshot::Receiver<Option<Piece>>),
+    /// Nothing: it is answered.
+    Shared(wire::SharedReplica),
+}
+
+/// A request, and what comes of it; or what is wrong with it.
+type Asked = (String, Result<Awaited, String>);
 
 fn ask(request: wire::Request, shared: &Shared) -> Asked {
-    let Some(wire::request::Ask::ReadTensor(read)) = request.ask else {
-        return (request.request_id, Err("this worker does not know how to do that"));
+    let asked = match request.ask {
+        Some(wire::request::Ask::ReadTensor(read)) => read_tensor(read, shared).map(Awaited::Piece),
+        Some(wire::request::Ask::ShareReplica(share)) => share_replica(&share, shared).map(Awaited::Shared),
+        None => Err("this worker does not know how to do that".to_owned()),
     };
-    let Ok(id) = workers::replica_id(&read.replica) else {
-        return (request.request_id, Err("that is no replica's name"));
-    };
+    (request.request_id, asked)
+}
+
+fn share_replica(share: &wire::ShareReplica, shared: &Shared) -> Result<wire::SharedReplica, String> {
+    let id = workers::replica_id(&share.replica).map_err(|error| error.to_string())?;
+    let view = Arc::clone(&shared.views().borrow());
+    let replica = view.replicas.get(&id).filter(|one| one.state == ReplicaState::Active);
+    let size_bytes = replica.ok_or("it is not there, or not any more")?.own.0;
+    let token = Token::try_from(share.token.as_slice()).map_err(|_| "a token has 32 bytes".to_owned())?;
+    let socket = shared.tokens().add(token, id, shared.now())?;
+    Ok(wire::SharedReplica { socket, size_bytes })
+}
+
+fn read_tensor(read: wire::ReadTensor, shared: &Shared) -> Result<oneshot::Receiver<Option<Piece>>, String> {
+    let id = workers::replica_id(&read.replica).map_err(|_| "that is no replica's name".to_owned())?;
     let length = if read.length == 0 { MOST_READ } else { read.length.min(MOST_READ) };
     let (reply, replied) = oneshot::channel();
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     shared.read(Read { id, tensor: read.tensor, offset: read.offset, length, reply });
-    (request.request_id, Ok(replied))
+    Ok(replied)
 }
 
 async fn answer((request_id, asked): Asked) -> wire::Response {
     use wire::response::Answer;
     let answer = match asked {
-        Err(why) => Answer::Error(why.to_owned()),
-        Ok(replied) => match replied.await {
+        Err(why) => Answer::Error(why),
+        Ok(Awaited::Shared(shared)) => Answer::Shared(shared),
+        Ok(Awaited::Piece(replied)) => match replied.await {
             Ok(Some(piece)) => Answer::Tensor(wire::TensorBytes {
                 dtype: piece.dtype.to_string(),
                 shape: piece.shape,

@@ -81,6 +81,7 @@ impl Stage {
     pub(crate) fn worker_on(&self, open: Open) -> JoinHandle<Ending> {
         let settings = SessionSettings {
             socket: self.socket(),
+            device: "cuda:0".parse().unwrap(),
             worker: WorkerId(Uuid::from_u128(1)),
             incarnation: Incarnation(Uuid::new_v4()),
             boot_id: Uuid::nil().to_string(),
@@ -271,16 +272,28 @@ impl Coordinator {
     }
 
     pub(crate) async fn reads(&mut self, read: wire::ReadTensor) -> Result<wire::TensorBytes, String> {
+        match self.asks(wire::request::Ask::ReadTensor(read)).await {
+            wire::response::Answer::Tensor(bytes) => Ok(bytes),
+            wire::response::Answer::Error(why) => Err(why),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) async fn shares(&mut self, share: wire::ShareReplica) -> Result<wire::SharedReplica, String> {
+        match self.asks(wire::request::Ask::ShareReplica(share)).await {
+            wire::response::Answer::Shared(shared) => Ok(shared),
+            wire::response::Answer::Error(why) => Err(why),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn asks(&mut self, ask: wire::request::Ask) -> wire::response::Answer {
         let request_id = Uuid::new_v4().to_string();
-        let ask = Some(wire::request::Ask::ReadTensor(read));
-        self.says(Heard::Request(wire::Request { request_id: request_id.clone(), ask })).await;
+        self.says(Heard::Request(wire::Request { request_id: request_id.clone(), ask: Some(ask) })).await;
         loop {
             if let Said::Response(response) = self.next().await {
                 assert_eq!(response.request_id, request_id);
-                return match response.answer.unwrap() {
-                    wire::response::Answer::Tensor(bytes) => Ok(bytes),
-                    wire::response::Answer::Error(why) => Err(why),
-                };
+                return response.answer.unwrap();
             }
         }
     }

@@ -39,4 +39,8 @@ def device(message: resources_pb2.Device) -> Device:
         worker=worker(message.worker),
         cordoned=message.cordoned,
         cordon_reason=message.cordon_reason,
+        granularity_bytes=message.granularity_bytes,
+        alignment_bytes=message.alignment_bytes,
+        others_bytes=message.others_bytes,
+        problem=message.problem,
     )

@@ -55,3 +55,11 @@ class Device:
     """It takes nothing new: somebody has said so. Also while its worker is away."""
     cordon_reason: str = ""
     """Why, in the words of who said so."""
+    granularity_bytes: int = 0
+    """Its memory is given in multiples of this: what a component takes is rounded up to it. 0: to a byte."""
+    alignment_bytes: int = 0
+    """Where a tensor begins is a multiple of this. 0: anywhere."""
+    others_bytes: int = 0
+    """What is neither free nor used by models: other processes, and what its worker itself needs."""
+    problem: str = ""
+    """Why it takes nothing new although nobody has said so, in its worker's words. Empty: nothing is."""

@@ -17,6 +17,11 @@ pub fn adopt(segments: Vec<Segment>, leases: Vec<Lease>, grace: Duration, now: M
     let bytes_of = |digest: &Digest| bytes_of.get(&SegmentName::Content(*digest)).copied();
     let until = now.service.after(grace);
     let awaited = leases.into_iter().filter_map(|lease| {
+        if lease.on.is_some() {
+            // Whether it is still there its worker says.
+            let lease = Arc::new(Lease { state: LeaseState::Awaited, ..lease });
+            return Some(Event::LeaseAwaited { lease, until });
+        }
         let bytes: Option<Vec<Bytes>> = lease.segments().iter().map(bytes_of).collect();
         let bytes = Bytes(bytes?.iter().map(|bytes| bytes.0).fold(0, u64::saturating_add));
         let lease = Arc::new(Lease { state: LeaseState::Awaited, bytes, ..lease });

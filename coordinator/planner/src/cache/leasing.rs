@@ -10,7 +10,7 @@ use hoist_domain::{
 
 use super::holdings::{Holder, Interest};
 use crate::decide::must_not_drain;
-use crate::{Decision, Event, Moment, State};
+use crate::{Decision, Event, Moment, State, residency};
 
 /// How long holders may take to come back after a restart. Clients ask again within a second.
 pub const LEASE_GRACE: Duration = Duration::from_secs(30);
@@ -21,7 +21,7 @@ pub const MOST_LEASES: usize = 16_384;
 /// Of leases that nobody has come back for, so many end at once: each has a record to remove, and watchers are told.
 pub const MOST_EXPIRED: usize = 4_096;
 
-/// What somebody wants to hold. All of it is in RAM, or was a moment ago.
+/// What somebody wants to hold. All of it is there, or was a moment ago.
 #[derive(Clone, Debug)]
 pub struct LeaseAsk {
     /// As it would be; what it takes is found out.
@@ -31,7 +31,7 @@ pub struct LeaseAsk {
     pub is_use: bool,
 }
 
-/// Judges a lease. None: something of it is not in RAM (any more).
+/// Judges a lease. None: something of it is not in RAM, or on the device, (any more).
 ///
 /// # Errors
 /// DRAINING; RESOURCE_EXHAUSTED when there are too many.
@@ -48,6 +48,10 @@ pub fn grant(state: &State, ask: &LeaseAsk, now: Moment) -> Result<Option<Decisi
     }
     let mut lease = Lease { state: LeaseState::Held, bytes: Bytes(0), ..ask.lease.clone() };
     let mut events = Vec::new();
+    for id in lease.replicas() {
+        let Some(replica) = residency::leasable(state, lease.on.as_ref(), id) else { return Ok(None) };
+        lease.bytes.0 = lease.bytes.0.saturating_add(replica.charge().0);
+    }
     for digest in lease.segments() {
         let Some(segment) = cache.sealed(digest) else { return Ok(None) };
         lease.bytes.0 = lease.bytes.0.saturating_add(segment.bytes.0);

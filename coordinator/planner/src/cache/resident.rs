@@ -16,10 +16,11 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use hoist_domain::{
-    Bytes, CachePolicy, Digest, Lease, LeaseId, OperationId, Revision, Segment, SegmentName, SegmentState,
-    ServiceTime,
+    Bytes, CachePolicy, Digest, Lease, LeaseId, OperationId, ReplicaId, Revision, Segment, SegmentName,
+    SegmentState, ServiceTime,
 };
 use imbl::{OrdMap, OrdSet};
+use uuid::Uuid;
 
 use super::holdings::{Holder, Holdings};
 use super::totals::{CacheStatistics, Totals};
@@ -31,6 +32,8 @@ use crate::state::Stamped;
 pub struct Cache {
     segments: OrdMap<SegmentName, Stamped<Segment>>,
     leases: OrdMap<LeaseId, Stamped<Lease>>,
+    /// Those that are on a device.
+    on_replicas: OrdSet<(ReplicaId, LeaseId)>,
     policy: Arc<CachePolicy>,
     /// When it last changed; unset if it never did.
     policy_changed: Option<Revision>,
@@ -74,6 +77,13 @@ impl Cache {
     #[must_use]
     pub fn lease(&self, id: LeaseId) -> Option<&Arc<Lease>> {
         self.leases.get(&id).map(|stamped| &stamped.value)
+    }
+
+    /// Those that hold a replica.
+    pub fn leases_on(&self, replica: ReplicaId) -> impl Iterator<Item = &Arc<Lease>> {
+        let from = (replica, LeaseId(Uuid::nil()));
+        let those = self.on_replicas.range(from..).take_while(move |(of, _)| *of == replica);
+        those.filter_map(|(_, id)| self.lease(*id))
     }
 
     /// In the order of their ids, which is that of their begin unless the clock was set back.

@@ -32,8 +32,19 @@ pub struct Wanted {
     pub digest: Option<Digest>,
     /// What it is converted to.
     pub dtype: Option<Dtype>,
-    /// What it takes of a device.
+    /// Its tensors' bytes together; of what was there before, what it took.
     pub bytes: Bytes,
+    /// So many lie apart. 0: they are counted already.
+    pub tensors: u32,
+}
+
+impl Wanted {
+    /// What it takes of a device.
+    #[must_use]
+    pub fn takes(&self, state: &State, device: DeviceId) -> Bytes {
+        let facts = state.devices().get(device).and_then(|device| device.facts.as_ref());
+        facts.map_or(self.bytes, |facts| facts.takes(self.bytes, self.tensors))
+    }
 }
 
 /// Components that a reason names one by one.
@@ -140,7 +151,7 @@ fn sizes(state: &State, id: DeviceId, ask: &LoadAsk) -> (Bytes, Bytes) {
         }
         match part.digest.and_then(|digest| state.residency().sharing(id, digest, part.dtype)) {
             Some(replica) => resident = resident.saturating_add(replica.charge().0),
-            None => needed = needed.saturating_add(part.bytes.0),
+            None => needed = needed.saturating_add(part.takes(state, id).0),
         }
     }
     (Bytes(needed), Bytes(resident))
@@ -209,6 +220,10 @@ fn takes(device: &Device, ask: &LoadAsk, is_all_there: bool) -> Result<()> {
             return refuse(Reason::WorkerLost, format!("the worker of {id} does not answer{problem}"));
         }
         _ => return refuse(Reason::WorkerLost, format!("{id} has no worker now{problem}")),
+    }
+    if !device.problem.is_empty() && !is_all_there {
+        let message = format!("{id} keeps what it has, and takes nothing new: {}", device.problem);
+        return refuse(Reason::DeviceFailed, message);
     }
     let Some(facts) = &device.facts else { return Ok(()) };
     match ask.parts.iter().filter_map(|part| part.dtype).find(|dtype| !facts.dtypes.contains(dtype)) {

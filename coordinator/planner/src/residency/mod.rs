@@ -16,6 +16,7 @@
 
 mod choosing;
 mod landed;
+mod leased;
 mod observing;
 mod placing;
 mod resident;
@@ -25,6 +26,7 @@ mod unloading;
 
 pub use choosing::{LoadAsk, Offer, Wanted, choose, must_exist, offers};
 pub use landed::landed;
+pub(crate) use leased::leasable;
 pub use observing::{Heard, Removal, Report, lost, observed};
 pub use placing::{PlaceAsk, Placed, PlacedPart, admit, place, place_early};
 pub use resident::{Account, Desire, Loading, LoadingPart, Residency, Want};

@@ -7,9 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hoist_domain::{
-    Bytes, DeviceId, Generation, ModelId, ObservedReplica, Priority, Replica, ReplicaId, ReplicaState,
+    Bytes, DeviceId, Generation, LeaseId, ModelId, ObservedReplica, Priority, Replica, ReplicaId,
+    ReplicaState,
 };
 
+use super::leased::{revoked, revoked_but};
 use super::resident::{Account, Want};
 use super::room::Content;
 use crate::{Decision, Event, Moment, State};
@@ -26,6 +28,8 @@ pub struct Report {
     pub answers: Option<Generation>,
     pub replicas: Vec<ObservedReplica>,
     pub removed: Vec<Removal>,
+    /// Why the device is to get nothing new. Empty: nothing is wrong.
+    pub problem: String,
 }
 
 /// A replica that is gone.
@@ -113,10 +117,31 @@ pub fn observed(state: &State, device: DeviceId, report: &Report, now: Moment) -
         left_out.filter(|known| known.state != ReplicaState::Waiting || !residency.is_wanted(known.id));
     let absent = given_up.chain(left_out).filter(is_untold);
     events.extend(absent.map(|known| Event::ReplicaGone { id: known.id, account: None }));
+    let lost = events.iter().filter_map(|event| match event {
+        Event::ReplicaGone { id, .. } => Some(*id),
+        _ => None,
+    });
+    let mut ended = revoked(state, lost, "its worker does not have it any more; acquire it again", now);
     if report.is_full {
         events.push(Event::DesireRaised(device));
+        let is_there = |one: &&ObservedReplica| one.state == ReplicaState::Active;
+        let there = report.replicas.iter().filter(is_there).map(|one| one.id).collect();
+        let known: BTreeSet<LeaseId> = ended.iter().filter_map(ended_lease).collect();
+        let others = revoked_but(state, device, &there, now);
+        ended.extend(
+            others.into_iter().filter(|event| ended_lease(event).is_none_or(|id| !known.contains(&id))),
+        );
     }
-    Ok(events)
+    // Nobody holds what is not there, in any revision.
+    ended.extend(events);
+    Ok(ended)
+}
+
+const fn ended_lease(event: &Event) -> Option<LeaseId> {
+    match event {
+        Event::LeaseEnded { id, .. } => Some(*id),
+        _ => None,
+    }
 }
 
 /// Whether something that is wanted can have come from the one state to the other, however many words in between were not said.
@@ -225,6 +250,10 @@ impl Adopting {
 
 /// Its worker has ended: what was on the device is gone.
 #[must_use]
-pub fn lost(state: &State, device: DeviceId) -> Decision {
-    state.residency().on(device).map(|one| Event::ReplicaGone { id: one.id, account: None }).collect()
+pub fn lost(state: &State, device: DeviceId, now: Moment) -> Decision {
+    let why = format!("the worker of {device} has ended; acquire it again");
+    let mut events = revoked(state, state.residency().on(device).map(|one| one.id), &why, now);
+    let gone = state.residency().on(device).map(|one| Event::ReplicaGone { id: one.id, account: None });
+    events.extend(gone);
+    events
 }

@@ -193,7 +193,7 @@ impl<'a> Placing<'a> {
                     state: ReplicaState::Waiting,
                     models: BTreeSet::new(),
                     priority: self.ask.load.priority,
-                    planned: part.bytes,
+                    planned: part.takes(self.state, self.device),
                     own: Bytes(0),
                     mapped: Bytes(0),
                     tensors: 0,

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use hoist_domain::{
     Bytes, DeviceId, Digest, Dtype, Intent, IntentPart, ModelId, OperationId, Priority, Replica, ReplicaId,
-    ReplicaState, SegmentName,
+    ReplicaState,
 };
 
 use super::choosing::Wanted;
+use super::leased::leased;
 use super::resident::Want;
 use crate::State;
-use crate::cache::Holder;
 
 /// What is a component on a device: its content, in a type of elements.
 pub(super) type Content = (Digest, Option<Dtype>);
@@ -311,22 +311,4 @@ impl Freed {
             self.owed.remove(content);
         }
     }
-}
-
-/// Who has leased a segment that is, mapped, what an intent has on a device.
-pub(super) fn leased(state: &State, intent: &Intent) -> Option<String> {
-    let device = state.devices().get(intent.device)?;
-    if !device.facts.as_ref().is_some_and(|facts| facts.maps_segments) {
-        return None;
-    }
-    let mapped = intent.parts.iter().filter(|part| part.dtype.is_none());
-    mapped.into_iter().find_map(|part| {
-        let mut holders = state.cache().holders(SegmentName::Content(part.digest));
-        let lease = holders.find_map(|holder| match holder {
-            Holder::Lease(id) => state.cache().lease(id),
-            Holder::Operation(_) | Holder::Replica(_) => None,
-        })?;
-        let who = if lease.holder.is_empty() { format!("leases/{}", lease.id) } else { lease.holder.clone() };
-        Some(format!("{} is leased by {who}", part.component))
-    })
 }

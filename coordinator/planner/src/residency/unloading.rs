@@ -8,10 +8,11 @@ use hoist_domain::{
     OperationState, Placement, Reason, Replica, ReplicaId, ResourceName, Result, Work,
 };
 
+use super::leased::{leased, revoked};
 use super::resident::{Loading, Want};
-use super::room::{Content, leased};
+use super::room::Content;
 use super::settling::restored;
-use crate::{Decision, Event, State};
+use crate::{Decision, Event, Moment, State};
 
 /// What somebody wants off devices. All of it is judged together.
 #[derive(Clone, Debug)]
@@ -38,7 +39,7 @@ pub struct Leaving {
 ///
 /// # Errors
 /// IN_USE when somebody has leased it, or loads it just now, unless forced: then nothing goes.
-pub fn unload(state: &State, ask: &UnloadAsk) -> Result<(Decision, Vec<Leaving>)> {
+pub fn unload(state: &State, ask: &UnloadAsk, now: Moment) -> Result<(Decision, Vec<Leaving>)> {
     let residency = state.residency();
     let mut going: BTreeSet<(ReplicaId, ModelId)> = BTreeSet::new();
     let (mut intents, mut recorded) = (Vec::new(), Vec::new());
@@ -105,8 +106,12 @@ pub fn unload(state: &State, ask: &UnloadAsk) -> Result<(Decision, Vec<Leaving>)
         expected: Bytes(replica.own.0.saturating_add(replica.mapped.0)),
         kept: kept_by(state, replica, &going, &stopped),
     });
-    let leaving = leaving.collect();
-    Ok((events, leaving))
+    let leaving: Vec<Leaving> = leaving.collect();
+    // Whoever holds what goes is told before it does.
+    let forced = leaving.iter().filter(|one| one.kept.is_none()).map(|one| one.replica);
+    let mut all = revoked(state, forced, "it was unloaded by force", now);
+    all.extend(events);
+    Ok((all, leaving))
 }
 
 /// Running loads that bring back nothing but what is let go: nobody waits for them.

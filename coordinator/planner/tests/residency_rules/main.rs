@@ -133,7 +133,7 @@ fn equal_components_are_on_a_device_once_and_stay_for_who_is_left() {
         device: None,
         force: false,
     };
-    let (events, leaving) = unload(&setting.state, &out(model(1))).unwrap();
+    let (events, leaving) = unload(&setting.state, &out(model(1)), now(0)).unwrap();
     let kept: Vec<_> = leaving.iter().filter(|one| one.kept.is_some()).map(|one| one.digest).collect();
     assert_eq!(kept, [digest(2)]);
     setting.apply(&events);
@@ -428,10 +428,10 @@ fn what_is_being_loaded_is_unloaded_by_force_alone_and_then_for_good() {
     setting.places(operation, ask(wanted(1, &[(1, 3)]), on)).unwrap();
     let parts = vec![ModelPart { model: model(1), components: Vec::new() }];
     let out = |force| UnloadAsk { parts: parts.clone(), device: None, force };
-    assert_eq!(unload(&setting.state, &out(false)).unwrap_err().reason(), Reason::InUse);
+    assert_eq!(unload(&setting.state, &out(false), now(0)).unwrap_err().reason(), Reason::InUse);
     let elsewhere = UnloadAsk { device: Some(device("cuda:1")), ..out(false) };
-    assert_eq!(unload(&setting.state, &elsewhere).unwrap().1, []);
-    let (events, leaving) = unload(&setting.state, &out(true)).unwrap();
+    assert_eq!(unload(&setting.state, &elsewhere, now(0)).unwrap().1, []);
+    let (events, leaving) = unload(&setting.state, &out(true), now(0)).unwrap();
     assert!(events.contains(&Event::OperationCancelRequested { id: operation }), "{events:?}");
     assert!(leaving.len() == 1 && leaving.iter().all(|one| one.kept.is_none()), "{leaving:?}");
     setting.apply(&events);
@@ -466,7 +466,8 @@ fn what_is_durable_brings_with_it_what_follows_when_it_has_landed_alone() {
         .collect();
     assert_eq!(wants, [Want::Intent(model(1)), Want::Intent(model(2))]);
     let parts = vec![ModelPart { model: model(1), components: Vec::new() }];
-    let (events, _) = unload(&setting.state, &UnloadAsk { parts, device: None, force: false }).unwrap();
+    let (events, _) =
+        unload(&setting.state, &UnloadAsk { parts, device: None, force: false }, now(0)).unwrap();
     apply(&mut setting, events);
     let desired = setting.state.residency().desired(device("cuda:0"));
     assert_eq!(desired.iter().map(|one| one.digest).collect::<Vec<_>>(), [digest(2)]);

@@ -39,6 +39,7 @@ pub(crate) fn wanted(of: u8, contents: &[(u8, u64)]) -> Vec<Wanted> {
         digest: Some(digest(*content)),
         dtype: None,
         bytes: Bytes(*bytes),
+        tensors: 0,
     };
     contents.iter().map(part).collect()
 }
@@ -116,6 +117,8 @@ impl Setting {
                 model: String::new(),
                 capacity: Bytes(capacity),
                 maps_segments: name.starts_with("cpu"),
+                granule: Bytes(0),
+                alignment: Bytes(0),
                 dtypes: vec![Dtype::F16],
                 libraries: Vec::new(),
             },
@@ -141,7 +144,7 @@ impl Setting {
         let known = self.state.devices().get(id).unwrap();
         let (session, capacity) = (known.worker.session, known.facts.as_ref().unwrap().capacity.0);
         let generation = Generation { epoch: EPOCH, number: self.state.residency().generation(id) };
-        let report = Report { is_full, answers: Some(generation), replicas, removed };
+        let report = Report { is_full, answers: Some(generation), replicas, removed, problem: String::new() };
         let told = |one: &ObservedReplica| one.own.0 + one.mapped.0;
         let told: u64 = report.replicas.iter().map(told).sum();
         let known: u64 = self
@@ -153,7 +156,8 @@ impl Setting {
             .map(|one| one.own.0 + one.mapped.0)
             .sum();
         let used = told.saturating_add(known).min(capacity);
-        let memory = DeviceMemory { used: Bytes(used), free: Bytes(capacity - used), mapped: Bytes(0) };
+        let memory =
+            DeviceMemory { used: Bytes(used), free: Bytes(capacity - used), ..DeviceMemory::default() };
         let (events, heard) = observed(&self.state, id, session, memory, &report, now(0));
         self.apply(&events);
         heard

@@ -160,6 +160,7 @@ pub(crate) fn lease(id: Uuid, model: usize, components: &[(usize, u8)], now: Mom
         state: LeaseState::Held,
         model: model_id(model),
         components: components.iter().map(name).collect(),
+        on: None,
         bytes: Bytes(0),
         holder: String::new(),
         principal: Principal::Uid(1),

@@ -214,6 +214,7 @@ impl Cache {
         for digest in lease.segments() {
             self.holdings.hold(SegmentName::Content(digest), Holder::Lease(lease.id));
         }
+        self.on_replicas.extend(lease.replicas().into_iter().map(|replica| (replica, lease.id)));
         self.leases.insert(lease.id, Stamped { position, value: Arc::clone(lease) });
         self.await_no_more(lease.id);
     }
@@ -238,7 +239,11 @@ impl Cache {
                 self.used_at.insert(name, at);
             }
         }
-        self.leases.remove(&id);
+        if let Some(ended) = self.leases.remove(&id) {
+            for replica in ended.value.replicas() {
+                self.on_replicas.remove(&(replica, id));
+            }
+        }
         self.await_no_more(id);
     }
 

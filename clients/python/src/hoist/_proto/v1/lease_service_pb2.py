@@ -29,7 +29,7 @@ from . import operation_pb2 as hoist_dot_api_dot_v1_dot_operation__pb2
 from . import resources_pb2 as hoist_dot_api_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n hoist/api/v1/lease_service.proto\x12\x0choist.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a hoist/api/v1/cache_service.proto\x1a\x18hoist/api/v1/model.proto\x1a\x1choist/api/v1/operation.proto\x1a\x1choist/api/v1/resources.proto\"\xf8\x01\n\x0e\x41\x63quireRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\ncomponents\x18\x03 \x03(\t\x12(\n\x08priority\x18\x04 \x01(\x0e\x32\x16.hoist.api.v1.Priority\x12\x0e\n\x06holder\x18\x05 \x01(\t\x12\r\n\x05lease\x18\x06 \x01(\t\x12\x14\n\x0cskip_tensors\x18\x07 \x01(\x08\x12$\n\x05\x61llow\x18\x08 \x03(\x0e\x32\x15.hoist.api.v1.Verdict\x12+\n\x08\x64\x65\x61\x64line\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\"\xb5\x01\n\x0f\x41\x63quireResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x31\n\x08progress\x18\x02 \x01(\x0b\x32\x1d.hoist.api.v1.AcquireProgressH\x00\x12(\n\x07granted\x18\x03 \x01(\x0b\x32\x15.hoist.api.v1.GrantedH\x00\x12(\n\x07revoked\x18\x04 \x01(\x0b\x32\x15.hoist.api.v1.RevokedH\x00\x42\x07\n\x05\x65vent\"N\n\x0f\x41\x63quireProgress\x12\x11\n\toperation\x18\x01 \x01(\t\x12(\n\x08progress\x18\x02 \x01(\x0b\x32\x16.hoist.api.v1.Progress\"\x8a\x01\n\x07Granted\x12\"\n\x05lease\x18\x01 \x01(\x0b\x32\x13.hoist.api.v1.Lease\x12\x31\n\ncomponents\x18\x02 \x03(\x0b\x32\x1d.hoist.api.v1.LeasedComponent\x12(\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x8c\x01\n\x0fLeasedComponent\x12\x30\n\tcomponent\x18\x01 \x01(\x0b\x32\x1d.hoist.api.v1.CachedComponent\x12\x0c\n\x04type\x18\x02 \x01(\t\x12*\n\x07tensors\x18\x03 \x03(\x0b\x32\x19.hoist.api.v1.TensorPlace\x12\r\n\x05\x66iles\x18\x04 \x03(\t\"]\n\x0bTensorPlace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x04\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\"\x19\n\x07Revoked\x12\x0e\n\x06reason\x18\x01 \x01(\t\"N\n\x11ListLeasesRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xa4\x01\n\x12ListLeasesResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12#\n\x06leases\x18\x02 \x03(\x0b\x32\x13.hoist.api.v1.Lease\x12(\n\x08position\x18\x03 \x01(\x0b\x32\x16.hoist.api.v1.Position\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\x12\x12\n\ntotal_size\x18\x05 \x01(\x04\"F\n\x12RevokeLeaseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\")\n\x13RevokeLeaseResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t2\xff\x01\n\x0cLeaseService\x12J\n\x07\x41\x63quire\x12\x1c.hoist.api.v1.AcquireRequest\x1a\x1d.hoist.api.v1.AcquireResponse(\x01\x30\x01\x12O\n\nListLeases\x12\x1f.hoist.api.v1.ListLeasesRequest\x1a .hoist.api.v1.ListLeasesResponse\x12R\n\x0bRevokeLease\x12 .hoist.api.v1.RevokeLeaseRequest\x1a!.hoist.api.v1.RevokeLeaseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n hoist/api/v1/lease_service.proto\x12\x0choist.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a hoist/api/v1/cache_service.proto\x1a\x18hoist/api/v1/model.proto\x1a\x1choist/api/v1/operation.proto\x1a\x1choist/api/v1/resources.proto\"\x9a\x02\n\x0e\x41\x63quireRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\ncomponents\x18\x03 \x03(\t\x12(\n\x08priority\x18\x04 \x01(\x0e\x32\x16.hoist.api.v1.Priority\x12\x0e\n\x06holder\x18\x05 \x01(\t\x12\r\n\x05lease\x18\x06 \x01(\t\x12\x14\n\x0cskip_tensors\x18\x07 \x01(\x08\x12$\n\x05\x61llow\x18\x08 \x03(\x0e\x32\x15.hoist.api.v1.Verdict\x12+\n\x08\x64\x65\x61\x64line\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tdevice_id\x18\n \x01(\t\x12\r\n\x05\x64type\x18\x0b \x01(\t\"\xb5\x01\n\x0f\x41\x63quireResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x31\n\x08progress\x18\x02 \x01(\x0b\x32\x1d.hoist.api.v1.AcquireProgressH\x00\x12(\n\x07granted\x18\x03 \x01(\x0b\x32\x15.hoist.api.v1.GrantedH\x00\x12(\n\x07revoked\x18\x04 \x01(\x0b\x32\x15.hoist.api.v1.RevokedH\x00\x42\x07\n\x05\x65vent\"N\n\x0f\x41\x63quireProgress\x12\x11\n\toperation\x18\x01 \x01(\t\x12(\n\x08progress\x18\x02 \x01(\x0b\x32\x16.hoist.api.v1.Progress\"\x8a\x01\n\x07Granted\x12\"\n\x05lease\x18\x01 \x01(\x0b\x32\x13.hoist.api.v1.Lease\x12\x31\n\ncomponents\x18\x02 \x03(\x0b\x32\x1d.hoist.api.v1.LeasedComponent\x12(\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xb6\x01\n\x0fLeasedComponent\x12\x30\n\tcomponent\x18\x01 \x01(\x0b\x32\x1d.hoist.api.v1.CachedComponent\x12\x0c\n\x04type\x18\x02 \x01(\t\x12*\n\x07tensors\x18\x03 \x03(\x0b\x32\x19.hoist.api.v1.TensorPlace\x12\r\n\x05\x66iles\x18\x04 \x03(\t\x12(\n\x05share\x18\x05 \x01(\x0b\x32\x19.hoist.api.v1.DeviceShare\"Q\n\x0b\x44\x65viceShare\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x0e\n\x06socket\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\"]\n\x0bTensorPlace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x04\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\"\x19\n\x07Revoked\x12\x0e\n\x06reason\x18\x01 \x01(\t\"N\n\x11ListLeasesRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xa4\x01\n\x12ListLeasesResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12#\n\x06leases\x18\x02 \x03(\x0b\x32\x13.hoist.api.v1.Lease\x12(\n\x08position\x18\x03 \x01(\x0b\x32\x16.hoist.api.v1.Position\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\x12\x12\n\ntotal_size\x18\x05 \x01(\x04\"F\n\x12RevokeLeaseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\")\n\x13RevokeLeaseResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t2\xff\x01\n\x0cLeaseService\x12J\n\x07\x41\x63quire\x12\x1c.hoist.api.v1.AcquireRequest\x1a\x1d.hoist.api.v1.AcquireResponse(\x01\x30\x01\x12O\n\nListLeases\x12\x1f.hoist.api.v1.ListLeasesRequest\x1a .hoist.api.v1.ListLeasesResponse\x12R\n\x0bRevokeLease\x12 .hoist.api.v1.RevokeLeaseRequest\x1a!.hoist.api.v1.RevokeLeaseResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,27 +37,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hoist._proto.v1.lease_servi
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ACQUIREREQUEST']._serialized_start=203
-  _globals['_ACQUIREREQUEST']._serialized_end=451
-  _globals['_ACQUIRERESPONSE']._serialized_start=454
-  _globals['_ACQUIRERESPONSE']._serialized_end=635
-  _globals['_ACQUIREPROGRESS']._serialized_start=637
-  _globals['_ACQUIREPROGRESS']._serialized_end=715
-  _globals['_GRANTED']._serialized_start=718
-  _globals['_GRANTED']._serialized_end=856
-  _globals['_LEASEDCOMPONENT']._serialized_start=859
-  _globals['_LEASEDCOMPONENT']._serialized_end=999
-  _globals['_TENSORPLACE']._serialized_start=1001
-  _globals['_TENSORPLACE']._serialized_end=1094
-  _globals['_REVOKED']._serialized_start=1096
-  _globals['_REVOKED']._serialized_end=1121
-  _globals['_LISTLEASESREQUEST']._serialized_start=1123
-  _globals['_LISTLEASESREQUEST']._serialized_end=1201
-  _globals['_LISTLEASESRESPONSE']._serialized_start=1204
-  _globals['_LISTLEASESRESPONSE']._serialized_end=1368
-  _globals['_REVOKELEASEREQUEST']._serialized_start=1370
-  _globals['_REVOKELEASEREQUEST']._serialized_end=1440
-  _globals['_REVOKELEASERESPONSE']._serialized_start=1442
-  _globals['_REVOKELEASERESPONSE']._serialized_end=1483
-  _globals['_LEASESERVICE']._serialized_start=1486
-  _globals['_LEASESERVICE']._serialized_end=1741
+  _globals['_ACQUIREREQUEST']._serialized_end=485
+  _globals['_ACQUIRERESPONSE']._serialized_start=488
+  _globals['_ACQUIRERESPONSE']._serialized_end=669
+  _globals['_ACQUIREPROGRESS']._serialized_start=671
+  _globals['_ACQUIREPROGRESS']._serialized_end=749
+  _globals['_GRANTED']._serialized_start=752
+  _globals['_GRANTED']._serialized_end=890
+  _globals['_LEASEDCOMPONENT']._serialized_start=893
+  _globals['_LEASEDCOMPONENT']._serialized_end=1075
+  _globals['_DEVICESHARE']._serialized_start=1077
+  _globals['_DEVICESHARE']._serialized_end=1158
+  _globals['_TENSORPLACE']._serialized_start=1160
+  _globals['_TENSORPLACE']._serialized_end=1253
+  _globals['_REVOKED']._serialized_start=1255
+  _globals['_REVOKED']._serialized_end=1280
+  _globals['_LISTLEASESREQUEST']._serialized_start=1282
+  _globals['_LISTLEASESREQUEST']._serialized_end=1360
+  _globals['_LISTLEASESRESPONSE']._serialized_start=1363
+  _globals['_LISTLEASESRESPONSE']._serialized_end=1527
+  _globals['_REVOKELEASEREQUEST']._serialized_start=1529
+  _globals['_REVOKELEASEREQUEST']._serialized_end=1599
+  _globals['_REVOKELEASERESPONSE']._serialized_start=1601
+  _globals['_REVOKELEASERESPONSE']._serialized_end=1642
+  _globals['_LEASESERVICE']._serialized_start=1645
+  _globals['_LEASESERVICE']._serialized_end=1900
 # @@protoc_insertion_point(module_scope)

@@ -14,7 +14,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AcquireRequest(_message.Message):
-    __slots__ = ("request_id", "name", "components", "priority", "holder", "lease", "skip_tensors", "allow", "deadline")
+    __slots__ = ("request_id", "name", "components", "priority", "holder", "lease", "skip_tensors", "allow", "deadline", "device_id", "dtype")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
@@ -24,6 +24,8 @@ class AcquireRequest(_message.Message):
     SKIP_TENSORS_FIELD_NUMBER: _ClassVar[int]
     ALLOW_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     name: str
     components: _containers.RepeatedScalarFieldContainer[str]
@@ -33,7 +35,9 @@ class AcquireRequest(_message.Message):
     skip_tensors: bool
     allow: _containers.RepeatedScalarFieldContainer[_model_pb2.Verdict]
     deadline: _duration_pb2.Duration
-    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., components: _Optional[_Iterable[str]] = ..., priority: _Optional[_Union[_model_pb2.Priority, str]] = ..., holder: _Optional[str] = ..., lease: _Optional[str] = ..., skip_tensors: bool = ..., allow: _Optional[_Iterable[_Union[_model_pb2.Verdict, str]]] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    device_id: str
+    dtype: str
+    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., components: _Optional[_Iterable[str]] = ..., priority: _Optional[_Union[_model_pb2.Priority, str]] = ..., holder: _Optional[str] = ..., lease: _Optional[str] = ..., skip_tensors: bool = ..., allow: _Optional[_Iterable[_Union[_model_pb2.Verdict, str]]] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., device_id: _Optional[str] = ..., dtype: _Optional[str] = ...) -> None: ...
 
 class AcquireResponse(_message.Message):
     __slots__ = ("request_id", "progress", "granted", "revoked")
@@ -66,16 +70,30 @@ class Granted(_message.Message):
     def __init__(self, lease: _Optional[_Union[_resources_pb2.Lease, _Mapping]] = ..., components: _Optional[_Iterable[_Union[LeasedComponent, _Mapping]]] = ..., grace: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class LeasedComponent(_message.Message):
-    __slots__ = ("component", "type", "tensors", "files")
+    __slots__ = ("component", "type", "tensors", "files", "share")
     COMPONENT_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     TENSORS_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
     component: _cache_service_pb2.CachedComponent
     type: str
     tensors: _containers.RepeatedCompositeFieldContainer[TensorPlace]
     files: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, component: _Optional[_Union[_cache_service_pb2.CachedComponent, _Mapping]] = ..., type: _Optional[str] = ..., tensors: _Optional[_Iterable[_Union[TensorPlace, _Mapping]]] = ..., files: _Optional[_Iterable[str]] = ...) -> None: ...
+    share: DeviceShare
+    def __init__(self, component: _Optional[_Union[_cache_service_pb2.CachedComponent, _Mapping]] = ..., type: _Optional[str] = ..., tensors: _Optional[_Iterable[_Union[TensorPlace, _Mapping]]] = ..., files: _Optional[_Iterable[str]] = ..., share: _Optional[_Union[DeviceShare, _Mapping]] = ...) -> None: ...
+
+class DeviceShare(_message.Message):
+    __slots__ = ("replica", "socket", "token", "size_bytes")
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
+    SOCKET_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    replica: str
+    socket: str
+    token: bytes
+    size_bytes: int
+    def __init__(self, replica: _Optional[str] = ..., socket: _Optional[str] = ..., token: _Optional[bytes] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class TensorPlace(_message.Message):
     __slots__ = ("name", "dtype", "shape", "offset", "size_bytes")

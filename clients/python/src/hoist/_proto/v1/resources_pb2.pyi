@@ -78,7 +78,7 @@ class Resource(_message.Message):
     def __init__(self, name: _Optional[str] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., machine: _Optional[_Union[Machine, _Mapping]] = ..., operation: _Optional[_Union[_operation_pb2.OperationMetadata, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., model: _Optional[_Union[_model_pb2.Model, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ..., device: _Optional[_Union[Device, _Mapping]] = ..., replica: _Optional[_Union[Replica, _Mapping]] = ...) -> None: ...
 
 class Device(_message.Message):
-    __slots__ = ("name", "device_id", "state", "model", "capacity_bytes", "used_bytes", "free_bytes", "mapped_bytes", "maps_segments", "dtypes", "libraries", "worker", "cordoned", "cordon_reason")
+    __slots__ = ("name", "device_id", "state", "model", "capacity_bytes", "used_bytes", "free_bytes", "mapped_bytes", "maps_segments", "dtypes", "libraries", "worker", "cordoned", "cordon_reason", "granularity_bytes", "alignment_bytes", "others_bytes", "problem")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Device.State]
@@ -105,6 +105,10 @@ class Device(_message.Message):
     WORKER_FIELD_NUMBER: _ClassVar[int]
     CORDONED_FIELD_NUMBER: _ClassVar[int]
     CORDON_REASON_FIELD_NUMBER: _ClassVar[int]
+    GRANULARITY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ALIGNMENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
     name: str
     device_id: str
     state: Device.State
@@ -119,7 +123,11 @@ class Device(_message.Message):
     worker: Worker
     cordoned: bool
     cordon_reason: str
-    def __init__(self, name: _Optional[str] = ..., device_id: _Optional[str] = ..., state: _Optional[_Union[Device.State, str]] = ..., model: _Optional[str] = ..., capacity_bytes: _Optional[int] = ..., used_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., mapped_bytes: _Optional[int] = ..., maps_segments: bool = ..., dtypes: _Optional[_Iterable[str]] = ..., libraries: _Optional[_Iterable[str]] = ..., worker: _Optional[_Union[Worker, _Mapping]] = ..., cordoned: bool = ..., cordon_reason: _Optional[str] = ...) -> None: ...
+    granularity_bytes: int
+    alignment_bytes: int
+    others_bytes: int
+    problem: str
+    def __init__(self, name: _Optional[str] = ..., device_id: _Optional[str] = ..., state: _Optional[_Union[Device.State, str]] = ..., model: _Optional[str] = ..., capacity_bytes: _Optional[int] = ..., used_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., mapped_bytes: _Optional[int] = ..., maps_segments: bool = ..., dtypes: _Optional[_Iterable[str]] = ..., libraries: _Optional[_Iterable[str]] = ..., worker: _Optional[_Union[Worker, _Mapping]] = ..., cordoned: bool = ..., cordon_reason: _Optional[str] = ..., granularity_bytes: _Optional[int] = ..., alignment_bytes: _Optional[int] = ..., others_bytes: _Optional[int] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class Worker(_message.Message):
     __slots__ = ("state", "worker_id", "incarnation", "process_id", "release", "supervised", "restarts", "problem", "state_time")
@@ -262,7 +270,7 @@ class Eviction(_message.Message):
     def __init__(self, reason: _Optional[_Union[Eviction.Reason, str]] = ..., beneficiary: _Optional[str] = ...) -> None: ...
 
 class Lease(_message.Message):
-    __slots__ = ("name", "state", "model", "segments", "size_bytes", "holder", "principal", "grant_time", "process_id")
+    __slots__ = ("name", "state", "model", "segments", "size_bytes", "holder", "principal", "grant_time", "process_id", "device_id", "replicas")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Lease.State]
@@ -280,6 +288,8 @@ class Lease(_message.Message):
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
     GRANT_TIME_FIELD_NUMBER: _ClassVar[int]
     PROCESS_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
     name: str
     state: Lease.State
     model: str
@@ -289,7 +299,9 @@ class Lease(_message.Message):
     principal: str
     grant_time: _timestamp_pb2.Timestamp
     process_id: int
-    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Lease.State, str]] = ..., model: _Optional[str] = ..., segments: _Optional[_Iterable[str]] = ..., size_bytes: _Optional[int] = ..., holder: _Optional[str] = ..., principal: _Optional[str] = ..., grant_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., process_id: _Optional[int] = ...) -> None: ...
+    device_id: str
+    replicas: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Lease.State, str]] = ..., model: _Optional[str] = ..., segments: _Optional[_Iterable[str]] = ..., size_bytes: _Optional[int] = ..., holder: _Optional[str] = ..., principal: _Optional[str] = ..., grant_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., process_id: _Optional[int] = ..., device_id: _Optional[str] = ..., replicas: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Machine(_message.Message):
     __slots__ = ("state", "version", "process_id", "start_time", "measurements")

@@ -1,0 +1,79 @@
+//! Replicas that somebody holds: they stay, and whoever held one that is gone all the same is told.
+//!
+//! Where a replica is its segment, mapped, a lease on the segment holds it; elsewhere a lease on the replica itself does.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hoist_domain::{
+    DeviceId, Intent, Lease, LeaseId, LeasedOn, Replica, ReplicaId, ReplicaState, SegmentName,
+};
+
+use super::resident::Want;
+use crate::cache::Holder;
+use crate::{Decision, Event, Moment, State};
+
+/// A replica that can be held: it can be used, on that device, and is not there for an operation alone.
+pub(crate) fn leasable<'a>(
+    state: &'a State,
+    on: Option<&LeasedOn>,
+    id: ReplicaId,
+) -> Option<&'a Arc<Replica>> {
+    let residency = state.residency();
+    let replica = residency.replica(id)?;
+    let is_kept = residency.wants_of(id).any(|want| matches!(want, Want::Intent(_)));
+    let is_it = replica.state == ReplicaState::Active && on.is_some_and(|on| on.device == replica.device);
+    (is_it && is_kept).then_some(replica)
+}
+
+/// Who has leased what an intent has on its device.
+pub(super) fn leased(state: &State, intent: &Intent) -> Option<String> {
+    let device = state.devices().get(intent.device)?;
+    let maps = device.facts.as_ref().is_some_and(|facts| facts.maps_segments);
+    intent.parts.iter().find_map(|part| {
+        let replica = state.residency().sharing(intent.device, part.digest, part.dtype);
+        let on_it = replica.and_then(|replica| state.cache().leases_on(replica.id).next());
+        let on_segment = || {
+            let mut holders = state.cache().holders(SegmentName::Content(part.digest));
+            holders.find_map(|holder| match holder {
+                Holder::Lease(id) => state.cache().lease(id),
+                Holder::Operation(_) | Holder::Replica(_) => None,
+            })
+        };
+        let lease = on_it.or_else(|| (maps && part.dtype.is_none()).then(on_segment).flatten())?;
+        let who = if lease.holder.is_empty() { format!("leases/{}", lease.id) } else { lease.holder.clone() };
+        Some(format!("{} is leased by {who}", part.component))
+    })
+}
+
+/// Leases on these replicas end: they go, or are gone.
+pub(super) fn revoked(
+    state: &State,
+    replicas: impl IntoIterator<Item = ReplicaId>,
+    why: &str,
+    now: Moment,
+) -> Decision {
+    let on = |replica| state.cache().leases_on(replica).map(|lease| lease.id);
+    ended(replicas.into_iter().flat_map(on).collect(), why, now)
+}
+
+/// Leases on a device end of which not everything is there: these replicas are.
+pub(super) fn revoked_but(
+    state: &State,
+    device: DeviceId,
+    there: &BTreeSet<ReplicaId>,
+    now: Moment,
+) -> Decision {
+    let is_lost = |lease: &&Arc<Lease>| {
+        let on = lease.on.as_ref().filter(|on| on.device == device);
+        on.is_some_and(|on| on.replicas.iter().any(|replica| !there.contains(replica)))
+    };
+    let lost = state.cache().leases().filter(is_lost).map(|lease| lease.id).collect();
+    ended(lost, "it is not on the device any more; acquire it again", now)
+}
+
+fn ended(leases: BTreeSet<LeaseId>, why: &str, now: Moment) -> Decision {
+    let why: Arc<str> = why.into();
+    let end = |id| Event::LeaseEnded { id, at: now.service, revoked: Some(Arc::clone(&why)) };
+    leases.into_iter().map(end).collect()
+}
