@@ -83,6 +83,11 @@ pub fn observed(state: &State, device: DeviceId, report: &Report, now: Moment) -
     let untold = residency.on(device).take_while(|_| !report.is_full);
     let untold = untold.filter(|known| !told.contains(&known.id) && !gone.contains(&known.id));
     let untold = untold.map(|known| known.own.0.saturating_add(known.mapped.0));
+    // What it lost under an earlier word may have been desired of it again before that was heard: it speaks of it as long as it has
+    // not taken the newest.
+    let is_behind = report.answers.is_some_and(|answers| {
+        answers.epoch == state.position().epoch && answers.number < residency.generation(device)
+    });
     let (mut taken, mut adopting) = (untold.fold(0, u64::saturating_add), Adopting::of(state, device));
     for one in &report.replicas {
         taken = taken.saturating_add(one.own.0).saturating_add(one.mapped.0);
@@ -98,6 +103,7 @@ pub fn observed(state: &State, device: DeviceId, report: &Report, now: Moment) -
                 events.extend(changed(state, known, one));
             }
             None if report.is_full => adopting.adopt(one, now, &mut events),
+            None if is_behind => adopting.let_go(one, now, &mut events),
             None => return Err(format!("replica {} was never asked for", one.id)),
         }
     }
@@ -216,9 +222,25 @@ impl Adopting {
         Self { device, missing }
     }
 
+    /// Taken over for the intents that name it.
     fn adopt(&mut self, one: &ObservedReplica, now: Moment, events: &mut Decision) {
         let is_usable = matches!(one.state, ReplicaState::Loading | ReplicaState::Active);
         let wanted = self.missing.remove(&(one.digest, one.dtype)).filter(|_| is_usable);
+        self.place(one, wanted, now, events);
+    }
+
+    /// Nobody asks for it any more: the worker hears that next.
+    fn let_go(&self, one: &ObservedReplica, now: Moment, events: &mut Decision) {
+        self.place(one, None, now, events);
+    }
+
+    fn place(
+        &self,
+        one: &ObservedReplica,
+        wanted: Option<(Bytes, Vec<(ModelId, Priority)>)>,
+        now: Moment,
+        events: &mut Decision,
+    ) {
         let (bytes, wanting) = wanted.clone().unwrap_or_default();
         // What nobody asked for is on its way away.
         let state = match (one.state, &wanted) {

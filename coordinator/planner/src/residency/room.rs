@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hoist_domain::{
-    Bytes, DeviceId, Digest, Dtype, Intent, IntentPart, ModelId, OperationId, Priority, Replica, ReplicaId,
-    ReplicaState,
+    Bytes, DeviceId, Digest, Dtype, Intent, IntentPart, LoadSpec, ModelId, OperationId, Priority, Replica,
+    ReplicaId, ReplicaState, Work,
 };
 
 use super::choosing::Wanted;
@@ -24,7 +24,8 @@ pub(super) type Content = (Digest, Option<Dtype>);
 #[must_use]
 pub fn free(state: &State, id: DeviceId, own: Option<OperationId>, asked: &[Wanted]) -> Bytes {
     let room = room(state, id, own);
-    let others = owed(state, id, asked, room).into_values().map(|bytes| bytes.0).fold(0, u64::saturating_add);
+    let owed = owed(state, id, own, asked, room);
+    let others = owed.into_values().map(|bytes| bytes.0).fold(0, u64::saturating_add);
     Bytes(room.saturating_sub(others))
 }
 
@@ -54,21 +55,67 @@ fn room(state: &State, id: DeviceId, own: Option<OperationId>) -> u64 {
 }
 
 /// What is owed to intents that are not met, each content once: what was lost, and comes back. But for what is asked for.
-fn owed(state: &State, id: DeviceId, asked: &[Wanted], room: u64) -> BTreeMap<Content, Bytes> {
-    let missing = coming_back(state, id, room).into_iter().flat_map(|intent| {
+fn owed(
+    state: &State,
+    id: DeviceId,
+    own: Option<OperationId>,
+    asked: &[Wanted],
+    room: u64,
+) -> BTreeMap<Content, Bytes> {
+    let reserved = reserved(state, id, own);
+    let missing = coming_back(state, id, &reserved, room).into_iter().flat_map(|intent| {
         missing(state, intent)
-            .filter(|part| !is_asked(asked, intent, part))
+            .filter(|part| !reserved.contains(&content(part)) && !is_asked(asked, intent, part))
             .map(|part| (content(part), part.bytes))
     });
     missing.collect()
 }
 
+/// What is missing of intents and is on its way by a load of somebody else, which has its room already: it counts once.
+fn reserved(state: &State, id: DeviceId, own: Option<OperationId>) -> BTreeSet<Content> {
+    let residency = state.residency();
+    let mut all = BTreeSet::new();
+    for (of, load) in residency.loads().filter(|(of, load)| Some(**of) != own && load.device == id) {
+        let Some(Work::LoadModel(spec)) = state.operation(*of).map(|operation| &operation.work) else {
+            continue;
+        };
+        let mut room = load.room.0;
+        for intent in residency.unmet().filter(|intent| intent.device == id) {
+            for part in missing(state, intent).filter(|part| brings(spec, intent, part)) {
+                // What it had placed, and has lost, it has no room for any more.
+                let was_placed = load.parts.iter().any(|one| (one.digest, one.dtype) == content(part));
+                if !was_placed && part.bytes.0 <= room && all.insert(content(part)) {
+                    room -= part.bytes.0;
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Whether a load brings a part of an intent, as it was.
+fn brings(spec: &LoadSpec, intent: &Intent, part: &IntentPart) -> bool {
+    if !spec.restores.is_empty() {
+        return spec.restores.iter().any(|one| content(one) == content(part));
+    }
+    spec.dtype == part.dtype
+        && spec.parts.iter().any(|one| {
+            let is_meant = one.components.is_empty() || one.components.contains(&part.component);
+            one.model == intent.model && is_meant
+        })
+}
+
 /// The unmet intents of a device that have a place in so much room, what matters most first: a device may have become smaller than
 /// what was on it, and those that do not fit must not keep the others out.
-fn coming_back(state: &State, id: DeviceId, room: u64) -> Vec<&Arc<Intent>> {
+fn coming_back<'a>(
+    state: &'a State,
+    id: DeviceId,
+    reserved: &BTreeSet<Content>,
+    room: u64,
+) -> Vec<&'a Arc<Intent>> {
     let mut unmet: Vec<_> = state.residency().unmet().filter(|intent| intent.device == id).collect();
     unmet.sort_by_key(|intent| (std::cmp::Reverse(intent.priority), intent.recorded_at, intent.model));
-    let (mut left, mut seen) = (room, BTreeSet::new());
+    let (mut left, mut seen) = (room, reserved.clone());
     unmet.retain(|intent| {
         let new: BTreeMap<Content, Bytes> = missing(state, intent)
             .map(|part| (content(part), part.bytes))
@@ -166,6 +213,8 @@ pub(super) struct Victims<'a> {
     kept: BTreeSet<ReplicaId>,
     /// Models of which something is lost, and kept room for.
     coming_back: BTreeSet<ModelId>,
+    /// What has room reserved for it by others.
+    reserved: BTreeSet<Content>,
     /// What matters least first; of equal weight what was loaded longest ago.
     candidates: Vec<&'a Arc<Intent>>,
 }
@@ -193,9 +242,10 @@ impl<'a> Victims<'a> {
         candidates.sort_by_key(|intent| (intent.priority, intent.recorded_at, intent.model));
         let shared = |part: &Wanted| Some(residency.sharing(device, part.digest?, part.dtype)?.id);
         let kept = asked.iter().filter_map(shared).collect();
-        let coming_back = coming_back(state, device, room(state, device, own));
+        let reserved = reserved(state, device, own);
+        let coming_back = coming_back(state, device, &reserved, room(state, device, own));
         let coming_back = coming_back.into_iter().map(|intent| intent.model).collect();
-        Self { state, device, asked, kept, coming_back, candidates }
+        Self { state, device, asked, kept, coming_back, reserved, candidates }
     }
 
     /// What all of them together would free.
@@ -285,7 +335,8 @@ impl<'a> Victims<'a> {
     fn owed_to(&self, intent: &'a Intent) -> impl Iterator<Item = (Content, Bytes)> {
         let has_room = self.coming_back.contains(&intent.model);
         let missing = missing(self.state, intent).filter(move |_| has_room);
-        let missing = missing.filter(|part| !is_asked(self.asked, intent, part));
+        let missing = missing
+            .filter(|part| !self.reserved.contains(&content(part)) && !is_asked(self.asked, intent, part));
         missing.map(|part| (content(part), part.bytes))
     }
 }

@@ -7,7 +7,9 @@
     reason = "the lint spares only functions marked as tests, not what they share"
 )]
 
+mod leases;
 mod setting;
+mod words;
 
 use hoist_domain::{
     Bytes, Error, ModelPart, Outcome, Placement, Principal, Priority, Reason, ReplicaFailure, ReplicaId,

@@ -132,7 +132,12 @@ impl Setting {
         assert_eq!(heard, Heard::Applied);
     }
 
-    /// What a worker says; applied if it counts.
+    /// The newest of what is desired of a device.
+    pub(crate) fn generation(&self, name: &str) -> u64 {
+        self.state.residency().generation(device(name))
+    }
+
+    /// What a worker says that has taken the newest of what is desired; applied if it counts.
     pub(crate) fn says(
         &mut self,
         name: &str,
@@ -140,11 +145,33 @@ impl Setting {
         replicas: Vec<ObservedReplica>,
         removed: Vec<Removal>,
     ) -> Heard {
+        self.tells(name, is_full, self.generation(name), replicas, removed)
+    }
+
+    /// What one says that has taken this: what has changed.
+    pub(crate) fn says_of(
+        &mut self,
+        name: &str,
+        taken: u64,
+        replicas: Vec<ObservedReplica>,
+        removed: Vec<Removal>,
+    ) -> Heard {
+        self.tells(name, false, taken, replicas, removed)
+    }
+
+    fn tells(
+        &mut self,
+        name: &str,
+        is_full: bool,
+        number: u64,
+        replicas: Vec<ObservedReplica>,
+        removed: Vec<Removal>,
+    ) -> Heard {
         let id = device(name);
         let known = self.state.devices().get(id).unwrap();
         let (session, capacity) = (known.worker.session, known.facts.as_ref().unwrap().capacity.0);
-        let generation = Generation { epoch: EPOCH, number: self.state.residency().generation(id) };
-        let report = Report { is_full, answers: Some(generation), replicas, removed, problem: String::new() };
+        let answers = Some(Generation { epoch: EPOCH, number });
+        let report = Report { is_full, answers, replicas, removed, problem: String::new() };
         let told = |one: &ObservedReplica| one.own.0 + one.mapped.0;
         let told: u64 = report.replicas.iter().map(told).sum();
         let known: u64 = self
