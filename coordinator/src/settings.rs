@@ -9,6 +9,7 @@ use hoist_runtime::LogFormat;
 use hoist_runtime::config::{
     ConfigErrors, Entry, Reader, SettingValue as _, Sources, current_uid, default_dirs, process_environment,
 };
+use hoist_runtime::machine;
 
 use hoist_catalog::Links;
 
@@ -345,14 +346,23 @@ fn cache(r: &mut Reader) -> CacheSettings {
     settings
 }
 
+/// The cards that this machine shows; without any, its own memory.
+fn found_devices() -> Vec<String> {
+    // By count, not by the names of their files: a container that is given the third card alone has one, and it is the first.
+    match machine::nvidia(Path::new("/")).devices.len() {
+        0 => vec!["cpu:0".to_owned()],
+        count => (0..count).map(|number| format!("cuda:{number}")).collect(),
+    }
+}
+
 fn workers(r: &mut Reader, home: Option<&Path>) -> WorkerSettings {
     let beside = std::env::current_exe().ok().map(|own| own.with_file_name("hoist-worker"));
     let beside = beside.filter(|path| path.is_file());
     let start = r.read("workers.start", true, "whether the server starts workers for devices");
     let named = r.read(
         "workers.devices",
-        vec!["cpu:0".to_owned()],
-        "devices to start workers for, with how much of each may be used: cpu:0=8GiB",
+        found_devices(),
+        "devices to start workers for, with how much of each may be used: cuda:0=70GiB; unset: the cards there are, else cpu:0",
     );
     let mut devices: Vec<DeviceSpec> = Vec::new();
     for text in named {

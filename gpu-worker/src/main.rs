@@ -11,7 +11,7 @@ use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use hoist_domain::{DeviceKind, DeviceSpec};
 use hoist_worker::args::WorkerArgs;
 use hoist_worker::device::{Device, Open};
@@ -21,24 +21,70 @@ use cuda::{Converter, CopyBy, Cuda, CudaHalf, Driver, How, OnCard, open_cuda_hal
 
 /// Owns the memory of one device, and puts there what its coordinator says.
 #[derive(Debug, Parser)]
-#[command(name = "hoist-worker", version)]
+#[command(
+    name = "hoist-worker",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 struct Arguments {
     #[command(flatten)]
-    worker: WorkerArgs,
+    worker: Option<WorkerArgs>,
 
     /// How bytes get to a card
     #[arg(long = "copy", value_name = "HOW", value_enum, default_value_t)]
     copy_by: CopyBy,
+
+    #[command(subcommand)]
+    only: Option<Only>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Only {
+    /// Open a device, say what it is or why it cannot be driven, and end
+    Check {
+        /// The device: cuda:0
+        #[arg(long, value_name = "DEVICE[=SIZE]")]
+        device: DeviceSpec,
+    },
 }
 
 fn main() -> ExitCode {
-    let Arguments { worker, copy_by } = Arguments::parse();
-    let device = worker.device;
-    let open: Open = Box::new(move || match device.id.kind {
+    match Arguments::parse() {
+        Arguments { only: Some(Only::Check { device }), copy_by, .. } => check(device, copy_by),
+        Arguments { worker: Some(worker), copy_by, .. } => {
+            let device = worker.device;
+            let open: Open = Box::new(move || open(device, copy_by));
+            hoist_worker::process::main(&worker, open)
+        }
+        Arguments { worker: None, .. } => {
+            eprintln!("error: name the device and the coordinator: --device cuda:0 --coordinator unix:///…");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// What a device is, in one line; or why it cannot be driven.
+fn check(device: DeviceSpec, copy_by: CopyBy) -> ExitCode {
+    match open(device, copy_by) {
+        Ok(opened) => {
+            let (facts, memory) = (opened.facts(), opened.memory());
+            let libraries = facts.libraries.join(", ");
+            println!("{} of {}, {} free; {libraries}", facts.capacity, facts.model, memory.free);
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn open(device: DeviceSpec, copy_by: CopyBy) -> Result<Box<dyn Device>, String> {
+    match device.id.kind {
         DeviceKind::Cpu => Cpu::open(device.id, device.capacity).map(|cpu| Box::new(cpu) as Box<dyn Device>),
         DeviceKind::Cuda => open_card(device, copy_by),
-    });
-    hoist_worker::process::main(&worker, open)
+    }
 }
 
 fn open_card(device: DeviceSpec, copy_by: CopyBy) -> Result<Box<dyn Device>, String> {

@@ -324,6 +324,18 @@ pub async fn until_open(open: &mut Open, ids: &[&str]) -> Result<()> {
     open.watch.until("the workers", |mirror| ids.iter().all(|id| is_open(mirror, id))).await
 }
 
+/// R22: a server has nothing of CUDA or of libtorch in its memory, whatever its workers have.
+///
+/// # Errors
+/// When it has.
+pub fn maps_nothing_of_cards(server: u32) -> Result<()> {
+    let maps = std::fs::read_to_string(format!("/proc/{server}/maps"))?;
+    let foreign = ["libcuda", "libnvidia", "libtorch", "libc10", "libcudart"];
+    let found = maps.lines().find(|line| foreign.iter().any(|name| line.contains(name)));
+    ensure!(found.is_none(), "the server has mapped {found:?}");
+    Ok(())
+}
+
 /// What of a library's segments is mapped into a process, by the kernel's word.
 ///
 /// # Errors
@@ -339,6 +351,7 @@ pub fn mapped(library: &Library, process: u32) -> Result<BTreeSet<String>> {
 /// # Errors
 /// When something of that differs.
 pub async fn devices_are_true(library: &Library, open: &mut Open) -> Result<()> {
+    maps_nothing_of_cards(open.server.process_id())?;
     let at = open.at.clone();
     open.watch.catch_up(&at).await?;
     let (devices, replicas) = (devices(&at).await?, replicas(&at).await?);

@@ -2,7 +2,8 @@
 
 #![expect(
     clippy::unwrap_used,
-    reason = "the lint spares only functions marked as tests, not what they share"
+    clippy::indexing_slicing,
+    reason = "the lints spare only functions marked as tests, not what they share"
 )]
 
 use hoist_tests::caching::{Held, acquire_as, leases};

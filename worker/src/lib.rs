@@ -26,6 +26,8 @@ mod session;
 mod shared;
 mod side;
 #[cfg(feature = "suite")]
+pub mod standin;
+#[cfg(feature = "suite")]
 pub mod suite;
 mod view;
 

@@ -338,10 +338,16 @@ pub fn lost(state: &State, id: DeviceId, whose: Whose, why: &str, now: Moment) -
                 || (is_driven(&before) && process.is_some() && before.worker.process == process)
         }
     };
-    if !is_it {
-        return Vec::new();
+    if is_it {
+        return gone(state, before, WorkerState::Lost, why, now);
     }
-    gone(state, before, WorkerState::Lost, why, now)
+    let is_childs_end = matches!(whose, Whose::Child(_)) && before.worker.state == WorkerState::Lost;
+    if is_childs_end && before.worker.is_supervised && before.worker.problem != why {
+        // Its stream has ended first; who has started it knows how it has.
+        let worker = Worker { problem: why.to_owned(), ..before.worker.clone() };
+        return changed(Device { worker, ..before });
+    }
+    Vec::new()
 }
 
 /// The worker that the server starts has failed too often: it is not started again. Another one that drives the device goes

@@ -105,10 +105,14 @@ pub(super) async fn supervise(fleet: Fleet, spec: DeviceSpec, binary: PathBuf) {
             }
         };
         let was_told = status.as_ref().is_ok_and(ExitStatus::success);
-        let why = match status {
+        let has_said = status.as_ref().is_ok_and(|status| status.code().is_some_and(|code| code != 0));
+        let ended = match status {
             Ok(status) => format!("it has ended ({status})"),
             Err(error) => format!("{} cannot be run: {error}", binary.display()),
         };
+        // One that was ended by a signal has said nothing of it.
+        let error = last_error(&log).filter(|_| has_said);
+        let why = error.map_or_else(|| ended.clone(), |error| format!("{ended}: {error}"));
         warn!(device = %spec.id, why, log = %log.display(), "a worker has ended");
         control.turned(spec.id, Turn::Lost(Whose::Child(process), why.clone())).await;
         if was_told {
@@ -129,7 +133,7 @@ pub(super) async fn supervise(fleet: Fleet, spec: DeviceSpec, binary: PathBuf) {
         if failures.len() >= MOST_FAILURES {
             let words = last_words(&log).unwrap_or_default();
             error!(device = %spec.id, words, "a worker has failed too often, and is not started again");
-            let why = format!("{why}, {MOST_FAILURES} times in {} minutes: {words}", WITHIN.as_secs() / 60);
+            let why = format!("{ended}, {MOST_FAILURES} times in {} minutes: {words}", WITHIN.as_secs() / 60);
             return control.turned(spec.id, Turn::Quarantined(why)).await;
         }
         let delay = delay_after(fleet.0.settings.restart_delay, failures.len());
@@ -226,6 +230,12 @@ async fn finish(child: &mut Child) {
     if tokio::time::timeout(LAST_WORDS, child.wait()).await.is_err() {
         let _ = child.kill().await;
     }
+}
+
+/// What a worker that has failed said last.
+fn last_error(log: &Path) -> Option<String> {
+    let words = last_words(log).ok()?;
+    words.rsplit(" | ").next()?.strip_prefix("error: ").map(str::to_owned)
 }
 
 /// The end of what a worker said, without control characters.

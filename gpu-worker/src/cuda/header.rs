@@ -6,10 +6,9 @@ use std::mem::{offset_of, size_of};
 use std::path::Path;
 use std::process::Command;
 
-use super::abi::{self, Access, AllocationFlags, AllocationProperties, Code, Location, attribute};
+use hoist_worker::standin::INCLUDE;
 
-/// Where `scripts/libtorch` puts the header.
-const INCLUDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.libtorch/include-cuda");
+use super::abi::{self, Access, AllocationFlags, AllocationProperties, Code, Location, attribute};
 
 /// What C calls an argument's type.
 fn in_c(rust: &str) -> String {

@@ -5,39 +5,13 @@
 #![expect(unsafe_code, reason = "the stand-in is a C library, too")]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulong, c_ulonglong};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hoist_domain::Bytes;
 use libloading::Library;
 
 use super::driver::Driver;
-
-const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/driver/driver.c");
-const INCLUDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.libtorch/include-cuda");
-
-/// Builds it, unless that was done; where it is. Tests that run at once build it each, and one of them is kept.
-fn built() -> PathBuf {
-    let source = std::fs::read(SOURCE).unwrap();
-    let sum: u64 = source
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    let folder = std::env::current_exe().unwrap().with_file_name(format!("standin-{sum:016x}"));
-    let library = folder.join("libcuda.so.1");
-    if !library.exists() {
-        assert!(Path::new(INCLUDE).join("cuda.h").is_file(), "there is no cuda.h: run `make libtorch`");
-        std::fs::create_dir_all(&folder).unwrap();
-        let part = folder.join(format!("part-{}", std::process::id()));
-        let mut cc = Command::new("cc");
-        cc.args(["-std=gnu11", "-O1", "-g", "-shared", "-fPIC", "-pthread", "-I", INCLUDE, SOURCE, "-o"])
-            .arg(&part);
-        let made = cc.output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        std::fs::rename(part, &library).unwrap();
-    }
-    library
-}
 
 /// What a driver gives and wants back.
 const OBJECTS: [&str; 9] = [
@@ -66,7 +40,7 @@ impl StandIn {
     /// A card of this size, and nothing on it.
     pub(super) fn new(total: Bytes) -> Self {
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = built();
+        let path = hoist_worker::standin::built();
         // SAFETY: it is a library of this test, with no initialiser that needs anything.
         let library = unsafe { Library::new(&path) }.unwrap();
         let this = Self { library, path, _one: one };

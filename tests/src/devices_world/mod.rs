@@ -19,8 +19,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use hoist_coordinator::residency::Restorer;
 use hoist_domain::{
-    Bytes, DeviceId, Digest, Lease, LeaseId, LeaseState, LoadSpec, ModelPart, OperationId, Placement,
-    Principal, Priority, Segment, SegmentName, SegmentState, UnloadSpec, WallTime, Work,
+    Bytes, DeviceId, Digest, Lease, LeaseId, LeaseState, LeasedOn, LoadSpec, ModelPart, OperationId,
+    Placement, Principal, Priority, Replica, Segment, SegmentName, SegmentState, UnloadSpec, WallTime, Work,
 };
 use hoist_planner::cache::{EvictionAsk, LeaseAsk, Out, Parts};
 use hoist_planner::{State, Submission};
@@ -324,14 +324,21 @@ impl DevicesWorld {
             self.leases.remove(&id);
             return self.life().turn(control.end_lease(id));
         }
-        let number = u8::try_from(random.below(u64::from(shelf::CONTENTS))).unwrap_or(0);
+        let mut content = shelf::digest(u8::try_from(random.below(u64::from(shelf::CONTENTS))).unwrap_or(0));
+        let there: Vec<std::sync::Arc<Replica>> = self.state().residency().replicas().cloned().collect();
+        let mut model = shelf::model(0);
+        let on = random.pick(&there).filter(|_| random.percent(40)).map(|replica| {
+            content = replica.digest;
+            model = replica.models.iter().next().copied().unwrap_or(model);
+            LeasedOn { device: replica.device, replicas: vec![replica.id] }
+        });
         let id = LeaseId(Uuid::from_u128(u128::from(self.number())));
         let lease = Lease {
             id,
             state: LeaseState::Held,
-            model: shelf::model(0),
-            components: vec![("x".into(), shelf::digest(number))],
-            on: None,
+            model,
+            components: vec![("x".into(), content)],
+            on,
             bytes: Bytes(0),
             holder: "somebody".to_owned(),
             principal: Principal::Uid(7),

@@ -137,6 +137,13 @@ impl DevicesWorld {
         for lease in state.cache().leases() {
             let is_there = lease.segments().iter().all(|digest| state.cache().sealed(*digest).is_some());
             ensure!(is_there, "what is leased is evicted");
+            for id in lease.replicas() {
+                let replica = residency.replica(id);
+                let is_active = replica.is_some_and(|replica| replica.state == ReplicaState::Active);
+                ensure!(is_active, "what is leased on a device is {replica:?}");
+                let is_kept = residency.wants_of(id).any(|want| want == Want::Intent(lease.model));
+                ensure!(is_kept, "nobody keeps {replica:?}, which is leased");
+            }
         }
         for (id, load) in residency.loads() {
             let runs = state.operation(*id).is_some_and(|operation| !operation.state.is_terminal());

@@ -3,6 +3,7 @@
 //! A check looks at one thing, says what it found and, where that is not well, what to do. Checks change nothing: the
 //! one that writes makes a file of its own in the state directory and removes it.
 
+mod cards;
 mod memory;
 mod server;
 mod storage;
@@ -83,6 +84,7 @@ pub(crate) async fn run(session: &Session, args: &DoctorArgs) -> Result<Exit> {
     let server = server::look(session).await;
     let dirs = choose_dirs(args, &server);
     let mut checks = system::checks();
+    checks.extend(cards::checks().await);
     checks.extend(memory::checks());
     checks.extend(storage::checks(&dirs));
     checks.extend(server.checks);

@@ -49,7 +49,7 @@ pub fn grant(state: &State, ask: &LeaseAsk, now: Moment) -> Result<Option<Decisi
     let mut lease = Lease { state: LeaseState::Held, bytes: Bytes(0), ..ask.lease.clone() };
     let mut events = Vec::new();
     for id in lease.replicas() {
-        let Some(replica) = residency::leasable(state, lease.on.as_ref(), id) else { return Ok(None) };
+        let Some(replica) = residency::leasable(state, &lease, id) else { return Ok(None) };
         lease.bytes.0 = lease.bytes.0.saturating_add(replica.charge().0);
     }
     for digest in lease.segments() {

@@ -6,22 +6,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hoist_domain::{
-    DeviceId, Intent, Lease, LeaseId, LeasedOn, Replica, ReplicaId, ReplicaState, SegmentName,
+    DeviceId, Intent, Lease, LeaseId, ModelId, Replica, ReplicaId, ReplicaState, SegmentName,
 };
 
 use super::resident::Want;
 use crate::cache::Holder;
 use crate::{Decision, Event, Moment, State};
 
-/// A replica that can be held: it can be used, on that device, and is not there for an operation alone.
-pub(crate) fn leasable<'a>(
-    state: &'a State,
-    on: Option<&LeasedOn>,
-    id: ReplicaId,
-) -> Option<&'a Arc<Replica>> {
+/// A replica that can be held: it can be used, on that device, and its model is kept there.
+pub(crate) fn leasable<'a>(state: &'a State, lease: &Lease, id: ReplicaId) -> Option<&'a Arc<Replica>> {
     let residency = state.residency();
     let replica = residency.replica(id)?;
-    let is_kept = residency.wants_of(id).any(|want| matches!(want, Want::Intent(_)));
+    let is_kept = residency.wants_of(id).any(|want| want == Want::Intent(lease.model));
+    let on = lease.on.as_ref();
     let is_it = replica.state == ReplicaState::Active && on.is_some_and(|on| on.device == replica.device);
     (is_it && is_kept).then_some(replica)
 }
@@ -32,7 +29,9 @@ pub(super) fn leased(state: &State, intent: &Intent) -> Option<String> {
     let maps = device.facts.as_ref().is_some_and(|facts| facts.maps_segments);
     intent.parts.iter().find_map(|part| {
         let replica = state.residency().sharing(intent.device, part.digest, part.dtype);
-        let on_it = replica.and_then(|replica| state.cache().leases_on(replica.id).next());
+        // Another model that shares it may go: it stays for the one that is leased.
+        let mut on_it = replica.into_iter().flat_map(|replica| state.cache().leases_on(replica.id));
+        let on_it = on_it.find(|lease| lease.model == intent.model);
         let on_segment = || {
             let mut holders = state.cache().holders(SegmentName::Content(part.digest));
             holders.find_map(|holder| match holder {
@@ -46,7 +45,21 @@ pub(super) fn leased(state: &State, intent: &Intent) -> Option<String> {
     })
 }
 
-/// Leases on these replicas end: they go, or are gone.
+/// Leases of a model on these replicas end: nobody keeps them for it any more.
+pub(super) fn revoked_of(
+    state: &State,
+    going: impl IntoIterator<Item = (ReplicaId, ModelId)>,
+    why: &str,
+    now: Moment,
+) -> Decision {
+    let on = |(replica, model)| {
+        let leases = state.cache().leases_on(replica).filter(move |lease| lease.model == model);
+        leases.map(|lease| lease.id)
+    };
+    ended(going.into_iter().flat_map(on).collect(), why, now)
+}
+
+/// Leases on these replicas end: they are gone.
 pub(super) fn revoked(
     state: &State,
     replicas: impl IntoIterator<Item = ReplicaId>,

@@ -8,7 +8,7 @@ use hoist_domain::{
     OperationState, Placement, Reason, Replica, ReplicaId, ResourceName, Result, Work,
 };
 
-use super::leased::{leased, revoked};
+use super::leased::{leased, revoked_of};
 use super::resident::{Loading, Want};
 use super::room::Content;
 use super::settling::restored;
@@ -108,8 +108,7 @@ pub fn unload(state: &State, ask: &UnloadAsk, now: Moment) -> Result<(Decision, 
     });
     let leaving: Vec<Leaving> = leaving.collect();
     // Whoever holds what goes is told before it does.
-    let forced = leaving.iter().filter(|one| one.kept.is_none()).map(|one| one.replica);
-    let mut all = revoked(state, forced, "it was unloaded by force", now);
+    let mut all = revoked_of(state, going, "it was unloaded by force", now);
     all.extend(events);
     Ok((all, leaving))
 }
