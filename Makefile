@@ -100,6 +100,10 @@ soak: libtorch ## The long runs: every randomised test with SOAK times its round
 	cargo build --release --locked -p hoist-cli
 	HOIST_SOAK=$(SOAK) HOIST_SOAK_SEEDS=$$(( $(SOAK) * 1000 )) PROPTEST_CASES=$$(( $(SOAK) * 256 )) cargo nextest run --release --workspace --locked --profile soak
 
+.PHONY: gpu-bundle
+gpu-bundle: libtorch ## Make target/gpu-bundle: what tests/gpu/run needs on a machine with a card (a release build; root checks more)
+	@scripts/gpu-bundle
+
 .PHONY: fmt
 fmt: ## Format Rust and Python
 	cargo fmt
