@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import select
@@ -20,8 +21,10 @@ from typing import TypeVar
 import pytest
 
 import hoist
+from hoist import _cuda_driver
 
 from .fake_lessor import FakeLessor
+from .fake_worker import Standin
 
 # Far above what anything here takes; it only ends a test that hangs.
 PATIENCE_SECONDS = 60.0
@@ -206,6 +209,45 @@ def lessor() -> Iterator[FakeLessor]:
     finally:
         running.stop()
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One with a short name: a socket's path is limited to 107 bytes, which pytest's own may exceed."""
+    made = Path(tempfile.mkdtemp(prefix="hoist-fake-", dir="/dev/shm"))
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The stand-in for NVIDIA's driver, built."""
+    root = Path(__file__).parents[3]
+    source = root / "gpu-worker" / "tests" / "driver" / "driver.c"
+    headers = root / ".libtorch" / "include-cuda"
+    built = tmp_path_factory.mktemp("driver") / "libcuda.so.1"
+    if not shutil.which("gcc"):
+        pytest.skip("there is no gcc to build the stand-in for NVIDIA's driver with")
+    if not (headers / "cuda.h").exists():
+        pytest.skip(f"there is no cuda.h in {headers}: `make libtorch` fetches it")
+    command = ["gcc", "-std=gnu11", "-O1", "-g", "-shared", "-fPIC", "-pthread", "-I", str(headers)]
+    subprocess.run([*command, str(source), "-o", str(built)], check=True)
+    return str(built)
+
+
+@pytest.fixture
+def standin(library: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Standin]:
+    """It is what the client takes for the driver, with nothing begun. Afterwards nothing is left."""
+    made = Standin(library)
+    made.reset()
+    monkeypatch.setattr(_cuda_driver, "LIBRARY", library)
+    monkeypatch.setattr(_cuda_driver, "_OPEN", {})
+    yield made
+    gc.collect()
+    left, said = made.counted(), made.library.hoist_standin_last_violation()
+    contextless = made.library.hoist_standin_contextless_calls()
+    made.reset()
+    assert (left, contextless) == (dict.fromkeys(left, 0), 0), said
 
 
 @pytest.fixture

@@ -18,7 +18,16 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from hoist import _decode, _plans, _plans_agreement, _plans_cache, _plans_models, _plans_residency, _watch
+from hoist import (
+    _decode,
+    _open,
+    _plans,
+    _plans_agreement,
+    _plans_cache,
+    _plans_models,
+    _plans_residency,
+    _watch,
+)
 from hoist._lease import LeaseState
 from hoist._plans import Call, Plan
 from hoist._proto import v1
@@ -159,7 +168,8 @@ STREAMED: dict[type[Message], set[str]] = {
     lease.AcquireResponse: {"request_id", "progress", "granted", "revoked"},
     lease.AcquireProgress: {"operation", "progress"},
     lease.Granted: {"lease", "components", "grace"},
-    lease.LeasedComponent: {"component", "type", "tensors", "files"},
+    lease.LeasedComponent: {"component", "type", "tensors", "files", "share"},
+    lease.DeviceShare: {"replica", "socket", "token", "size_bytes"},
     lease.TensorPlace: {"name", "dtype", "shape", "offset", "size_bytes"},
     lease.Revoked: {"reason"},
     state.WatchResponse: {"snapshot", "snapshot_end", "delta", "mark", "progress"},
@@ -370,7 +380,8 @@ def watched() -> Message:
 
 
 def leased(*, again: bool) -> Message:
-    of = LeaseState(_plans_cache.acquire("x", "vae", "HIGH", ["CORRUPT"], "x", 1))
+    wish, _ = _open.asked("x", "vae", None, "auto", False, "HIGH", ["CORRUPT"], "x", 1, "cuda:0", "BF16")
+    of = LeaseState(wish)
     if again:
         answer = lease.AcquireResponse()
         answer.granted.lease.name = "leases/a"

@@ -231,7 +231,7 @@ class UnpinResult:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Somebody's use of components in RAM: as long as it is held, they stay."""
+    """Somebody's use of components in RAM, or on a device: as long as it is held, they stay."""
 
     name: str
     """`leases/{uuid}`."""
@@ -246,3 +246,7 @@ class Lease:
     grant_time: datetime
     process_id: int | None
     """None: not known."""
+    device_id: str = ""
+    """The device whose memory it is on: `cuda:0`. Empty: RAM."""
+    replicas: tuple[str, ...] = ()
+    """What it holds on that device. Then there are no segments."""

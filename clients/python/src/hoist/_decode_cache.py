@@ -161,4 +161,6 @@ def lease(message: resources_pb2.Lease) -> Lease:
         principal=message.principal,
         grant_time=time(message.grant_time),
         process_id=message.process_id or None,
+        device_id=message.device_id,
+        replicas=tuple(message.replicas),
     )

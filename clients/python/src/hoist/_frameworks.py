@@ -1,4 +1,4 @@
-"""Tensors over memory that is there already, for torch or numpy. Nothing is copied.
+"""Tensors over memory that is there already, for torch or numpy; over a card's for torch. Nothing is copied.
 
 A tensor keeps the memory: both libraries refer to the object that exported it as long as a tensor does.
 """
@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
+from hoist import _cuda
 from hoist._enums import Code
 from hoist._errors import Error
 
@@ -63,8 +64,13 @@ def checked(framework: Framework) -> Framework:
     return framework
 
 
-def maker(framework: Framework, memory: mmap.mmap) -> Maker:
+def maker(framework: Framework, memory: mmap.mmap | _cuda.Memory) -> Maker:
     """Importing torch takes seconds, so it waits until the first tensor is asked for."""
+    if isinstance(memory, _cuda.Memory):
+        if framework == "numpy":
+            raise TypeError("numpy has no arrays on a card: attach with framework='torch'")
+        checked("torch")
+        return _TorchOnCard(memory)
     if framework == "auto":
         framework = "torch" if _installed("torch") else "numpy"
         if framework == "numpy" and not _installed("numpy"):
@@ -81,12 +87,9 @@ def _installed(name: str) -> bool:
 
 
 class _Torch:
-    def __init__(self, memory: mmap.mmap) -> None:
+    def __init__(self, memory: mmap.mmap | _cuda.Memory) -> None:
         self._torch: Any = importlib.import_module("torch")
-        with warnings.catch_warnings():
-            # It warns of memory that is not writable; the documentation of `open` does, too.
-            warnings.simplefilter("ignore")
-            self._bytes: Any = self._torch.frombuffer(memory, dtype=self._torch.uint8)
+        self._bytes: Any = self._all_of(memory)
         # All of the memory once for each element type; from there a tensor is one step, 2 us, not 6.
         self._views: dict[str, tuple[Any, int]] = {}
 
@@ -99,8 +102,7 @@ class _Torch:
         if dtype in _TORCH_PACKS and sizes:
             sizes[-1] //= _TORCH_PACKS[dtype]
         if offset % width:
-            # Not in a segment, where all is aligned. Elsewhere it takes a copy: torch has no such tensors.
-            return self._bytes.narrow(0, offset, size).clone().view(whole.dtype).view(sizes)
+            return self._unaligned(dtype, offset, size).view(whole.dtype).view(sizes)
         steps, step = [], 1
         for edge in reversed(sizes):
             steps.append(step)
@@ -109,12 +111,61 @@ class _Torch:
             raise _unfit(dtype, shape, size)
         return whole.as_strided(sizes, steps[::-1], offset // width)
 
+    def _all_of(self, memory: Any) -> Any:  # noqa: ANN401
+        """One tensor of all bytes."""
+        with warnings.catch_warnings():
+            # It warns of memory that is not writable; the documentation of `open` does, too.
+            warnings.simplefilter("ignore")
+            return self._torch.frombuffer(memory, dtype=self._torch.uint8)
+
+    def _unaligned(self, dtype: str, offset: int, size: int) -> Any:  # noqa: ANN401
+        # Not in a segment, where all is aligned. Elsewhere it takes a copy: torch has no such tensors.
+        return self._bytes.narrow(0, offset, size).clone()
+
     def _view(self, dtype: str) -> tuple[Any, int]:
         kind = getattr(self._torch, _TORCH.get(dtype, ""), None)
         if kind is None:
             raise TypeError(f"torch {self._torch.__version__} has no element type for {dtype}")
         width: int = self._torch.empty(0, dtype=kind).element_size()
         return self._bytes.narrow(0, 0, len(self._bytes) // width * width).view(kind), width
+
+
+class _TorchOnCard(_Torch):
+    """The same over a card's memory: where that would take a copy, it is an error."""
+
+    def __init__(self, memory: _cuda.Memory) -> None:
+        super().__init__(memory)
+        self._address = memory.address
+
+    def __call__(self, dtype: str, shape: Sequence[int], offset: int, size: int) -> Any:  # noqa: ANN401
+        tensor = super().__call__(dtype, shape, offset, size)
+        # What is empty is nowhere.
+        if size and tensor.data_ptr() != self._address + offset:
+            version = self._torch.__version__
+            text = f"torch {version} has copied the memory of a card instead of using it where it is"
+            raise Error(text, code=Code.INTERNAL)
+        return tensor
+
+    def _all_of(self, memory: _cuda.Memory) -> Any:  # noqa: ANN401
+        return on_card(self._torch, memory)
+
+    def _unaligned(self, dtype: str, offset: int, size: int) -> Any:  # noqa: ANN401
+        text = f"{size} bytes of {dtype} begin at {offset}, where torch can use none without a copy"
+        raise Error(text, code=Code.DATA_LOSS)
+
+
+def on_card(torch: Any, memory: _cuda.Memory) -> Any:  # noqa: ANN401
+    """All bytes of a card's memory as one tensor, which keeps the memory. Tests replace this."""
+    # torch reads what describes the memory with numpy's help.
+    checked("numpy")
+    try:
+        torch.cuda.init()
+    except Exception as error:
+        # Of many sorts: that it was built without CUDA is an AssertionError.
+        text = f"torch {torch.__version__} cannot use the card: {error}"
+        raise Error(text, code=Code.FAILED_PRECONDITION) from error
+    # Named by its number: on any other device it would be a copy.
+    return torch.as_tensor(memory, device=torch.device("cuda", memory.ordinal))
 
 
 class _Numpy:

@@ -24,8 +24,11 @@ class Held:
 
     @property
     def held(self) -> bool:
-        """Whether the lease is in force. False also while the server is away and may come back."""
-        return self._hold.held and not self.closed
+        """Whether the lease is in force, and on what it was granted for.
+
+        False also while the server is away and may come back, and when a device's worker has hung up.
+        """
+        return self._hold.held and not self.closed and not self.hung_up
 
     @property
     def revoked(self) -> str | None:
@@ -36,6 +39,11 @@ class Held:
     def lost(self) -> Error | None:
         """Why the lease could not be taken up again after the server was gone, or None. As with `revoked`."""
         return self._hold.state.lost
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether a device's worker has hung up on what this holds there."""
+        raise NotImplementedError
 
     @property
     def closed(self) -> bool:

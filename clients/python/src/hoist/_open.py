@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import grpc
 
-from hoist import _decode, _frameworks, _plans_cache
+from hoist import _decode, _frameworks, _plans_cache, _plans_residency
 from hoist._enums import Priority
 from hoist._errors import Error, closed, of_caching
 from hoist._frameworks import Framework
@@ -20,7 +20,7 @@ from hoist._plans_cache import Verdicts
 from hoist._plans_models import Name, Words
 from hoist._proto.v1 import lease_service_pb2 as lease
 from hoist._quantities import Time
-from hoist._tensors import Look, Tensors
+from hoist._tensors import RAM, Look, Tensors
 from hoist._types import Progress
 
 __all__ = ["Framework", "Lessor", "OpenModel", "asked", "opened"]
@@ -30,11 +30,14 @@ __all__ = ["Framework", "Lessor", "OpenModel", "asked", "opened"]
 # leases that were let go of a moment ago.
 LEASES_ON_A_CHANNEL = 128
 
+# What says RAM where a device is named.
+_RAM = ("cpu", RAM)
+
 Heard = Callable[[Progress], object]
 
 
 class OpenModel(Held, Mapping[str, Tensors]):
-    """The tensors of a model, by component. Made by `open`; holds a lease until it is closed.
+    """The tensors of a model, by component. Made by `open` or `attach`; holds a lease until it is closed.
 
     Each component's `Tensors` tells the rest: its file, its tensors, what became of the lease.
     """
@@ -43,14 +46,24 @@ class OpenModel(Held, Mapping[str, Tensors]):
         self._hold = hold
         self._granted = granted
         alone = len(granted.components) == 1
-        self._components = {
-            each.component.component: Tensors(hold, each, look, alone) for each in granted.components
-        }
+        self._components: dict[str, Tensors] = {}
+        try:
+            for each in granted.components:
+                self._components[each.component.component] = Tensors(hold, each, look, alone)
+        except BaseException:
+            # Now, and not when the error is forgotten, which refers to all of this.
+            self._let_go()
+            raise
 
     @property
     def model(self) -> str:
         """`models/{uuid}`."""
         return self._granted.lease.model
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the worker of the device has, for any of them. See `Tensors.hung_up`."""
+        return any(each.hung_up for each in self._components.values())
 
     def only(self) -> Tensors:
         """The tensors of a model of one component. Raises ValueError, which names them, for several."""
@@ -62,9 +75,12 @@ class OpenModel(Held, Mapping[str, Tensors]):
 
     def close(self) -> None:
         """Ends the lease. See `Tensors.close`."""
+        self._let_go()
+        self._hold.close()
+
+    def _let_go(self) -> None:
         for each in self._components.values():
             each._let_go()
-        self._hold.close()
 
     def __getitem__(self, component: str) -> Tensors:
         return self._components[component]
@@ -159,14 +175,26 @@ def asked(
     allow: Verdicts,
     holder: str | None,
     timeout: Time | None,
+    device: str = RAM,
+    dtype: str | None = None,
 ) -> tuple[lease.AcquireRequest, Look]:
-    """What `open` was told: what to ask for, and how to show it. Judged before anything is sent."""
+    """What `open` or `attach` was told: what to ask for, how to show it. Judged before anything is sent."""
     if component is not None:
         if components is not None:
             raise ValueError("give component, for its tensors, or components, for a model of some")
         if not _decode.word("component", component):
             raise ValueError("component must be the name of one, and is empty: leave it out for all")
-    wish = _plans_cache.acquire(name, component or components, priority, allow, holder, timeout)
+    where = _plans_residency.named("device", _decode.word("device", device))
+    kind = _plans_residency.named("dtype", dtype)
+    if where in _RAM:
+        if kind:
+            raise ValueError("dtype: in RAM tensors are as in the model's files: leave it out")
+        where = ""
+    if framework == "numpy" and where.partition(":")[0] == "cuda":
+        raise ValueError("framework: numpy has no arrays on a card: use torch")
+    wish = _plans_cache.acquire(
+        name, component or components, priority, allow, holder, timeout, device_id=where, dtype=kind
+    )
     if not isinstance(writable, bool):
         raise TypeError(f"writable must be True or False, not {writable!r}")
-    return wish, Look(_frameworks.checked(framework), writable)
+    return wish, Look(_frameworks.checked(framework), writable, where)

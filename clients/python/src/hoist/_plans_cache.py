@@ -250,6 +250,9 @@ def acquire(
     allow: Verdicts,
     holder: str | None,
     timeout: Time | None,
+    *,
+    device_id: str = "",
+    dtype: str = "",
 ) -> lease.AcquireRequest:
     """What a lease is asked for with."""
     return lease.AcquireRequest(
@@ -259,4 +262,6 @@ def acquire(
         holder=_decode.word("holder", holder or ""),
         allow=verdict_words(allow),
         deadline=_decode.to_span("timeout", timeout),
+        device_id=device_id,
+        dtype=dtype,
     )

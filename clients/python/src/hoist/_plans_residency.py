@@ -33,7 +33,7 @@ Parts = Iterable[Part] | Mapping[Name, Words | None]
 Strategies = LoadStrategy | str | Iterable[LoadStrategy | str]
 
 
-def _named(argument: str, value: str | None) -> str:
+def named(argument: str, value: str | None) -> str:
     """A word that may be left out. None is that, and nothing else: `0` and `""` are mistakes."""
     if value is None:
         return ""
@@ -63,9 +63,9 @@ class How:
         if self.device is not None and self.place is not None:
             raise ValueError("place says how a device is found, and device names one: give one of them")
         return residency.LoadOptions(
-            device_id=_named("device", self.device),
+            device_id=named("device", self.device),
             placement=None if self.place is None else encode(Placement, self.place),
-            dtype=_named("dtype", self.dtype),
+            dtype=named("dtype", self.dtype),
             priority=priority_word(self.priority),
             force=flag("force", self.force),
             validation_level=None if self.validation is None else encode(ValidationLevel, self.validation),
@@ -145,7 +145,7 @@ def unload(
         request_id=chosen_id(request_id),
         name=model_name("name", name),
         components=component_names(components),
-        device_id=_named("device", device),
+        device_id=named("device", device),
         force=flag("force", force),
         deadline=_decode.to_span("deadline", deadline),
     )
@@ -158,7 +158,7 @@ def unload_components(
     request = residency.UnloadComponentsRequest(
         request_id=chosen_id(request_id),
         parts=parts(names),
-        device_id=_named("device", device),
+        device_id=named("device", device),
         force=flag("force", force),
         deadline=_decode.to_span("deadline", deadline),
     )
@@ -174,14 +174,14 @@ def plan(names: Name | Parts, components: Words | None, how: How) -> Plan[LoadPl
 
 def estimate(names: Name | Parts, components: Words | None, dtype: str | None) -> Plan[LoadEstimate]:
     request = residency.EstimateLoadRequest(
-        request_id=fresh_id(), parts=parts(names, components), dtype=_named("dtype", dtype)
+        request_id=fresh_id(), parts=parts(names, components), dtype=named("dtype", dtype)
     )
     return _decode_residency.estimate((yield from unary(_methods.ESTIMATE_LOAD, request)))
 
 
 def replicas_request(name: Name | None, device: str | None, page_size: int) -> residency.ListReplicasRequest:
     return residency.ListReplicasRequest(
-        device_id=_named("device", device),
+        device_id=named("device", device),
         name="" if name is None else model_name("name", name),
         page_size=page_limit(page_size),
     )

@@ -20,6 +20,7 @@ from hoist._events import Event
 from hoist._plans import Call, Pause, Plan
 from hoist._quantities import Size, Time
 from hoist._sync_agreement import AgreementCalls
+from hoist._sync_attach import AttachCalls
 from hoist._sync_cache import CacheCalls
 from hoist._sync_models import ModelCalls
 from hoist._sync_operation import Operation
@@ -45,7 +46,7 @@ def connect(endpoint: str | None = None, *, timeout: Time = 10.0) -> Client:
     return client
 
 
-class Client(ModelCalls, CacheCalls, ResidencyCalls, AgreementCalls):
+class Client(ModelCalls, CacheCalls, AttachCalls, ResidencyCalls, AgreementCalls):
     """A connection to one server. Made by `connect`; threads may share it."""
 
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:

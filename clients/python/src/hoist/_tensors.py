@@ -1,4 +1,4 @@
-"""A component's tensors where they are in RAM: a lazy mapping over its file."""
+"""A component's tensors where they are: a lazy mapping over its file in RAM, or its memory on a device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hoist import _frameworks, _header
+from hoist import _attached, _cuda, _cuda_driver, _frameworks, _header
 from hoist._enums import Code
 from hoist._errors import Error
 from hoist._frameworks import Framework
@@ -17,6 +17,10 @@ from hoist._held import Held
 from hoist._lease_stream import Hold
 from hoist._models import TensorInfo
 from hoist._proto.v1 import lease_service_pb2 as wire
+from hoist._share import Line
+
+# What the server calls the device that RAM is.
+RAM = "cpu:0"
 
 
 @dataclass(frozen=True)
@@ -25,16 +29,18 @@ class Look:
 
     framework: Framework
     writable: bool
+    device: str = ""
+    """Where they were asked for. Empty: in RAM."""
 
 
 class Tensors(Held, Mapping[str, Any]):
-    """The tensors of one component, by name. Made by `open`; holds a lease until it is closed.
+    """The tensors of one component, by name. Made by `open` or `attach`; holds a lease until it is closed.
 
-    A tensor is made when it is asked for, over the file's memory, without a copy; asked for again, another
-    one is made over the same memory. It stays valid as long as it is referred to, also when this is closed or
-    the lease has ended: only, from then on the server may hand out another copy to others.
+    A tensor is made when it is asked for, over the memory where it is, without a copy; asked for again,
+    another one is made over the same memory. It stays valid as long as it is referred to, also when this is
+    closed or the lease has ended: only, from then on the server may hand out another copy to others.
 
-    In a child of a fork the tensors can be read; the lease stays the parent's.
+    In a child of a fork what is in RAM can be read; the lease stays the parent's. CUDA works in none.
     """
 
     def __init__(self, hold: Hold, message: wire.LeasedComponent, look: Look, alone: bool) -> None:
@@ -43,12 +49,16 @@ class Tensors(Held, Mapping[str, Any]):
         self._look = look
         self._alone = alone
         self._closed = False
-        self._memory: mmap.mmap | None = None
+        self._memory: mmap.mmap | _cuda.Memory | None = None
+        self._line: Line | None = None
         self._table: dict[str, wire.TensorPlace] | None = None
         self._header: Header | None = None
         self._make: _frameworks.Maker | None = None
-        if not message.files:
-            # At once: should the lease be revoked, the file may lose its name before the first look.
+        # At once: should the lease be revoked, the file may lose its name before the first look, and a worker
+        # knows a token for no more than a minute.
+        if look.device:
+            self._attach()
+        elif not message.files:
             self._memory = _mapped(message.component.path, look.writable)
 
     @property
@@ -63,7 +73,10 @@ class Tensors(Held, Mapping[str, Any]):
 
     @property
     def path(self) -> str:
-        """The file, for any program that reads safetensors; the folder of `files` where there are any."""
+        """The file, for any program that reads safetensors; the folder of `files` where there are any.
+
+        Empty on a device.
+        """
         return self._message.component.path
 
     @property
@@ -82,14 +95,32 @@ class Tensors(Held, Mapping[str, Any]):
         return self._message.component.segment
 
     @property
+    def device(self) -> str:
+        """Where they are, in the server's words: `cuda:0`; in RAM `cpu:0`. torch may count them otherwise."""
+        return self._look.device or RAM
+
+    @property
+    def replica(self) -> str:
+        """`replicas/{uuid}`. Empty in RAM."""
+        return self._message.share.replica
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the device's worker has: it has ended, or the model was unloaded by force. False in RAM.
+
+        The tensors stay valid, and their memory counts on the device until the last of them is gone.
+        """
+        return self._line is not None and self._line.hung_up
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all tensors together."""
         return sum(each.size_bytes for each in self._places().values())
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """What the file says of itself: `{"format": "pt"}`."""
-        return {} if self._message.files else self._read_header().metadata
+        """What the file says of itself: `{"format": "pt"}`. On a device there is none of it."""
+        return {} if self._message.files or self._look.device else self._read_header().metadata
 
     @property
     def closed(self) -> bool:
@@ -97,7 +128,7 @@ class Tensors(Held, Mapping[str, Any]):
         return self._closed or self._hold.closed
 
     def close(self) -> None:
-        """Ends the lease; one of several components of an `OpenModel` only lets go of its file.
+        """Ends the lease; one of several components of an `OpenModel` only lets go of its memory.
 
         The memory is unmapped when no tensor of it is left.
         """
@@ -138,7 +169,15 @@ class Tensors(Held, Mapping[str, Any]):
         return len(self._places())
 
     def __repr__(self) -> str:
-        return f"<Tensors {self.component!r} {self.segment} {self._state()}>"
+        where = f"{self.replica} on {self.device}" if self._look.device else self.segment
+        return f"<Tensors {self.component!r} {where} {self._state()}>"
+
+    def _attach(self) -> None:
+        if not self._message.HasField("share"):
+            text = f"the server has put {self.component!r} into RAM, not on {self.device}: it is an older one"
+            raise Error(text, code=Code.UNIMPLEMENTED)
+        attached = _attached.attach(self._message.share, self.device)
+        self._memory, self._table, self._line = attached.memory, attached.places, attached.line
 
     def _let_go(self) -> None:
         # Closing the map itself would fail while tensors refer to it; without this reference the last of them
@@ -146,10 +185,12 @@ class Tensors(Held, Mapping[str, Any]):
         self._closed = True
         self._memory = self._make = None
 
-    def _open(self) -> mmap.mmap:
+    def _open(self) -> mmap.mmap | _cuda.Memory:
         memory = self._memory
         if memory is None or self.closed:
             raise ValueError(f"the tensors of {self.component!r} are closed")
+        if isinstance(memory, _cuda.Memory) and not memory.usable:
+            raise _cuda_driver.forked()
         return memory
 
     def _maker(self) -> _frameworks.Maker:
@@ -160,7 +201,8 @@ class Tensors(Held, Mapping[str, Any]):
     def _tensor(self, place: wire.TensorPlace, make: _frameworks.Maker, end: int) -> Any:  # noqa: ANN401
         offset, size = place.offset, place.size_bytes
         if offset + size > end:
-            raise Error(f"{place.name} ends behind the end of {self.path}", code=Code.DATA_LOSS)
+            where = self.path or f"its memory on {self.device}"
+            raise Error(f"{place.name} ends behind the end of {where}", code=Code.DATA_LOSS)
         return make(place.dtype, place.shape, offset, size)
 
     def _places(self) -> dict[str, wire.TensorPlace]:
@@ -175,7 +217,9 @@ class Tensors(Held, Mapping[str, Any]):
 
     def _read_header(self) -> Header:
         if self._header is None:
-            self._header = _header.read(self._open(), self.path)
+            memory = self._open()
+            assert isinstance(memory, mmap.mmap), "a card's memory has no header"
+            self._header = _header.read(memory, self.path)
         return self._header
 
 

@@ -13,6 +13,7 @@ import grpc.aio
 
 from hoist import _aio_open, _endpoint, _methods, _open, _plans, _watch
 from hoist._aio_agreement import AsyncAgreementCalls
+from hoist._aio_attach import AsyncAttachCalls
 from hoist._aio_cache import AsyncCacheCalls
 from hoist._aio_models import AsyncModelCalls
 from hoist._aio_operation import AsyncOperation
@@ -67,7 +68,9 @@ class Connecting:
             await self._client.close()
 
 
-class AsyncClient(AsyncModelCalls, AsyncCacheCalls, AsyncResidencyCalls, AsyncAgreementCalls):
+class AsyncClient(
+    AsyncModelCalls, AsyncCacheCalls, AsyncAttachCalls, AsyncResidencyCalls, AsyncAgreementCalls
+):
     """A connection to one server, for the event loop that made it. Made by `connect`."""
 
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:

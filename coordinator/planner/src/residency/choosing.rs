@@ -230,7 +230,11 @@ fn takes(device: &Device, ask: &LoadAsk, is_all_there: bool) -> Result<()> {
         None => Ok(()),
         Some(dtype) => {
             let known: Vec<String> = facts.dtypes.iter().map(ToString::to_string).collect();
-            let message = format!("{id} converts nothing to {dtype}, only to {}", known.join(", "));
+            let message = if known.is_empty() {
+                format!("{id} converts nothing: load it as it is, without a type of elements")
+            } else {
+                format!("{id} converts nothing to {dtype}, only to {}", known.join(", "))
+            };
             refuse(Reason::IncompatibleModel, message)
         }
     }
