@@ -65,7 +65,8 @@ test-python: libtorch ## The Python client against the real binary
 test-torch: $(PEERS)/test-ready ## The Python client with torch, transformers and diffusers (5 GB of PyTorch the first time)
 	cargo build --locked -p hoist-cli
 	HOIST_BINARY="$(CURDIR)/target/debug/hoist" $(PEERS)/bin/python -m pytest -q \
-		clients/python/tests/test_tensors.py clients/python/tests/test_libraries.py
+		clients/python/tests/test_tensors.py clients/python/tests/test_libraries.py \
+		clients/python/tests/test_attach.py clients/python/tests/test_cuda.py
 
 .PHONY: fixtures
 fixtures: $(FIXTURES)/ready ## Make the large trees of models for test-fixtures (a few minutes, 6 GB with PyTorch)
