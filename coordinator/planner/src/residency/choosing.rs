@@ -10,7 +10,7 @@ use hoist_domain::{
     Priority, Reason, ReplicaState, ResourceName, Result, WorkerState,
 };
 
-use super::room::{Victims, free};
+use super::room::{Content, Victims, free};
 use crate::State;
 
 /// Something that is to be on a device.
@@ -155,6 +155,13 @@ fn sizes(state: &State, id: DeviceId, ask: &LoadAsk) -> (Bytes, Bytes) {
         }
     }
     (Bytes(needed), Bytes(resident))
+}
+
+/// The contents of what is not there yet, where they are known.
+pub(super) fn awaited(state: &State, id: DeviceId, ask: &LoadAsk) -> BTreeSet<Content> {
+    let content = |part: &Wanted| Some((part.digest?, part.dtype));
+    let is_absent = |(digest, dtype): &Content| state.residency().sharing(id, *digest, *dtype).is_none();
+    ask.parts.iter().filter_map(content).filter(is_absent).collect()
 }
 
 /// What of it is not there yet.

@@ -8,8 +8,9 @@ use hoist_domain::{
     ReplicaId, ReplicaState, Result, SegmentName,
 };
 
-use super::choosing::{LoadAsk, Offer, Wanted, choose, is_there, needed};
+use super::choosing::{LoadAsk, Offer, Wanted, awaited, choose, is_there, needed};
 use super::resident::{Loading, LoadingPart, Want};
+use super::room::Content;
 use crate::cache::{Holder, Interest};
 use crate::{Decision, Event, Moment, State};
 
@@ -25,6 +26,7 @@ pub fn admit(state: &State, id: OperationId, ask: &LoadAsk) -> Result<(Decision,
         device: offer.device,
         priority: ask.priority,
         room: offer.needed,
+        awaited: awaited(state, offer.device, ask),
         displaced: Vec::new(),
         parts: Vec::new(),
     };
@@ -86,7 +88,7 @@ pub fn place(state: &State, ask: &PlaceAsk, now: Moment) -> Result<(Decision, Pl
         placing.count_as_use();
     }
     let displaced = displaced(state, &load, &offer, &parts);
-    let mut events = placing.loading(Bytes(0), displaced);
+    let mut events = placing.loading((Bytes(0), BTreeSet::new()), displaced);
     // After what is wanted: what both have stays.
     for model in &offer.unload {
         let residency = state.residency();
@@ -121,7 +123,8 @@ pub fn place_early(state: &State, ask: &PlaceAsk, held: &BTreeSet<Digest>, now: 
         return Ok(Vec::new());
     }
     let displaced = displaced(state, &load, &offer, &parts);
-    let room = needed(state, device, &LoadAsk { parts: rest, ..load });
+    let rest = LoadAsk { parts: rest, ..load };
+    let room = (needed(state, device, &rest), awaited(state, device, &rest));
     Ok(placing.loading(room, displaced))
 }
 
@@ -251,9 +254,9 @@ impl<'a> Placing<'a> {
     }
 
     /// Everything that was decided; the load itself first.
-    fn loading(self, room: Bytes, displaced: Vec<ModelId>) -> Decision {
+    fn loading(self, (room, awaited): (Bytes, BTreeSet<Content>), displaced: Vec<ModelId>) -> Decision {
         let Self { ask, device, parts, events, .. } = self;
-        let loading = Loading { device, priority: ask.load.priority, room, displaced, parts };
+        let loading = Loading { device, priority: ask.load.priority, room, awaited, displaced, parts };
         let mut all = vec![Event::LoadAdmitted { id: ask.operation, loading: Arc::new(loading) }];
         all.extend(events);
         all

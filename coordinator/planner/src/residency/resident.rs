@@ -2,6 +2,7 @@
 
 mod changes;
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -41,6 +42,8 @@ pub struct Loading {
     pub priority: Priority,
     /// Reserved for it beyond its replicas.
     pub room: Bytes,
+    /// What that is for, as far as its content is known.
+    pub awaited: BTreeSet<(Digest, Option<Dtype>)>,
     /// Models whose replicas made room: their intents end with its success, and hold again if it fails.
     pub displaced: Vec<ModelId>,
     pub parts: Vec<LoadingPart>,

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hoist_domain::{
-    Bytes, DeviceId, Digest, Dtype, Intent, IntentPart, LoadSpec, ModelId, OperationId, Priority, Replica,
-    ReplicaId, ReplicaState, Work,
+    Bytes, DeviceId, Digest, Dtype, Intent, IntentPart, ModelId, OperationId, Priority, Replica, ReplicaId,
+    ReplicaState,
 };
 
 use super::choosing::Wanted;
@@ -71,38 +71,10 @@ fn owed(
     missing.collect()
 }
 
-/// What is missing of intents and is on its way by a load of somebody else, which has its room already: it counts once.
+/// What loads of others have room reserved for: if it is missing of an intent as well, it counts once.
 fn reserved(state: &State, id: DeviceId, own: Option<OperationId>) -> BTreeSet<Content> {
-    let residency = state.residency();
-    let mut all = BTreeSet::new();
-    for (of, load) in residency.loads().filter(|(of, load)| Some(**of) != own && load.device == id) {
-        let Some(Work::LoadModel(spec)) = state.operation(*of).map(|operation| &operation.work) else {
-            continue;
-        };
-        let mut room = load.room.0;
-        for intent in residency.unmet().filter(|intent| intent.device == id) {
-            for part in missing(state, intent).filter(|part| brings(spec, intent, part)) {
-                // What it had placed, and has lost, it has no room for any more.
-                let was_placed = load.parts.iter().any(|one| (one.digest, one.dtype) == content(part));
-                if !was_placed && part.bytes.0 <= room && all.insert(content(part)) {
-                    room -= part.bytes.0;
-                }
-            }
-        }
-    }
-    all
-}
-
-/// Whether a load brings a part of an intent, as it was.
-fn brings(spec: &LoadSpec, intent: &Intent, part: &IntentPart) -> bool {
-    if !spec.restores.is_empty() {
-        return spec.restores.iter().any(|one| content(one) == content(part));
-    }
-    spec.dtype == part.dtype
-        && spec.parts.iter().any(|one| {
-            let is_meant = one.components.is_empty() || one.components.contains(&part.component);
-            one.model == intent.model && is_meant
-        })
+    let loads = state.residency().loads().filter(|(of, load)| Some(**of) != own && load.device == id);
+    loads.flat_map(|(_, load)| load.awaited.iter().copied()).collect()
 }
 
 /// The unmet intents of a device that have a place in so much room, what matters most first: a device may have become smaller than

@@ -394,6 +394,7 @@ fn two_who_were_displaced_and_come_back_at_once_stay() {
             device: device("cuda:0"),
             priority: Priority::Normal,
             room: Bytes(0),
+            awaited: std::collections::BTreeSet::new(),
             displaced: vec![model(1), model(2)],
             parts: Vec::new(),
         }),
