@@ -37,7 +37,8 @@ pub fn every_behaviour(open: Opener<'_>) {
 }
 
 /// Says yes, so many times.
-struct Patience(u64);
+#[derive(Debug)]
+pub struct Patience(pub u64);
 
 impl Pace for Patience {
     fn is_wanted(&mut self, done: Bytes, total: Bytes) -> bool {
@@ -47,7 +48,9 @@ impl Pace for Patience {
     }
 }
 
-fn forever() -> Patience {
+/// For ever.
+#[must_use]
+pub fn forever() -> Patience {
     Patience(u64::MAX)
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use hoist_domain::{Bytes, DeviceSpec, Dtype, ReplicaFailure, ReplicaId};
 use hoist_worker::device::{Device, Load, Pace, Stopped};
-use hoist_worker::suite::{Segments, Written, bytes, digest, every_behaviour};
+use hoist_worker::suite::{Patience, Segments, Written, bytes, digest, every_behaviour, forever};
 use tch::Tensor;
 use uuid::Uuid;
 
@@ -51,21 +51,6 @@ fn spec(capacity: Option<Bytes>) -> DeviceSpec {
 
 fn open(driver: &StandIn, capacity: Option<Bytes>, how: How) -> Cuda {
     Cuda::open(driver.driver(), spec(capacity), how).unwrap()
-}
-
-/// Says yes, so many times.
-struct Patience(u64);
-
-impl Pace for Patience {
-    fn is_wanted(&mut self, done: Bytes, total: Bytes) -> bool {
-        assert!(done <= total, "{done} of {total}");
-        self.0 = self.0.saturating_sub(1);
-        self.0 > 0
-    }
-}
-
-fn forever() -> Patience {
-    Patience(u64::MAX)
 }
 
 fn load(number: u8, path: PathBuf) -> Load {
