@@ -138,7 +138,9 @@ fn kept_for_displaced(state: &State, id: DeviceId, own: Option<OperationId>) -> 
         let replicas: BTreeSet<ReplicaId> = load.parts.iter().map(|part| part.replica).collect();
         let returned = replicas.into_iter().filter_map(|id| residency.replica(id)).filter(|replica| {
             let content = (replica.digest, replica.dtype);
-            !owed.contains(&content)
+            // What nobody wants any more counts as free already.
+            residency.is_wanted(replica.id)
+                && !owed.contains(&content)
                 && !theirs.contains(&content)
                 && residency
                     .wants_of(replica.id)
