@@ -103,7 +103,7 @@ pub trait Device {
 
     fn memory(&self) -> DeviceMemory;
 
-    /// Looks whether it can go on; called after each unload, and about each second when there is nothing else to do. Why it is to
+    /// Looks whether it can go on; called after each unload, and each [`LOOK_EVERY`] when there is nothing else to do. Why it is to
     /// get nothing new, for people; empty: nothing is wrong.
     ///
     /// # Errors

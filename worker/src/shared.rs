@@ -1,7 +1,7 @@
 //! Between the session and the driver: what is desired, what is seen, and whether the driver is alive.
 //!
 //! Of what is desired only the newest counts: a driver that is busy misses what was overtaken. Nobody waits for the driver but
-//! who reads a tensor back.
+//! who reads a tensor back, or wants a replica's memory for another process.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! `hoist leases`: who relies on what is in RAM, and the end of that.
+//! `hoist leases`: who relies on what is in RAM or on a device, and the end of that.
 
 use hoist_domain::Bytes;
 use hoist_wire::v1;

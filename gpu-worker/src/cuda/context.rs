@@ -71,15 +71,10 @@ impl Context {
         let code = unsafe { (driver.interface().context_retain)(&raw mut handle, number) };
         driver.check("cuDevicePrimaryCtxRetain", code).map_err(fault)?;
         // From here on `drop` gives the context back.
-        let context = Self { driver, number, handle, card: card.clone() };
+        let mut context = Self { driver, number, handle, card: card.clone() };
         context.make_current().map_err(fault)?;
-        let granule = context.granularity().map_err(fault)?;
-        Ok(Rc::new(Self::with_granule(context, granule)))
-    }
-
-    fn with_granule(mut context: Self, granule: Bytes) -> Self {
-        context.card.granule = granule;
-        context
+        context.card.granule = context.granularity().map_err(fault)?;
+        Ok(Rc::new(context))
     }
 
     pub(crate) const fn card(&self) -> &Card {

@@ -90,7 +90,7 @@ impl Ring {
         Bytes((self.buffers.len() * CHUNK) as u64)
     }
 
-    /// Copies an image.
+    /// Copies an image; what is behind its end in the slab stays as it is.
     ///
     /// # Errors
     /// See [`Halt`]. What is in the slab then is no image.
@@ -103,7 +103,6 @@ impl Ring {
         go_on: GoOn<'_>,
     ) -> Result<(), Halt> {
         let chunks = image.size().0.div_ceil(CHUNK as u64);
-        lanes.clear(slab, image.size().0)?;
         let (mut buffers, mut events) = (Vec::new(), Vec::new());
         for (pinned, event) in &mut self.buffers {
             buffers.push(pinned.bytes());

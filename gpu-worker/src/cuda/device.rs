@@ -60,7 +60,6 @@ pub(crate) struct How {
 struct Resident {
     slab: Slab,
     places: HashMap<Box<str>, Place>,
-    loaded: Loaded,
 }
 
 /// The device.
@@ -148,7 +147,7 @@ impl Cuda {
     }
 
     fn used(&self) -> u64 {
-        self.there.values().map(|resident| resident.loaded.own.0).sum()
+        self.there.values().map(|resident| resident.slab.size().0).sum()
     }
 
     /// What a call that failed means for a load that needs so much.
@@ -183,6 +182,7 @@ impl Cuda {
         match self.copy_by {
             CopyBy::Auto | CopyBy::Ring => {
                 let read = |file: usize, offset: u64, into: &mut [u8]| opened.read(file, offset, into);
+                self.lanes.clear(slab, image.size().0)?;
                 self.ring.copy(&self.lanes, slab, image, &read, go_on)
             }
             CopyBy::Registered => {
@@ -293,7 +293,7 @@ impl Device for Cuda {
         let tensors = u32::try_from(image.places.len()).unwrap_or(u32::MAX);
         let loaded = Loaded { own: slab.size(), mapped: Bytes(0), tensors };
         let places = image.places.into_iter().map(|place| (place.name.clone(), place)).collect();
-        self.there.insert(load.id, Resident { slab, places, loaded });
+        self.there.insert(load.id, Resident { slab, places });
         Ok(loaded)
     }
 

@@ -52,6 +52,13 @@ impl Fault {
     }
 }
 
+/// What cannot be given back shows in the account of what was returned; whoever drops it can only tell.
+pub(super) fn told(given_back: Result<(), Fault>) {
+    if let Err(fault) = given_back {
+        tracing::warn!(%fault, "something of the device is not given back");
+    }
+}
+
 impl Driver {
     /// Loads and initialises it.
     ///

@@ -14,7 +14,7 @@ use super::abi::{
     Code, EVENT_BLOCKING_WITHOUT_TIME, EventHandle, REGISTER_READ_ONLY, STREAM_NON_BLOCKING, StreamHandle,
 };
 use super::context::Context;
-use super::driver::Fault;
+use super::driver::{Fault, told};
 use super::slab::Slab;
 
 /// Two: one copies while the other's next copy is being set up.
@@ -250,12 +250,6 @@ impl Drop for Registered<'_> {
         // SAFETY: registered once, under this address; nothing reads from it any more.
         let code = unsafe { (self.context.interface().host_unregister)(self.place) };
         told(self.context.check("cuMemHostUnregister", code));
-    }
-}
-
-fn told(given_back: Result<(), Fault>) {
-    if let Err(fault) = given_back {
-        tracing::warn!(%fault, "something of the device is not given back");
     }
 }
 

@@ -17,7 +17,7 @@ use hoist_domain::Bytes;
 
 use super::abi::{Access, Address, Allocation, AllocationProperties};
 use super::context::Context;
-use super::driver::Fault;
+use super::driver::{Fault, told};
 
 /// Memory of the device, ours alone until it is exported.
 ///
@@ -166,13 +166,6 @@ impl Drop for Mapped {
         // kept by anybody: they are computed from a borrowed slab for one call each.
         let code = unsafe { (context.interface().unmap)(self.reserved.address, size) };
         told(context.check("cuMemUnmap", code));
-    }
-}
-
-/// A failure to give back shows in the account of what was returned; here it is only told.
-fn told(given_back: Result<(), Fault>) {
-    if let Err(fault) = given_back {
-        tracing::warn!(%fault, "memory of the device is not given back");
     }
 }
 

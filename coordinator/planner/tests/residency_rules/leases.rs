@@ -143,6 +143,9 @@ fn a_worker_that_ends_or_has_lost_something_ends_the_leases_on_it() {
     let left: Vec<_> = setting.state.cache().leases().map(|lease| lease.id.0.as_u128()).collect();
     assert_eq!(left, [2], "it does not have the first any more");
     assert_eq!(before.cache().lease_count(), 2);
+    // By the word that it is gone alone, too.
+    setting.loses("cuda:0");
+    assert_eq!(setting.state.cache().lease_count(), 0);
 }
 
 /// What the planner counts is what the card takes.

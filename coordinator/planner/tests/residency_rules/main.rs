@@ -8,6 +8,7 @@
 )]
 
 mod leases;
+mod room;
 mod setting;
 mod words;
 

@@ -132,6 +132,17 @@ impl Setting {
         assert_eq!(heard, Heard::Applied);
     }
 
+    /// Its worker tells that nothing is there any more.
+    pub(crate) fn loses(&mut self, name: &str) {
+        let gone = self.state.residency().on(device(name)).map(|one| Removal {
+            id: one.id,
+            expected: one.own,
+            returned: one.own,
+        });
+        let gone = gone.collect();
+        assert_eq!(self.says(name, false, Vec::new(), gone), Heard::Applied);
+    }
+
     /// The newest of what is desired of a device.
     pub(crate) fn generation(&self, name: &str) -> u64 {
         self.state.residency().generation(device(name))
