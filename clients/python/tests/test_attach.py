@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 import hoist
-from hoist import _cuda, _frameworks
+from hoist import _cuda, _frameworks, _share
 from hoist._proto.v1 import lease_service_pb2 as lease
 
 from .fake_lessor import DROP, FakeLessor
@@ -260,6 +260,97 @@ def test_what_fails_for_one_component_lets_go_of_the_others(
     assert refused.value.code is hoist.Code.FAILED_PRECONDITION
 
 
+THREE = ("unet", "vae", "text_encoder")
+
+
+@pytest.fixture
+def busy(lessor: FakeLessor, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWorker]:
+    """A worker that shares three components, and answers once all of their tokens are said."""
+    monkeypatch.setattr(_share, "ANSWER_SECONDS", 5.0)
+    running = FakeWorker(lessor.folder / "busy.sock", lambda _: None)
+
+    def answer(connection: socket.socket) -> None:
+        running.wait(lambda: len(running.tokens) % len(THREE) == 0)
+        shares(*laid_out(ONE))(connection)
+
+    running.answer = answer
+    for component in THREE:
+        lent(lessor, component, running.path)
+    yield running
+    running.stop()
+
+
+def test_all_tokens_are_said_before_an_answer_is_waited_for(client: hoist.Client, busy: FakeWorker) -> None:
+    """Each is good for a minute, and each answer may take as long as a load."""
+    with client.attach("m", device="fake:0", framework="numpy") as model:
+        assert [model[name]["w"].tobytes() for name in THREE] == [b"1234"] * 3
+        assert len(busy.open) == 3
+    busy.wait(lambda: busy.closed == 3)
+    assert mapped() == []
+
+
+async def test_asyncio_says_all_tokens_before_it_waits_for_an_answer(
+    lessor: FakeLessor, busy: FakeWorker
+) -> None:
+    async with (
+        hoist.aio.connect(lessor.endpoint) as client,
+        client.attach("m", device="fake:0", framework="numpy") as model,
+    ):
+        assert [model[name]["w"].tobytes() for name in THREE] == [b"1234"] * 3
+    busy.wait(lambda: busy.closed == 3)
+
+
+def test_answers_may_come_in_any_order(lessor: FakeLessor, client: hoist.Client, lend: Lend) -> None:
+    """And are read as they come: a worker waits for nobody who does not read."""
+    workers = [lend(name, [("w", "U8", [1], name[:1].encode())]) for name in THREE]
+    read, begun = threading.Event(), workers[0].answer
+
+    def last(connection: socket.socket) -> None:
+        assert read.wait(PATIENCE_SECONDS)
+        begun(connection)
+
+    def long(connection: socket.socket) -> None:
+        # More than fits into a socket that nobody reads from.
+        shares(*laid_out([(f"w{number}", "U8", [1], b"x") for number in range(20_000)]))(connection)
+        read.set()
+
+    workers[0].answer, workers[2].answer = last, long
+    with client.attach("m", device="fake:0", framework="numpy") as model:
+        assert list(model) == list(THREE)
+        assert [model[name]["w"].tobytes() for name in THREE[:2]] == [b"u", b"v"]
+        assert len(model[THREE[2]]) == 20_000
+
+
+def test_not_more_wait_for_an_answer_than_a_worker_keeps(
+    lessor: FakeLessor, client: hoist.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_share, "AT_ONCE", 2)
+    waiting, most, lock = set[socket.socket](), list[int](), threading.Lock()
+
+    def answer(connection: socket.socket) -> None:
+        with lock:
+            waiting.add(connection)
+            most.append(len(waiting))
+        # Long enough for another token, were it said.
+        time.sleep(0.05)
+        with lock:
+            waiting.remove(connection)
+        shares(*laid_out(ONE))(connection)
+
+    worker = FakeWorker(lessor.folder / "side.sock", answer)
+    names = [f"c{number}" for number in range(7)]
+    for name in names:
+        lent(lessor, name, worker.path)
+    try:
+        with client.attach("m", device="fake:0", framework="numpy") as model:
+            assert [model[name]["w"].tobytes() for name in names] == [b"1234"] * 7
+            assert len(worker.open) == 7, "those that have their answer stay"
+        assert max(most) == 2
+        worker.wait(lambda: worker.closed == 7)
+    finally:
+        worker.stop()
+
+
 def test_memory_that_is_less_than_is_told_is_told(
     lessor: FakeLessor, client: hoist.Client, lend: Lend
 ) -> None:
@@ -402,13 +493,34 @@ def test_a_cards_memory_is_attached_and_let_go_of(
 
 
 def test_what_fails_for_one_component_lets_go_of_a_cards_memory(
+    standin: Standin, card: CardWorker, lessor: FakeLessor, client: hoist.Client, lend: Lend
+) -> None:
+    vae = lend("vae", ONE)
+
+    def refuse(connection: socket.socket) -> None:
+        eventually(lambda: standin.counted()["mappings"] == 1)
+        sent(connection, framed({"error": "it is not there"}), [])
+
+    vae.answer = refuse
+    with pytest.raises(
+        hoist.Refused, match=r"^'vae' is not attached: .*replicas/vae: it is not there"
+    ) as error:
+        client.attach("m")
+    assert standin.counted() == dict.fromkeys(Standin.COUNTERS, 0), "while the error is still there"
+    assert error.value.code is hoist.Code.FAILED_PRECONDITION
+    assert standin.calls("cuMemUnmap") == 1
+    assert card.ask("closed 1") == {"closed": 1, "open": 0}
+    assert lessor.held == set()
+
+
+def test_where_a_worker_is_not_there_nothing_is_mapped(
     standin: Standin, card: CardWorker, lessor: FakeLessor, client: hoist.Client
 ) -> None:
     lent(lessor, "vae", lessor.folder / "nobody.sock")
     with pytest.raises(hoist.Error, match=r"the worker of cuda:0 at .*nobody\.sock cannot be asked") as error:
         client.attach("m")
-    assert standin.counted() == dict.fromkeys(Standin.COUNTERS, 0), "while the error is still there"
     assert error.value.code is hoist.Code.UNAVAILABLE
+    assert standin.calls("cuMemMap") == 0
     assert card.ask("closed 1") == {"closed": 1, "open": 0}
     assert lessor.held == set()
 

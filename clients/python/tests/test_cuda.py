@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def worker(start: Start) -> CardWorker:
 
 def attached(worker: CardWorker) -> _attached.Attached:
     share = lease.DeviceShare(replica="replicas/r", socket=str(worker.path), token=TOKEN)
-    return _attached.attach(share, "cuda:0")
+    return _attached.attach({"unet": share}, "cuda:0").pop("unet")
 
 
 def card_memory(worker: CardWorker) -> _cuda.Memory:
@@ -311,7 +312,7 @@ def test_a_worker_that_hangs_up_leaves_the_memory(standin: Standin, worker: Card
 def test_what_cannot_be_let_go_of_now_is_later_and_its_line_stays_open(
     standin: Standin, worker: CardWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As while a graph is captured: to wait for the card is refused then."""
+    """As while a graph is captured that torch knows nothing of: to wait for the card is refused then."""
     memory = card_memory(worker)
     standin.fail("cuCtxSynchronize", 900)
     with caplog.at_level(logging.WARNING, "hoist"):
@@ -322,6 +323,105 @@ def test_what_cannot_be_let_go_of_now_is_later_and_its_line_stays_open(
     assert (standin.counted()["mappings"], worker.ask("closed 1")) == (1, {"closed": 1, "open": 1})
     del other
     assert standin.calls("cuMemUnmap") == 2
+
+
+class Cuda:
+    """torch's, as far as it is asked whether it captures."""
+
+    def __init__(self) -> None:
+        self.begun = True
+        self.captures = True
+        self.trouble: Exception | None = None
+
+    def is_initialized(self) -> bool:
+        return self.begun
+
+    def is_current_stream_capturing(self) -> bool:
+        assert self.begun, "torch is not made to begin CUDA"
+        if self.trouble is not None:
+            raise self.trouble
+        return self.captures
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
+    """In place of torch's, which captures."""
+    torch, made = types.ModuleType("torch"), Cuda()
+    vars(torch)["cuda"] = made
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    return made
+
+
+def all_calls(standin: Standin) -> dict[str, int]:
+    return {name: standin.calls(name.removesuffix("_v2")) for name in _cuda_driver.FUNCTIONS}
+
+
+def test_while_torch_captures_a_graph_the_driver_is_not_called(
+    standin: Standin, worker: CardWorker, cuda: Cuda, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A call that fails would spoil the graph all the same."""
+    one, other = card_memory(worker), card_memory(worker)
+    before = all_calls(standin)
+    assert before["cuDevicePrimaryCtxRetain"] == 2, "they are counted by these names"
+    with caplog.at_level(logging.DEBUG, "hoist"):
+        del one
+        del other
+    assert all_calls(standin) == before
+    assert caplog.text == "", "it is in order"
+    assert worker.ask("look") == {"closed": 0, "open": 2}
+    cuda.captures = False
+    third = card_memory(worker)
+    assert (standin.counted()["mappings"], worker.ask("closed 2")) == (1, {"closed": 2, "open": 1})
+    cuda.captures = True
+    del third
+    assert standin.counted()["mappings"] == 1
+    assert len(_cuda._LEFT) == 1, "once"
+    cuda.captures = False
+    fourth = card_memory(worker)
+    del fourth
+    assert (standin.counted()["mappings"], worker.ask("closed 4")) == (0, {"closed": 4, "open": 0})
+    assert standin.calls("cuMemUnmap") == 4
+
+
+def test_what_was_left_while_a_graph_was_captured_goes_with_the_next_that_goes(
+    standin: Standin, worker: CardWorker, cuda: Cuda
+) -> None:
+    one, other = card_memory(worker), card_memory(worker)
+    del one
+    assert standin.counted()["mappings"] == 2
+    cuda.captures = False
+    del other
+    assert standin.counted()["mappings"] == 0
+    assert worker.ask("closed 2") == {"closed": 2, "open": 0}
+
+
+def test_while_cuda_does_not_say_whether_it_captures_the_driver_is_not_called(
+    standin: Standin, worker: CardWorker, cuda: Cuda
+) -> None:
+    """So it answers of the default stream, while one that this waits for is captured."""
+    cuda.trouble = RuntimeError("CUDA error: operation would make the legacy stream depend on another")
+    memory = card_memory(worker)
+    before = all_calls(standin)
+    del memory
+    assert all_calls(standin) == before
+    cuda.trouble, cuda.captures = None, False
+    del [card_memory(worker)][0]
+    assert worker.ask("closed 2") == {"closed": 2, "open": 0}
+
+
+@pytest.mark.parametrize("how", ["not begun", "only just imported", "without graphs"])
+def test_where_torch_captures_nothing_memory_is_let_go_of(
+    standin: Standin, worker: CardWorker, cuda: Cuda, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda.begun = how != "not begun"
+    if how == "only just imported":
+        monkeypatch.delattr(sys.modules["torch"], "cuda")
+    if how == "without graphs":
+        monkeypatch.delattr(Cuda, "is_current_stream_capturing")
+    memory = card_memory(worker)
+    del memory
+    assert standin.counted()["mappings"] == 0
+    assert worker.ask("closed 1") == {"closed": 1, "open": 0}
 
 
 def test_what_can_never_be_let_go_of_is_told_once(
@@ -397,7 +497,8 @@ import ctypes, sys
 from hoist import _attached, _cuda_driver
 from hoist._proto.v1 import lease_service_pb2 as lease
 _, _cuda_driver.LIBRARY, witness, socket, how = sys.argv
-found = _attached.attach(lease.DeviceShare(socket=socket, token=b"t" * 32), "cuda:0")
+share = lease.DeviceShare(socket=socket, token=b"t" * 32)
+found = _attached.attach({"unet": share}, "cuda:0").pop("unet")
 ctypes.CDLL(witness)
 if how == "cycle":
     found = [found]

@@ -9,14 +9,14 @@ import resource
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import hoist
-from hoist import _share
+from hoist import _attached, _share
 from hoist._proto.v1 import lease_service_pb2 as lease
 
 from .fake_worker import (
@@ -55,7 +55,9 @@ def share_of(worker: FakeWorker | Path) -> lease.DeviceShare:
 
 
 def asked(worker: FakeWorker | Path) -> _share.Shared:
-    return _share.ask(share_of(worker), "fake:0")
+    ((component, shared),) = _share.ask({"unet": share_of(worker)}, "fake:0")
+    assert component == "unet"
+    return shared
 
 
 def let_go(shared: _share.Shared) -> None:
@@ -217,6 +219,79 @@ def test_a_worker_that_hangs_up_halfway_is_told(worker: FakeWorker, length: int)
     with pytest.raises(hoist.Error, match="has hung up before all of its answer") as error:
         asked(worker)
     assert error.value.code is hoist.Code.UNAVAILABLE
+
+
+NAMES = ("unet", "vae", "text_encoder")
+
+
+@pytest.fixture
+def workers(folder: Path) -> Iterator[dict[str, FakeWorker]]:
+    """One for each of several components. Afterwards no descriptor is left."""
+    with no_descriptors_left():
+        running = {name: FakeWorker(folder / f"{name}.sock", shares(CONTENT, TENSORS)) for name in NAMES}
+        try:
+            yield running
+        finally:
+            for each in running.values():
+                each.stop()
+
+
+@pytest.mark.parametrize("failing", NAMES)
+@pytest.mark.parametrize("how", ["refused", "hangs", "nobody", "not mapped"])
+def test_of_several_that_one_does_not_give_nothing_is_left(
+    workers: dict[str, FakeWorker], monkeypatch: pytest.MonkeyPatch, how: str, failing: str
+) -> None:
+    """Of those that are mapped, those that are only handed over, and those that still wait for an answer."""
+    over = threading.Event()
+
+    def refuses(connection: socket.socket) -> None:
+        sent(connection, framed({"error": "was used"}), [])
+
+    def hangs(connection: socket.socket) -> None:
+        over.wait()
+
+    def gives_a_pipe(connection: socket.socket) -> None:
+        read, write = os.pipe()
+        try:
+            sent(connection, framed(odd(tensors=[])), [read])
+        finally:
+            os.close(read)
+            os.close(write)
+
+    ways: dict[str, tuple[Callable[[socket.socket], None], str]] = {
+        "refused": (refuses, "the worker of fake:0 at .* does not give the memory of replicas/r: was used"),
+        "hangs": (hangs, r"the worker of fake:0 at .* has not answered after 0\.5 s"),
+        "nobody": (refuses, "the worker of fake:0 at .* cannot be asked: .*No such file"),
+        "not mapped": (gives_a_pipe, "the memory on fake:0 cannot be mapped"),
+    }
+    workers[failing].answer, text = ways[how]
+    if how == "hangs":
+        monkeypatch.setattr(_share, "ANSWER_SECONDS", 0.5)
+    asked = {name: share_of(each) for name, each in workers.items()}
+    said = list(NAMES)
+    if how == "nobody":
+        asked[failing].socket += ".not"
+        said = said[: said.index(failing)]
+    try:
+        with pytest.raises(hoist.Error, match=f"^'{failing}' is not attached: {text}") as error:
+            _attached.attach(asked, "fake:0")
+        assert error.value.message == str(error.value)
+        # While the error is still there, with all that its trace refers to.
+        assert "memfd:hoist-fake-worker" not in Path("/proc/self/maps").read_text()
+    finally:
+        over.set()
+    for name in said:
+        workers[name].wait(lambda worker=workers[name]: worker.closed == 1)  # type: ignore[misc]
+
+
+def test_who_stops_listening_leaves_nothing(workers: dict[str, FakeWorker]) -> None:
+    answers = _share.ask({name: share_of(each) for name, each in workers.items()}, "fake:0")
+    _, shared = next(answers)
+    answers.close()
+    assert sum(each.closed for each in workers.values()) <= 2, "what is handed over is the caller's"
+    let_go(shared)
+    for each in workers.values():
+        each.wait(lambda each=each: each.closed == 1)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("drips", [False, True])

@@ -6,6 +6,7 @@ import contextlib
 import mmap
 import os
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hoist import _cuda, _share
@@ -24,9 +25,25 @@ class Attached:
     line: Line
 
 
-def attach(share: lease.DeviceShare, device: str) -> Attached:
-    """Asks the worker for it, and maps it. Raises an Error that says why it cannot, and leaves nothing."""
-    shared = _share.ask(share, device)
+def attach(shares: Mapping[str, lease.DeviceShare], device: str) -> dict[str, Attached]:
+    """Asks the worker for these components, and maps them.
+
+    Raises an Error that says which it cannot, and why; then nothing is left, of the others neither.
+    """
+    attached: dict[str, Attached] = {}
+    try:
+        with contextlib.closing(_share.ask(shares, device)) as answers:
+            for component, shared in answers:
+                with _share.naming(component):
+                    attached[component] = _mapped(shared, device)
+    except BaseException:
+        # Now, and not when the error is forgotten, which refers to all of this.
+        attached.clear()
+        raise
+    return attached
+
+
+def _mapped(shared: Shared, device: str) -> Attached:
     with contextlib.ExitStack() as failed, contextlib.ExitStack() as taken:
         failed.callback(shared.line.close)
         taken.callback(os.close, shared.descriptor)

@@ -3,6 +3,8 @@
 It is let go of once nobody refers to it, by the thread that did so last: it waits for what the card still
 does, and takes the memory out of this process's addresses; only then does the line to the worker close, which
 counts on that. A child of a fork does nothing of it: the driver works only in the process that began it.
+While that thread captures a graph nothing of it is done either, as waiting would spoil the graph: it is done
+when the next memory is attached or let go of.
 
 What is still referred to when the process ends is left to that end: until then a card may be computing with
 it, for a thread that nobody waits for.
@@ -19,7 +21,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hoist import _cuda_driver
+from hoist import _capture, _cuda_driver
 from hoist._cuda_driver import Access, Address, Context, Driver, Fault, Handle, Location
 from hoist._enums import Code
 from hoist._errors import Error
@@ -177,6 +179,10 @@ class _Mapping:
         if not driver.usable:
             self._line.close()
             return
+        if _capture.is_capturing():
+            # Without a call of the driver: also one that fails would spoil what is captured.
+            _LEFT.append(self)
+            return
         try:
             with self.context.current():
                 # Whatever the card still does may use it, in any stream of this process.
@@ -193,8 +199,8 @@ class _Mapping:
         self._line.close()
 
 
-# Mappings that could not be undone: after an error of the context, which only the end of the process ends; or
-# while a graph was captured, when nothing may wait for the card.
+# Mappings that could not be undone: while a graph was captured, as torch or the driver has said; or after an
+# error of the context, which only the end of the process ends.
 _LEFT: list[_Mapping] = []
 
 

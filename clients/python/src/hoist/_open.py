@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import grpc
 
-from hoist import _decode, _frameworks, _plans_cache, _plans_residency
-from hoist._enums import Priority
+from hoist import _attached, _decode, _frameworks, _plans_cache, _plans_residency
+from hoist._enums import Code, Priority
 from hoist._errors import Error, closed, of_caching
 from hoist._frameworks import Framework
 from hoist._held import Held
@@ -47,11 +47,15 @@ class OpenModel(Held, Mapping[str, Tensors]):
         self._granted = granted
         alone = len(granted.components) == 1
         self._components: dict[str, Tensors] = {}
+        # All at once: a worker knows a token for no more than a minute.
+        attached = _attached.attach(_shares(granted, look.device), look.device) if look.device else {}
         try:
             for each in granted.components:
-                self._components[each.component.component] = Tensors(hold, each, look, alone)
+                name = each.component.component
+                self._components[name] = Tensors(hold, each, look, alone, attached.pop(name, None))
         except BaseException:
             # Now, and not when the error is forgotten, which refers to all of this.
+            attached.clear()
             self._let_go()
             raise
 
@@ -93,6 +97,16 @@ class OpenModel(Held, Mapping[str, Tensors]):
 
     def __repr__(self) -> str:
         return f"<OpenModel {self.model} {', '.join(self._components)} {self._state()}>"
+
+
+def _shares(granted: lease.Granted, device: str) -> dict[str, lease.DeviceShare]:
+    """Where the memory of each component can be had. Raises an Error if it is not on the device at all."""
+    for each in granted.components:
+        if not each.HasField("share"):
+            name = each.component.component
+            text = f"the server has put {name!r} into RAM, not on {device}: it is an older one"
+            raise Error(text, code=Code.UNIMPLEMENTED)
+    return {each.component.component: each.share for each in granted.components}
 
 
 class Lessor:

@@ -3,19 +3,23 @@
 Where a lease on a device is granted, the server says at which socket its memory can be had, and for which
 token. What comes back is a file descriptor of the memory, and what lies where in it. The connection then
 says, by being open, that the memory is mapped here: it is closed when it is not any more, and not before.
+
+A worker answers between two loads, all who have asked by then, and forgets after a minute a token that nobody
+has said. So the tokens of all components are said before the first answer is waited for.
 """
 
 from __future__ import annotations
 
 import array
 import contextlib
+import itertools
 import json
 import os
 import select
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,6 +29,9 @@ from hoist._proto.v1 import lease_service_pb2 as lease
 
 # A worker answers between two loads, so in seconds at worst; the bound is for one that hangs.
 ANSWER_SECONDS = 60.0
+# So many tokens at most are said and wait for their answers. While a worker is busy it keeps 64 questions, of
+# all who ask it, and refuses any more; most models have fewer components than either.
+AT_ONCE = 16
 # What the contract allows.
 ANSWER_BYTES = 64 << 20
 # Between two tries of a worker whom many ask at once: with a bound the kernel does not wait for a place.
@@ -88,46 +95,124 @@ class Shared:
     line: Line
 
 
-def ask(share: lease.DeviceShare, device: str) -> Shared:
-    """Asks for the memory of one component on `device`. Raises an Error that says who gave none, and why."""
-    who = f"the worker of {device} at {share.socket}"
-    descriptors: list[int] = []
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+def ask(shares: Mapping[str, lease.DeviceShare], device: str) -> Generator[tuple[str, Shared], None, None]:
+    """Asks for the memory of these components on `device`: each with what is handed over, as it comes.
+
+    Raises an Error that says for which component who gave none, and why. When it is closed, as it is by that,
+    so are the connections whose answers have not been had.
+    """
+    left = iter(shares.items())
+    waiting: list[_Question] = []
     try:
-        told = _parsed(_asked(connection, share, who, descriptors), who)
-        if isinstance(error := told.get("error"), str):
-            text = f"{who} does not give the memory of {share.replica}: {error}"
-            raise Refused(text, code=Code.FAILED_PRECONDITION)
-        if not descriptors:
-            raise _odd(who, "it came with no descriptor")
-        kind, card, size, places = _understood(told, who)
-    except BaseException:
-        for each in descriptors:
-            os.close(each)
-        connection.close()
+        while True:
+            for component, share in itertools.islice(left, AT_ONCE - len(waiting)):
+                with naming(component):
+                    waiting.append(_Question(component, share, device))
+            if not waiting:
+                return
+            # In whatever order they are answered: a worker does not wait long for one who does not read.
+            for each in _answered(waiting):
+                waiting.remove(each)
+                with naming(each.component):
+                    shared = each.hear()
+                yield each.component, shared
+    finally:
+        for each in waiting:
+            each.close()
+
+
+@contextlib.contextmanager
+def naming(component: str) -> Iterator[None]:
+    """An Error of what is done in this says for which component it was."""
+    try:
+        yield
+    except Error as error:
+        error.message = f"{component!r} is not attached: {error.message}"
+        error.args = (error.message,)
         raise
-    return Shared(kind, card, size, places, descriptors[0], Line(connection))
 
 
-def _asked(
-    connection: socket.socket, share: lease.DeviceShare, who: str, descriptors: list[int]
-) -> bytearray:
-    """The worker's answer. The descriptors that came with it are in the list, also when this raises."""
-    end = time.monotonic() + ANSWER_SECONDS
-    try:
-        connection.settimeout(ANSWER_SECONDS)
-        _connect(connection, share.socket, end)
-        connection.sendall(share.token, socket.MSG_NOSIGNAL)
-        (length,) = _LENGTH.unpack(_read(connection, _LENGTH.size, end, who, descriptors))
-        if length > ANSWER_BYTES:
-            raise _odd(who, f"it is to be {length} bytes long, where {ANSWER_BYTES} are allowed")
-        return _read(connection, length, end, who, descriptors)
-    except TimeoutError:
-        text = f"{who} has not answered after {ANSWER_SECONDS:g} s"
-        raise TimedOut(text, code=Code.DEADLINE_EXCEEDED) from None
-    except OSError as error:
-        advice = "it may have ended, then another call finds the next; it serves its own user on its machine"
-        raise Error(f"{who} cannot be asked: {error}; {advice}", code=Code.UNAVAILABLE) from error
+class _Question:
+    """A connection where a token has been said. It is closed, or its answer is heard."""
+
+    def __init__(self, component: str, share: lease.DeviceShare, device: str) -> None:
+        self.component = component
+        self.end = time.monotonic() + ANSWER_SECONDS
+        self._who = f"the worker of {device} at {share.socket}"
+        self._replica = share.replica
+        with self._explained():
+            self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                self._connection.settimeout(ANSWER_SECONDS)
+                _connect(self._connection, share.socket, self.end)
+                self._connection.sendall(share.token, socket.MSG_NOSIGNAL)
+            except BaseException:
+                self.close()
+                raise
+
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
+    def hear(self) -> Shared:
+        """The answer, of which there is something already. Nothing is left open by what this raises."""
+        descriptors: list[int] = []
+        try:
+            told = _parsed(self._answer(descriptors), self._who)
+            if isinstance(error := told.get("error"), str):
+                text = f"{self._who} does not give the memory of {self._replica}: {error}"
+                raise Refused(text, code=Code.FAILED_PRECONDITION)
+            if not descriptors:
+                raise _odd(self._who, "it came with no descriptor")
+            kind, card, size, places = _understood(told, self._who)
+        except BaseException:
+            for each in descriptors:
+                os.close(each)
+            self.close()
+            raise
+        return Shared(kind, card, size, places, descriptors[0], Line(self._connection))
+
+    def late(self) -> TimedOut:
+        text = f"{self._who} has not answered after {ANSWER_SECONDS:g} s"
+        return TimedOut(text, code=Code.DEADLINE_EXCEEDED)
+
+    def close(self) -> None:
+        # Children of a fork have it open, too: only this reaches the worker as long as they have.
+        with contextlib.suppress(OSError), self._connection:
+            self._connection.shutdown(socket.SHUT_RDWR)
+
+    def _answer(self, descriptors: list[int]) -> bytearray:
+        """As it was sent. The descriptors that came with it are in the list, also when this raises."""
+        with self._explained():
+            head = _read(self._connection, _LENGTH.size, self.end, self._who, descriptors)
+            (length,) = _LENGTH.unpack(head)
+            if length > ANSWER_BYTES:
+                raise _odd(self._who, f"it is to be {length} bytes long, where {ANSWER_BYTES} are allowed")
+            return _read(self._connection, length, self.end, self._who, descriptors)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Errors of the system become ours."""
+        try:
+            yield
+        except TimeoutError:
+            raise self.late() from None
+        except OSError as error:
+            text = f"{self._who} cannot be asked: {error}; it may have ended, then another call finds the "
+            text += "next; it serves its own user on its machine"
+            raise Error(text, code=Code.UNAVAILABLE) from error
+
+
+def _answered(waiting: list[_Question]) -> list[_Question]:
+    """Those that there is something of to read, once there are any."""
+    poll = select.poll()
+    for each in waiting:
+        poll.register(each, select.POLLIN)
+    first = waiting[0]
+    ready = {number for number, _ in poll.poll(max(0.0, first.end - time.monotonic()) * 1_000)}
+    if not ready:
+        with naming(first.component):
+            raise first.late()
+    return [each for each in waiting if each.fileno() in ready]
 
 
 def _connect(connection: socket.socket, path: str, end: float) -> None:

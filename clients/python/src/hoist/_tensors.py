@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hoist import _attached, _cuda, _cuda_driver, _frameworks, _header
+from hoist import _cuda, _cuda_driver, _frameworks, _header
+from hoist._attached import Attached
 from hoist._enums import Code
 from hoist._errors import Error
 from hoist._frameworks import Framework
@@ -43,7 +44,15 @@ class Tensors(Held, Mapping[str, Any]):
     In a child of a fork what is in RAM can be read; the lease stays the parent's. CUDA works in none.
     """
 
-    def __init__(self, hold: Hold, message: wire.LeasedComponent, look: Look, alone: bool) -> None:
+    def __init__(
+        self,
+        hold: Hold,
+        message: wire.LeasedComponent,
+        look: Look,
+        alone: bool,
+        attached: Attached | None = None,
+    ) -> None:
+        """`attached`: its memory, on a device."""
         self._hold = hold
         self._message = message
         self._look = look
@@ -54,11 +63,10 @@ class Tensors(Held, Mapping[str, Any]):
         self._table: dict[str, wire.TensorPlace] | None = None
         self._header: Header | None = None
         self._make: _frameworks.Maker | None = None
-        # At once: should the lease be revoked, the file may lose its name before the first look, and a worker
-        # knows a token for no more than a minute.
-        if look.device:
-            self._attach()
+        if attached is not None:
+            self._memory, self._table, self._line = attached.memory, attached.places, attached.line
         elif not message.files:
+            # At once: should the lease be revoked, the file may lose its name before the first look.
             self._memory = _mapped(message.component.path, look.writable)
 
     @property
@@ -171,13 +179,6 @@ class Tensors(Held, Mapping[str, Any]):
     def __repr__(self) -> str:
         where = f"{self.replica} on {self.device}" if self._look.device else self.segment
         return f"<Tensors {self.component!r} {where} {self._state()}>"
-
-    def _attach(self) -> None:
-        if not self._message.HasField("share"):
-            text = f"the server has put {self.component!r} into RAM, not on {self.device}: it is an older one"
-            raise Error(text, code=Code.UNIMPLEMENTED)
-        attached = _attached.attach(self._message.share, self.device)
-        self._memory, self._table, self._line = attached.memory, attached.places, attached.line
 
     def _let_go(self) -> None:
         # Closing the map itself would fail while tensors refer to it; without this reference the last of them
