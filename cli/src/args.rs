@@ -27,7 +27,7 @@ pub(crate) use models::{
     TagArgs, ValidateArgs, VerdictsArgs,
 };
 pub(crate) use parse::{parse, what_is_wrong};
-pub(crate) use residency::{HowArgs, LoadArgs, PlanArgs, ReplicasArgs, UnloadArgs};
+pub(crate) use residency::{HowArgs, LoadArgs, PlanArgs, ReplicasArgs, UnloadArgs, VerifyArgs};
 pub(crate) use state::{OpsArgs, OpsIdArgs, OpsListArgs, OpsVerb, StatusArgs, WatchArgs};
 pub(crate) use sync::{CordonArgs, Pace, SyncArgs, UncordonArgs};
 
@@ -176,6 +176,11 @@ pub(crate) enum Verb {
     /// List what is on devices, or on its way there or away
     #[command(after_help = examples::REPLICAS)]
     Replicas(ReplicasArgs),
+    /// Compare what is on devices with what is in RAM, byte for byte
+    ///
+    /// Each device sums up its own bytes; exit 1 when something differs. Nothing is changed by it.
+    #[command(after_help = examples::VERIFY)]
+    Verify(VerifyArgs),
     /// List the devices that models can be loaded to, who drives them, and what is on them
     #[command(after_help = examples::DEVICES)]
     Devices(DevicesArgs),

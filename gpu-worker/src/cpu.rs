@@ -9,7 +9,9 @@ use std::path::Path;
 use hoist_domain::{Bytes, DeviceFacts, DeviceId, DeviceMemory, Dtype, ReplicaFailure, ReplicaId};
 use hoist_runtime::machine;
 use hoist_segment::{Attached, give_back_free_memory};
-use hoist_worker::device::{Device, Load, Loaded, Pace, Piece, Share, Stopped, Unloaded};
+use hoist_worker::device::{
+    Checked, Device, Load, Loaded, Pace, Piece, Share, Stopped, Sums, Unloaded, sums_by_reading,
+};
 use tch::{Kind, Tensor};
 
 use crate::view::{Placing, Viewed, kind};
@@ -102,6 +104,8 @@ impl Device for Cpu {
             maps_segments: true,
             granule: Bytes(0),
             alignment: Bytes(0),
+            bus: Bytes(0),
+            node: None,
             dtypes: CONVERTS.to_vec(),
             libraries: vec![format!("libtorch {}", env!("LIBTORCH_VERSION"))],
         }
@@ -111,11 +115,17 @@ impl Device for Cpu {
         let taken = self.taken();
         let used = taken.own.0.saturating_add(taken.mapped.0);
         let free = Bytes(self.capacity.0.saturating_sub(used));
-        DeviceMemory { used: Bytes(used), free, mapped: taken.mapped, others: Bytes(0) }
+        DeviceMemory {
+            used: Bytes(used),
+            free,
+            mapped: taken.mapped,
+            others: Bytes(0),
+            ..DeviceMemory::default()
+        }
     }
 
-    fn check(&mut self) -> Result<String, String> {
-        Ok(String::new())
+    fn check(&mut self) -> Result<Checked, String> {
+        Ok(Checked::Well)
     }
 
     fn load(&mut self, load: &Load, pace: &mut dyn Pace) -> Result<Loaded, Stopped> {
@@ -175,6 +185,13 @@ impl Device for Cpu {
 
     fn share(&self, _: ReplicaId) -> Result<Share, String> {
         Err(format!("what is on {} is in RAM: lease it there", self.id))
+    }
+
+    fn sums(&self, id: ReplicaId, pace: &mut dyn Pace) -> Result<Sums, String> {
+        let (resident, _) = self.there.get(&id).ok_or("it is not there")?;
+        let tensors = resident.tensors().iter().map(|(name, placing)| (name.clone(), placing.size.0));
+        let read = |name: &str, at, length| self.read(id, name, at, length).map(|piece| piece.data);
+        sums_by_reading(tensors, read, pace)
     }
 
     fn tensors(&self, id: ReplicaId) -> Vec<String> {

@@ -3,16 +3,20 @@
 //! Started by the coordinator, by hand, by systemd or in a container. What every worker does is in the library of that name;
 //! what is here is the devices themselves. The only code that links libtorch.
 
+#![expect(unsafe_code, reason = "a process whose device hangs is left without its libraries' last words")]
+
 mod cpu;
 mod cuda;
 mod view;
 
+use std::ffi::c_int;
 use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use hoist_domain::{DeviceKind, DeviceSpec};
+use hoist_worker::Ending;
 use hoist_worker::args::WorkerArgs;
 use hoist_worker::device::{Device, Open};
 
@@ -55,13 +59,28 @@ fn main() -> ExitCode {
         Arguments { worker: Some(worker), copy_by, .. } => {
             let device = worker.device;
             let open: Open = Box::new(move || open(device, copy_by));
-            hoist_worker::process::main(&worker, open)
+            leave(&hoist_worker::process::main(&worker, open))
         }
         Arguments { worker: None, .. } => {
             eprintln!("error: name the device and the coordinator: --device cuda:0 --coordinator unix:///…");
             ExitCode::from(2)
         }
     }
+}
+
+/// Ends the process as the worker has ended.
+fn leave(ending: &Ending) -> ExitCode {
+    if ending.is_to_leave_at_once() {
+        // SAFETY: it ends the process, and runs nothing of it: no destructor, no library's last words. All that was to be said
+        // has been written by then.
+        unsafe { _exit(ending.exit_code().into()) }
+    }
+    ending.exit_code().into()
+}
+
+// SAFETY: POSIX's, of the C library that this program is linked with anyway.
+unsafe extern "C" {
+    fn _exit(status: c_int) -> !;
 }
 
 /// What a device is, in one line; or why it cannot be driven.

@@ -114,6 +114,23 @@ pub fn pipeline(library: &Library, name: &str, own: f32, floats: usize) -> Resul
     Ok(())
 }
 
+/// Writes a pipeline of two parts that are the same, byte for byte.
+///
+/// # Errors
+/// The file system's.
+pub fn twins(library: &Library, name: &str) -> Result<()> {
+    let index = r#"{"_class_name": "StableDiffusionXLPipeline", "text_encoder": ["transformers", "CLIPTextModel"],
+        "text_encoder_2": ["transformers", "CLIPTextModel"]}"#;
+    library.write(&format!("{name}/model_index.json"), index.as_bytes())?;
+    for part in ["text_encoder", "text_encoder_2"] {
+        library.write(&format!("{name}/{part}/config.json"), br#"{"architectures": ["CLIPTextModel"]}"#)?;
+        let tensor = "text_model.embeddings.token_embedding.weight";
+        let weights = making::safetensors(&[(tensor, vec![0.25; 50_000])], &[]);
+        library.write(&format!("{name}/{part}/model.safetensors"), &weights)?;
+    }
+    Ok(())
+}
+
 /// Writes a model of one component of so many mebibytes, which is no other's.
 ///
 /// # Errors

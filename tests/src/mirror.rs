@@ -195,6 +195,7 @@ fn merge(known: &mut v1::Resource, part: &v1::Resource, paths: &[String]) -> Res
             (Some(Value::Lease(known)), Some(Value::Lease(part))) => match path.as_str() {
                 "lease.state" => known.state = part.state,
                 "lease.process_id" => known.process_id = part.process_id,
+                "lease.size_bytes" => known.size_bytes = part.size_bytes,
                 _ => bail!("path {path} never changes"),
             },
             (Some(Value::Device(known)), Some(Value::Device(part))) => match path.as_str() {
@@ -212,6 +213,10 @@ fn merge(known: &mut v1::Resource, part: &v1::Resource, paths: &[String]) -> Res
                 "device.granularity_bytes" => known.granularity_bytes = part.granularity_bytes,
                 "device.alignment_bytes" => known.alignment_bytes = part.alignment_bytes,
                 "device.others_bytes" => known.others_bytes = part.others_bytes,
+                "device.lent_bytes" => known.lent_bytes = part.lent_bytes,
+                "device.lent_processes" => known.lent_processes = part.lent_processes,
+                "device.bus_bytes_per_second" => known.bus_bytes_per_second = part.bus_bytes_per_second,
+                "device.memory_node" => known.memory_node = part.memory_node,
                 "device.problem" => known.problem.clone_from(&part.problem),
                 "device.cordon_reason" => known.cordon_reason.clone_from(&part.cordon_reason),
                 _ => bail!("path {path} never changes"),

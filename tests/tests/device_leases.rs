@@ -106,7 +106,7 @@ async fn what_is_unloaded_by_force_is_revoked_and_told() {
     // A token that nobody has said is worth nothing any more.
     let other = hold(&open, "a").await.unwrap();
     unload_as(&open.at, forced("a")).await.unwrap();
-    assert!(attach(&other).await.error().contains("not there any more"));
+    assert!(attach(&other).await.error().contains("its lease has ended"));
 }
 
 /// W3: its worker dies while another process has its memory.

@@ -5,20 +5,26 @@
 //!                      ▲          ├─► FAILED ─► gone*          (forgotten once it is not desired)
 //!                      └──────────┴─► gone*                    (not desired any more)
 //! ```
+//! LOADING is a step that ends in one of these; or many, while its segment is still being filled: what is there of it is copied
+//! whenever there is nothing else to do, and the step that ends it takes what is left.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-use hoist_domain::{Bytes, ObservedReplica, ReplicaId, ReplicaState};
+use hoist_domain::{Bytes, DeviceFacts, DeviceMemory, ObservedReplica, ReplicaId, ReplicaState};
 use tracing::{debug, info, warn};
 
-use crate::device::{Device, Load, Open, Stopped};
+use crate::device::{Ahead, Checked, Device, Load, Open, Stopped};
 use crate::policy::{Desired, Step, Wanted, next};
 use crate::shared::{Ask, Shared, Steady, Turn};
 use crate::view::{Removed, View};
 
 /// Of a device's memory, what others take or give back while nothing else happens: less is not worth a message.
 const WORTH_TELLING: Bytes = Bytes::mib(32);
+
+/// Of a segment that is being filled, what is not worth a step.
+const WORTH_COPYING: Bytes = Bytes::mib(8);
 
 /// Why the driver ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +34,9 @@ pub enum DriveError {
     /// What it held is gone with its process.
     #[error("the device cannot go on: {0}")]
     Poisoned(String),
+    /// Nobody has memory of this process's, and its successor has everything back from RAM.
+    #[error("this process is to be renewed: {0}")]
+    Retains(String),
 }
 
 /// Opens the device and drives it until it is told to end; then it holds nothing any more.
@@ -43,37 +52,17 @@ pub fn drive(open: Open, shared: &Shared) -> Result<(), DriveError> {
         shared,
         desired: None,
         there: BTreeMap::new(),
+        ahead: BTreeMap::new(),
         removed: VecDeque::new(),
         removals: 0,
         problem: "".into(),
     };
-    driver.look()?;
-    driver.publish();
-    shared.opened(facts);
-    let mut is_resting = false;
-    loop {
-        match shared.turn(driver.desired.as_ref(), is_resting) {
-            Turn::End => break,
-            Turn::Ask(ask) => driver.answer(ask),
-            Turn::Desired(desired) => {
-                driver.forget_waiting(&desired);
-                driver.desired = Some(desired);
-                driver.publish();
-                is_resting = false;
-            }
-            Turn::Go => is_resting = !driver.step()?,
-            Turn::Look => {
-                if driver.look()? {
-                    driver.publish();
-                }
-            }
-        }
+    let driven = driver.run(facts);
+    if matches!(driven, Err(DriveError::Poisoned(_))) {
+        // Nothing can be given back, and whatever tries may hang: what the device has goes with its process.
+        std::mem::forget(driver.device);
     }
-    let all: Vec<ReplicaId> = driver.there.keys().copied().collect();
-    for id in all {
-        driver.unload(id)?;
-    }
-    Ok(())
+    driven
 }
 
 struct Driver<'a> {
@@ -82,46 +71,165 @@ struct Driver<'a> {
     desired: Option<Arc<Desired>>,
     /// What was begun: nothing that only waits.
     there: BTreeMap<ReplicaId, ObservedReplica>,
+    /// Replicas whose segments were not complete when they were begun.
+    ahead: BTreeMap<ReplicaId, Begun>,
     removed: VecDeque<Removed>,
     removals: u64,
     /// Why the device is to get nothing new.
     problem: Arc<str>,
 }
 
+/// What was copied of a replica while its segment was being filled.
+#[derive(Clone, Copy, Debug)]
+enum Begun {
+    /// Since then, of what was there so much.
+    Copied(Duration, Bytes),
+    /// The device does not do that.
+    Not,
+}
+
 impl Driver<'_> {
+    fn run(&mut self, facts: DeviceFacts) -> Result<(), DriveError> {
+        self.look()?;
+        self.publish();
+        self.shared.opened(facts);
+        let mut is_resting = false;
+        loop {
+            match self.shared.turn(self.desired.as_ref(), is_resting) {
+                Turn::End => break,
+                Turn::Ask(ask) => self.answer(ask),
+                Turn::Desired(desired) => {
+                    self.forget_waiting(&desired);
+                    self.desired = Some(desired);
+                    self.publish();
+                    is_resting = false;
+                }
+                Turn::Go => is_resting = !self.step()? && !self.rest(),
+                Turn::Look => {
+                    if self.look()? {
+                        self.publish();
+                    }
+                }
+            }
+        }
+        let all: Vec<ReplicaId> = self.there.keys().copied().collect();
+        for id in all {
+            self.unload(id)?;
+        }
+        Ok(())
+    }
+
     /// One step. Whether there was one to take.
     fn step(&mut self) -> Result<bool, DriveError> {
-        match next(self.desired.as_deref(), &self.there) {
+        match next(self.desired.as_deref(), &self.there, |wanted| self.more_for(wanted)) {
             Step::Rest => return Ok(false),
             Step::Unload(id) => self.unload(id)?,
             Step::Load(load) => self.load(&load)?,
+            Step::Ahead(ahead) => self.copy_ahead(&ahead)?,
         }
         Ok(true)
+    }
+
+    /// What the device has to do beside that. Whether there is more of it.
+    fn rest(&mut self) -> bool {
+        self.shared.looks();
+        let is_more = self.device.rest();
+        self.shared.ends();
+        is_more
+    }
+
+    /// What there is of its segment beyond what was copied, if that is worth a step.
+    fn more_for(&self, wanted: &Wanted) -> Option<Ahead> {
+        let copied = match self.ahead.get(&wanted.id) {
+            Some(Begun::Not) => return None,
+            Some(Begun::Copied(_, there)) => *there,
+            None => Bytes(0),
+        };
+        let (path, there) = self.shared.there(wanted.digest)?;
+        let is_worth = there.0 >= copied.0.saturating_add(WORTH_COPYING.0);
+        is_worth.then_some(Ahead { id: wanted.id, path, there })
+    }
+
+    fn copy_ahead(&mut self, ahead: &Ahead) -> Result<(), DriveError> {
+        let id = ahead.id;
+        self.shared.begins(id);
+        let now = self.shared.now();
+        let mut pace = Steady { shared: self.shared, id, told: None };
+        let copied = self.device.ahead(ahead, &mut pace);
+        self.shared.ends();
+        let since = match self.ahead.get(&id) {
+            Some(Begun::Copied(since, _)) => *since,
+            _ => now,
+        };
+        let taken = match copied {
+            Ok(Some(taken)) => taken,
+            // The newer set does not name it: what was copied goes with the next step.
+            Err(Stopped::NotWanted) => return Ok(()),
+            Err(Stopped::Poisoned(why)) => return Err(DriveError::Poisoned(why)),
+            Ok(None) | Err(Stopped::Failed(_)) => {
+                debug!(replica = %id, ?copied, "not copied while its segment is filled");
+                self.ahead.insert(id, Begun::Not);
+                self.takes_ahead(id, Bytes(0));
+                return Ok(());
+            }
+        };
+        self.ahead.insert(id, Begun::Copied(since, ahead.there));
+        self.takes_ahead(id, taken);
+        Ok(())
+    }
+
+    /// So much of the device is taken for a replica whose segment is still being filled.
+    fn takes_ahead(&mut self, id: ReplicaId, taken: Bytes) {
+        let wanted = self.desired.iter().flat_map(|desired| &desired.replicas).find(|one| one.id == id);
+        let Some(wanted) = wanted else { return };
+        let is_known = self.there.get(&id).is_some_and(|one| one.own == taken);
+        if !is_known && (taken > Bytes(0) || self.there.contains_key(&id)) {
+            let loading = observed(&wanted.load(), ReplicaState::Loading);
+            self.there.insert(id, ObservedReplica { own: taken, ..loading });
+            self.publish();
+        }
     }
 
     /// Whether there is news of the device itself: what is wrong with it, or that others have come or gone.
     fn look(&mut self) -> Result<bool, DriveError> {
         self.shared.looks();
         let checked = self.device.check();
-        let memory = self.device.memory();
+        let memory = self.memory();
         self.shared.ends();
-        let problem = checked.map_err(DriveError::Poisoned)?;
+        let problem = match checked.map_err(DriveError::Poisoned)? {
+            Checked::Well => String::new(),
+            Checked::Problem(problem) => problem,
+            // Whoever has memory of a replica's has it by this process: it is not taken from them for tidiness.
+            Checked::Retains(why) if !self.shared.lent().is_any() => return Err(DriveError::Retains(why)),
+            Checked::Retains(_) => String::new(),
+        };
         let is_news = *problem != *self.problem;
         if is_news {
             warn!(problem, "the device's health has changed");
             self.problem = problem.into();
         }
         let told = self.shared.views().borrow().memory;
+        let is_lent_otherwise = (told.lent, told.lent_to) != (memory.lent, memory.lent_to);
         let moved = told.free.0.abs_diff(memory.free.0).max(told.others.0.abs_diff(memory.others.0));
-        Ok(is_news || moved >= WORTH_TELLING.0)
+        Ok(is_news || is_lent_otherwise || moved >= WORTH_TELLING.0)
+    }
+
+    /// The device's, and what of replicas that are gone others still have.
+    fn memory(&self) -> DeviceMemory {
+        let (lent, lent_to) = self.shared.lent().left();
+        DeviceMemory { lent, lent_to, ..self.device.memory() }
     }
 
     fn load(&mut self, load: &Load) -> Result<(), DriveError> {
-        let replica = observed(load, ReplicaState::Loading);
+        let own = self.there.get(&load.id).map_or(Bytes(0), |begun| begun.own);
+        let replica = ObservedReplica { own, ..observed(load, ReplicaState::Loading) };
         self.there.insert(load.id, replica.clone());
         self.publish();
         self.shared.begins(load.id);
-        let began = self.shared.now();
+        let began = match self.ahead.remove(&load.id) {
+            Some(Begun::Copied(since, _)) => since,
+            _ => self.shared.now(),
+        };
         let mut pace = Steady { shared: self.shared, id: load.id, told: None };
         let loaded = self.device.load(load, &mut pace);
         self.shared.ends();
@@ -144,7 +252,12 @@ impl Driver<'_> {
             }
             Err(Stopped::Failed(failure)) => {
                 warn!(replica = %load.id, digest = %load.digest, %failure, "not loaded");
-                Some(ObservedReplica { state: ReplicaState::Failed, failure: Some(failure), ..replica })
+                Some(ObservedReplica {
+                    state: ReplicaState::Failed,
+                    own: Bytes(0),
+                    failure: Some(failure),
+                    ..replica
+                })
             }
             Err(Stopped::Poisoned(why)) => return Err(DriveError::Poisoned(why)),
         };
@@ -166,6 +279,7 @@ impl Driver<'_> {
             self.publish();
         }
         self.shared.begins(id);
+        self.ahead.remove(&id);
         let unloaded = self.device.unload(id).unwrap_or_default();
         self.shared.ends();
         self.there.remove(&id);
@@ -206,9 +320,26 @@ impl Driver<'_> {
                 let piece = self.device.read(read.id, &read.tensor, read.offset, read.length);
                 let _ = read.reply.send(piece);
             }
-            Ask::Share(id, reply) => {
+            Ask::Sum(id, reply) => {
                 let is_active = |one: &ObservedReplica| one.state == ReplicaState::Active;
-                let shared = match self.there.get(&id).filter(|one| is_active(one)) {
+                let summed = match self.there.get(&id).filter(|one| is_active(one)) {
+                    Some(_) => {
+                        self.shared.begins(id);
+                        let mut pace = Steady { shared: self.shared, id, told: None };
+                        let summed = self.device.sums(id, &mut pace);
+                        self.shared.ends();
+                        summed
+                    }
+                    None => Err("it is not there any more".to_owned()),
+                };
+                let _ = reply.send(summed);
+            }
+            Ask::Share(id, reply) => {
+                // What is not desired any more goes with the next step: whoever had it from now on would keep its bytes.
+                let newest = self.shared.desired();
+                let is_desired = newest.iter().flat_map(|one| &one.replicas).any(|one| one.id == id);
+                let is_active = |one: &ObservedReplica| one.state == ReplicaState::Active;
+                let shared = match self.there.get(&id).filter(|one| is_desired && is_active(one)) {
                     Some(_) => self.device.share(id),
                     None => Err("it is not there any more".to_owned()),
                 };
@@ -230,7 +361,7 @@ impl Driver<'_> {
             answers: self.desired.as_ref().map(|desired| desired.generation),
             replicas: self.there.values().cloned().chain(waiting).map(kept).collect(),
             removed: self.removed.clone(),
-            memory: self.device.memory(),
+            memory: self.memory(),
             problem: Arc::clone(&self.problem),
         });
     }

@@ -10,7 +10,13 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use hoist_domain::{Bytes, DeviceFacts, DeviceId, DeviceMemory, ReplicaFailure, ReplicaId};
 use hoist_segment::Attached;
 
-use crate::device::{Device, Load, Loaded, Pace, Piece, Share, ShareKind, SharedTensor, Stopped, Unloaded};
+use crate::device::{
+    Ahead, Checked, Device, Load, Loaded, Pace, Piece, Share, ShareKind, SharedTensor, Stopped, Sums,
+    Unloaded, sums_by_reading,
+};
+
+/// Of what is never given back.
+const MOST_RETAINED: Bytes = Bytes::mib(1);
 
 /// Bytes between two looks at the pace.
 const CHUNK: u64 = 1 << 20;
@@ -82,6 +88,8 @@ pub struct Fake {
     capacity: Bytes,
     script: Script,
     there: BTreeMap<ReplicaId, (Attached, Bytes, Bytes)>,
+    /// Of segments that were not complete: each takes as much as is of it.
+    begun: BTreeMap<ReplicaId, Bytes>,
     /// Never given back.
     retained: Bytes,
 }
@@ -89,11 +97,12 @@ pub struct Fake {
 impl Fake {
     #[must_use]
     pub const fn new(id: DeviceId, capacity: Bytes, script: Script) -> Self {
-        Self { id, capacity, script, there: BTreeMap::new(), retained: Bytes(0) }
+        Self { id, capacity, script, there: BTreeMap::new(), begun: BTreeMap::new(), retained: Bytes(0) }
     }
 
     fn used(&self) -> u64 {
-        self.there.values().map(|(_, own, _)| own.0).sum::<u64>() + self.retained.0
+        let there = self.there.values().map(|(_, own, _)| own.0);
+        there.chain(self.begun.values().map(|begun| begun.0)).sum::<u64>() + self.retained.0
     }
 }
 
@@ -106,6 +115,8 @@ impl Device for Fake {
             maps_segments: false,
             granule: Bytes(0),
             alignment: Bytes(0),
+            bus: Bytes(0),
+            node: None,
             dtypes: Vec::new(),
             libraries: Vec::new(),
         }
@@ -117,16 +128,18 @@ impl Device for Fake {
             used: Bytes(used),
             free: Bytes(self.capacity.0.saturating_sub(used)),
             mapped: Bytes(0),
-            others: Bytes(0),
+            ..DeviceMemory::default()
         }
     }
 
-    fn check(&mut self) -> Result<String, String> {
-        Ok(String::new())
+    fn check(&mut self) -> Result<Checked, String> {
+        let is_much = self.retained >= MOST_RETAINED;
+        Ok(if is_much { Checked::Retains(format!("it keeps {}", self.retained)) } else { Checked::Well })
     }
 
     fn load(&mut self, load: &Load, pace: &mut dyn Pace) -> Result<Loaded, Stopped> {
         let mut retained = Bytes(0);
+        self.begun.remove(&load.id);
         match self.script.next() {
             Some(Mishap::Fail(failure)) => return Err(Stopped::Failed(failure)),
             Some(Mishap::Poison) => return Err(Stopped::Poisoned("as scripted".to_owned())),
@@ -156,11 +169,24 @@ impl Device for Fake {
         Ok(Loaded { own: needed, mapped: Bytes(0), tensors })
     }
 
+    fn ahead(&mut self, ahead: &Ahead, pace: &mut dyn Pace) -> Result<Option<Bytes>, Stopped> {
+        if !pace.is_wanted(Bytes(0), ahead.there) {
+            return Err(Stopped::NotWanted);
+        }
+        let free = self.memory().free.0 + self.begun.get(&ahead.id).map_or(0, |begun| begun.0);
+        let taken = Bytes(ahead.there.0.min(free));
+        self.begun.insert(ahead.id, taken);
+        Ok(Some(taken))
+    }
+
     fn unload(&mut self, id: ReplicaId) -> Option<Unloaded> {
         let before = self.used();
+        if let Some(begun) = self.begun.remove(&id) {
+            return Some(Unloaded { expected: begun, returned: Bytes(before - self.used()) });
+        }
         let (_, expected, retained) = self.there.remove(&id)?;
         self.retained.0 += retained.0;
-        Some(Unloaded { expected, returned: Bytes(before - self.used()) })
+        Some(Unloaded { expected, returned: Bytes(before.saturating_sub(self.used())) })
     }
 
     fn read(&self, id: ReplicaId, tensor: &str, offset: u64, length: usize) -> Option<Piece> {
@@ -197,6 +223,13 @@ impl Device for Fake {
         let size = Bytes(end.max(1));
         file.set_len(size.0).map_err(|error| error.to_string())?;
         Ok(Share { memory: file.into(), kind: ShareKind::Memory, card: String::new(), size, tensors })
+    }
+
+    fn sums(&self, id: ReplicaId, pace: &mut dyn Pace) -> Result<Sums, String> {
+        let (segment, ..) = self.there.get(&id).ok_or("it is not there")?;
+        let tensors = segment.tensors().map(|placed| (placed.name.clone(), placed.length));
+        let read = |name: &str, at, length| self.read(id, name, at, length).map(|piece| piece.data);
+        sums_by_reading(tensors, read, pace)
     }
 
     fn tensors(&self, id: ReplicaId) -> Vec<String> {

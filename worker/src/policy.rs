@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use hoist_domain::{Digest, Dtype, Epoch, Generation, ObservedReplica, ReplicaId, ReplicaState};
 
-use crate::device::Load;
+use crate::device::{Ahead, Load};
 
 /// Everything that shall be on the device, the most urgent first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,13 +107,20 @@ pub enum Step {
     /// It is not desired: what it holds is given back; one that failed is forgotten.
     Unload(ReplicaId),
     Load(Load),
-    /// Nothing, until something else is desired.
+    /// More of a segment is there that is still being filled.
+    Ahead(Ahead),
+    /// Nothing, until something else is desired, or there.
     Rest,
 }
 
-/// The next step, by what is there.
+/// The next step, by what is there. A replica that is LOADING is one whose segment was not complete when it began; what more there
+/// is for it, or for one that waits, `ahead` says.
 #[must_use]
-pub fn next(desired: Option<&Desired>, there: &BTreeMap<ReplicaId, ObservedReplica>) -> Step {
+pub fn next(
+    desired: Option<&Desired>,
+    there: &BTreeMap<ReplicaId, ObservedReplica>,
+    ahead: impl Fn(&Wanted) -> Option<Ahead>,
+) -> Step {
     // Before anything was desired nobody knows what is not.
     let Some(desired) = desired else { return Step::Rest };
     let wanted: BTreeMap<ReplicaId, &Wanted> =
@@ -127,11 +134,18 @@ pub fn next(desired: Option<&Desired>, there: &BTreeMap<ReplicaId, ObservedRepli
     if let Some((id, _)) = there.iter().find(|(_, replica)| !is_wanted(replica)) {
         return Step::Unload(*id);
     }
-    let is_next = |wanted: &&Wanted| {
+    let is_to_come = |wanted: &&Wanted| {
         let state = there.get(&wanted.id).map_or(ReplicaState::Waiting, |replica| replica.state);
-        wanted.is_sealed && state == ReplicaState::Waiting
+        matches!(state, ReplicaState::Waiting | ReplicaState::Loading)
     };
-    desired.replicas.iter().find(is_next).map_or(Step::Rest, |wanted| Step::Load(wanted.load()))
+    let to_come = || desired.replicas.iter().filter(is_to_come);
+    // Whatever is complete first: what is still being filled is there no sooner than its last byte.
+    if let Some(wanted) = to_come().find(|wanted| wanted.is_sealed) {
+        return Step::Load(wanted.load());
+    }
+    // What is converted is converted whole.
+    let unsealed = to_come().filter(|wanted| wanted.dtype.is_none());
+    unsealed.into_iter().find_map(ahead).map_or(Step::Rest, Step::Ahead)
 }
 
 #[cfg(test)]
@@ -157,6 +171,10 @@ mod tests {
     fn desired(epoch: u64, number: u64, replicas: &[Wanted]) -> Desired {
         let generation = Generation { epoch: Epoch(epoch), number };
         Desired { generation, replicas: replicas.to_vec() }
+    }
+
+    fn never(_: &Wanted) -> Option<Ahead> {
+        None
     }
 
     fn there(replicas: &[(u8, ReplicaState)]) -> BTreeMap<ReplicaId, ObservedReplica> {
@@ -210,27 +228,61 @@ mod tests {
     fn room_is_made_before_it_is_taken_and_the_most_urgent_comes_first() {
         use ReplicaState::{Active, Failed};
         let desired = desired(1, 1, &[wanted(3), wanted(1), wanted(2)]);
-        assert_eq!(next(None, &there(&[(1, Active)])), Step::Rest, "nobody has said what shall be there");
-        assert_eq!(next(Some(&desired), &there(&[(1, Active), (9, Active)])), Step::Unload(id(9)));
-        assert_eq!(next(Some(&desired), &there(&[(8, Failed)])), Step::Unload(id(8)), "forgotten");
-        assert_eq!(next(Some(&desired), &there(&[(1, Active)])), Step::Load(wanted(3).load()));
-        assert_eq!(next(Some(&desired), &there(&[(3, Failed), (1, Active)])), Step::Load(wanted(2).load()));
-        assert_eq!(next(Some(&desired), &there(&[(3, Failed), (1, Active), (2, Active)])), Step::Rest);
+        assert_eq!(
+            next(None, &there(&[(1, Active)]), never),
+            Step::Rest,
+            "nobody has said what shall be there"
+        );
+        assert_eq!(next(Some(&desired), &there(&[(1, Active), (9, Active)]), never), Step::Unload(id(9)));
+        assert_eq!(next(Some(&desired), &there(&[(8, Failed)]), never), Step::Unload(id(8)), "forgotten");
+        assert_eq!(next(Some(&desired), &there(&[(1, Active)]), never), Step::Load(wanted(3).load()));
+        assert_eq!(
+            next(Some(&desired), &there(&[(3, Failed), (1, Active)]), never),
+            Step::Load(wanted(2).load())
+        );
+        assert_eq!(next(Some(&desired), &there(&[(3, Failed), (1, Active), (2, Active)]), never), Step::Rest);
     }
 
     #[test]
     fn what_has_come_to_stand_for_something_else_is_loaded_anew() {
         let other = Wanted { digest: Digest([9; 32]), ..wanted(1) };
         let desired = desired(1, 3, std::slice::from_ref(&other));
-        assert_eq!(next(Some(&desired), &there(&[(1, ReplicaState::Active)])), Step::Unload(id(1)));
-        assert_eq!(next(Some(&desired), &there(&[])), Step::Load(other.load()));
+        assert_eq!(next(Some(&desired), &there(&[(1, ReplicaState::Active)]), never), Step::Unload(id(1)));
+        assert_eq!(next(Some(&desired), &there(&[]), never), Step::Load(other.load()));
+    }
+
+    #[test]
+    fn what_is_being_filled_is_copied_when_there_is_nothing_else_to_do() {
+        use ReplicaState::{Active, Failed, Loading};
+        let unsealed = |number| Wanted { is_sealed: false, ..wanted(number) };
+        let more = |wanted: &Wanted| {
+            Some(Ahead { id: wanted.id, path: "/segments/.filling-1".into(), there: Bytes(9) })
+        };
+        let step = |wanted: &[Wanted], there: &BTreeMap<ReplicaId, ObservedReplica>| match next(
+            Some(&desired(1, 1, wanted)),
+            there,
+            more,
+        ) {
+            Step::Ahead(ahead) => format!("ahead {}", ahead.id.0.as_u128()),
+            Step::Load(load) => format!("load {}", load.id.0.as_u128()),
+            Step::Unload(id) => format!("unload {}", id.0.as_u128()),
+            Step::Rest => "rest".to_owned(),
+        };
+        assert_eq!(step(&[unsealed(1), wanted(2)], &there(&[])), "load 2", "it is there sooner");
+        assert_eq!(step(&[unsealed(1), wanted(2)], &there(&[(2, Active)])), "ahead 1");
+        assert_eq!(step(&[unsealed(1)], &there(&[(1, Loading)])), "ahead 1", "further");
+        assert_eq!(step(&[wanted(1)], &there(&[(1, Loading)])), "load 1", "to its end");
+        assert_eq!(step(&[unsealed(1)], &there(&[(1, Failed)])), "rest");
+        assert_eq!(step(&[unsealed(1)], &there(&[(1, Loading), (9, Loading)])), "unload 9");
+        let converted = Wanted { dtype: Some(Dtype::F16), ..unsealed(1) };
+        assert_eq!(step(&[converted, unsealed(2)], &there(&[])), "ahead 2");
     }
 
     #[test]
     fn what_waits_for_its_segment_keeps_nobody_waiting() {
         let unsealed = Wanted { is_sealed: false, ..wanted(1) };
         let desired = desired(1, 1, &[unsealed, wanted(2)]);
-        assert_eq!(next(Some(&desired), &there(&[])), Step::Load(wanted(2).load()));
-        assert_eq!(next(Some(&desired), &there(&[(2, ReplicaState::Active)])), Step::Rest);
+        assert_eq!(next(Some(&desired), &there(&[]), never), Step::Load(wanted(2).load()));
+        assert_eq!(next(Some(&desired), &there(&[(2, ReplicaState::Active)]), never), Step::Rest);
     }
 }

@@ -1,6 +1,4 @@
-//! The process around a worker: from its arguments to its exit code, whatever its device is.
-
-use std::process::ExitCode;
+//! The process around a worker: from its arguments to how it ends, whatever its device is.
 
 use hoist_domain::{Incarnation, WorkerId};
 use hoist_runtime::telemetry::{self, LogFormat};
@@ -12,15 +10,18 @@ use crate::device::Open;
 use crate::run::{Ending, Process, run};
 use crate::session::SessionSettings;
 
-/// Runs a worker to its end. What is wrong is said on stderr, once.
+/// Runs a worker to its end. What is wrong is said on stderr, once. After a device that has poisoned its process nothing but the
+/// kernel is to be relied on: see [`Ending::is_to_leave_at_once`].
 #[must_use]
-pub fn main(args: &WorkerArgs, open: Open) -> ExitCode {
+pub fn main(args: &WorkerArgs, open: Open) -> Ending {
     let ending = held(args, open);
     match &ending {
         Ending::Done => {}
-        Ending::Failed(why) | Ending::Poisoned(why) | Ending::Refused(why) => eprintln!("error: {why}"),
+        Ending::Failed(why) | Ending::Poisoned(why) | Ending::Refused(why) | Ending::Renewed(why) => {
+            eprintln!("error: {why}");
+        }
     }
-    ending.exit_code().into()
+    ending
 }
 
 fn held(args: &WorkerArgs, open: Open) -> Ending {

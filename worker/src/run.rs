@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!  open the device ─► SERVING: driver thread + session task ─► session left, or told ─► everything given back ─► ended*
-//!        └─ failed*                  └─ poisoned*: nothing can be given back
+//!        └─ failed*                  ├─ poisoned*: nothing can be given back
+//!                                    └─ renewed*: it keeps what is no replica's
 //! ```
 
 use std::time::Duration;
 
-use hoist_domain::Reason;
+use hoist_domain::{Reason, WORKER_RENEWS};
 use hoist_runtime::{Clock, OnError, Shutdown, Tasks};
 use tracing::{error, info};
 
@@ -37,6 +38,8 @@ pub enum Ending {
     Poisoned(String),
     /// The coordinator wants no such worker.
     Refused(String),
+    /// Its process keeps memory of the device that is no replica's: a new one does not.
+    Renewed(String),
 }
 
 impl Ending {
@@ -48,7 +51,14 @@ impl Ending {
             Self::Failed(_) => 1,
             Self::Refused(_) => 4,
             Self::Poisoned(_) => 70,
+            Self::Renewed(_) => WORKER_RENEWS,
         }
+    }
+
+    /// Libraries' own last words may hang as the device does: the process is to be left without them.
+    #[must_use]
+    pub const fn is_to_leave_at_once(&self) -> bool {
+        matches!(self, Self::Poisoned(_))
     }
 }
 
@@ -111,6 +121,7 @@ async fn serve(settings: &SessionSettings, shared: &Shared, process: &Process) -
 fn failed(driven: Result<(), DriveError>) -> Ending {
     match driven {
         Err(error @ DriveError::Open(_)) => Ending::Failed(error.to_string()),
+        Err(error @ DriveError::Retains(_)) => Ending::Renewed(error.to_string()),
         Err(error @ DriveError::Poisoned(_)) => {
             error!(%error, "the worker ends");
             Ending::Poisoned(error.to_string())

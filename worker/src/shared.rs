@@ -3,22 +3,23 @@
 //! Of what is desired only the newest counts: a driver that is busy misses what was overtaken. Nobody waits for the driver but
 //! who reads a tensor back, or wants a replica's memory for another process.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hoist_domain::{Bytes, DeviceFacts, Epoch, ReplicaId};
+use hoist_domain::{Bytes, DeviceFacts, Digest, Epoch, ReplicaId};
 use hoist_runtime::Clock;
 use tokio::sync::{oneshot, watch};
 
-use crate::device::{LOOK_EVERY, PROGRESS_EVERY, Pace, Piece, Share};
-use crate::policy::{Desired, Refused, Taken, take};
-use crate::side::Tokens;
+use crate::device::{LOOK_EVERY, PROGRESS_EVERY, Pace, Piece, Share, Sums};
+use crate::policy::{Desired, Refused, Taken, Wanted, take};
+use crate::side::{Lent, MOST_CONNECTIONS, Tokens};
 use crate::view::View;
 
-/// Reads that wait for the driver.
-const MOST_ASKS: usize = 64;
+/// Who waits for the driver: everybody who may be at the worker's own socket, and some who read.
+const MOST_ASKS: usize = MOST_CONNECTIONS + 64;
 
 /// Bytes of a tensor that somebody wants to see.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub(crate) enum Ask {
     Read(Read),
     /// A replica's memory, for another process.
     Share(ReplicaId, oneshot::Sender<Result<Share, String>>),
+    /// Sums of a replica's tensors.
+    Sum(ReplicaId, oneshot::Sender<Result<Sums, String>>),
 }
 
 /// How far a load is.
@@ -61,6 +64,7 @@ struct Inside {
     /// The replica that it is about.
     at: Mutex<Option<ReplicaId>>,
     tokens: Tokens,
+    lent: Lent,
     clock: Clock,
 }
 
@@ -68,6 +72,10 @@ struct Inside {
 struct Orders {
     desired: Option<Arc<Desired>>,
     asks: VecDeque<Ask>,
+    /// What is there of segments that are being filled, of those that are desired.
+    filled: BTreeMap<Digest, (PathBuf, Bytes)>,
+    /// More of one than the driver knows.
+    is_fuller: bool,
     /// Removals up to this one are known to the coordinator.
     heard_removed: u64,
     is_ending: bool,
@@ -98,6 +106,7 @@ impl Shared {
             step_began: AtomicU64::new(0),
             at: Mutex::default(),
             tokens: Tokens::default(),
+            lent: Lent::default(),
             clock,
         }))
     }
@@ -114,10 +123,24 @@ impl Shared {
         let mut orders = self.orders();
         let taken = take(orders.desired.as_deref(), &new, epoch)?;
         if taken == Taken::New {
+            let waits: BTreeSet<Digest> =
+                new.replicas.iter().filter(|one| !one.is_sealed).map(|one| one.digest).collect();
+            orders.filled.retain(|digest, _| waits.contains(digest));
             orders.desired = Some(Arc::new(new));
             self.0.changed.notify_all();
         }
         Ok(taken)
+    }
+
+    /// So much of a segment is there that is being filled. What nobody waits for means nothing.
+    pub fn filled(&self, digest: Digest, path: PathBuf, there: Bytes) {
+        let mut orders = self.orders();
+        let waits = |wanted: &Wanted| wanted.digest == digest && !wanted.is_sealed;
+        if orders.desired.as_ref().is_some_and(|desired| desired.replicas.iter().any(waits)) {
+            orders.filled.insert(digest, (path, there));
+            orders.is_fuller = true;
+            self.0.changed.notify_all();
+        }
     }
 
     /// What was taken last.
@@ -141,12 +164,24 @@ impl Shared {
         replied.await.unwrap_or_else(|_| Err("too many ask at once, or the worker ends".to_owned()))
     }
 
+    /// Sums of a replica's tensors, once the driver has time for them. Dropped unanswered, when too many ask.
+    pub(crate) fn sum(&self, id: ReplicaId) -> oneshot::Receiver<Result<Sums, String>> {
+        let (reply, replied) = oneshot::channel();
+        self.ask(Ask::Sum(id, reply));
+        replied
+    }
+
     fn ask(&self, ask: Ask) {
         let mut orders = self.orders();
         if orders.asks.len() < MOST_ASKS && !orders.is_ending {
             orders.asks.push_back(ask);
             self.0.changed.notify_all();
         }
+    }
+
+    /// Who has memory of replicas.
+    pub(crate) fn lent(&self) -> &Lent {
+        &self.0.lent
     }
 
     /// What other processes may say at the worker's own socket.
@@ -226,7 +261,7 @@ impl Shared {
             if let Some(new) = newest.filter(|new| known.is_none_or(|known| !Arc::ptr_eq(known, new))) {
                 return Turn::Desired(Arc::clone(new));
             }
-            if !may_wait {
+            if std::mem::take(&mut orders.is_fuller) || !may_wait {
                 return Turn::Go;
             }
             let waited =
@@ -236,6 +271,11 @@ impl Shared {
                 return Turn::Look;
             }
         }
+    }
+
+    /// What is there of a segment that is being filled, and where.
+    pub(crate) fn there(&self, digest: Digest) -> Option<(PathBuf, Bytes)> {
+        self.orders().filled.get(&digest).cloned()
     }
 
     /// Removals up to this one need not be told any more.

@@ -9,10 +9,12 @@
     reason = "a suite of tests, which other crates call"
 )]
 
+mod ahead;
+
 use std::path::PathBuf;
 
-use hoist_domain::{Bytes, Digest, Dtype, ReplicaFailure, ReplicaId};
-use hoist_segment::{Access, Directory, Layout, RawFile, Sealed, Segment, TensorShape};
+use hoist_domain::{Bytes, Digest, Dtype, ReplicaFailure, ReplicaId, Sum};
+use hoist_segment::{Access, Directory, Filling, Layout, RawFile, Sealed, Segment, TensorShape};
 use uuid::Uuid;
 
 use crate::device::{Device, Load, Pace, Stopped};
@@ -34,6 +36,7 @@ pub fn every_behaviour(open: Opener<'_>) {
     what_is_not_there_is_neither_read_nor_unloaded(open);
     what_is_evicted_from_ram_while_it_is_there_stays_right(open);
     what_is_converted_is_rounded_as_it_should_be(open);
+    ahead::every_behaviour(open);
 }
 
 /// Says yes, so many times.
@@ -75,18 +78,21 @@ impl Segments {
 
     /// A segment of these tensors, under a digest that is made up; its path.
     pub fn tensors(&mut self, number: u8, tensors: &[Written]) -> PathBuf {
+        let (filling, layout) = self.begin(tensors);
+        fill(&filling, &layout, tensors);
+        self.seal(filling, number)
+    }
+
+    /// A segment of these tensors of which nothing is there.
+    #[must_use]
+    pub fn begin(&self, tensors: &[Written]) -> (Filling, Layout) {
         let shape = |(name, dtype, shape, _): &Written| TensorShape {
             name: name.as_str().into(),
             dtype: *dtype,
             shape: shape.as_slice().into(),
         };
         let layout = Layout::of(tensors.iter().map(shape)).unwrap();
-        let filling = self.directory.create(&layout).unwrap();
-        for placed in layout.tensors() {
-            let (.., bytes) = tensors.iter().find(|(name, ..)| *name == *placed.name).unwrap();
-            filling.write_at(0, placed.offset, bytes).unwrap();
-        }
-        self.keep(filling.seal(digest(number)).unwrap())
+        (self.directory.create(&layout).unwrap(), layout)
     }
 
     /// A segment of files as they are; its path.
@@ -97,6 +103,11 @@ impl Segments {
         for (at, (_, bytes)) in files.iter().enumerate() {
             filling.write_at(at, 0, bytes).unwrap();
         }
+        self.keep(filling.seal(digest(number)).unwrap())
+    }
+
+    /// Gives what was begun its name; its path.
+    pub fn seal(&mut self, filling: Filling, number: u8) -> PathBuf {
         self.keep(filling.seal(digest(number)).unwrap())
     }
 
@@ -124,6 +135,14 @@ impl Default for Segments {
 #[must_use]
 pub fn digest(number: u8) -> Digest {
     Digest([number; 32])
+}
+
+/// Writes all of it.
+pub fn fill(filling: &Filling, layout: &Layout, tensors: &[Written]) {
+    for placed in layout.tensors() {
+        let (.., bytes) = tensors.iter().find(|(name, ..)| *name == *placed.name).unwrap();
+        filling.write_at(0, placed.offset, bytes).unwrap();
+    }
 }
 
 fn load_of(number: u8, path: PathBuf) -> Load {
@@ -185,11 +204,15 @@ fn every_tensor_comes_back_bit_for_bit(open: Opener<'_>) {
     let mut expected: Vec<String> = written.iter().map(|(name, ..)| name.clone()).collect();
     expected.sort();
     assert_eq!(names, expected);
-    for (name, dtype, shape, data) in written {
-        let (found, at, back) = read(&*device, load.id, &name);
-        assert_eq!((found, at), (dtype, shape), "{name}");
-        assert!(back == data, "{name} is not what was written");
-    }
+    is_all_there(&*device, load.id, &written);
+    let mut sums = device.sums(load.id, &mut forever()).unwrap();
+    sums.sort_unstable();
+    let mut right: Vec<(Box<str>, u64)> =
+        written.iter().map(|(name, .., data)| (name.as_str().into(), Sum::of(data))).collect();
+    right.sort_unstable();
+    assert_eq!(sums, right);
+    assert!(device.sums(load.id, &mut Patience(1)).is_err(), "not wanted");
+    assert!(device.sums(ReplicaId(Uuid::from_u128(99)), &mut forever()).is_err(), "not there");
     assert_eq!(device.read(load.id, "scalar", 5, 1), None, "beyond its end");
 }
 
@@ -326,6 +349,14 @@ fn what_is_converted_is_rounded_as_it_should_be(open: Opener<'_>) {
     assert_eq!(back, expected);
     let (dtype, _, steps) = read(&*device, load.id, "steps");
     assert_eq!((dtype, steps), (Dtype::I64, 7_i64.to_le_bytes().to_vec()), "no floating point");
+}
+
+fn is_all_there(device: &dyn Device, id: ReplicaId, written: &[Written]) {
+    for (name, dtype, shape, data) in written {
+        let (found, at, back) = read(device, id, name);
+        assert_eq!((found, &at), (*dtype, shape), "{name}");
+        assert!(back == *data, "{name} is not what was written");
+    }
 }
 
 /// To the nearest, halves to even. For what is no NaN.

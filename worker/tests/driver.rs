@@ -57,7 +57,7 @@ fn is_settled(view: &View, desired: &Desired) -> bool {
     let is_done = |wanted: &Wanted| match states.get(&wanted.id) {
         // One that was loaded stays so, whatever is said of its segment later.
         Some(ReplicaState::Active | ReplicaState::Failed) => true,
-        Some(ReplicaState::Waiting) => !wanted.is_sealed,
+        Some(ReplicaState::Waiting | ReplicaState::Loading) => !wanted.is_sealed,
         _ => false,
     };
     view.answers == Some(desired.generation)
@@ -90,6 +90,9 @@ proptest! {
                 let replicas = set.into_iter().map(|one| wanted(&paths, one)).collect();
                 last = Desired { generation, replicas };
                 shared.take(last.clone(), Epoch(1)).unwrap();
+                for (nth, wanted) in (1..).zip(&last.replicas) {
+                    shared.filled(wanted.digest, "/nowhere/.filling-1".into(), Bytes::mib(8 * nth));
+                }
                 if is_awaited {
                     let settled = views.wait_for(|view| is_settled(view, &last));
                     drop(tokio::time::timeout(PATIENCE, settled).await.unwrap().unwrap());
@@ -102,7 +105,8 @@ proptest! {
             assert!(there <= CAPACITY.0);
             for replica in view.replicas.values() {
                 assert_eq!(replica.state == ReplicaState::Failed, replica.failure.is_some(), "{replica:?}");
-                assert_eq!(replica.state == ReplicaState::Active, replica.own.0 > 0, "{replica:?}");
+                let takes = matches!(replica.state, ReplicaState::Active | ReplicaState::Loading);
+                assert_eq!(takes, replica.own.0 > 0, "{replica:?}");
             }
             assert!(view.removed.iter().all(|removed| removed.expected == removed.returned));
             assert!(view.removed.iter().zip(1..).all(|(removed, number)| removed.number == number), "each once, in order");

@@ -196,6 +196,56 @@ async fn a_device_that_cannot_go_on_ends_its_worker() {
 }
 
 #[tokio::test]
+async fn what_is_being_filled_is_begun_and_completed_once_it_is_there() {
+    let mut stage = Stage::new();
+    let mut coordinator = stage.coordinator();
+    let _worker = stage.worker();
+    coordinator.registers(7).await;
+    coordinator.observed().await;
+    let unsealed =
+        |number| wire::DesiredReplica { sealed: false, path: String::new(), ..wanted(&stage, number) };
+    coordinator.tells_filled(1, 100 << 20).await;
+    coordinator.desires(desired(7, 1, &[unsealed(1), unsealed(2)])).await;
+    let seen = coordinator.until(|seen| seen.answers == (7, 1)).await;
+    assert_eq!(seen.count(ReplicaState::Waiting), 2, "what was told before anybody wanted it is nothing");
+    coordinator.tells_filled(1, 100).await;
+    coordinator.tells_filled(3, 100 << 20).await;
+    coordinator.tells_filled(1, 64 << 20).await;
+    let seen = coordinator.until(|seen| seen.count(ReplicaState::Loading) == 1).await;
+    let begun = seen.replica(1);
+    assert!(begun.own_bytes > 0 && begun.state() == ReplicaState::Loading, "{begun:?}");
+    assert_eq!(seen.memory.used_bytes, begun.own_bytes);
+    coordinator.desires(desired(7, 2, &[wanted(&stage, 1), unsealed(2)])).await;
+    let seen = coordinator.until(|seen| seen.count(LOADED) == 1).await;
+    assert_eq!((seen.replica(1).own_bytes, seen.memory.used_bytes), (stage.size(1), stage.size(1)));
+    // Given up in the middle: all of it is given back.
+    coordinator.tells_filled(2, 64 << 20).await;
+    let begun = coordinator.until(|seen| seen.count(ReplicaState::Loading) == 1).await.replica(2);
+    coordinator.desires(desired(7, 3, &[wanted(&stage, 1)])).await;
+    let seen = coordinator.until(|seen| seen.removed.len() == 1).await;
+    let removed = &seen.removed[0];
+    assert_eq!((removed.expected_bytes, removed.returned_bytes), (begun.own_bytes, begun.own_bytes));
+    assert_eq!(seen.memory.used_bytes, stage.size(1));
+}
+
+#[tokio::test]
+async fn a_process_that_keeps_too_much_is_renewed() {
+    let mut stage = Stage::new();
+    stage.capacity = Bytes::mib(8);
+    stage.script.next_loads([Some(Mishap::Retain(Bytes::mib(1)))]);
+    let mut coordinator = stage.coordinator();
+    let worker = stage.worker();
+    coordinator.registers(7).await;
+    coordinator.observed().await;
+    coordinator.desires(desired(7, 1, &[wanted(&stage, 1), wanted(&stage, 2)])).await;
+    coordinator.until(|seen| seen.count(LOADED) == 2).await;
+    coordinator.desires(desired(7, 2, &[wanted(&stage, 2)])).await;
+    let ending = worker.await.unwrap();
+    assert!(matches!(&ending, Ending::Renewed(why) if why.contains("1.0 MiB")), "{ending:?}");
+    assert_eq!(ending.exit_code(), hoist_domain::WORKER_RENEWS);
+}
+
+#[tokio::test]
 async fn what_is_not_given_back_is_told() {
     let mut stage = Stage::new();
     stage.script.next_loads([Some(Mishap::Retain(Bytes(4_096)))]);

@@ -54,12 +54,22 @@ async fn memory_is_handed_over_for_a_token_once_and_stays_when_the_replica_goes(
     assert_eq!(holder.tensor("weight"), stage.bytes(1));
     assert!(Peer::says(&shared.socket, [5; 32]).await.error().contains("was used"));
     assert!(Peer::says(&shared.socket, [6; 32]).await.error().contains("not known"));
+    coordinator.shares(share(1, [7; 32])).await.unwrap();
+    coordinator.withdraws([7; 32]).await;
+    assert!(Peer::says(&shared.socket, [7; 32]).await.error().contains("not known"));
 
     let memory = Peer { stream: holder.stream.try_clone().unwrap(), ..holder };
     coordinator.desires(desired(7, 2, &[])).await;
     coordinator.until(|seen| seen.removed.len() == 1).await;
     assert_eq!(memory.tensor("weight"), stage.bytes(1), "what a process has stays its own");
+    let size = memory.answer["size"].as_u64().unwrap();
+    // Said to the process, and to everybody, as long as it is so.
+    let still = memory.stream.try_clone().unwrap();
     memory.hears_hanging_up().await;
+    let lent = (size, 1);
+    coordinator.until(|seen| (seen.memory.lent_bytes, seen.memory.lent_processes) == lent).await;
+    drop((still, holder.stream));
+    coordinator.until(|seen| (seen.memory.lent_bytes, seen.memory.lent_processes) == (0, 0)).await;
 
     coordinator.drains().await;
     assert_eq!(worker.await.unwrap(), Ending::Done);

@@ -269,6 +269,14 @@ Examples:
   hoist replicas sd_xl_base
   hoist replicas --device cuda:0 --json | jq '[.[] | .own_bytes] | add'";
 
+pub(super) const VERIFY: &str = "\
+What was converted on its way is not compared, and neither is what is not in RAM any more: `hoist cache NAME` first. A worker that is \
+loading answers after it.
+
+Examples:
+  hoist verify sd_xl_base
+  hoist verify sd_xl_base --device cuda:0 --json";
+
 pub(super) const DEVICES: &str = "\
 A device is `open` as long as its worker is there. A worker that ends is started again; one that keeps failing is \
 `quarantined`, with its last words: mend what they name, then `hoist uncordon` starts it once more. MODELS is how many have a component there.

@@ -164,6 +164,17 @@ pub(crate) struct ReplicasArgs {
     pub(crate) device: Option<String>,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct VerifyArgs {
+    /// The model, named as for `hoist show`
+    #[arg(value_name = "NAME", value_parser = name())]
+    pub(crate) name: String,
+
+    /// Only on this device: cpu:0, cuda:1 ...
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use std::ffi::OsString;
@@ -189,6 +200,7 @@ mod tests {
             "hoist plan x --estimate --force",
             "hoist plan x --estimate --strategy standard",
             "hoist replicas x y",
+            "hoist verify",
         ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
@@ -199,6 +211,7 @@ mod tests {
             "hoist plan x --estimate --dtype BF16",
             "hoist replicas",
             "hoist replicas x --device cpu:0",
+            "hoist verify x --device cuda:0",
         ] {
             assert!(read(right).is_ok(), "{right}");
         }

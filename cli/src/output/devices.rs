@@ -29,6 +29,11 @@ pub(crate) fn value(it: &v1::Device) -> Value {
         "alignment_bytes": it.alignment_bytes,
         "others_bytes": it.others_bytes,
         "problem": it.problem,
+        "lent_bytes": it.lent_bytes,
+        "lent_processes": it.lent_processes,
+        // 0 means "not known" on the wire.
+        "bus_bytes_per_second": (it.bus_bytes_per_second > 0).then_some(it.bus_bytes_per_second),
+        "memory_node": it.memory_node,
     })
 }
 
@@ -170,7 +175,22 @@ pub(crate) fn print(out: Out, it: &v1::Device) -> Result<()> {
                 &format!("{} by other processes, and by the worker itself", Bytes(it.others_bytes)),
             )?;
         }
+        if it.lent_bytes > 0 {
+            let processes = hoist_domain::plural(it.lent_processes.into(), "process");
+            let lent = Bytes(it.lent_bytes);
+            out.row(
+                "lent",
+                &format!(
+                    "of that {lent} of models that are gone, still in {processes}: see the worker's log"
+                ),
+            )?;
+        }
         out.row("free", &Bytes(it.free_bytes).to_string())?;
+        if it.bus_bytes_per_second > 0 {
+            let node =
+                it.memory_node.map(|node| format!(", nearest to memory node {node}")).unwrap_or_default();
+            out.row("bus", &format!("{}/s at most{node}", Bytes(it.bus_bytes_per_second)))?;
+        }
     }
     if !it.problem.is_empty() {
         out.toned_row("problem", Tone::Bad, &text::one_line(&it.problem), "; it takes nothing new")?;

@@ -35,6 +35,7 @@ mod status;
 mod sync;
 mod unload;
 mod validate;
+mod verify;
 mod wanted;
 mod watch;
 mod written;
@@ -119,6 +120,7 @@ fn client_verb(session: &Session, verb: Verb) -> Result<Exit> {
             Verb::Unload(args) => Box::pin(unload::run(session, &args)).await,
             Verb::Plan(args) => Box::pin(plan::run(session, &args)).await,
             Verb::Replicas(args) => Box::pin(replicas::run(session, &args)).await,
+            Verb::Verify(args) => Box::pin(verify::run(session, &args)).await,
             Verb::Devices(args) => Box::pin(devices::run(session, &args)).await,
             Verb::Cordon(args) => Box::pin(cordon::cordon(session, &args)).await,
             Verb::Uncordon(args) => Box::pin(cordon::uncordon(session, &args)).await,

@@ -124,6 +124,7 @@ SHOWN: list[tuple[type[Message], Callable[[Any], object]]] = [
             lambda: _plans_residency.replicas_page(_plans_residency.replicas_request(None, None, 1), "")
         ),
     ),
+    (residency.VerifyReplicasResponse, answered(lambda: _plans_residency.verify("x", None))),
     (operation_pb2.OperationMetadata, _decode.operation_metadata),
     (resources_pb2.Resource, _decode.resource),
     (state.GetStatusResponse, answered(lambda: _plans.status("machine"))),
@@ -330,6 +331,7 @@ SENT: list[Callable[[], Message]] = [
     lambda: first(_plans_residency.plan("x", "vae", HOW)),
     lambda: first(_plans_residency.estimate(["x", "y"], None, "BF16")),
     lambda: first(_plans_residency.replicas_page(_plans_residency.replicas_request("x", "cpu:0", 1), "t")),
+    lambda: first(_plans_residency.verify("x", "cpu:0")),
     lambda: first(_plans_agreement.health("x", 1)),
     lambda: first(_plans_agreement.diagnose("x")),
     lambda: first(_plans_agreement.reset("x", 1)),

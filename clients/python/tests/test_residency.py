@@ -125,6 +125,23 @@ def test_a_load_is_refused_as_its_plan_says(stocked: hoist.Client) -> None:
         assert len(stocked.unload("alone", force=True).replicas) == 1
 
 
+def test_what_is_on_a_device_is_compared_with_what_is_in_ram(stocked: hoist.Client) -> None:
+    with pytest.raises(hoist.NotFound, match="not on any device"):
+        stocked.verify("first")
+    stocked.load("first")
+    verified = stocked.verify("first", device="cpu:0")
+    assert [(each.verdict, each.wrong, each.reason) for each in verified] == [
+        (hoist.ReplicaVerdict.EQUAL, (), "")
+    ] * 2
+    assert all(each.tensors > 0 for each in verified)
+    stocked.load("second", dtype="BF16")
+    converted = [each for each in stocked.verify("second") if each.verdict != hoist.ReplicaVerdict.EQUAL]
+    assert {each.verdict for each in converted} == {hoist.ReplicaVerdict.NOT_COMPARED}
+    assert "converted to BF16" in converted[0].reason
+    with pytest.raises(hoist.NotFound, match="cuda:7"):
+        stocked.verify("first", device="cuda:7")
+
+
 def test_a_watch_tells_of_replicas(stocked: hoist.Client) -> None:
     with stocked.watch(kinds=["REPLICA"]) as watch:
         assert isinstance(next(watch), hoist.Snapshot)

@@ -51,6 +51,8 @@ fn ask(device: u16, number: u8) -> Registration {
             maps_segments: false,
             granule: Bytes(0),
             alignment: Bytes(0),
+            bus: Bytes(0),
+            node: None,
             dtypes: Vec::new(),
             libraries: Vec::new(),
         },

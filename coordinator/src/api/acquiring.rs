@@ -1,6 +1,5 @@
 //! How a stream comes by its lease: on what is in RAM, on what is brought there for it, or by taking up one it had.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -144,7 +143,7 @@ impl Holding {
         if lease.on.is_some() {
             let lease = Arc::clone(lease);
             // What it has of the device it has: nothing is handed over again.
-            self.tell_granted_on(&lease, model.as_deref(), &BTreeMap::new()).await?;
+            self.tell_granted_on(&lease, model.as_deref(), &Vec::new()).await?;
             return Ok(held);
         }
         let component = |(name, digest): &(Box<str>, Digest)| {

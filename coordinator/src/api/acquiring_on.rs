@@ -1,14 +1,13 @@
-//! A lease on a device: the model is loaded there if it is not, its replicas are held, and their memory is handed out by the worker.
+//! A lease on a device: the model is loaded there if it is not there already, its replicas are held, and their memory is handed out by the worker.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hoist_domain::{
-    Bytes, DeviceId, Error, Lease, LeaseId, LeaseState, LeasedOn, LoadReport, LoadSpec, Model, ModelPart,
-    OperationOutput, Placement, Reason, ReplicaId, ResourceName, Result, Work,
+    Bytes, DeviceId, Error, Lease, LeaseId, LeaseState, LeasedOn, LoadSpec, LoadedComponent, Model,
+    ModelPart, OperationOutput, Placement, Reason, ReplicaId, ResourceName, Result, Work,
 };
 use hoist_planner::cache::{LEASE_GRACE, LeaseAsk};
-use hoist_planner::residency::must_exist;
+use hoist_planner::residency::{Holdable, holdable, must_exist};
 use hoist_wire::v1::acquire_response::Event;
 use hoist_wire::{cache as cached, encode, residency as wire, v1};
 use tracing::info;
@@ -18,10 +17,10 @@ use super::acquiring::{TRIES, has_ended};
 use super::cache::components;
 use super::holding::{Held, Holding};
 use crate::cache::has_components;
-use crate::fleet::fresh_token;
+use crate::fleet::{ShareToken, fresh_token};
 
-/// What is handed out of each replica.
-pub(super) type Shares = BTreeMap<ReplicaId, v1::DeviceShare>;
+/// What is handed out for each component, in their order: two that are equal have one replica, and a token each.
+pub(super) type Shares = Vec<v1::DeviceShare>;
 
 impl Holding {
     /// A new lease on what is on a device, or will be.
@@ -49,7 +48,7 @@ impl Holding {
         let model = self.api.named(&first.name).await?;
         has_components(model.name(), &model.content.components, &names)?;
         let spec = LoadSpec {
-            parts: vec![ModelPart { model: model.id, components: names }],
+            parts: vec![ModelPart { model: model.id, components: names.clone() }],
             placement: Placement::On(device),
             dtype,
             priority: self.api.priority_of(first.priority, &model)?,
@@ -59,18 +58,30 @@ impl Holding {
             restores: Vec::new(),
         };
         for _ in 0..TRIES {
-            let Some(report) = self.loaded(spec.clone(), deadline).await? else { continue };
-            let lease = self.lease_on(&model, &report, &first.holder);
+            let view = self.api.control.view();
+            let asked = (names.as_slice(), dtype);
+            let held = match holdable(&view.state, device, model.id, asked) {
+                Some(there) => there,
+                None => match self.loaded(spec.clone(), deadline).await? {
+                    Some(loaded) => loaded,
+                    None => continue,
+                },
+            };
+            let lease = self.lease_on(&model, device, held, &first.holder);
             // Before the grant: nobody ends it unheard, and no kill loses it.
             self.api.cache.keep_lease(&lease)?;
-            let held = Held::of(&self.api, lease.id, lease.process);
+            let mut held = Held::of(&self.api, lease.id, lease.process);
             let ask = LeaseAsk { lease: lease.clone(), priority: spec.priority, is_use: false };
             if self.api.control.grant(ask).await? {
                 // If that fails, the lease ends with `held`.
-                let shares = self.shares(device, &lease).await?;
-                info!(lease = %held.id, model = %model.id, %device, principal = %self.caller.principal, "lease granted");
+                let tokens: Vec<ShareToken> = replicas_of(&lease).map(|_| fresh_token()).collect();
+                held.lets_say(device, tokens.clone());
+                let shares = self.shares(device, &lease, tokens).await;
                 let view = self.api.control.view();
+                // It may have been revoked meanwhile, and what it was on with it.
                 let lease = view.state.cache().lease(held.id).ok_or_else(|| has_ended(held.id))?;
+                let shares = shares?;
+                info!(lease = %held.id, model = %model.id, %device, principal = %self.caller.principal, "lease granted");
                 self.tell_granted_on(lease, Some(&model), &shares).await?;
                 return Ok(held);
             }
@@ -82,25 +93,29 @@ impl Holding {
         Err(Error::new(Reason::VramExhausted, message).with("model", ResourceName::Model(model.id)))
     }
 
-    async fn loaded(&self, spec: LoadSpec, deadline: Duration) -> Result<Option<LoadReport>> {
+    async fn loaded(&self, spec: LoadSpec, deadline: Duration) -> Result<Option<Vec<Holdable>>> {
         match self.carried_out(Work::LoadModel(spec), deadline).await? {
-            Some(OperationOutput::LoadModel(report)) => Ok(Some(*report)),
+            Some(OperationOutput::LoadModel(report)) => {
+                let holdable = |LoadedComponent { name: component, digest, replica, .. }| Holdable {
+                    component,
+                    digest,
+                    replica,
+                };
+                Ok(Some(report.components.into_iter().map(holdable).collect()))
+            }
             Some(_) => Err(Error::new(Reason::Internal, "the load has another result; report this")),
             None => Ok(None),
         }
     }
 
-    fn lease_on(&self, model: &Model, report: &LoadReport, holder: &str) -> Lease {
-        let components = &report.components;
+    fn lease_on(&self, model: &Model, device: DeviceId, held: Vec<Holdable>, holder: &str) -> Lease {
+        let replicas = held.iter().map(|one| one.replica).collect();
         Lease {
             id: LeaseId(Uuid::now_v7()),
             state: LeaseState::Held,
             model: model.id,
-            components: components.iter().map(|one| (one.name.clone(), one.digest)).collect(),
-            on: Some(LeasedOn {
-                device: report.device,
-                replicas: components.iter().map(|one| one.replica).collect(),
-            }),
+            components: held.into_iter().map(|one| (one.component, one.digest)).collect(),
+            on: Some(LeasedOn { device, replicas }),
             bytes: Bytes(0),
             holder: self.holder(holder),
             principal: self.caller.principal.clone(),
@@ -109,11 +124,10 @@ impl Holding {
         }
     }
 
-    /// A token for each replica, and where it is said.
-    async fn shares(&self, device: DeviceId, lease: &Lease) -> Result<Shares> {
+    /// Each component's token, and where it is said.
+    async fn shares(&self, device: DeviceId, lease: &Lease, tokens: Vec<ShareToken>) -> Result<Shares> {
         let mut shares = Shares::new();
-        for id in lease.replicas() {
-            let token = fresh_token();
+        for (id, token) in replicas_of(lease).zip(tokens) {
             let shared = self.api.fleet.share(device, id, token).await?;
             let share = v1::DeviceShare {
                 replica: ResourceName::Replica(id).to_string(),
@@ -121,7 +135,7 @@ impl Holding {
                 token: token.to_vec(),
                 size_bytes: shared.size_bytes,
             };
-            shares.insert(id, share);
+            shares.push(share);
         }
         Ok(shares)
     }
@@ -136,7 +150,7 @@ impl Holding {
         let view = self.api.control.view();
         let replicas = lease.on.iter().flat_map(|on| &on.replicas);
         let mut leased = Vec::new();
-        for ((name, digest), id) in lease.components.iter().zip(replicas) {
+        for (nth, ((name, digest), id)) in lease.components.iter().zip(replicas).enumerate() {
             let replica = view.state.residency().replica(*id).ok_or_else(|| has_ended(lease.id))?;
             let known =
                 model.and_then(|model| model.content.components.iter().find(|known| known.name == *name));
@@ -149,7 +163,7 @@ impl Holding {
                     ..v1::CachedComponent::default()
                 }),
                 r#type: known.map(|known| known.component_type.to_string()).unwrap_or_default(),
-                share: shares.get(id).cloned(),
+                share: shares.get(nth).cloned(),
                 ..v1::LeasedComponent::default()
             });
         }
@@ -161,4 +175,9 @@ impl Holding {
         self.tell(Event::Granted(granted)).await;
         Ok(())
     }
+}
+
+/// Of each component, in their order.
+fn replicas_of(lease: &Lease) -> impl Iterator<Item = ReplicaId> {
+    lease.on.iter().flat_map(|on| on.replicas.iter().copied())
 }

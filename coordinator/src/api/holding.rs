@@ -11,7 +11,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use hoist_domain::{Error, LeaseId, Reason, RequestId, Result};
+use hoist_domain::{DeviceId, Error, LeaseId, Reason, RequestId, Result};
 use hoist_runtime::OnError;
 use hoist_wire::v1::acquire_response::Event;
 use hoist_wire::{decode, v1};
@@ -20,6 +20,7 @@ use tonic::{Status, Streaming};
 
 use super::Api;
 use super::call::{Caller, refuse};
+use crate::fleet::ShareToken;
 
 /// One stream.
 pub(super) struct Holding {
@@ -35,6 +36,8 @@ pub(super) struct Held {
     api: Api,
     /// Why somebody has ended it.
     revoked: oneshot::Receiver<String>,
+    /// What may be said for it at a device's worker.
+    tokens: Option<(DeviceId, Vec<ShareToken>)>,
     is_left: bool,
 }
 
@@ -42,7 +45,12 @@ impl Held {
     /// Hears of the lease's end from now on.
     pub(super) fn of(api: &Api, id: LeaseId, process: Option<u32>) -> Self {
         let revoked = api.cache.hear_of(id, process);
-        Self { id, api: api.clone(), revoked, is_left: false }
+        Self { id, api: api.clone(), revoked, tokens: None, is_left: false }
+    }
+
+    /// With it end these.
+    pub(super) fn lets_say(&mut self, device: DeviceId, tokens: Vec<ShareToken>) {
+        self.tokens = Some((device, tokens));
     }
 
     /// It stays as it is, or is not there any more.
@@ -61,6 +69,9 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        if let Some((device, tokens)) = &self.tokens {
+            self.api.fleet.withdraw(*device, tokens);
+        }
         if self.is_left {
             return;
         }

@@ -32,6 +32,7 @@ mod state;
 mod status;
 mod submit;
 mod sync;
+mod verifying;
 mod watch_body;
 
 use std::sync::Arc;

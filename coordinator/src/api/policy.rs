@@ -74,6 +74,7 @@ const TABLE: &[(&str, Policy)] = &[
     ("/hoist.api.v1.ResidencyService/PlanLoad", policy(Role::Viewer, Lane::Call)),
     ("/hoist.api.v1.ResidencyService/EstimateLoad", policy(Role::Viewer, Lane::Call)),
     ("/hoist.api.v1.ResidencyService/ListReplicas", policy(Role::Viewer, Lane::Call)),
+    ("/hoist.api.v1.ResidencyService/VerifyReplicas", policy(Role::Operator, Lane::Wait)),
     (WORKER_SESSION, policy(Role::Admin, Lane::Lease)),
     ("/google.longrunning.Operations/ListOperations", policy(Role::Viewer, Lane::Call)),
     ("/google.longrunning.Operations/GetOperation", policy(Role::Viewer, Lane::Call)),

@@ -140,6 +140,14 @@ impl ResidencyService for Api {
         let call = Call::open(request, |m| &m.request_id)?;
         answer(call.id, self.replicas(&call).await)
     }
+
+    async fn verify_replicas(
+        &self,
+        request: Request<v1::VerifyReplicasRequest>,
+    ) -> Result<Response<v1::VerifyReplicasResponse>, Status> {
+        let call = Call::open(request, |m| &m.request_id)?;
+        answer(call.id, self.verify(&call).await)
+    }
 }
 
 /// What all requests about several models have.

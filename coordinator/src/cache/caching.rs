@@ -50,7 +50,8 @@ struct Caching<'a> {
     wanted: Vec<Wanted>,
 }
 
-/// Told of components, by name, as each is complete in RAM and held there; of one perhaps more than once.
+/// Told of components, by name, as each is complete in RAM and held there, and before that as it begins to be filled, if its content
+/// is known by then; of one perhaps more than once.
 pub(super) type Arrived<'a> = dyn Fn(&str, Digest) + Send + Sync + 'a;
 
 impl Cache {
@@ -248,6 +249,11 @@ impl Caching<'_> {
             Some(Order { recipe: one.recipe.clone(), name: *name, digest: one.digest })
         };
         let orders: Vec<Order> = reserved.fill.iter().filter_map(order).collect();
+        for order in &orders {
+            if let Some(digest) = order.digest {
+                self.tell(order.recipe.component, digest);
+            }
+        }
         let read = orders.iter().map(|order| order.recipe.read_bytes().0).fold(0, u64::saturating_add);
         self.cell.set_total(self.cell.done().saturating_add(read));
         let weight = self.spec.priority.weight();

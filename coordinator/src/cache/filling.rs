@@ -6,6 +6,7 @@
 //!                                                                └─ awaited: tried again with the next, waited for at the end
 //! ```
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +63,20 @@ struct Ready {
     digest: Digest,
 }
 
+/// What is shown while it is filled, and not after it.
+struct Rises<'a> {
+    cache: &'a Cache,
+    digests: Vec<Digest>,
+}
+
+impl Drop for Rises<'_> {
+    fn drop(&mut self) {
+        for digest in &self.digests {
+            self.cache.0.rising.remove(digest);
+        }
+    }
+}
+
 /// A content, and how its component came by it.
 pub(super) type Named = (Digest, ComponentSource);
 
@@ -88,6 +103,7 @@ impl Cache {
         let prepare = move || prepare(&prepared, &from, &making, move |bytes| cell.add(bytes));
         let prepared = self.0.tasks.run_blocking("prepare", prepare).await;
         let job = prepared.map_err(|panicked| internal(&panicked.to_string()))??;
+        let _rising = self.rises(&orders, &job);
         // What cannot be named stops the reading.
         let halt = on.stop.child_token();
         let (tell, told) = mpsc::unbounded_channel();
@@ -111,6 +127,21 @@ impl Cache {
             (Err(failure), _) => Err(refused(&work.model, failure)),
             (Ok(()), Ok(named)) => Ok(named),
         }
+    }
+
+    /// Shows how far those are whose content is known, as long as they are filled.
+    fn rises(&self, orders: &[Order], job: &Job) -> Rises<'_> {
+        let known = orders.iter().zip(job.rising()).filter_map(|(order, rising)| {
+            self.0.rising.insert(order.digest?, rising.clone()?);
+            order.digest
+        });
+        Rises { cache: self, digests: known.collect() }
+    }
+
+    /// How much of a content is there that is being filled now, and where.
+    #[must_use]
+    pub fn rising(&self, digest: Digest) -> Option<(PathBuf, Bytes)> {
+        self.0.rising.get(&digest).map(|rising| (rising.path.clone(), rising.there()))
     }
 
     /// Gives each target its name once it is complete; ends with the reading. What another fills as well is waited for last: who

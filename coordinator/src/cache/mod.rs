@@ -29,7 +29,7 @@ use hoist_domain::{
 };
 use hoist_runtime::{Clock, Tasks};
 use hoist_segment::{Access, Directory, DirectoryError};
-use hoist_staging::{Pool, PoolSettings};
+use hoist_staging::{Pool, PoolSettings, Rising};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -103,6 +103,8 @@ struct Shared {
     clock: Clock,
     /// To the thread that takes names away.
     evictions: mpsc::Sender<Digest>,
+    /// What is being filled and will have this content, as far as it is there.
+    rising: DashMap<Digest, Rising>,
     /// Streams that hold leases, to be told of their end.
     streams: DashMap<LeaseId, Stream>,
     /// Processes that hold leases: one descriptor each, however many that are.
@@ -142,6 +144,7 @@ impl Cache {
             tasks,
             clock,
             evictions,
+            rising: DashMap::new(),
             streams: DashMap::new(),
             processes: DashMap::new(),
         }));

@@ -1,6 +1,6 @@
 //! What a worker is asked beside what is desired: a question on its stream, and the answer to it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use hoist_domain::{DeviceId, Error, Reason, ReplicaId, Result};
@@ -49,13 +49,6 @@ impl Open {
         Some(Told::Request(wire::Request { request_id, ask: Some(question.ask) }))
     }
 
-    /// What was asked nobody has heard.
-    pub(super) fn forget(&mut self, told: &Told) {
-        if let Told::Request(request) = told {
-            self.0.remove(&request.request_id);
-        }
-    }
-
     pub(super) fn answered(&mut self, response: wire::Response) {
         // One that nobody waits for any more is no lie.
         if let (Some(reply), Some(answer)) = (self.0.remove(&response.request_id), response.answer) {
@@ -76,6 +69,10 @@ pub fn fresh_token() -> ShareToken {
     token
 }
 
+fn other() -> Error {
+    Error::new(Reason::Internal, "the worker answers something else")
+}
+
 impl Fleet {
     /// Has a worker hand a replica's memory to whoever says a token. The answer: where, and how much it is.
     ///
@@ -94,7 +91,39 @@ impl Fleet {
                 let message = format!("{device} does not hand out its memory: {why}");
                 Err(Error::new(Reason::DeviceFailed, message).with("device", device))
             }
-            Answer::Tensor(_) => Err(Error::new(Reason::Internal, "the worker answers something else")),
+            Answer::Tensor(_) | Answer::Sums(_) | Answer::Withdrawn(_) => Err(other()),
+        }
+    }
+
+    /// Takes back tokens that nobody may say any more. Whether a worker hears of it is no matter: they are good for a minute.
+    pub fn withdraw(&self, device: DeviceId, tokens: &[ShareToken]) {
+        let tokens = tokens.iter().map(|token| token.to_vec()).collect();
+        let ask = Ask::WithdrawTokens(wire::WithdrawTokens { tokens });
+        // Nobody waits for the answer.
+        let (reply, _) = oneshot::channel();
+        if let Some(asks) = self.asks(device) {
+            let _ = asks.try_send(Question { ask, reply });
+        }
+    }
+
+    fn asks(&self, device: DeviceId) -> Option<Asks> {
+        let view = self.0.control.view();
+        let session = view.state.devices().get(device).map(|device| device.worker.session)?;
+        self.0.sessions.get(&session).map(|ends| ends.asks.clone())
+    }
+
+    /// The sums of a replica's tensors, as its worker finds them on the device.
+    ///
+    /// # Errors
+    /// WORKER_LOST; DEVICE_FAILED with the worker's words when it cannot.
+    pub async fn sums(&self, device: DeviceId, replica: ReplicaId) -> Result<BTreeMap<String, u64>> {
+        match self.ask(device, Ask::SumReplica(wire::SumReplica { replica: replica.to_string() })).await? {
+            Answer::Sums(sums) => Ok(sums.tensors.into_iter().map(|one| (one.name, one.sum)).collect()),
+            Answer::Error(why) => {
+                let message = format!("{device} does not say what it has: {why}");
+                Err(Error::new(Reason::DeviceFailed, message).with("device", device))
+            }
+            Answer::Tensor(_) | Answer::Shared(_) | Answer::Withdrawn(_) => Err(other()),
         }
     }
 
@@ -103,9 +132,7 @@ impl Fleet {
             let message = format!("the worker of {device} does not answer; try again");
             Error::new(Reason::WorkerLost, message).with("device", device)
         };
-        let view = self.0.control.view();
-        let session = view.state.devices().get(device).map(|device| device.worker.session);
-        let asks = session.and_then(|session| self.0.sessions.get(&session).map(|ends| ends.asks.clone()));
+        let asks = self.asks(device);
         let (reply, replied) = oneshot::channel();
         let asked = async {
             asks?.send(Question { ask, reply }).await.ok()?;

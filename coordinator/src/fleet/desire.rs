@@ -1,8 +1,9 @@
 //! What a worker is told shall be on its device, and what it tells of its way there.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hoist_domain::{Bytes, DeviceId, Generation, ReplicaId};
+use hoist_domain::{Bytes, DeviceId, Digest, Generation, ReplicaId};
 use hoist_planner::State;
 use hoist_wire::{worker as wire, workers};
 use tracing::error;
@@ -14,31 +15,56 @@ use crate::control::Turn;
 /// A lie counts towards the quarantine for so long after it.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(5 * 60);
 
-impl Fleet {
-    /// Whether a stream to which this number was told last does not know yet what shall be on its device.
-    pub(super) fn is_news(&self, state: &State, id: DeviceId, told: Option<u64>) -> bool {
-        told != Some(state.residency().generation(id))
+/// What one stream was told.
+#[derive(Debug, Default)]
+pub(super) struct Telling {
+    /// The number of what was desired.
+    number: Option<u64>,
+    /// What of that waits for its segment, with how much of it was told to be there.
+    waiting: BTreeMap<Digest, Bytes>,
+}
+
+impl Telling {
+    /// Whether it does not know yet what shall be on its device.
+    pub(super) fn is_behind(&self, state: &State, id: DeviceId) -> bool {
+        self.number != Some(state.residency().generation(id))
     }
 
-    /// Everything that shall be on a device, unless it was told in this number on this stream.
+    /// Whether something that it was told of waits for its segment.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number.unwrap_or_default()
+    }
+}
+
+impl Fleet {
+    /// Everything that shall be on a device, unless this stream knows that.
     pub(super) fn desired(
         &self,
         state: &State,
         id: DeviceId,
-        told: &mut Option<u64>,
+        telling: &mut Telling,
     ) -> Option<wire::Desired> {
-        let residency = state.residency();
-        let number = residency.generation(id);
-        if *told == Some(number) {
+        if !telling.is_behind(state, id) {
             return None;
         }
-        *told = Some(number);
+        let residency = state.residency();
+        let number = residency.generation(id);
+        telling.number = Some(number);
+        let told = std::mem::take(&mut telling.waiting);
         let replica = |desire: hoist_planner::residency::Desire| {
             let path = self.0.cache.shelf().ok().and_then(|shelf| shelf.path_of(desire.digest));
+            if path.is_none() {
+                let known = told.get(&desire.digest).copied().unwrap_or_default();
+                telling.waiting.insert(desire.digest, known);
+            }
             wire::DesiredReplica {
                 replica: desire.id.to_string(),
                 digest: desire.digest.to_string(),
-                // Where there is none the replica is there already, or its segment is being lost this moment.
+                // Where there is none it is being filled; or the replica is there already, or its segment is being lost this moment.
                 sealed: path.is_some(),
                 path: path.map(|path| path.display().to_string()).unwrap_or_default(),
                 dtype: desire.dtype.map(|dtype| dtype.to_string()).unwrap_or_default(),
@@ -49,6 +75,21 @@ impl Fleet {
             generation: Some(workers::generation(generation)),
             replicas: residency.desired(id).into_iter().map(replica).collect(),
         })
+    }
+
+    /// How far segments are that this stream waits for, if it is further than was told.
+    pub(super) fn filled(&self, telling: &mut Telling) -> Option<wire::Filled> {
+        let news = telling.waiting.iter_mut().filter_map(|(digest, told)| {
+            let (path, there) = self.0.cache.rising(*digest)?;
+            if there <= *told {
+                return None;
+            }
+            *told = there;
+            let (digest, path) = (digest.to_string(), path.display().to_string());
+            Some(wire::FilledSegment { digest, path, bytes: there.0 })
+        });
+        let segments: Vec<_> = news.collect();
+        (!segments.is_empty()).then_some(wire::Filled { segments })
     }
 
     /// A worker says how far it is. Only what is known to be on its way there counts.

@@ -13,6 +13,7 @@ mod aftermath;
 mod asking;
 mod desire;
 mod gait;
+mod hearing;
 mod process;
 mod pulse;
 mod session;
@@ -61,6 +62,8 @@ pub struct FleetSettings {
 pub(super) struct Pace {
     pub(super) heartbeat: Duration,
     pub(super) progress: Duration,
+    /// Between two words on segments that are being filled and that somebody waits for.
+    pub(super) filled: Duration,
     /// Then it is SUSPECT.
     pub(super) suspect_after: Duration,
     /// Then one that this server has started is killed, and another's session ends.
@@ -73,6 +76,7 @@ pub(super) struct Pace {
 pub(super) const PACE: Pace = Pace {
     heartbeat: Duration::from_secs(1),
     progress: Duration::from_millis(250),
+    filled: Duration::from_millis(25),
     suspect_after: Duration::from_millis(3_500),
     over_after: Duration::from_secs(10),
     return_within: Duration::from_secs(10),

@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hoist_domain::{Bytes, DeviceId, Error, Reason, Result};
+use hoist_domain::{DeviceId, Error, Reason, Result};
 use hoist_planner::devices::{Registration, Whose};
-use hoist_planner::residency::{Heard, Removal, Report};
 use hoist_runtime::OnError;
 use hoist_wire::status::to_status;
 use hoist_wire::worker::session_request::Message as Said;
 use hoist_wire::worker::session_response::Message as Told;
-use hoist_wire::workers::{self, PROTOCOL};
+use hoist_wire::workers::{self, PROTOCOL, TELLS_FILLED};
 use hoist_wire::{encode, worker as wire};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +23,7 @@ use tracing::{info, warn};
 
 use super::aftermath::{aftermath, is_ours};
 use super::asking::{Asks, Open, Question, questions};
+use super::desire::Telling;
 use super::gait::Gait;
 use super::process::may_be_alive;
 use super::{Fleet, PACE};
@@ -41,7 +41,7 @@ pub(super) const MOST_LIES: u8 = 3;
 /// A stream that has begun.
 #[derive(Debug)]
 pub struct Session {
-    fleet: Fleet,
+    pub(super) fleet: Fleet,
     /// As the kernel says.
     process: Option<u32>,
     says: Streaming<wire::SessionRequest>,
@@ -65,6 +65,8 @@ pub(super) struct Who {
     pub(super) id: DeviceId,
     /// Of this stream: what it tells counts as long as no other one speaks for the worker.
     pub(super) session: u64,
+    /// Of the protocol's version, as both speak it.
+    pub(super) minor: u32,
 }
 
 /// Why a stream is over.
@@ -160,7 +162,7 @@ impl Session {
     }
 
     /// Tells it, unless the worker has too much to read already: one that reads nothing keeps nobody waiting. Whether it was told.
-    fn tell(&self, told: Told) -> Result<bool, Over> {
+    pub(super) fn tell(&self, told: Told) -> Result<bool, Over> {
         match self.tells.try_send(Ok(wire::SessionResponse { message: Some(told) })) {
             Ok(()) => Ok(true),
             Err(mpsc::error::TrySendError::Full(_)) => Ok(false),
@@ -193,7 +195,7 @@ impl Session {
             release: hoist_domain::excerpt(&register.release),
             taken: register.taken.map(workers::read_generation),
         };
-        let who = Who { id: ask.facts.id, session };
+        let who = Who { id: ask.facts.id, session, minor: version.minor.min(PROTOCOL.1) };
         let control = &self.fleet.0.control;
         let taken = match control.register(ask.clone()).await {
             Err(error) if error.reason() == Reason::DeviceTaken => match self.orphaned(who.id) {
@@ -213,7 +215,7 @@ impl Session {
         info!(device = %who.id, process = self.process, "worker registered");
         let span = |span: Duration| Some(encode::duration(span));
         let registered = wire::Registered {
-            version: Some(wire::ProtocolVersion { major: PROTOCOL.0, minor: PROTOCOL.1.min(version.minor) }),
+            version: Some(wire::ProtocolVersion { major: PROTOCOL.0, minor: who.minor }),
             epoch: control.view().state.position().epoch.0,
             heartbeat_interval: span(PACE.heartbeat),
             progress_interval: span(PACE.progress),
@@ -239,10 +241,13 @@ impl Session {
         let begun = clock.monotonic();
         let (mut heard_at, mut looked_at) = (begun, begun);
         let (mut is_suspect, mut is_drained) = (false, false);
-        let (mut sequence, mut told) = (0, None);
+        let (mut sequence, mut telling) = (0, Telling::default());
+        let mut fills = tokio::time::interval(PACE.filled);
+        fills.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // What is desired has found no room.
         let mut is_owed = false;
         let tells = self.tells.clone();
+        let mut question: Option<Question> = None;
         let mut gait = Gait::default();
         let mut open = Open::default();
         loop {
@@ -281,14 +286,12 @@ impl Session {
                         return over;
                     }
                 }
-                Some(question) = asked.recv() => {
-                    if let Some(told) = open.ask(question) {
-                        match self.tell(told.clone()) {
-                            Ok(true) => {}
-                            // Who asks hears that nobody answers.
-                            Ok(false) => open.forget(&told),
-                            Err(over) => return over,
-                        }
+                Some(next) = asked.recv(), if question.is_none() => question = Some(next),
+                // It waits for room, and those behind it with it.
+                room = tells.reserve(), if question.is_some() => {
+                    let Ok(room) = room else { return Over::Gone };
+                    if let Some(told) = question.take().and_then(|question| open.ask(question)) {
+                        room.send(Ok(wire::SessionResponse { message: Some(told) }));
                     }
                 }
                 changed = changes.changed(), if sequence > 0 && !is_drained && !is_owed => {
@@ -296,16 +299,24 @@ impl Session {
                         return Over::Left;
                     }
                     let view = Arc::clone(&changes.borrow_and_update());
-                    is_owed = self.fleet.is_news(&view.state, who.id, told);
+                    is_owed = telling.is_behind(&view.state, who.id);
                 }
                 // Made when there is room for it: only the newest counts.
                 room = tells.reserve(), if is_owed => {
                     let Ok(room) = room else { return Over::Gone };
                     is_owed = false;
                     let view = Arc::clone(&changes.borrow_and_update());
-                    if let Some(desired) = self.fleet.desired(&view.state, who.id, &mut told) {
-                        self.fleet.told(who, told.unwrap_or_default());
+                    if let Some(desired) = self.fleet.desired(&view.state, who.id, &mut telling) {
+                        self.fleet.told(who, telling.number());
                         room.send(Ok(wire::SessionResponse { message: Some(Told::Desired(desired)) }));
+                    }
+                }
+                _ = fills.tick(), if who.minor >= TELLS_FILLED && telling.is_waiting() => {
+                    // What finds no room is overtaken by the next.
+                    if let Some(filled) = self.fleet.filled(&mut telling)
+                        && let Err(over) = self.tell(Told::Filled(filled))
+                    {
+                        return over;
                     }
                 }
                 _ = beats.tick() => {
@@ -340,45 +351,6 @@ impl Session {
         }
     }
 
-    async fn hear(&self, who: Who, said: wire::SessionRequest, sequence: &mut u64) -> Result<(), Over> {
-        match said.message {
-            Some(Said::Observed(observed)) => {
-                let is_next = observed.sequence == *sequence + 1 && observed.full == (*sequence == 0);
-                if !is_next {
-                    let why = "messages come once, in order, and the first one tells of everything";
-                    return Err(Over::Refused(Error::invalid_field("observed.sequence", why)));
-                }
-                *sequence = observed.sequence;
-                let memory = workers::read_memory(observed.memory.unwrap_or_default());
-                let report = report(observed).map_err(|error| Over::Lied(error.to_string()))?;
-                if let Some(answers) = report.answers {
-                    self.fleet.answered(who, answers);
-                }
-                match self.fleet.0.control.observed(who.id, who.session, memory, report).await {
-                    Ok(Heard::Applied) => {}
-                    Ok(Heard::Lie(lie)) => return Err(Over::Lied(lie)),
-                    Ok(Heard::NotIts) => {
-                        // If another worker drives it, the next registration says so.
-                        let message =
-                            format!("this stream does not speak for {} any more; register again", who.id);
-                        return Err(Over::Refused(Error::new(Reason::WorkerLost, message)));
-                    }
-                    Err(error) => return Err(Over::Refused(error)),
-                }
-                self.tell(Told::Ack(wire::Ack { observed: *sequence })).map(drop)
-            }
-            Some(Said::Register(_)) => {
-                let why = "a worker registers once on a stream";
-                Err(Over::Refused(Error::invalid_field("message", why)))
-            }
-            Some(Said::Progress(progress)) => {
-                self.fleet.progress(who.id, &progress);
-                Ok(())
-            }
-            Some(Said::Heartbeat(_) | Said::Response(_)) | None => Ok(()),
-        }
-    }
-
     /// Looks whether a worker that is heard of gets on with what it does.
     async fn feel(&self, who: Who, gait: &mut Gait, now: Duration) -> Option<Over> {
         let control = &self.fleet.0.control;
@@ -388,22 +360,4 @@ impl Session {
         }
         felt.is_stuck.then_some(Over::Stuck)
     }
-}
-
-/// What a worker has told.
-fn report(observed: wire::Observed) -> Result<Report> {
-    let removal = |removed: wire::RemovedReplica| {
-        Ok(Removal {
-            id: workers::replica_id(&removed.replica)?,
-            expected: Bytes(removed.expected_bytes),
-            returned: Bytes(removed.returned_bytes),
-        })
-    };
-    Ok(Report {
-        is_full: observed.full,
-        answers: observed.answers.map(workers::read_generation),
-        replicas: observed.replicas.into_iter().map(workers::read_observed).collect::<Result<_>>()?,
-        removed: observed.removed.into_iter().map(removal).collect::<Result<_>>()?,
-        problem: workers::text(observed.problem),
-    })
 }

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use hoist_domain::{DeviceSpec, WorkerState};
+use hoist_domain::{DeviceSpec, WORKER_RENEWS, WorkerState};
 use hoist_runtime::DeviceLock;
 use tokio::process::{Child, Command};
 use tracing::{error, info, warn};
@@ -104,7 +104,8 @@ pub(super) async fn supervise(fleet: Fleet, spec: DeviceSpec, binary: PathBuf) {
                 }
             }
         };
-        let was_told = status.as_ref().is_ok_and(ExitStatus::success);
+        let renews = |status: &ExitStatus| status.code() == Some(WORKER_RENEWS.into());
+        let was_told = status.as_ref().is_ok_and(|status| status.success() || renews(status));
         let has_said = status.as_ref().is_ok_and(|status| status.code().is_some_and(|code| code != 0));
         let ended = match status {
             Ok(status) => format!("it has ended ({status})"),
@@ -116,7 +117,7 @@ pub(super) async fn supervise(fleet: Fleet, spec: DeviceSpec, binary: PathBuf) {
         warn!(device = %spec.id, why, log = %log.display(), "a worker has ended");
         control.turned(spec.id, Turn::Lost(Whose::Child(process), why.clone())).await;
         if was_told {
-            // By somebody else than this server: it is no failure, and there is to be one.
+            // By somebody else than this server, or by itself: it is no failure, and there is to be one.
             tokio::select! {
                 () = tokio::time::sleep(fleet.0.settings.restart_delay) => continue,
                 () = leaving.triggered() => return,

@@ -54,7 +54,11 @@ pub(super) fn all_there(
 fn failed(device: DeviceId, digest: Digest, failure: Option<&ReplicaFailure>) -> Error {
     let error = match failure {
         Some(ReplicaFailure::NoMemory { needed, free }) => {
-            let message = format!("{device} has {free} free, as its worker says, and {needed} are needed");
+            let message = if free < needed {
+                format!("{device} has {free} free, as its worker says, and {needed} are needed")
+            } else {
+                format!("the driver of {device} has refused {needed}, though it says that {free} are free")
+            };
             let error = Error::new(Reason::VramExhausted, message);
             error.with("needed_bytes", needed.0).with("free_bytes", free.0)
         }

@@ -1,7 +1,7 @@
 //! The executor of loads: from models to replicas that can be used.
 //!
 //! ```text
-//!  sizes ─┬─ all in RAM ───────────────────────────────────────────────► place ─► arrival: all ACTIVE
+//!  sizes ─┬─ all in RAM, or on the device ─────────────────────────────► place ─► arrival: all ACTIVE
 //!         └─ admit ─► cache, model by model ─► each component: place early ┘
 //! ```
 //!
@@ -12,13 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_domain::{
-    Bytes, CacheReport, CacheSpec, DeviceId, Digest, Error, IntentPart, LoadReport, LoadSpec,
-    LoadedComponent, ModelPart, OperationId, Placement, Reason, Replica, ReplicaId, ReplicaState, Result,
-    WorkerState,
+    Bytes, DeviceId, Error, IntentPart, LoadReport, LoadSpec, LoadedComponent, OperationId, Placement,
+    Reason, Replica, ReplicaId, ReplicaState, Result, WorkerState,
 };
 use hoist_planner::State;
 use hoist_planner::residency::{LoadAsk, Offer, PlaceAsk, Placed, PlacedPart, Wanted};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -38,21 +36,15 @@ const MOST_TRIES: usize = 3;
 /// What is loaded, what cannot be, where, and by which replicas.
 type Begun = (Vec<Wanted>, Vec<String>, Offer, Vec<PlacedPart>);
 
-/// What is on its way to RAM, and what of it is there and held for this load.
-struct Coming {
-    wanted: Vec<Wanted>,
-    held: BTreeSet<Digest>,
-}
-
 /// One run of the executor.
-struct Run<'a> {
-    loader: &'a Loader,
-    spec: &'a LoadSpec,
-    operation: OperationId,
-    cell: &'a Arc<ProgressCell>,
-    stop: &'a CancellationToken,
-    read: Bytes,
-    reasons: Option<Vec<String>>,
+pub(super) struct Run<'a> {
+    pub(super) loader: &'a Loader,
+    pub(super) spec: &'a LoadSpec,
+    pub(super) operation: OperationId,
+    pub(super) cell: &'a Arc<ProgressCell>,
+    pub(super) stop: &'a CancellationToken,
+    pub(super) read: Bytes,
+    pub(super) reasons: Option<Vec<String>>,
 }
 
 impl Loader {
@@ -114,10 +106,15 @@ impl Run<'_> {
             if sizes.components.is_empty() {
                 return Err(nothing_to_load(&sizes));
             }
-            let was_in_ram = sizes.is_in_ram && !self.spec.validate;
-            let (wanted, left_out) =
-                if was_in_ram { (sizes.wanted(), sizes.left_out) } else { self.stage(&sizes).await? };
-            if let Some(placed) = self.place_all(wanted, left_out, was_in_ram).await? {
+            if sizes.is_at_hand && !self.spec.validate {
+                let placed = self.place_all(sizes.wanted(), sizes.left_out.clone(), true).await?;
+                if let Some(placed) = placed {
+                    return Ok(placed);
+                }
+                // It has gone since, or is on another device.
+            }
+            let (wanted, left_out) = self.stage(&sizes).await?;
+            if let Some(placed) = self.place_all(wanted, left_out, false).await? {
                 return Ok(placed);
             }
         }
@@ -155,7 +152,7 @@ impl Run<'_> {
         (!wanted.is_empty()).then_some(wanted)
     }
 
-    fn ask(&self, parts: Vec<Wanted>) -> LoadAsk {
+    pub(super) fn ask(&self, parts: Vec<Wanted>) -> LoadAsk {
         LoadAsk {
             parts,
             placement: self.spec.placement,
@@ -164,92 +161,16 @@ impl Run<'_> {
         }
     }
 
-    fn placing(&self, parts: Vec<Wanted>, is_use: bool) -> PlaceAsk {
+    pub(super) fn placing(&self, parts: Vec<Wanted>, is_use: bool) -> PlaceAsk {
         let ids = parts.iter().map(|_| ReplicaId(Uuid::now_v7())).collect();
         PlaceAsk { operation: self.operation, load: self.ask(parts), ids, is_use }
     }
 
-    /// Room on a device first, then everything to RAM; what has come there is on its way to the device meanwhile.
-    async fn stage(&mut self, sizes: &Sizes) -> Result<(Vec<Wanted>, Vec<String>)> {
-        let control = &self.loader.0.control;
-        let ask = self.ask(sizes.wanted());
-        let offer = self.once_it_is_there(|| control.admit(self.operation, ask.clone())).await?;
-        self.reasons = Some(offer.reasons);
-        let mut coming = Coming { wanted: sizes.wanted(), held: BTreeSet::new() };
-        let mut wanted = Vec::new();
-        let mut left_out = Vec::new();
-        for part in &self.spec.parts {
-            let cached = self.cache(part, &mut coming).await?;
-            self.read.0 = self.read.0.saturating_add(cached.read.0);
-            left_out.extend(cached.left_out);
-            for component in cached.components {
-                let is_it = |one: &&Wanted| one.model == part.model && one.component == component.name;
-                let known = sizes.components.iter().map(|one| &one.wanted).find(is_it);
-                let known = known.ok_or_else(|| {
-                    let name =
-                        self.loader.model(part).map(|model| model.name().to_owned()).unwrap_or_default();
-                    Error::new(Reason::SourceChanged, format!("{name} has changed while it was read"))
-                })?;
-                self.must_be_as_it_was(&component.name, component.digest)?;
-                wanted.push(Wanted { digest: Some(component.digest), ..known.clone() });
-            }
-        }
-        Ok((wanted, left_out))
-    }
-
-    /// A model to RAM. Of what is coming, each component has its digest from the moment on at which it is there, and is placed.
-    async fn cache(&self, part: &ModelPart, coming: &mut Coming) -> Result<CacheReport> {
-        let spec = CacheSpec {
-            model: part.model,
-            components: part.components.clone(),
-            priority: self.spec.priority,
-            validate: self.spec.validate,
-            allow: self.spec.allow.clone(),
-        };
-        let (tell, mut told) = mpsc::unbounded_channel::<(Box<str>, Digest)>();
-        let arrived = move |name: &str, digest: Digest| drop(tell.send((name.into(), digest)));
-        let cache = &self.loader.0.cache;
-        // The teller ends with the caching, and with it the placing.
-        let caching = async move { cache.cache(&spec, self.operation, self.cell, self.stop, &arrived).await };
-        let placing = async {
-            while let Some(first) = told.recv().await {
-                let mut arrived = vec![first];
-                while let Ok(next) = told.try_recv() {
-                    arrived.push(next);
-                }
-                for (name, digest) in arrived {
-                    // What is not what it was fails its load once all is read: nobody wants it on a device.
-                    if self.must_be_as_it_was(&name, digest).is_err() {
-                        continue;
-                    }
-                    let is_it = |one: &&mut Wanted| one.model == part.model && one.component == name;
-                    if let Some(one) = coming.wanted.iter_mut().find(is_it) {
-                        one.digest = Some(digest);
-                    }
-                    coming.held.insert(digest);
-                }
-                let ask = self.placing(coming.wanted.clone(), false);
-                // What cannot be placed now is placed, or refused, when everything is there.
-                let _ = self.loader.0.control.place_early(ask, coming.held.clone()).await;
-            }
-        };
-        tokio::join!(caching, placing).0
-    }
-
-    /// What is brought back is what was loaded: nobody has asked for what has come in its place.
-    fn must_be_as_it_was(&self, component: &str, digest: Digest) -> Result<()> {
-        match self.spec.restores.iter().find(|part| *part.component == *component) {
-            Some(part) if part.digest != digest => {
-                let message =
-                    format!("{component} has changed since it was loaded: load it again, or unload it");
-                Err(Error::new(Reason::SourceChanged, message))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Asks the owner; and again, for a while, as long as all that is missing is a worker that is being started.
-    async fn once_it_is_there<T, F: Future<Output = Result<T>>>(&self, ask: impl Fn() -> F) -> Result<T> {
+    pub(super) async fn once_it_is_there<T, F: Future<Output = Result<T>>>(
+        &self,
+        ask: impl Fn() -> F,
+    ) -> Result<T> {
         let mut changes = self.loader.0.control.changes();
         let clock = &self.loader.0.clock;
         let until = clock.monotonic().saturating_add(STARTS_WITHIN);

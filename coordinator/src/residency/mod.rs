@@ -1,7 +1,7 @@
 //! Models to devices and off them: the executors of loads and unloads, and who brings back what was lost.
 //!
 //! ```text
-//!  load:    all in RAM ─────────────────────────────► place (owner) ─► workers ─► all ACTIVE ─► ended (owner)
+//!  load:    all in RAM, or there ───────────────────► place (owner) ─► workers ─► all ACTIVE ─► ended (owner)
 //!           not all ─► headers ─► admit (owner) ─► to RAM ─┘               └─► one FAILED or gone ─► ended, nothing stays
 //!  unload:  unload (owner) ─► workers ─► gone, with an account of their bytes ─► ended
 //!  restore: an intent of which something is not there ─► load, on the server's own account
@@ -15,6 +15,7 @@ mod arriving;
 mod loading;
 mod restoring;
 mod sizing;
+mod staging;
 pub mod sync;
 mod unloading;
 

@@ -1,11 +1,13 @@
 //! What models take of RAM and of a device, before anything is read of them but their headers; not even those, where all of it
-//! is in RAM.
+//! is in RAM or on a device.
 
 use std::sync::Arc;
 
 use hoist_domain::{
-    Bytes, Digest, Dtype, Error, Model, ModelContent, ModelPart, Reason, ResourceName, Result, Verdict,
+    Bytes, Digest, Dtype, Error, Model, ModelComponent, ModelContent, ModelId, ModelPart, Reason,
+    ReplicaState, ResourceName, Result, Verdict,
 };
+use hoist_planner::State;
 use hoist_planner::residency::Wanted;
 use hoist_staging::{Recipe, Target};
 use tokio_util::sync::CancellationToken;
@@ -29,8 +31,8 @@ pub struct Sizes {
     pub components: Vec<ComponentSize>,
     /// What cannot be loaded, and why.
     pub left_out: Vec<String>,
-    /// All of it was in RAM when it was looked at.
-    pub is_in_ram: bool,
+    /// All of it was in RAM, or on some device, when it was looked at.
+    pub is_at_hand: bool,
 }
 
 impl Sizes {
@@ -51,17 +53,17 @@ impl Loader {
         allow: &[Verdict],
         stop: &CancellationToken,
     ) -> Result<Sizes> {
-        let mut sizes = Sizes { is_in_ram: true, ..Sizes::default() };
+        let mut sizes = Sizes { is_at_hand: true, ..Sizes::default() };
         for part in parts {
             let model = self.model(part)?;
             has_components(model.name(), &model.content.components, &part.components)?;
             let dtype = dtype.filter(|dtype| is_another(&model.content, *dtype));
             let is_allowed = model.verdict() <= Verdict::Suspicious || allow.contains(&model.verdict());
-            if is_allowed && let Some(there) = self.in_ram(&model, part, dtype) {
+            if is_allowed && let Some(there) = self.at_hand(&model, part, dtype) {
                 sizes.components.extend(there);
                 continue;
             }
-            sizes.is_in_ram = false;
+            sizes.is_at_hand = false;
             let (mut read, left_out) = self.by_headers(&model, part, dtype, allow, stop).await?;
             sizes.components.append(&mut read);
             sizes.left_out.extend(left_out);
@@ -78,9 +80,9 @@ impl Loader {
         })
     }
 
-    /// All that is asked for of a model, if it is complete in RAM and its files were as they are there; also if they are missing
-    /// by now.
-    fn in_ram(
+    /// All that is asked for of a model, if each is complete in RAM or on some device, and its files were as they are there; also if
+    /// they are missing by now.
+    fn at_hand(
         &self,
         model: &Arc<Model>,
         part: &ModelPart,
@@ -91,9 +93,11 @@ impl Loader {
         }
         let view = self.0.control.view();
         let shelf = self.0.cache.shelf().ok()?;
-        let sized = |component: &hoist_domain::ModelComponent| {
+        let sized = |component: &ModelComponent| {
             let digest = component.digest?;
-            let segment = view.state.cache().sealed(digest)?;
+            let Some(segment) = view.state.cache().sealed(digest) else {
+                return on_device(&view.state, model.id, component, (digest, dtype));
+            };
             let layout = shelf.layout(digest);
             let length: Option<u64> =
                 layout.as_ref().map(|layout| layout.tensors().iter().map(|one| one.length).sum());
@@ -148,9 +152,8 @@ impl Loader {
                         continue;
                     }
                 };
-                let is_same = |one: &&hoist_domain::ModelComponent| {
-                    (&one.name, &one.prefix) == (&component.name, &component.prefix)
-                };
+                let is_same =
+                    |one: &&ModelComponent| (&one.name, &one.prefix) == (&component.name, &component.prefix);
                 let known = model.content.components.iter().find(is_same).filter(|_| believed);
                 sized.push(by_recipe(
                     &model,
@@ -165,6 +168,20 @@ impl Loader {
         let read = self.0.tasks.run_blocking("sizes", read).await;
         read.map_err(|panicked| Error::new(Reason::Internal, panicked.to_string()))
     }
+}
+
+/// A component that can be used on some device, and is not in RAM any more.
+fn on_device(
+    state: &State,
+    model: ModelId,
+    component: &ModelComponent,
+    (digest, dtype): (Digest, Option<Dtype>),
+) -> Option<ComponentSize> {
+    let mut there = state.devices().iter().filter_map(|one| state.residency().sharing(one.id, digest, dtype));
+    let there = there.find(|replica| replica.state == ReplicaState::Active)?;
+    let (component, digest) = (component.name.clone(), Some(digest));
+    let wanted = Wanted { model, component, digest, dtype, bytes: there.charge(), tensors: 0 };
+    Some(ComponentSize { wanted, held: Bytes(0), read: Bytes(0) })
 }
 
 fn by_recipe(

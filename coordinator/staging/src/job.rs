@@ -12,6 +12,7 @@ use hoist_segment::Filling;
 
 use crate::buffer::Buffer;
 use crate::plan::{Piece, Plan, Unit};
+use crate::rising::{Lacking, Rising};
 use crate::source::{ReadError, Source};
 use crate::tree;
 
@@ -24,6 +25,7 @@ pub struct Job {
     sources: Vec<Source>,
     /// Each until it is complete.
     targets: Vec<Mutex<Option<Arc<Filling>>>>,
+    rising: Vec<Option<Rising>>,
     count: Box<Count>,
     stop: AtomicBool,
 }
@@ -89,21 +91,20 @@ impl Job {
         targets: Vec<Filling>,
         count: impl Fn(u64) + Send + Sync + 'static,
     ) -> Self {
+        let rising = targets.iter().map(|target| target.path().map(Rising::new)).collect();
         let targets = targets.into_iter().map(|target| Mutex::new(Some(Arc::new(target)))).collect();
-        Self { plan, sources, targets, count: Box::new(count), stop: AtomicBool::new(false) }
+        Self { plan, sources, targets, rising, count: Box::new(count), stop: AtomicBool::new(false) }
     }
 
-    /// Of each target the steps that have something for it.
-    pub(crate) fn steps_of_targets(&self) -> Vec<usize> {
-        let mut steps = vec![0; self.targets.len()];
-        for step in 0..self.plan.steps() {
-            for target in self.plan.targets_of(step) {
-                if let Some(count) = steps.get_mut(target) {
-                    *count += 1;
-                }
-            }
-        }
-        steps
+    /// What each target waits for, before anything is read.
+    pub(crate) fn lacking(&self) -> Vec<Lacking> {
+        Lacking::of(&self.plan, self.targets.len())
+    }
+
+    /// Of each target, how much of it is there already; none of one that is several files.
+    #[must_use]
+    pub fn rising(&self) -> &[Option<Rising>] {
+        &self.rising
     }
 
     fn target(&self, number: usize) -> Option<Arc<Filling>> {

@@ -5,6 +5,7 @@
 //!           ├─► Plan: units of reads │ a unit ─► aligned buffer ─► hash each piece ─► pwrite pieces │─► hashes of items
 //!  targets ─┘        (pure)          └─ past the page cache, or out of it where that has the bytes ┘     (combined)
 //!                                                      the last piece of a target ─► told of, while the rest is read
+//!                                                      what a target has from its beginning ─► seen by anybody (Rising)
 //! ```
 //!
 //! A unit is one stretch of one file; its pieces are the parts of tensors in it. Large tensors are cut at powers of two, so
@@ -19,6 +20,7 @@ mod job;
 mod plan;
 mod pool;
 mod recipe;
+mod rising;
 mod source;
 mod tree;
 
@@ -26,4 +28,5 @@ pub use job::{Failure, Filled, Job, News, Outcome};
 pub use plan::{Item, PIECE, Plan};
 pub use pool::{Pool, PoolSettings, Ticket};
 pub use recipe::{Recipe, RecipeError, Target, open};
+pub use rising::Rising;
 pub use source::Source;

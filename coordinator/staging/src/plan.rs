@@ -3,7 +3,7 @@
 //! Properties: every byte of every item is in exactly one piece; no unit is longer than [`UNIT`]; nothing is read that lies
 //! further than [`GAP`] from something wanted; units come in the order in which their segments fill.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use hoist_formats::Tensor;
 
@@ -96,12 +96,10 @@ impl Plan {
                 _ => units.push(Unit { source, start, end, pieces: vec![piece] }),
             }
         }
-        let place = |unit: &Unit| {
-            let first = unit.pieces.first();
-            first.and_then(|piece| {
-                items.get(piece.item).map(|item| (item.target, item.file, item.at.saturating_add(piece.at)))
-            })
+        let place_of = |piece: &Piece| {
+            items.get(piece.item).map(|item| (item.target, item.file, item.at.saturating_add(piece.at)))
         };
+        let place = |unit: &Unit| unit.pieces.iter().filter_map(place_of).min();
         units.sort_by_cached_key(place);
         Self { items, units, views }
     }
@@ -111,13 +109,20 @@ impl Plan {
         self.units.len() + usize::from(!self.views.is_empty())
     }
 
-    /// The targets that a step has something for.
-    pub(crate) fn targets_of(&self, step: usize) -> BTreeSet<usize> {
-        let target = |item: usize| self.items.get(item).map(|item| item.target);
+    /// The targets that a step has something for, with where the first byte of it goes.
+    pub(crate) fn targets_of(&self, step: usize) -> BTreeMap<usize, u64> {
+        let mut first = BTreeMap::new();
+        let mut add = |item: usize, at: u64| {
+            if let Some(item) = self.items.get(item) {
+                let at = item.at.saturating_add(at);
+                first.entry(item.target).and_modify(|known: &mut u64| *known = at.min(*known)).or_insert(at);
+            }
+        };
         match self.units.get(step) {
-            Some(unit) => unit.pieces.iter().filter_map(|piece| target(piece.item)).collect(),
-            None => self.views.iter().filter_map(|item| target(*item)).collect(),
+            Some(unit) => unit.pieces.iter().for_each(|piece| add(piece.item, piece.at)),
+            None => self.views.iter().for_each(|view| add(*view, 0)),
         }
+        first
     }
 
     /// Bytes that a step moves.

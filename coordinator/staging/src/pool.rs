@@ -19,6 +19,7 @@ use tracing::warn;
 
 use crate::buffer::Buffer;
 use crate::job::{Failure, Hashed, Job, News};
+use crate::rising::Lacking;
 
 /// How many threads, and when one is lost.
 #[derive(Clone, Copy, Debug)]
@@ -87,8 +88,8 @@ struct Running {
     in_flight: usize,
     /// Bytes begun, by weight: the least is served first.
     served: u64,
-    /// By target: steps that have something for it and have not ended.
-    left: Vec<usize>,
+    /// By target.
+    left: Vec<Lacking>,
     /// By target.
     hashed: Vec<Vec<Hashed>>,
     failed: Option<Failure>,
@@ -108,10 +109,13 @@ impl Running {
             }
         }
         let mut complete = Vec::new();
-        for target in self.job.plan.targets_of(step) {
+        for (target, at) in self.job.plan.targets_of(step) {
             if let (Some(left), Some(hashed)) = (self.left.get_mut(target), self.hashed.get_mut(target)) {
-                *left -= 1;
-                if *left == 0 {
+                left.has(at, step);
+                if let Some(Some(rising)) = self.job.rising().get(target) {
+                    rising.is_there(left.there());
+                }
+                if left.is_nothing() {
                     complete.push((target, std::mem::take(hashed)));
                 }
             }
@@ -164,8 +168,8 @@ impl Pool {
     /// of its end once, and of nothing after that unless it was abandoned.
     pub fn run(&self, job: Job, weight: u32, tell: impl Fn(News) + Send + Sync + 'static) -> Ticket {
         let job = Arc::new(job);
-        let left = job.steps_of_targets();
-        let without_steps = left.iter().enumerate().filter(|(_, left)| **left == 0);
+        let left = job.lacking();
+        let without_steps = left.iter().enumerate().filter(|(_, left)| left.is_nothing());
         let complete: Vec<Complete> = without_steps.map(|(target, _)| (target, Vec::new())).collect();
         let mut queue = self.queue();
         let id = queue.next_id;

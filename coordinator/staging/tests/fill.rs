@@ -1,16 +1,17 @@
 //! Jobs through the pool, beside a plain read of the same bytes.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
-use hoist_domain::{Digest, FileIdentity};
+use hoist_domain::{Digest, Dtype, FileIdentity};
 use hoist_runtime::{Clock, Shutdown, Tasks};
-use hoist_segment::{Access, Directory, RawFile, Sealed};
-use hoist_staging::{Failure, Filled, Item, Job, News, PIECE, Plan, Pool, PoolSettings, Source};
+use hoist_segment::{Access, Directory, Layout, RawFile, Sealed, TensorShape};
+use hoist_staging::{Failure, Filled, Item, Job, News, PIECE, Plan, Pool, PoolSettings, Rising, Source};
 use proptest::prelude::*;
 
 struct Place {
@@ -210,6 +211,60 @@ fn a_job_without_bytes_is_done() {
 }
 
 /// Two segments, each of its own file, and a count of what has reached them.
+/// What of a segment is said to be there is there, as long as it is read: seen after each write, by whoever opens the file.
+#[test]
+fn what_is_said_to_be_there_of_a_segment_stays_as_it_is() {
+    let place = place();
+    // By size and name in the segment; in another order, with gaps, in the file.
+    let tensors: Vec<(String, u64)> =
+        (0..40).map(|n| (format!("t{n:02}"), [10, 70_000, 2_000_000, 5_000_000][n % 4] + n as u64)).collect();
+    let shape = |(name, length): &(String, u64)| TensorShape {
+        name: name.as_str().into(),
+        dtype: Dtype::U8,
+        shape: Box::new([*length]),
+    };
+    let layout = Layout::of(tensors.iter().map(shape)).unwrap();
+    let mut file = Vec::new();
+    let mut offsets = BTreeMap::new();
+    for n in 0..tensors.len() {
+        let (name, length) = &tensors[n * 7 % tensors.len()];
+        file.extend(vec![0xcc; n * 977 % 90_000]);
+        offsets.insert(name.as_str(), file.len() as u64);
+        file.extend(bytes(usize::try_from(*length).unwrap(), n as u64 + 1));
+    }
+    let mut whole = layout.header().to_vec();
+    let items = layout.tensors().iter().map(|placed| {
+        let offset = offsets[&*placed.name];
+        let from = usize::try_from(offset).unwrap();
+        whole.extend(&file[from..from + usize::try_from(placed.length).unwrap()]);
+        let (length, at) = (placed.length, placed.offset);
+        Item { source: 0, offset, length, target: 0, file: 0, at, view: None }
+    });
+    let plan = Plan::of(items.collect());
+    let path = write(&place.disk.join("f"), &file);
+    let target = place.segments.create(&layout).unwrap();
+    let seen = Arc::new(Mutex::new((None::<Rising>, Vec::new())));
+    let (looking, whole) = (Arc::clone(&seen), Arc::new(whole));
+    let expected = Arc::clone(&whole);
+    let count = move |_| {
+        let mut seen = looking.lock().unwrap();
+        let Some(rising) = seen.0.clone() else { return };
+        let there = usize::try_from(rising.there().0).unwrap();
+        let mut prefix = vec![0; there];
+        File::open(&rising.path).unwrap().read_exact(&mut prefix).unwrap();
+        assert!(prefix == expected[..there], "not all of {there} bytes is there");
+        seen.1.push(there);
+    };
+    let job = Job::new(plan, vec![open(&path)], vec![target], count);
+    let rising = job.rising()[0].clone().unwrap();
+    seen.lock().unwrap().0 = Some(rising.clone());
+    assert_eq!(run(job).unwrap().len(), 1);
+    assert_eq!(rising.there().0, whole.len() as u64);
+    let seen = &seen.lock().unwrap().1;
+    let steps = seen.windows(2).filter(|pair| pair[0] < pair[1] && pair[1] < whole.len()).count();
+    assert!(seen.is_sorted() && steps > 2, "it is told while it rises: {seen:?}");
+}
+
 fn two_targets(place: &Place, paths: &[PathBuf], length: u64) -> (Job, Arc<Mutex<u64>>) {
     let item = |number: usize| Item {
         source: number,

@@ -31,6 +31,12 @@ pub(crate) trait Converter: std::fmt::Debug {
         to: (&Slab, u64, Dtype),
         elements: u64,
     ) -> Result<(), String>;
+
+    /// What so many words from a place on add to a `hoist_domain::Sum`, of which as many come before them. Computed when it returns.
+    ///
+    /// # Errors
+    /// Why not.
+    fn sum(&self, of: (&Slab, u64), words: u64, before: u64) -> Result<u64, String>;
 }
 
 /// Of a tensor, at once. A multiple of [`ALIGNMENT`] in every type, so that each piece of the target begins on one as well.
@@ -38,6 +44,9 @@ const PIECE: u64 = 32 << 20;
 
 /// What is copied before it is converted, at most: the more, the less often the bus waits for the card.
 const SCRATCH: u64 = 256 << 20;
+
+/// What is copied before it is converted, at least.
+pub(crate) const LEAST_SCRATCH: Bytes = Bytes(PIECE + ALIGNMENT);
 
 /// Bytes of a tensor: where they come from, where they pass and where they go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +71,8 @@ struct Group {
 #[derive(Debug)]
 pub(crate) enum Unconverted {
     Halt(Halt),
+    /// There is no room for what passes; so much is held already.
+    NoScratch(Fault, Bytes),
     /// The converter's words.
     Compute(String),
 }
@@ -78,9 +89,10 @@ pub(crate) fn target(placed: &Placed, to: Dtype) -> Placed {
     Placed { dtype, offset: 0, length: placed.dtype.converted(placed.length, to), ..placed.clone() }
 }
 
-/// What is needed beside the slab while it is filled: as much as is of use, or a piece where there is no more.
+/// What is needed beside the slab while it is filled: as much as is of use, but no more than half of what is free, since kernels are
+/// loaded as they are first used; and a piece at least.
 pub(crate) fn scratch_for(raw: Bytes, spare: Bytes) -> Bytes {
-    Bytes(raw.0.min(SCRATCH).min(spare.0.max(PIECE + ALIGNMENT)))
+    Bytes(raw.0.min(SCRATCH).min((spare.0 / 2).max(LEAST_SCRATCH.0)))
 }
 
 /// All tensors in groups that pass so much scratch. `targets` are their places in the slab, in the same order.
@@ -139,7 +151,9 @@ pub(crate) fn convert<'a>(
     lanes.clear(slab, 0)?;
     let mut done = 0;
     for group in groups {
-        ring.copy(lanes, scratch, &group.image, read, &mut |copied| go_on(Bytes(done + copied.0)))?;
+        ring.copy(lanes, scratch, (&group.image, 0..group.image.size().0), read, &mut |copied| {
+            go_on(Bytes(done + copied.0))
+        })?;
         let computed = group.parts.iter().try_for_each(|part| {
             let from = (scratch, part.from, part.before);
             converter.convert(from, (slab, part.to, part.after), part.elements)
@@ -204,7 +218,7 @@ mod tests {
         let of = |raw, spare| scratch_for(Bytes(raw), Bytes(spare)).0;
         assert_eq!(of(1_000, u64::MAX), 1_000);
         assert_eq!(of(10 * SCRATCH, u64::MAX), SCRATCH);
-        assert_eq!(of(10 * SCRATCH, 100 << 20), 100 << 20);
+        assert_eq!(of(10 * SCRATCH, 100 << 20), 50 << 20, "something is left to others");
         assert_eq!(of(10 * SCRATCH, 0), PIECE + ALIGNMENT);
     }
 }

@@ -1,9 +1,9 @@
 //! Bytes of a segment to a slab: through pinned buffers that threads fill, or straight from the segment's own pages.
 //!
 //! ```text
-//!  ring:        files ──read──► buffer 0 ─┐                         registered:  map ──register──► pages ─┐
-//!   (threads)         ──read──► buffer 1 ─┼─► lanes ─► slab                                        pieces ─┼─► lanes ─► slab
-//!                     ──read──► …        ─┘     └─ event: the buffer is free again                         ─┘
+//!  ring:        files ──read──► buffer 0 ─┐                                     registered pages: ─┐
+//!   (threads)         ──read──► buffer 1 ─┼─► lanes ─► slab                                pieces ─┼─► lanes ─► slab
+//!                     ──read──► …        ─┘     └─ event: the buffer is free again                 ─┘
 //! ```
 //! The thread that owns the device begins all copies and waits for them; the others read files and know nothing of a device.
 //! Nothing returns before the lanes were waited for, however it ends.
@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread;
@@ -20,7 +21,7 @@ use hoist_segment::Attached;
 
 use super::context::Context;
 use super::driver::Fault;
-use super::lanes::{Event, Lanes, Pinned, Registered};
+use super::lanes::{Event, Lanes, Pinned};
 use super::places::{Image, Reader};
 use super::slab::Slab;
 
@@ -90,26 +91,29 @@ impl Ring {
         Bytes((self.buffers.len() * CHUNK) as u64)
     }
 
-    /// Copies an image; what is behind its end in the slab stays as it is.
+    /// Copies these bytes of an image; what is elsewhere in the slab stays as it is.
     ///
     /// # Errors
-    /// See [`Halt`]. What is in the slab then is no image.
+    /// See [`Halt`]. Any of these bytes may be there then.
     pub(crate) fn copy(
         &mut self,
         lanes: &Lanes,
         slab: &Slab,
-        image: &Image,
+        (image, window): (&Image, Range<u64>),
         read: Reader<'_>,
         go_on: GoOn<'_>,
     ) -> Result<(), Halt> {
-        let chunks = image.size().0.div_ceil(CHUNK as u64);
+        let chunks = window.end.saturating_sub(window.start).div_ceil(CHUNK as u64);
+        if chunks == 0 {
+            return Ok(());
+        }
         let (mut buffers, mut events) = (Vec::new(), Vec::new());
         for (pinned, event) in &mut self.buffers {
             buffers.push(pinned.bytes());
             events.push(&*event);
         }
         let mut begun =
-            Begun { lanes, slab, size: image.size().0, events, under_way: VecDeque::new(), done: 0 };
+            Begun { lanes, slab, window: window.clone(), events, under_way: VecDeque::new(), done: 0 };
         let _drain = Drain(lanes);
         if chunks <= 1 {
             // A thread takes longer to start than this to copy.
@@ -117,7 +121,7 @@ impl Ring {
             if !go_on(Bytes(0)) {
                 return Err(Halt::NotWanted);
             }
-            image.fill(0, begun.used(buffer, 0), read).map_err(Halt::Read)?;
+            image.fill(window.start, begun.used(buffer, 0), read).map_err(Halt::Read)?;
             begun.begin((0, buffer, 0))?;
         } else {
             let fillers = usize::try_from(chunks).unwrap_or(usize::MAX).min(self.fillers);
@@ -131,7 +135,8 @@ impl Ring {
 struct Begun<'a> {
     lanes: &'a Lanes,
     slab: &'a Slab,
-    size: u64,
+    /// Of the image: where the first chunk begins, and where the last one ends.
+    window: Range<u64>,
     /// One for each buffer.
     events: Vec<&'a Event>,
     /// The oldest first.
@@ -143,9 +148,7 @@ struct Begun<'a> {
 impl<'a> Begun<'a> {
     /// What of a buffer a chunk fills.
     fn used<'b>(&self, buffer: &'b mut [u8], chunk: u64) -> &'b mut [u8] {
-        let left = self.size.saturating_sub(chunk.saturating_mul(CHUNK as u64));
-        let length = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        buffer.get_mut(..length).unwrap_or_default()
+        used(&self.window, chunk, buffer)
     }
 
     fn begin(&mut self, (number, buffer, chunk): Full<'a>) -> Result<(), Halt> {
@@ -154,7 +157,7 @@ impl<'a> Begun<'a> {
         // SAFETY: the bytes are a ring's, which lives as long as the device and waits before it goes. The buffer is kept in
         // `under_way`, which nobody writes to, until its event was waited for (`landed`); if this is left before, the lanes are
         // waited for by `Drain` before anybody has the ring again.
-        unsafe { self.lanes.begin(lane, self.slab, chunk * CHUNK as u64, bytes) }?;
+        unsafe { self.lanes.begin(lane, self.slab, place(&self.window, chunk), bytes) }?;
         if let Some(event) = self.events.get(number) {
             self.lanes.record(lane, event)?;
         }
@@ -178,6 +181,18 @@ impl<'a> Begun<'a> {
     }
 }
 
+/// Where a chunk of a window begins in its image.
+const fn place(window: &Range<u64>, chunk: u64) -> u64 {
+    window.start.saturating_add(chunk.saturating_mul(CHUNK as u64))
+}
+
+/// What of a buffer a chunk of a window fills.
+fn used<'b>(window: &Range<u64>, chunk: u64, buffer: &'b mut [u8]) -> &'b mut [u8] {
+    let left = window.end.saturating_sub(place(window, chunk));
+    let length = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+    buffer.get_mut(..length).unwrap_or_default()
+}
+
 /// Threads fill, this one copies.
 fn in_parallel<'a>(
     begun: &mut Begun<'a>,
@@ -197,7 +212,7 @@ fn in_parallel<'a>(
                 first,
                 step: fillers,
                 chunks,
-                size: begun.size,
+                window: begun.window.clone(),
                 image,
                 read,
                 filled: filled.clone(),
@@ -252,7 +267,7 @@ struct Filler<'a, 'b> {
     first: usize,
     step: usize,
     chunks: u64,
-    size: u64,
+    window: Range<u64>,
     image: &'b Image,
     read: Reader<'b>,
     filled: Sender<io::Result<Full<'a>>>,
@@ -262,10 +277,8 @@ impl<'a> Filler<'a, '_> {
     fn run(self, empty: &Receiver<(usize, &'a mut [u8])>) {
         for chunk in (self.first as u64..self.chunks).step_by(self.step) {
             let Ok((number, buffer)) = empty.recv() else { return };
-            let from = chunk * CHUNK as u64;
-            let length = usize::try_from(self.size - from).unwrap_or(usize::MAX).min(buffer.len());
-            let room = buffer.get_mut(..length).unwrap_or_default();
-            let read = self.image.fill(from, room, self.read);
+            let room = used(&self.window, chunk, buffer);
+            let read = self.image.fill(place(&self.window, chunk), room, self.read);
             if self.filled.send(read.map(|()| (number, buffer, chunk))).is_err() {
                 return;
             }
@@ -273,24 +286,21 @@ impl<'a> Filler<'a, '_> {
     }
 }
 
-/// Copies an image straight from the pages of a mapped segment, which are registered for as long as that takes.
+/// Copies an image straight from a segment's pages.
 ///
 /// # Errors
 /// See [`Halt`]. What is in the slab then is no image.
-pub(crate) fn registered(
-    context: &Rc<Context>,
+///
+/// # Safety
+/// All of the segment's pages are registered, in windows of so many bytes, and stay so until this returns.
+pub(crate) unsafe fn from_pages(
     lanes: &Lanes,
     slab: &Slab,
     image: &Image,
-    segment: &Attached,
+    (segment, window): (&Attached, u64),
     go_on: GoOn<'_>,
 ) -> Result<(), Halt> {
     let files: Vec<&[u8]> = segment.files().collect();
-    // An empty file has no pages.
-    let pages = files.iter().filter(|file| !file.is_empty());
-    let _registered: Vec<Registered<'_>> =
-        pages.map(|file| Registered::pages(context, file)).collect::<Result<_, Fault>>()?;
-    // Dropped before the pages are unregistered.
     let _drain = Drain(lanes);
     // Between tensors, too.
     lanes.clear(slab, 0)?;
@@ -301,8 +311,9 @@ pub(crate) fn registered(
             if !go_on(Bytes(done)) {
                 return Err(Halt::NotWanted);
             }
-            let length = PIECE.min(run.length - from);
-            let bytes = piece(&files, run.file, run.offset + from, length)
+            let offset = run.offset + from;
+            let length = PIECE.min(run.length - from).min(window - offset % window.max(1));
+            let bytes = piece(&files, run.file, offset, length)
                 .ok_or_else(|| Halt::Read(io::Error::from(io::ErrorKind::UnexpectedEof)))?;
             // SAFETY: the bytes are the segment's, mapped for reading alone as long as `segment` is borrowed; the lanes are
             // waited for before this returns.

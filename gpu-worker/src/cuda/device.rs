@@ -7,29 +7,37 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::rc::Rc;
 
-use hoist_domain::{
-    Bytes, DeviceFacts, DeviceId, DeviceMemory, DeviceSpec, Dtype, ReplicaFailure, ReplicaId,
-};
-use hoist_segment::{Attached, Opened};
+use hoist_domain::{Bytes, DeviceFacts, DeviceId, DeviceMemory, DeviceSpec, Dtype, ReplicaId};
 use hoist_worker::device::{
-    Device, Load, Loaded, Pace, Piece, Share, ShareKind, SharedTensor, Stopped, Unloaded,
+    Ahead, Checked, Device, Load, Loaded, Pace, Piece, Share, ShareKind, SharedTensor, Stopped, Sums,
+    Unloaded, sums_by_reading,
 };
 
+use super::bus;
 use super::context::Context;
-use super::convert::{self, Converter, Unconverted};
-use super::copy::{self, GoOn, Halt, Ring};
+use super::convert::Converter;
+use super::copy::Ring;
 use super::driver::{Driver, Fault};
 use super::health::Health;
 use super::lanes::{Lanes, read_back};
-use super::places::{ALIGNMENT, Image, Place};
-use super::slab::{Slab, size_for};
+use super::loading::Begun;
+use super::pages::Pages;
+use super::places::{ALIGNMENT, Place};
+use super::slab::Slab;
 
 /// Of the card's memory, left to contexts, libraries and everybody else where no size was said: a thirty-second, within these.
 const LEAST_RESERVE: Bytes = Bytes::mib(512);
 const MOST_RESERVE: Bytes = Bytes::gib(2);
 
+/// What a process may have of a card beyond its replicas and what it began with: kernels are loaded as they are first used, some
+/// hundred megabytes of them.
+const MOST_RETAINED: Bytes = Bytes::gib(1);
+
+/// Bytes that a sum is computed of at once: what is computed with takes three times as much beside them.
+const SUMMED_AT_ONCE: u64 = 8 << 20;
+
 /// What replicas can be converted to, where there is something to convert with.
-const CONVERTS: [Dtype; 4] = [Dtype::Bf16, Dtype::F16, Dtype::F32, Dtype::F64];
+pub(super) const CONVERTS: [Dtype; 4] = [Dtype::Bf16, Dtype::F16, Dtype::F32, Dtype::F64];
 
 /// How bytes get to the card
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -39,7 +47,7 @@ pub(crate) enum CopyBy {
     Auto,
     /// Through pinned buffers that threads fill
     Ring,
-    /// Straight from the segment's pages, registered for it
+    /// Straight from the segment's pages, once they are registered: while there is nothing else to do, after the first load
     Registered,
 }
 
@@ -57,25 +65,30 @@ pub(crate) struct How {
 
 /// What is on the card under one name.
 #[derive(Debug)]
-struct Resident {
-    slab: Slab,
-    places: HashMap<Box<str>, Place>,
+pub(super) struct Resident {
+    pub(super) slab: Slab,
+    pub(super) places: HashMap<Box<str>, Place>,
 }
 
 /// The device.
 #[derive(Debug)]
 pub(crate) struct Cuda {
-    id: DeviceId,
+    pub(super) id: DeviceId,
     capacity: Bytes,
-    copy_by: CopyBy,
+    pub(super) copy_by: CopyBy,
     /// Or why there is none.
-    converter: Result<Box<dyn Converter>, String>,
+    pub(super) converter: Result<Box<dyn Converter>, String>,
     /// As far as the machine says.
     health: Option<Health>,
-    there: BTreeMap<ReplicaId, Resident>,
-    ring: Ring,
-    lanes: Lanes,
-    context: Rc<Context>,
+    /// What this process had of the card before anything was loaded, as far as the machine says.
+    began_with: Option<u64>,
+    pub(super) there: BTreeMap<ReplicaId, Resident>,
+    /// Of segments that were still being filled.
+    pub(super) begun: BTreeMap<ReplicaId, Begun>,
+    pub(super) pages: Pages,
+    pub(super) ring: Ring,
+    pub(super) lanes: Lanes,
+    pub(super) context: Rc<Context>,
 }
 
 impl Cuda {
@@ -108,7 +121,21 @@ impl Cuda {
             )
         })?;
         tracing::debug!(pinned = %ring.size(), ?copy_by, "buffers taken");
-        Ok(Self { id, capacity, copy_by, converter, health, there: BTreeMap::new(), ring, lanes, context })
+        let began_with = health.as_ref().and_then(|health| health.used_by(std::process::id()));
+        Ok(Self {
+            id,
+            capacity,
+            copy_by,
+            converter,
+            health,
+            began_with,
+            there: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            pages: Pages::new(),
+            ring,
+            lanes,
+            context,
+        })
     }
 
     /// Of the card and of what drives it, for people.
@@ -119,7 +146,6 @@ impl Cuda {
             format!("compute capability {}.{}", card.compute.0, card.compute.1),
             format!("{} at {}", card.uuid, card.bus),
         ];
-        all.extend(card.numa_node.map(|node| format!("memory node {node}")));
         all.push(match &self.converter {
             Ok(_) => format!("libtorch {} with CUDA", env!("LIBTORCH_VERSION")),
             Err(why) => why.clone(),
@@ -137,6 +163,39 @@ impl Cuda {
         self.health.as_ref()?.used_by(std::process::id())
     }
 
+    /// What this process has of the card beyond its replicas and what it began with, as far as the machine says.
+    fn retained(&self) -> Bytes {
+        let Some((own, began_with)) = self.own().zip(self.began_with) else { return Bytes(0) };
+        Bytes(own.saturating_sub(began_with).saturating_sub(self.used()))
+    }
+
+    /// Computed on the card: a number a tensor passes the bus.
+    fn sums_there(
+        &self,
+        resident: &Resident,
+        computes: &dyn Converter,
+        pace: &mut dyn Pace,
+    ) -> Result<Sums, String> {
+        let (mut sums, mut done) = (Vec::new(), 0);
+        for place in resident.places.values() {
+            let (mut total, mut at) = (0_u64, 0);
+            while at < place.length {
+                if !pace.is_wanted(Bytes(done), Bytes(done)) {
+                    return Err("it is not wanted there any more".to_owned());
+                }
+                // Whole words: what is behind the last byte of a tensor is zero to its boundary.
+                let length = SUMMED_AT_ONCE.min(place.length - at);
+                let sum = computes.sum((&resident.slab, place.at + at), length.div_ceil(8), at / 8);
+                // A library that computes may have set a context of its own.
+                self.context.make_current().map_err(|fault| fault.to_string())?;
+                total = total.wrapping_add(sum?);
+                (at, done) = (at + length, done + length);
+            }
+            sums.push((place.name.clone(), total));
+        }
+        Ok(sums)
+    }
+
     /// A replica's slab, whole.
     #[cfg(test)]
     pub(super) fn image(&self, id: ReplicaId) -> Vec<u8> {
@@ -146,87 +205,22 @@ impl Cuda {
         all
     }
 
+    /// What it may still take of its share.
+    pub(super) fn left(&self) -> Bytes {
+        Bytes(self.capacity.0.saturating_sub(self.used()))
+    }
+
     fn used(&self) -> u64 {
-        self.there.values().map(|resident| resident.slab.size().0).sum()
+        let there = self.there.values().map(|resident| resident.slab.size().0);
+        let begun = self.begun.values().map(|begun| begun.slab.size().0);
+        there.chain(begun).sum()
     }
-
-    /// What a call that failed means for a load that needs so much.
-    fn stopped(&self, fault: &Fault, needed: Bytes) -> Stopped {
-        if let Err(lasting) = self.context.synchronize() {
-            return Stopped::Poisoned(format!("{fault}; from then on {lasting}"));
-        }
-        Stopped::Failed(if fault.is_memory() {
-            ReplicaFailure::NoMemory { needed, free: self.memory().free }
-        } else {
-            ReplicaFailure::Device(fault.to_string())
-        })
-    }
-
-    fn unfilled(&self, why: Unconverted, needed: Bytes) -> Stopped {
-        match why {
-            Unconverted::Halt(Halt::NotWanted) => Stopped::NotWanted,
-            Unconverted::Halt(Halt::Read(error)) => segment(error),
-            Unconverted::Halt(Halt::Device(fault)) => self.stopped(&fault, needed),
-            Unconverted::Halt(Halt::Threads(error)) => {
-                Stopped::Failed(ReplicaFailure::Device(error.to_string()))
-            }
-            Unconverted::Compute(why) => match self.context.synchronize() {
-                Ok(()) => Stopped::Failed(ReplicaFailure::Device(why)),
-                Err(lasting) => Stopped::Poisoned(format!("{why}; from then on {lasting}")),
-            },
-        }
-    }
-
-    /// All bytes, as they are.
-    fn copy(&mut self, opened: Opened, image: &Image, slab: &Slab, go_on: GoOn<'_>) -> Result<(), Halt> {
-        match self.copy_by {
-            CopyBy::Auto | CopyBy::Ring => {
-                let read = |file: usize, offset: u64, into: &mut [u8]| opened.read(file, offset, into);
-                self.lanes.clear(slab, image.size().0)?;
-                self.ring.copy(&self.lanes, slab, image, &read, go_on)
-            }
-            CopyBy::Registered => {
-                let attached = Attached::of(opened).map_err(Halt::Read)?;
-                copy::registered(&self.context, &self.lanes, slab, image, &attached, go_on)
-            }
-        }
-    }
-
-    /// All tensors, as elements of this type where they can be.
-    fn convert(
-        &mut self,
-        opened: &Opened,
-        (image, to): (&Image, Dtype),
-        slab: &Slab,
-        go_on: GoOn<'_>,
-    ) -> Result<(), Unconverted> {
-        let converter = self.converter.as_deref().map_err(|why| Unconverted::Compute(why.clone()))?;
-        let spare = self.context.memory()?.free;
-        let scratch = Slab::take(&self.context, convert::scratch_for(opened.length(), spare))?;
-        let read = |file: usize, offset: u64, into: &mut [u8]| opened.read(file, offset, into);
-        let both = (slab, &scratch);
-        let (context, lanes, ring) = (&self.context, &self.lanes, &mut self.ring);
-        convert::convert(context, lanes, ring, converter, opened.tensors(), (image, to), both, &read, go_on)
-    }
-
-    /// Refuses what can never be converted here.
-    fn must_convert(&self, to: Dtype) -> Result<(), Stopped> {
-        let why = match &self.converter {
-            Err(why) => why.clone(),
-            Ok(_) if CONVERTS.contains(&to) => return Ok(()),
-            Ok(_) => format!("nothing is converted to {to} on {}", self.id),
-        };
-        Err(Stopped::Failed(ReplicaFailure::Unsupported(why)))
-    }
-}
-
-fn segment(why: impl ToString) -> Stopped {
-    Stopped::Failed(ReplicaFailure::Segment(why.to_string()))
 }
 
 impl Device for Cuda {
     fn facts(&self) -> DeviceFacts {
         let card = self.context.card();
+        let near = || bus::near(Path::new(bus::DEVICES), &card.bus);
         DeviceFacts {
             id: self.id,
             model: card.name.clone(),
@@ -234,6 +228,8 @@ impl Device for Cuda {
             maps_segments: false,
             granule: card.granule,
             alignment: Bytes(ALIGNMENT),
+            bus: bus::carries(Path::new(bus::DEVICES), &card.bus),
+            node: card.numa_node.and_then(|node| u32::try_from(node).ok()).or_else(near),
             dtypes: if self.converter.is_ok() { CONVERTS.to_vec() } else { Vec::new() },
             libraries: self.libraries(),
         }
@@ -241,7 +237,6 @@ impl Device for Cuda {
 
     fn memory(&self) -> DeviceMemory {
         let used = self.used();
-        let left = self.capacity.0.saturating_sub(used);
         // A driver that does not say has nothing to give either.
         let Ok(said) = self.context.memory() else {
             return DeviceMemory { used: Bytes(used), ..DeviceMemory::default() };
@@ -249,59 +244,50 @@ impl Device for Cuda {
         let others = said.total.0.saturating_sub(said.free.0).saturating_sub(used);
         DeviceMemory {
             used: Bytes(used),
-            free: Bytes(said.free.0.min(left)),
+            free: Bytes(said.free.0.min(self.left().0)),
             mapped: Bytes(0),
             others: Bytes(others),
+            ..DeviceMemory::default()
         }
     }
 
-    fn check(&mut self) -> Result<String, String> {
+    fn check(&mut self) -> Result<Checked, String> {
+        self.pages.let_go_of_evicted();
         self.context.synchronize().map_err(|fault| fault.to_string())?;
-        Ok(self.health.as_mut().map(Health::look).unwrap_or_default())
+        let problem = self.health.as_mut().map(Health::look).unwrap_or_default();
+        if !problem.is_empty() {
+            return Ok(Checked::Problem(problem));
+        }
+        let retained = self.retained();
+        Ok(if retained > MOST_RETAINED {
+            let why =
+                format!("it has {retained} more of {} than its replicas take and it began with", self.id);
+            Checked::Retains(why)
+        } else {
+            Checked::Well
+        })
     }
 
     fn load(&mut self, load: &Load, pace: &mut dyn Pace) -> Result<Loaded, Stopped> {
-        load.dtype.map_or(Ok(()), |to| self.must_convert(to))?;
-        let opened = Opened::open(&load.path, load.digest).map_err(segment)?;
-        let image = match load.dtype {
-            None => Image::of(opened.tensors()),
-            Some(to) => {
-                let after: Vec<_> = opened.tensors().map(|(_, placed)| convert::target(placed, to)).collect();
-                Image::of(after.iter().map(|placed| (0, placed)))
-            }
-        };
-        let image = image.ok_or_else(|| segment("it is larger than any"))?;
-        let needed = size_for(image.size(), self.context.card().granule);
-        let free = self.memory().free;
-        if needed > free {
-            return Err(Stopped::Failed(ReplicaFailure::NoMemory { needed, free }));
-        }
-        let total = opened.length();
-        let mut go_on = |done: Bytes| pace.is_wanted(done.min(total), total);
-        if !go_on(Bytes(0)) {
-            return Err(Stopped::NotWanted);
-        }
-        let slab = Slab::take(&self.context, image.size()).map_err(|fault| self.stopped(&fault, needed))?;
-        let filled = match load.dtype {
-            None => self.copy(opened, &image, &slab, &mut go_on).map_err(Unconverted::Halt),
-            Some(to) => self.convert(&opened, (&image, to), &slab, &mut go_on),
-        };
-        if let Err(why) = filled {
-            drop(slab);
-            return Err(self.unfilled(why, needed));
-        }
-        let tensors = u32::try_from(image.places.len()).unwrap_or(u32::MAX);
-        let loaded = Loaded { own: slab.size(), mapped: Bytes(0), tensors };
-        let places = image.places.into_iter().map(|place| (place.name.clone(), place)).collect();
-        self.there.insert(load.id, Resident { slab, places });
-        Ok(loaded)
+        self.bring(load, pace)
+    }
+
+    fn ahead(&mut self, ahead: &Ahead, pace: &mut dyn Pace) -> Result<Option<Bytes>, Stopped> {
+        self.bring_ahead(ahead, pace)
+    }
+
+    fn rest(&mut self) -> bool {
+        self.copy_by == CopyBy::Registered && self.pages.go_on(&self.context)
     }
 
     fn unload(&mut self, id: ReplicaId) -> Option<Unloaded> {
-        let resident = self.there.remove(&id)?;
-        let expected = resident.slab.size();
+        let slab = match self.there.remove(&id) {
+            Some(resident) => resident.slab,
+            None => self.begun.remove(&id)?.slab,
+        };
+        let expected = slab.size();
         let (taken, free) = (self.own(), self.free());
-        drop(resident);
+        drop(slab);
         let mut returned = self.free().saturating_sub(free);
         if returned < expected.0
             && let (Some(before), Some(after)) = (taken, self.own())
@@ -340,6 +326,19 @@ impl Device for Cuda {
         tensors.sort_by_key(|tensor| tensor.offset);
         let card = self.context.card().uuid.clone();
         Ok(Share { memory, kind: ShareKind::Cuda, card, size: resident.slab.size(), tensors })
+    }
+
+    fn sums(&self, id: ReplicaId, pace: &mut dyn Pace) -> Result<Sums, String> {
+        let resident = self.there.get(&id).ok_or("it is not there")?;
+        match &self.converter {
+            Ok(converter) => self.sums_there(resident, converter.as_ref(), pace),
+            // Without something to compute with, all of it passes the bus.
+            Err(_) => {
+                let tensors = resident.places.values().map(|place| (place.name.clone(), place.length));
+                let read = |name: &str, at, length| self.read(id, name, at, length).map(|piece| piece.data);
+                sums_by_reading(tensors, read, pace)
+            }
+        }
     }
 
     fn tensors(&self, id: ReplicaId) -> Vec<String> {

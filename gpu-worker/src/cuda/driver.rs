@@ -15,8 +15,8 @@ use super::abi::{Code, Interface};
 /// The driver's library, by the name that every driver installs it under.
 pub(crate) const LIBRARY: &str = "libcuda.so.1";
 
-/// What the driver calls itself before this cannot manage virtual memory as it is used here: CUDA 11.2's.
-const LEAST_VERSION: i32 = 11_020;
+/// The first one that has every function that is called here: CUDA 11.4's, for `cuDeviceGetUuid_v2`.
+const LEAST_VERSION: i32 = 11_040;
 
 /// The driver, loaded and initialised. Cloning is a reference count.
 #[derive(Clone)]
@@ -25,8 +25,6 @@ pub(crate) struct Driver(Arc<Loaded>);
 struct Loaded {
     interface: Interface,
     version: i32,
-    /// Unloaded last: the functions are its.
-    _library: libloading::Library,
 }
 
 impl fmt::Debug for Driver {
@@ -66,17 +64,19 @@ impl Driver {
     /// What is missing, and what to do about it.
     pub(crate) fn open(library: &Path) -> Result<Self, String> {
         // SAFETY: loading runs the library's initialisers. It is the installed driver, found where the system's loader looks, or
-        // what a test names: as trusted as this program. It is loaded once and for good: `Loaded` keeps it.
+        // what a test names: as trusted as this program. It is loaded for good: see below.
         let opened = unsafe { Library::open(Some(library), RTLD_NOW | RTLD_GLOBAL) };
         let library = libloading::Library::from(opened.map_err(|error| {
             let why = detail(&error);
             format!("NVIDIA's driver cannot be opened ({why}); install it, or give the container its GPUs (--gpus all)")
         })?);
-        // SAFETY: it is the driver's library, which has functions of these names, and `Loaded` keeps it as long as them.
+        // SAFETY: it is the driver's library, which has functions of these names, and is never unloaded.
         let interface = unsafe { Interface::of(&library) }.map_err(|missing| {
-            format!("NVIDIA's driver is too old: it has no {missing}; install one of CUDA 11.2 or later")
+            format!("NVIDIA's driver is too old: it has no {missing}; install one of CUDA 11.4 or later")
         })?;
-        let mut loaded = Loaded { interface, version: 0, _library: library };
+        // A driver has threads of its own, and does not count on being taken away beneath them.
+        std::mem::forget(library);
+        let mut loaded = Loaded { interface, version: 0 };
         // SAFETY: takes flags, which must be 0. Any thread may call it, any number of times.
         let code = unsafe { (loaded.interface.init)(0) };
         loaded.check("cuInit", code).map_err(|fault| without_device(code, &fault))?;
@@ -85,7 +85,7 @@ impl Driver {
         loaded.check("cuDriverGetVersion", code).map_err(|fault| fault.to_string())?;
         let driver = Self(Arc::new(loaded));
         if driver.0.version < LEAST_VERSION {
-            return Err(format!("NVIDIA's driver speaks CUDA {}; 11.2 or later is needed", driver.version()));
+            return Err(format!("NVIDIA's driver speaks CUDA {}; 11.4 or later is needed", driver.version()));
         }
         Ok(driver)
     }

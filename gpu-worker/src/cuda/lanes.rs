@@ -5,7 +5,6 @@
 #![expect(unsafe_code, reason = "the driver is a C library")]
 
 use std::ffi::c_void;
-use std::marker::PhantomData;
 use std::ptr;
 use std::rc::Rc;
 use std::slice;
@@ -222,28 +221,30 @@ impl Drop for Pinned {
 
 /// Pages of somebody else's that the device may read as if they were pinned, for as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Registered<'a> {
+pub(crate) struct Registered {
     context: Rc<Context>,
     place: *mut c_void,
-    _pages: PhantomData<&'a [u8]>,
 }
 
-impl<'a> Registered<'a> {
-    /// Registers pages that may only be read: of a mapped file, which begins on a page.
+impl Registered {
+    /// Registers pages that may only be read: of a mapped file, from the beginning of a page on.
     ///
     /// # Errors
     /// The driver's.
-    pub(crate) fn pages(context: &Rc<Context>, pages: &'a [u8]) -> Result<Self, Fault> {
+    ///
+    /// # Safety
+    /// They stay mapped until this is dropped.
+    pub(super) unsafe fn pages(context: &Rc<Context>, pages: &[u8]) -> Result<Self, Fault> {
         let place = pages.as_ptr().cast_mut().cast::<c_void>();
-        // SAFETY: the range is mapped as long as `'a`, which this does not outlive. READ_ONLY: nothing writes through it, and
-        // the pointer is no more than a name for the pages.
+        // SAFETY: the range is mapped, and stays so by the caller's word. READ_ONLY: nothing writes through it, and the pointer is
+        // no more than a name for the pages.
         let code = unsafe { (context.interface().host_register)(place, pages.len(), REGISTER_READ_ONLY) };
         context.check("cuMemHostRegister", code)?;
-        Ok(Self { context: Rc::clone(context), place, _pages: PhantomData })
+        Ok(Self { context: Rc::clone(context), place })
     }
 }
 
-impl Drop for Registered<'_> {
+impl Drop for Registered {
     fn drop(&mut self) {
         // Copies from it may be under way.
         let _ = self.context.synchronize();

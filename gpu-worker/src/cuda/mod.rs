@@ -1,9 +1,12 @@
 //! CUDA: a card's memory behind the same trait as the machine's own.
 //!
 //! ```text
-//!  device ── what a worker asks of a card: load, unload, account
+//!  device ── what a worker asks of a card: unload, read, share, account
+//!    ├─ loading ── how a component gets there                         unsafe: what is registered stays so
 //!    ├─ convert ── as another type, on the card, by torch ── libtorch's other half      unsafe: tensors over slabs
+//!    ├─ bus ── the way there, as the kernel knows it
 //!    ├─ health ── what the driver's management library says of it
+//!    ├─ pages ── segments that are registered                         unsafe: pages stay mapped
 //!    ├─ copy ── segment to slab: pinned ring, or registered pages     unsafe: bytes stay until they have arrived
 //!    │    ├─ places ── where tensors lie; pure
 //!    │    └─ lanes ── streams, events, pinned and registered memory   unsafe: the driver's
@@ -15,6 +18,7 @@
 //! Nothing here is linked: a machine without a card runs the same program, and is told what is missing.
 
 mod abi;
+mod bus;
 mod context;
 mod convert;
 mod copy;
@@ -24,6 +28,8 @@ mod driver;
 mod header;
 mod health;
 mod lanes;
+mod loading;
+mod pages;
 mod places;
 mod slab;
 #[cfg(test)]

@@ -31,7 +31,7 @@ pub(crate) struct Run {
 }
 
 /// A component as it is to lie in a slab.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Image {
     pub(crate) places: Vec<Place>,
     /// In the order of their places; none is empty.
@@ -82,6 +82,21 @@ impl Image {
 
     pub(crate) fn runs(&self) -> &[Run] {
         &self.runs
+    }
+
+    /// Up to where everything is there, of a single file of which so much is there from its beginning.
+    pub(crate) fn reach(&self, there: Bytes) -> u64 {
+        let mut reach = 0;
+        for run in &self.runs {
+            let has = there.0.saturating_sub(run.offset).min(run.length);
+            if has > 0 {
+                reach = run.at + has;
+            }
+            if has < run.length {
+                break;
+            }
+        }
+        reach
     }
 
     /// The bytes from a place on, as many as there is room for.
@@ -176,6 +191,17 @@ mod tests {
                 assert!(window == whole[from..from + length], "{length} from {from}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_there_of_a_file_reaches_to_its_last_byte_in_the_slab() {
+        let tensors = [placed("a", 4_096, 300), placed("b", 4_396, 0), placed("c", 4_396, 1_000)];
+        let image = Image::of(tensors.iter().map(|one| (0, one))).unwrap();
+        let reach = |there| image.reach(Bytes(there));
+        assert_eq!([reach(0), reach(4_096)], [0, 0], "a header is nothing");
+        assert_eq!([reach(4_097), reach(4_396)], [1, 300]);
+        assert_eq!(image.places[2].at, 512);
+        assert_eq!([reach(4_397), reach(5_396), reach(u64::MAX)], [513, 1_512, 1_512]);
     }
 
     #[test]

@@ -113,6 +113,8 @@ struct Reserved {
     context: Rc<Context>,
     address: Address,
     size: usize,
+    /// What is mapped there could not be taken away: neither can the addresses.
+    is_stuck: bool,
 }
 
 impl Reserved {
@@ -121,20 +123,22 @@ impl Reserved {
         // SAFETY: writes one address to a place that is ours. 0: the driver chooses address and alignment.
         let code = unsafe { (context.interface().reserve)(&raw mut address, size, 0, 0, 0) };
         context.check("cuMemAddressReserve", code)?;
-        Ok(Self { context: Rc::clone(context), address, size })
+        Ok(Self { context: Rc::clone(context), address, size, is_stuck: false })
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
+        if self.is_stuck {
+            return;
+        }
         // SAFETY: the range is what was reserved, whole, with nothing mapped: `Mapped` unmaps before it lets go of this.
         let code = unsafe { (self.context.interface().address_free)(self.address, self.size) };
         told(self.context.check("cuMemAddressFree", code));
     }
 }
 
-/// Memory at an address. Fields are dropped in this order: the addresses first, which unmapping has freed of it, then the
-/// memory.
+/// Memory at an address. Dropped, it is unmapped; then the addresses go, and then the memory.
 #[derive(Debug)]
 struct Mapped {
     reserved: Reserved,
@@ -158,14 +162,16 @@ impl Mapped {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        let (context, size) = (&self.reserved.context, self.reserved.size);
+        let (context, size) = (Rc::clone(&self.reserved.context), self.reserved.size);
         // Copies that a caller gave up may be under way: unmapping does not wait for them. What has failed for good is
         // told by whoever looks next.
         let _ = context.synchronize();
         // SAFETY: the range is what was mapped, whole; nothing that was begun uses it any more, and no address of it is
         // kept by anybody: they are computed from a borrowed slab for one call each.
         let code = unsafe { (context.interface().unmap)(self.reserved.address, size) };
-        told(context.check("cuMemUnmap", code));
+        let unmapped = context.check("cuMemUnmap", code);
+        self.reserved.is_stuck = unmapped.is_err();
+        told(unmapped);
     }
 }
 

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use hoist_domain::{Bytes, DeviceSpec, Dtype, ReplicaFailure, ReplicaId};
-use hoist_worker::device::{Device, Load, Pace, Stopped};
-use hoist_worker::suite::{Patience, Segments, Written, bytes, digest, every_behaviour, forever};
+use hoist_worker::device::{Ahead, Checked, Device, Load, Pace, Stopped};
+use hoist_worker::suite::{Patience, Segments, Written, bytes, digest, every_behaviour, fill, forever};
 use tch::Tensor;
 use uuid::Uuid;
 
@@ -38,6 +38,16 @@ impl Converter for OnHost {
         converted.copy_data_u8(&mut data, length);
         Lanes::open(from.context()).unwrap().write(to, target, &data).map_err(|fault| fault.to_string())
     }
+
+    fn sum(&self, of: (&Slab, u64), words: u64, before: u64) -> Result<u64, String> {
+        let mut raw = vec![0; usize::try_from(words * 8).unwrap()];
+        read_back(of.0, of.1, &mut raw).map_err(|fault| fault.to_string())?;
+        let words = raw.as_chunks::<8>().0.iter().zip(before..);
+        let add = |sum: u64, (word, place): (&[u8; 8], u64)| {
+            sum.wrapping_add(u64::from_le_bytes(*word).wrapping_mul(2 * place + 1))
+        };
+        Ok(words.fold(0, add))
+    }
 }
 
 fn how(copy_by: CopyBy, processors: usize) -> How {
@@ -50,7 +60,10 @@ fn spec(capacity: Option<Bytes>) -> DeviceSpec {
 }
 
 fn open(driver: &StandIn, capacity: Option<Bytes>, how: How) -> Cuda {
-    Cuda::open(driver.driver(), spec(capacity), how).unwrap()
+    let mut device = Cuda::open(driver.driver(), spec(capacity), how).unwrap();
+    // Several, so that copies meet their ends.
+    device.pages.window = 4 << 20;
+    device
 }
 
 fn load(number: u8, path: PathBuf) -> Load {
@@ -107,6 +120,16 @@ fn what_is_many_chunks_comes_back_bit_for_bit_however_many_fill() {
         let loaded = device.load(&one, &mut forever()).unwrap();
         assert_eq!(loaded.own.0 % (2 << 20), 0, "whole granules");
         assert_there(&device, one.id, &written);
+        if rests(&mut device) {
+            device.unload(one.id).unwrap();
+            let chunks = driver.calls("cuMemcpyHtoDAsync_v2");
+            device.load(&one, &mut forever()).unwrap();
+            assert!(
+                driver.calls("cuMemcpyHtoDAsync_v2") > chunks + 300,
+                "each run by itself: from its pages"
+            );
+            assert_there(&device, one.id, &written);
+        }
         // What the buffers held before is not there between the tensors of what comes after.
         let small = load(2, segments.tensors(2, &[("w".into(), Dtype::U8, vec![3], vec![1, 2, 3])]));
         device.load(&small, &mut forever()).unwrap();
@@ -117,6 +140,13 @@ fn what_is_many_chunks_comes_back_bit_for_bit_however_many_fill() {
         driver.assert_left_as_it_was();
         return_segment(&mut segments, &written);
     }
+}
+
+/// Lets a device do what nobody waits for. Whether it had anything to do.
+fn rests(device: &mut Cuda) -> bool {
+    let had = device.rest();
+    while device.rest() {}
+    had
 }
 
 /// The first segment again, after all were evicted.
@@ -157,6 +187,9 @@ fn a_load_that_is_given_up_at_any_moment_leaves_nothing() {
     let one = load(1, segments.tensors(1, &large()));
     for copy_by in [CopyBy::Ring, CopyBy::Registered] {
         let mut device = open(&driver, None, how(copy_by, 4));
+        device.load(&one, &mut forever()).unwrap();
+        device.unload(one.id).unwrap();
+        rests(&mut device);
         let (before, objects) = (device.memory(), driver.objects());
         for patience in 1..9 {
             assert_eq!(device.load(&one, &mut Patience(patience)), Err(Stopped::NotWanted), "{patience}");
@@ -185,11 +218,13 @@ fn whatever_call_of_a_load_fails_nothing_is_left_and_the_next_one_works() {
         ("cuEventSynchronize", 400),
         ("cuEventQuery", 400),
         ("cuStreamSynchronize", 400),
-        ("cuMemHostRegister_v2", 2),
     ];
     let mut failed = 0;
     for copy_by in [CopyBy::Ring, CopyBy::Registered] {
         let mut device = open(&driver, None, how(copy_by, 4));
+        device.load(&one, &mut forever()).unwrap();
+        device.unload(one.id).unwrap();
+        rests(&mut device);
         let (before, objects) = (device.memory(), driver.objects());
         for (call, code) in calls {
             for which in [1, 2, 4] {
@@ -197,6 +232,7 @@ fn whatever_call_of_a_load_fails_nothing_is_left_and_the_next_one_works() {
                 match device.load(&one, &mut forever()) {
                     Ok(_) => drop(device.unload(one.id).unwrap()),
                     Err(Stopped::Failed(ReplicaFailure::NoMemory { needed, free })) => {
+                        // As it is: the driver has refused it all the same.
                         assert!(code == 2 && needed < free, "{call}: {needed} of {free}");
                         failed += 1;
                     }
@@ -219,6 +255,20 @@ fn whatever_call_of_a_load_fails_nothing_is_left_and_the_next_one_works() {
     assert!(failed >= 20, "{failed} of them were called at all");
 }
 
+/// What the driver does not take back stays where it is: nothing is done to it that would be worse.
+#[test]
+fn memory_that_cannot_be_unmapped_is_left_as_it_is() {
+    let (driver, mut segments) = (StandIn::new(Bytes::gib(1)), Segments::new());
+    let one = load(1, segments.tensors(1, &large()));
+    let mut device = open(&driver, None, how(CopyBy::Ring, 2));
+    device.load(&one, &mut forever()).unwrap();
+    driver.fails("cuMemUnmap", 999, 1);
+    let unloaded = device.unload(one.id).unwrap();
+    assert_eq!(unloaded.returned, Bytes(0), "and is told");
+    driver.assert_right();
+    device.load(&one, &mut forever()).unwrap();
+}
+
 /// W9: what fails for good is answered by everything from then on.
 #[test]
 fn a_card_that_cannot_go_on_says_so_at_a_load_and_at_a_look() {
@@ -226,15 +276,94 @@ fn a_card_that_cannot_go_on_says_so_at_a_load_and_at_a_look() {
     let one = load(1, segments.tensors(1, &large()));
     let mut device = open(&driver, None, how(CopyBy::Ring, 2));
     device.load(&one, &mut forever()).unwrap();
-    assert_eq!(device.check(), Ok(String::new()));
+    assert_eq!(device.check(), Ok(Checked::Well));
     driver.poison(700);
     let why = device.check().unwrap_err();
     assert!(why.contains("CUDA_ERROR_ILLEGAL_ADDRESS"), "{why}");
     let other = Load { id: ReplicaId(Uuid::from_u128(9)), ..one };
-    match device.load(&other, &mut forever()) {
-        // What is free is not known any more, so nothing is.
-        Err(Stopped::Poisoned(_) | Stopped::Failed(ReplicaFailure::NoMemory { .. })) => {}
-        other => panic!("{other:?}"),
+    let stopped = device.load(&other, &mut forever());
+    assert!(matches!(stopped, Err(Stopped::Poisoned(_))), "{stopped:?}");
+}
+
+/// W7: there is room for what is loaded, and none for what passes on the way.
+#[test]
+fn a_conversion_without_room_for_what_passes_says_what_it_needs() {
+    let (driver, mut segments) = (StandIn::new(Bytes::gib(1)), Segments::new());
+    let written: Vec<Written> = vec![
+        ("w".into(), Dtype::F32, vec![30 << 20], vec![0; 120 << 20]),
+        ("x".into(), Dtype::U8, vec![1], vec![7]),
+    ];
+    let one = Load { dtype: Some(Dtype::Bf16), ..load(1, segments.tensors(1, &written)) };
+    let mut device = open(&driver, None, How { converter: Ok(Box::new(OnHost)), ..how(CopyBy::Ring, 2) });
+    let before = driver.objects();
+    for (spare, fits) in [(10, false), (34, true), (50, true), (101, true)] {
+        // The slab takes 62 MiB.
+        driver.others_take(Bytes::mib(1_024 - 62 - spare));
+        match device.load(&one, &mut forever()) {
+            Ok(_) => assert!(fits && device.unload(one.id).is_some(), "{spare}"),
+            Err(Stopped::Failed(ReplicaFailure::NoMemory { needed, free })) => {
+                assert!(!fits && free == Bytes::mib(62 + spare) && needed > free, "{spare}: {needed} {free}");
+            }
+            other => panic!("{spare}: {other:?}"),
+        }
+        assert_eq!(driver.objects(), before, "{spare}");
+    }
+    drop(device);
+    driver.assert_left_as_it_was();
+}
+
+#[test]
+fn what_is_registered_is_let_go_of_with_its_segment_and_what_cannot_be_is_copied_all_the_same() {
+    let (driver, mut segments, written) = (StandIn::new(Bytes::gib(1)), Segments::new(), large());
+    let one = load(1, segments.tensors(1, &written));
+    let mut device = open(&driver, None, how(CopyBy::Registered, 2));
+    let registered = || driver.objects().iter().find(|(what, _)| *what == "registrations").unwrap().1;
+    driver.fails("cuMemHostRegister_v2", 2, 3);
+    device.load(&one, &mut forever()).unwrap();
+    assert!(rests(&mut device) && registered() == 0, "none, or all");
+    device.unload(one.id).unwrap();
+    device.load(&one, &mut forever()).unwrap();
+    assert_there(&device, one.id, &written);
+    assert!(rests(&mut device) && registered() > 5, "{}", registered());
+    assert!(!device.rest(), "once");
+    device.check().unwrap();
+    assert!(registered() > 5);
+    segments.evict_all();
+    device.check().unwrap();
+    assert_eq!(registered(), 0);
+    assert_there(&device, one.id, &written);
+    drop(device);
+    driver.assert_left_as_it_was();
+}
+
+/// Windows of a segment as they come, of every length, over the ends of chunks and tensors.
+#[test]
+fn what_is_copied_as_it_comes_is_bit_for_bit_what_it_comes_to_be() {
+    let (driver, mut segments, written) = (StandIn::new(Bytes::gib(1)), Segments::new(), large());
+    for (copy_by, processors) in [(CopyBy::Ring, 1), (CopyBy::Ring, 16), (CopyBy::Registered, 4)] {
+        let mut device = open(&driver, None, how(copy_by, processors));
+        let (filling, layout) = segments.begin(&written);
+        fill(&filling, &layout, &written);
+        let (id, path) = (ReplicaId(Uuid::from_u128(1)), filling.path().unwrap());
+        let mut there = 0;
+        for step in [4_097, 1, 8 << 20, 300, 13 << 20, 777_777, 0, 9 << 20] {
+            there += step;
+            let ahead = Ahead { id, path: path.clone(), there: Bytes(there) };
+            assert!(device.ahead(&ahead, &mut forever()).unwrap().is_some());
+        }
+        let copied = driver.calls("cuMemcpyHtoDAsync_v2");
+        let one = load(1, segments.seal(filling, 1));
+        device.load(&one, &mut forever()).unwrap();
+        let rest = (layout.length() - there).div_ceil(8 << 20);
+        assert_eq!(
+            driver.calls("cuMemcpyHtoDAsync_v2") - copied,
+            rest,
+            "what was there was not copied again"
+        );
+        assert_there(&device, one.id, &written);
+        drop(device);
+        segments.evict_all();
+        driver.assert_left_as_it_was();
     }
 }
 

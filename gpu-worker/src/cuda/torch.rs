@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use hoist_domain::Dtype;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-use tch::{Device, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::convert::Converter;
 use super::slab::Slab;
@@ -110,6 +110,23 @@ impl Converter for OnCard {
         let mut target = unsafe { self.row(to.0, to.1, elements, to.2) }?;
         target.f_copy_(&source).map_err(words)
     }
+
+    fn sum(&self, of: (&Slab, u64), count: u64, before: u64) -> Result<u64, String> {
+        // SAFETY: it is read from alone, and gone when this returns; the sum is there by then, so nothing reads any more.
+        let row = unsafe { self.row(of.0, of.1, count, Dtype::I64) }?;
+        weighted(&row, before)
+    }
+}
+
+/// The sum of words, each times twice its place and one; the first has this place. Waits for it.
+fn weighted(row: &Tensor, first: u64) -> Result<u64, String> {
+    let (first, count) = (i64::try_from(first), row.size1().map_err(words)?);
+    let from = first.map_err(|error| error.to_string())?.wrapping_mul(2).wrapping_add(1);
+    let to = from.wrapping_add(count.wrapping_mul(2));
+    let weights = Tensor::f_arange_start_step(from, to, 2, (Kind::Int64, row.device())).map_err(words)?;
+    let all = row.f_mul(&weights).map_err(words)?.f_sum(Kind::Int64).map_err(words)?;
+    let sum = i64::try_from(&all).map_err(words)?;
+    Ok(u64::from_ne_bytes(sum.to_ne_bytes()))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
@@ -129,6 +146,17 @@ mod tests {
                     7f04-7f05 r--p 00000000 08:01 13 /opt/a b/lib/libtorch_cpu.so.old\n";
         assert_eq!(folder_of(maps, LINKED), Some("/opt/a b/lib".into()));
         assert_eq!(folder_of(maps, OPENED), None);
+    }
+
+    #[test]
+    fn a_sum_by_libtorch_is_that_of_the_bytes() {
+        let bytes = hoist_worker::suite::bytes(80_000, 7);
+        let words: Vec<i64> = bytes.as_chunks::<8>().0.iter().map(|word| i64::from_le_bytes(*word)).collect();
+        let row = Tensor::from_slice(&words);
+        let (head, tail) = (row.narrow(0, 0, 4_000), row.narrow(0, 4_000, 6_000));
+        let both = weighted(&head, 0).unwrap().wrapping_add(weighted(&tail, 4_000).unwrap());
+        assert_eq!(both, hoist_domain::Sum::of(&bytes));
+        assert_eq!(weighted(&row.narrow(0, 0, 0), 0).unwrap(), 0);
     }
 
     #[test]

@@ -104,6 +104,9 @@ impl FromStr for DeviceSpec {
     }
 }
 
+/// How a worker ends that wants another process in its place, which is no failure.
+pub const WORKER_RENEWS: u8 = 75;
+
 /// A place that workers run in, over their restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -158,6 +161,12 @@ pub struct DeviceFacts {
     /// Where a tensor begins is a multiple of this. 0: anywhere.
     #[serde(default)]
     pub alignment: Bytes,
+    /// Of the way from the machine's memory to it, bytes a second at most. 0: not known, or there is none.
+    #[serde(default)]
+    pub bus: Bytes,
+    /// Of the machine's memory, the node that is nearest. None: there is but one, or it is not known.
+    #[serde(default)]
+    pub node: Option<u32>,
     /// What replicas can be converted to.
     pub dtypes: Vec<Dtype>,
     /// With their versions, for people.
@@ -186,11 +195,18 @@ pub struct DeviceMemory {
     /// What is neither free nor replicas: other processes, and what the worker itself needs.
     #[serde(default)]
     pub others: Bytes,
+    /// Of others: what other processes still have of replicas that are gone.
+    #[serde(default)]
+    pub lent: Bytes,
+    /// How many processes that are.
+    #[serde(default)]
+    pub lent_to: u32,
 }
 
 /// Why a component did not get onto its device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ReplicaFailure {
+    /// One whose driver refuses what it has is full all the same.
     #[error("the device has {free} free, and {needed} are needed")]
     NoMemory { needed: Bytes, free: Bytes },
     /// It cannot be read, or is not what was desired.

@@ -17,6 +17,7 @@ mod quantity;
 mod reason;
 mod residency;
 mod segment;
+mod sum;
 mod time;
 
 pub use cache::{
@@ -24,7 +25,7 @@ pub use cache::{
 };
 pub use device::{
     Device, DeviceFacts, DeviceId, DeviceKind, DeviceMemory, DeviceSpec, DevicesPolicy, Generation,
-    Incarnation, ObservedReplica, ReplicaFailure, ReplicaId, SyncPace, Worker, WorkerId,
+    Incarnation, ObservedReplica, ReplicaFailure, ReplicaId, SyncPace, WORKER_RENEWS, Worker, WorkerId,
 };
 pub use error::{Error, FieldViolation, Result};
 pub use filter::Filter;
@@ -54,3 +55,4 @@ pub use residency::{
     UnloadSpec, UnloadedReplica,
 };
 pub use segment::{Eviction, EvictionReason, Lease, LeaseId, LeasedOn, Segment, SegmentName};
+pub use sum::Sum;

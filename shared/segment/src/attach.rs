@@ -14,7 +14,7 @@ use std::path::Path;
 use hoist_domain::{Bytes, Digest, Dtype};
 use rustix::fs::{CWD, Dir, Mode, OFlags};
 
-use crate::directory::{Form, TMPFS};
+use crate::directory::{FILLING, Form, TMPFS};
 use crate::held::read_layout;
 use crate::{Map, Placed};
 
@@ -58,6 +58,23 @@ impl Opened {
         Ok(Self { files })
     }
 
+    /// Opens a segment of tensors that is still being written, by the path that [`Filling::path`] gave. Where its tensors are is
+    /// known from the beginning; who reads it reads what it was told is there.
+    ///
+    /// # Errors
+    /// The file system's; NotFound when it is not being written any more; InvalidData when it is no such segment.
+    ///
+    /// [`Filling::path`]: crate::Filling::path
+    pub fn filling(path: &Path) -> io::Result<Self> {
+        let name = path.file_name().and_then(|name| name.to_str());
+        if !name.is_some_and(|name| name.starts_with(FILLING)) {
+            return Err(invalid("its name is not that of a segment that is being written"));
+        }
+        let (file, length) = open_ours(CWD, path)?;
+        let tensors = read_layout(&file, length)?.tensors().to_vec();
+        Ok(Self { files: vec![OpenFile { file, length, tensors }] })
+    }
+
     /// In the order of their places, with the number of the file that each lies in; a file that is kept as it is counts as one,
     /// of bytes.
     pub fn tensors(&self) -> impl Iterator<Item = (usize, &Placed)> {
@@ -79,6 +96,25 @@ impl Opened {
     pub fn length(&self) -> Bytes {
         Bytes(self.files.iter().map(|file| file.length).sum())
     }
+
+    /// Whether it has lost its name: it is in memory for those alone who have it open.
+    #[must_use]
+    pub fn is_evicted(&self) -> bool {
+        let has_no_name = |one: &OpenFile| one.file.metadata().is_ok_and(|facts| facts.nlink() == 0);
+        self.files.iter().any(has_no_name)
+    }
+
+    /// Whether both are the very same files, whatever they are named by now.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn is(&self, other: &Self) -> io::Result<bool> {
+        // A file that is open keeps its number to itself.
+        let numbers = |of: &Self| -> io::Result<Vec<(u64, u64)>> {
+            of.files.iter().map(|one| one.file.metadata().map(|facts| (facts.dev(), facts.ino()))).collect()
+        };
+        Ok(numbers(self)? == numbers(other)?)
+    }
 }
 
 /// A segment in this process's memory.
@@ -95,16 +131,16 @@ impl Attached {
     /// # Errors
     /// As [`Opened::open`].
     pub fn open(path: &Path, digest: Digest) -> io::Result<Self> {
-        Self::of(Opened::open(path, digest)?)
+        Self::of(&Opened::open(path, digest)?)
     }
 
     /// Maps what is open.
     ///
     /// # Errors
     /// The file system's.
-    pub fn of(opened: Opened) -> io::Result<Self> {
-        let map = |one: OpenFile| Map::of(&one.file, one.tensors, one.length);
-        let maps = opened.files.into_iter().map(map).collect::<io::Result<Vec<_>>>()?;
+    pub fn of(opened: &Opened) -> io::Result<Self> {
+        let map = |one: &OpenFile| Map::of(&one.file, one.tensors.clone(), one.length);
+        let maps = opened.files.iter().map(map).collect::<io::Result<Vec<_>>>()?;
         let mut places = HashMap::new();
         for (at, map) in maps.iter().enumerate() {
             places
@@ -176,6 +212,15 @@ fn raw_files(path: &Path) -> io::Result<Vec<OpenFile>> {
 
 /// A file that may be mapped, and its length.
 fn open_file(folder: impl AsFd, path: &Path) -> io::Result<(File, u64)> {
+    let (file, length) = open_ours(folder, path)?;
+    if file.metadata()?.mode() & 0o222 != 0 {
+        return Err(invalid("it can be written to"));
+    }
+    Ok((file, length))
+}
+
+/// A file in memory that is our own user's, and its length.
+fn open_ours(folder: impl AsFd, path: &Path) -> io::Result<(File, u64)> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::openat(folder, path, flags, Mode::empty())?);
     let facts = file.metadata()?;
@@ -184,9 +229,6 @@ fn open_file(folder: impl AsFd, path: &Path) -> io::Result<(File, u64)> {
     }
     if rustix::fs::fstatfs(&file)?.f_type != TMPFS {
         return Err(invalid("it is not on tmpfs"));
-    }
-    if facts.mode() & 0o222 != 0 {
-        return Err(invalid("it can be written to"));
     }
     // Whoever owns it could open it for writing again.
     if facts.uid() != rustix::process::geteuid().as_raw() {

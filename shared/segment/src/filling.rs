@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use hoist_domain::{Bytes, Digest};
@@ -156,6 +157,12 @@ impl Filling {
         }
         self.taken.add(bytes.len() as u64);
         file.file.write_all_at(bytes, offset)
+    }
+
+    /// Where it is until it is sealed, for whoever reads what is there already. None: it is of several files.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        (self.form == Form::Tensors).then(|| self.directory.path().join(&self.temporary))
     }
 
     /// Gives it the name of its content, after which nothing is written to it any more.

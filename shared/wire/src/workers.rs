@@ -17,7 +17,10 @@ use crate::worker::replica_failure::Kind;
 use crate::{decode, v1};
 
 /// What coordinator and workers of this release speak: major, minor.
-pub const PROTOCOL: (u32, u32) = (1, 0);
+pub const PROTOCOL: (u32, u32) = (1, 1);
+
+/// From this minor version on a worker is told of segments that are being filled.
+pub const TELLS_FILLED: u32 = 1;
 
 /// Longer texts of a worker are cut.
 const MOST_TEXT: usize = 4 << 10;
@@ -43,6 +46,8 @@ pub fn facts(facts: &DeviceFacts) -> wire::DeviceFacts {
         libraries: facts.libraries.clone(),
         granularity_bytes: facts.granule.0,
         alignment_bytes: facts.alignment.0,
+        bus_bytes_per_second: facts.bus.0,
+        memory_node: facts.node,
     }
 }
 
@@ -64,6 +69,8 @@ pub fn read_facts(facts: wire::DeviceFacts) -> Result<DeviceFacts> {
         libraries: facts.libraries.into_iter().map(text).collect(),
         granule: Bytes(facts.granularity_bytes),
         alignment: Bytes(facts.alignment_bytes),
+        bus: Bytes(facts.bus_bytes_per_second),
+        node: facts.memory_node,
     })
 }
 
@@ -95,6 +102,10 @@ pub fn device(device: &Device) -> v1::Device {
         granularity_bytes: facts.map_or(0, |facts| facts.granule.0),
         alignment_bytes: facts.map_or(0, |facts| facts.alignment.0),
         others_bytes: device.memory.others.0,
+        lent_bytes: device.memory.lent.0,
+        lent_processes: device.memory.lent_to,
+        bus_bytes_per_second: facts.map_or(0, |facts| facts.bus.0),
+        memory_node: facts.and_then(|facts| facts.node),
         problem: device.problem.clone(),
     }
 }
@@ -130,6 +141,8 @@ pub const fn memory(memory: DeviceMemory) -> wire::DeviceMemory {
         free_bytes: memory.free.0,
         mapped_bytes: memory.mapped.0,
         others_bytes: memory.others.0,
+        lent_bytes: memory.lent.0,
+        lent_processes: memory.lent_to,
     }
 }
 
@@ -140,6 +153,8 @@ pub const fn read_memory(memory: wire::DeviceMemory) -> DeviceMemory {
         free: Bytes(memory.free_bytes),
         mapped: Bytes(memory.mapped_bytes),
         others: Bytes(memory.others_bytes),
+        lent: Bytes(memory.lent_bytes),
+        lent_to: memory.lent_processes,
     }
 }
 
@@ -357,6 +372,8 @@ mod tests {
             dtypes: vec![Dtype::F16, Dtype::F32],
             libraries: vec!["libtorch 2.11.0".to_owned()],
             granule: Bytes::mib(2),
+            bus: Bytes(64_000_000_000),
+            node: Some(1),
             alignment: Bytes(256),
         };
         assert_eq!(read_facts(facts(&all)), Ok(all.clone()));

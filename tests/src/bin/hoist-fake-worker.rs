@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Parser;
 use hoist_domain::{Bytes, DeviceFacts, DeviceMemory, ReplicaFailure, ReplicaId};
 use hoist_worker::args::WorkerArgs;
-use hoist_worker::device::{Device, Load, Loaded, Pace, Piece, Share, Stopped, Unloaded};
+use hoist_worker::device::{Checked, Device, Load, Loaded, Pace, Piece, Share, Stopped, Sums, Unloaded};
 use hoist_worker::fake::{Fake, Mishap, Script};
 
 /// How often a load that hangs looks whether it may go on.
@@ -71,7 +71,7 @@ impl Device for Staged {
         self.fake.memory()
     }
 
-    fn check(&mut self) -> Result<String, String> {
+    fn check(&mut self) -> Result<Checked, String> {
         self.fake.check()
     }
 
@@ -95,6 +95,10 @@ impl Device for Staged {
 
     fn share(&self, id: ReplicaId) -> Result<Share, String> {
         self.fake.share(id)
+    }
+
+    fn sums(&self, id: ReplicaId, pace: &mut dyn Pace) -> Result<Sums, String> {
+        self.fake.sums(id, pace)
     }
 
     fn tensors(&self, id: ReplicaId) -> Vec<String> {
@@ -124,5 +128,5 @@ fn main() -> ExitCode {
             None => Box::new(fake),
         })
     });
-    hoist_worker::process::main(&worker, open)
+    hoist_worker::process::main(&worker, open).exit_code().into()
 }

@@ -215,6 +215,8 @@ impl DevicesWorld {
                 maps_segments: maps,
                 granule: Bytes(0),
                 alignment: Bytes(0),
+                bus: Bytes(0),
+                node: None,
                 dtypes: Vec::new(),
                 libraries: Vec::new(),
             },

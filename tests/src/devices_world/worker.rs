@@ -81,7 +81,7 @@ impl Worker {
             used: Bytes(self.used()),
             free: Bytes(self.capacity.0 - self.used()),
             mapped: Bytes(self.there.values().map(|one| one.mapped.0).sum()),
-            others: Bytes(0),
+            ..DeviceMemory::default()
         }
     }
 
@@ -117,8 +117,8 @@ impl Worker {
         if let Some(one) = loading {
             return self.go_on(one, random, may_fail);
         }
-        match next(self.desired.as_ref(), &self.there) {
-            Step::Rest => return Ok(false),
+        match next(self.desired.as_ref(), &self.there, |_| None) {
+            Step::Rest | Step::Ahead(_) => return Ok(false),
             Step::Unload(id) => {
                 // Two steps, with a word in between.
                 let is_active = self.there.get(&id).is_some_and(|one| one.state == ReplicaState::Active);

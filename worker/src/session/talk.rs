@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
-use hoist_domain::{DeviceFacts, Epoch, Reason, ReplicaState};
+use hoist_domain::{Bytes, DeviceFacts, Epoch, Reason, ReplicaState};
 use hoist_runtime::Clock;
 use hoist_wire::status::Failure;
 use hoist_wire::worker::session_request::Message as Said;
@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use super::news::News;
 use super::{FINAL, SessionSettings};
-use crate::device::Piece;
+use crate::device::{Piece, Sums};
 use crate::policy::{Desired, Wanted};
 use crate::shared::{Read, Shared};
 use crate::side::Token;
@@ -39,6 +39,12 @@ const MOST_TOLD: usize = 64 << 20;
 
 /// Of a tensor, in one answer.
 const MOST_READ: u64 = 1 << 20;
+
+/// Names of tensors, in one answer.
+const MOST_NAMES: usize = 2 << 20;
+
+/// Why nobody answers.
+const TOO_MANY: &str = "too many ask, or the worker ends";
 
 /// How a stream has ended.
 pub(super) enum Over {
@@ -204,6 +210,13 @@ impl Talk {
             }
             Some(Heard::Ack(ack)) => self.news.heard(ack.observed, shared),
             Some(Heard::Request(request)) => self.reads.push(Box::pin(answer(ask(request, shared)))),
+            Some(Heard::Filled(filled)) => {
+                for one in filled.segments {
+                    let digest =
+                        workers::digest(&one.digest).map_err(|error| Over::Broken(error.to_string()))?;
+                    shared.filled(digest, one.path.into(), Bytes(one.bytes));
+                }
+            }
             Some(Heard::Drain(drain)) => return Err(Over::Drained(drain.reason)),
             Some(Heard::Registered(_)) => {
                 return Err(Over::Broken("the coordinator registers twice".to_owned()));
@@ -264,8 +277,10 @@ fn read_desired(desired: wire::Desired) -> hoist_domain::Result<Desired> {
 enum Awaited {
     /// The driver's word.
     Piece(oneshot::Receiver<Option<Piece>>),
+    Sums(oneshot::Receiver<Result<Sums, String>>),
     /// Nothing: it is answered.
     Shared(wire::SharedReplica),
+    Withdrawn,
 }
 
 /// A request, and what comes of it; or what is wrong with it.
@@ -275,6 +290,14 @@ fn ask(request: wire::Request, shared: &Shared) -> Asked {
     let asked = match request.ask {
         Some(wire::request::Ask::ReadTensor(read)) => read_tensor(read, shared).map(Awaited::Piece),
         Some(wire::request::Ask::ShareReplica(share)) => share_replica(&share, shared).map(Awaited::Shared),
+        Some(wire::request::Ask::WithdrawTokens(withdraw)) => {
+            let tokens = withdraw.tokens.iter().filter_map(|token| Token::try_from(token.as_slice()).ok());
+            tokens.for_each(|token| shared.tokens().withdraw(&token));
+            Ok(Awaited::Withdrawn)
+        }
+        Some(wire::request::Ask::SumReplica(sum)) => workers::replica_id(&sum.replica)
+            .map(|id| Awaited::Sums(shared.sum(id)))
+            .map_err(|_| "that is no replica's name".to_owned()),
         None => Err("this worker does not know how to do that".to_owned()),
     };
     (request.request_id, asked)
@@ -304,6 +327,12 @@ async fn answer((request_id, asked): Asked) -> wire::Response {
     let answer = match asked {
         Err(why) => Answer::Error(why),
         Ok(Awaited::Shared(shared)) => Answer::Shared(shared),
+        Ok(Awaited::Withdrawn) => Answer::Withdrawn(wire::WithdrawnTokens {}),
+        Ok(Awaited::Sums(replied)) => match replied.await {
+            Ok(Ok(sums)) => told(sums).map_or_else(Answer::Error, Answer::Sums),
+            Ok(Err(why)) => Answer::Error(why),
+            Err(_) => Answer::Error(TOO_MANY.to_owned()),
+        },
         Ok(Awaited::Piece(replied)) => match replied.await {
             Ok(Some(piece)) => Answer::Tensor(wire::TensorBytes {
                 dtype: piece.dtype.to_string(),
@@ -312,8 +341,16 @@ async fn answer((request_id, asked): Asked) -> wire::Response {
                 data: piece.data,
             }),
             Ok(None) => Answer::Error("there is no such replica, tensor or place".to_owned()),
-            Err(_) => Answer::Error("too many reads wait, or the worker ends".to_owned()),
+            Err(_) => Answer::Error(TOO_MANY.to_owned()),
         },
     };
     wire::Response { request_id, answer: Some(answer) }
+}
+
+fn told(sums: Sums) -> Result<wire::ReplicaSums, String> {
+    if sums.iter().map(|(name, _)| name.len() + 16).sum::<usize>() > MOST_NAMES {
+        return Err("it has too many tensors to be told of each".to_owned());
+    }
+    let told = |(name, sum): (Box<str>, u64)| wire::TensorSum { name: name.into(), sum };
+    Ok(wire::ReplicaSums { tensors: sums.into_iter().map(told).collect() })
 }

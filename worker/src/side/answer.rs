@@ -55,8 +55,8 @@ async fn tell(stream: &UnixStream, what: &Value, memory: Option<BorrowedFd<'_>>)
     let mut message = length.to_le_bytes().to_vec();
     message.extend(text.as_bytes());
     let told = tokio::time::timeout(TELLING, send(stream, &message, memory)).await;
-    // Who does not listen, or is gone, has nothing: its descriptor is closed with the connection.
-    told.unwrap_or(Ok(()))
+    // Who does not listen has nothing: its descriptor is closed with the connection.
+    told.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "it does not read the answer")))
 }
 
 async fn send(stream: &UnixStream, message: &[u8], mut memory: Option<BorrowedFd<'_>>) -> io::Result<()> {

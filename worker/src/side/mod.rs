@@ -1,13 +1,14 @@
 //! The worker's own socket: where another process gets a replica's memory, for a token that the coordinator has told both.
 //!
 //! ```text
-//!  coordinator ──ShareReplica (token)──► tokens          accepted ─► token said ─► memory handed over ─► held ─► closed*
+//!  coordinator ──ShareReplica (token)──► tokens          accepted ─► token said ─► memory handed over ─► held ─► left ─► closed*
 //!  client ──token──► taken, once                             └─ late, unknown or used: told why, closed*
 //! ```
-//! What passes here is specified in docs/attach-device.md. A connection stays as long as its process has the memory; it ends
-//! from this side when the replica is not ACTIVE any more. Nothing here touches the device: the driver is asked for the memory.
+//! What passes here is specified in docs/attach-device.md. A connection stays as long as its process has the memory; when the
+//! replica is not ACTIVE any more, this side ends its half, and counts what is still out there. Nothing here touches the device: the driver is asked for the memory.
 
 mod answer;
+mod lent;
 mod tokens;
 
 use std::fs;
@@ -19,23 +20,27 @@ use std::time::Duration;
 
 use hoist_domain::{DeviceId, ReplicaId, ReplicaState};
 use hoist_runtime::{OnError, TaskHandle};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, info, warn};
 
 use crate::run::Process;
 use crate::shared::Shared;
 
+pub(crate) use lent::Lent;
 pub(crate) use tokens::{Token, Tokens};
 
-/// Processes that have memory at a time: each is a connection and a descriptor.
-const MOST_CONNECTIONS: usize = 1_024;
+/// Who has memory at a time: each is a connection and a descriptor. Fewer where the process may not have twice as many open.
+pub(crate) const MOST_CONNECTIONS: usize = 1_024;
+
+/// Who has not said a token yet. The next one is not accepted before one of these has, or is late.
+const MOST_SILENT: usize = 64;
 
 /// From connecting to the last byte of the token.
 const SAYING: Duration = Duration::from_secs(10);
 
-/// The socket, as long as it is open. Dropped, it and all its connections are gone.
+/// The socket, as long as it is open. Dropped, nobody is accepted any more; connections end with their replicas.
 #[derive(Debug)]
 pub(crate) struct Side {
     path: PathBuf,
@@ -65,9 +70,14 @@ pub(crate) fn open(coordinator: &Path, device: DeviceId, shared: &Shared, proces
     };
     shared.tokens().open(path.display().to_string());
     let (shared, tasks) = (shared.clone(), process.tasks.clone());
-    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let rooms =
+        Rooms { silent: Arc::new(Semaphore::new(MOST_SILENT)), held: Arc::new(Semaphore::new(most())) };
     let serving = process.tasks.spawn("side socket", OnError::Log, async move {
         loop {
+            // It is never closed.
+            let Ok(silent) = Arc::clone(&rooms.silent).acquire_owned().await else {
+                return Ok::<(), io::Error>(());
+            };
             let (stream, _) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -77,19 +87,9 @@ pub(crate) fn open(coordinator: &Path, device: DeviceId, shared: &Shared, proces
                     continue;
                 }
             };
-            let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
-                warn!("{MOST_CONNECTIONS} processes have this device's memory, which is the limit");
-                continue;
-            };
-            let shared = shared.clone();
-            tasks.spawn("side connection", OnError::Log, async move {
-                let served = serve(stream, &shared).await;
-                drop(permit);
-                served
-            });
+            let (shared, held) = (shared.clone(), Arc::clone(&rooms.held));
+            tasks.spawn("side connection", OnError::Log, serve(stream, shared, silent, held));
         }
-        #[expect(unreachable_code, reason = "it ends by being aborted")]
-        Ok::<(), io::Error>(())
     });
     Some(Side { path, serving })
 }
@@ -109,30 +109,68 @@ fn bound(coordinator: &Path, path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Who may be there at a time.
+struct Rooms {
+    silent: Arc<Semaphore>,
+    held: Arc<Semaphore>,
+}
+
+/// As many as there are to be descriptors for, beside the segments that loads open.
+fn most() -> usize {
+    let open = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let half = open.map_or(usize::MAX, |open| usize::try_from(open / 2).unwrap_or(usize::MAX));
+    MOST_CONNECTIONS.min(half)
+}
+
 /// One connection, to its end.
-async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
+async fn serve(
+    mut stream: UnixStream,
+    shared: Shared,
+    silent: OwnedSemaphorePermit,
+    held: Arc<Semaphore>,
+) -> io::Result<()> {
+    let shared = &shared;
     let mut token: Token = [0; 32];
     match tokio::time::timeout(SAYING, stream.read_exact(&mut token)).await {
         Ok(Ok(_)) => {}
         // Gone, or silent: nobody to tell.
         Ok(Err(_)) | Err(_) => return Ok(()),
     }
+    drop(silent);
+    let Ok(_held) = held.try_acquire_owned() else {
+        let why = format!("{} others have this device's memory, which is the limit; try again", most());
+        return answer::refuse(&stream, &why).await;
+    };
     let Some(id) = shared.tokens().take(&token, shared.now()) else {
-        return answer::refuse(&stream, "the token is not known, was used, or is too old").await;
+        return answer::refuse(
+            &stream,
+            "the token is not known: it was used, is too old, or its lease has ended",
+        )
+        .await;
     };
     let share = match shared.share(id).await {
         Ok(share) => share,
         Err(why) => return answer::refuse(&stream, &why).await,
     };
+    let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
+    let lending = shared.lent().begin(id, share.size, peer);
     answer::hand_over(&stream, &share).await?;
     // The descriptor is theirs; one of ours would keep the memory.
     drop(share);
-    let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
     info!(replica = %id, process = peer, "its memory is in another process");
     tokio::select! {
-        () = closed(&mut stream) => debug!(replica = %id, process = peer, "the other process has closed"),
-        () = is_gone(shared, id) => info!(replica = %id, process = peer, "it is not there any more: hung up"),
+        () = closed(&mut stream) => {
+            debug!(replica = %id, process = peer, "the other process has closed");
+            return Ok(());
+        }
+        () = is_gone(shared, id) => {}
     }
+    lending.is_left();
+    info!(replica = %id, process = peer, "it is not there any more, and its memory still in another process");
+    // Our half says so; theirs is open as long as they have it.
+    let _ = stream.shutdown().await;
+    closed(&mut stream).await;
+    info!(replica = %id, process = peer, "the other process has let go of its memory");
     Ok(())
 }
 

@@ -65,6 +65,11 @@ impl Tokens {
         Ok(socket)
     }
 
+    /// Nobody is to say it any more.
+    pub(crate) fn withdraw(&self, token: &Token) {
+        self.said().good.remove(token);
+    }
+
     /// Somebody says it.
     pub(super) fn take(&self, token: &Token, now: Duration) -> Option<ReplicaId> {
         let (id, since) = self.said().good.remove(token)?;

@@ -263,6 +263,13 @@ impl Coordinator {
         self.says(Heard::Desired(desired)).await;
     }
 
+    /// So much of what will be this segment is there.
+    pub(crate) async fn tells_filled(&mut self, number: u8, bytes: u64) {
+        let digest = suite::digest(number).to_string();
+        let segment = wire::FilledSegment { digest, path: "/nowhere/.filling-1".to_owned(), bytes };
+        self.says(Heard::Filled(wire::Filled { segments: vec![segment] })).await;
+    }
+
     pub(crate) async fn acknowledges(&mut self, observed: u64) {
         self.says(Heard::Ack(wire::Ack { observed })).await;
     }
@@ -285,6 +292,12 @@ impl Coordinator {
             wire::response::Answer::Error(why) => Err(why),
             other => panic!("{other:?}"),
         }
+    }
+
+    pub(crate) async fn withdraws(&mut self, token: [u8; 32]) {
+        let withdraw = wire::WithdrawTokens { tokens: vec![token.to_vec()] };
+        let answer = self.asks(wire::request::Ask::WithdrawTokens(withdraw)).await;
+        assert_eq!(answer, wire::response::Answer::Withdrawn(wire::WithdrawnTokens {}));
     }
 
     async fn asks(&mut self, ask: wire::request::Ask) -> wire::response::Answer {

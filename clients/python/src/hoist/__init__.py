@@ -55,6 +55,7 @@ from hoist._enums import (
     Placement,
     Priority,
     ReplicaState,
+    ReplicaVerdict,
     ResourceKind,
     SegmentState,
     Severity,
@@ -110,6 +111,7 @@ from hoist._residency import (
     Replica,
     UnloadedReplica,
     UnloadResult,
+    VerifiedReplica,
 )
 from hoist._sync import Client, Watch, connect
 from hoist._sync_operation import Operation
@@ -216,6 +218,7 @@ __all__ = [
     "Replica",
     "ReplicaState",
     "ReplicaStatus",
+    "ReplicaVerdict",
     "Resource",
     "ResourceKind",
     "Root",
@@ -245,6 +248,7 @@ __all__ = [
     "ValidationLevel",
     "ValidationResult",
     "Verdict",
+    "VerifiedReplica",
     "Watch",
     "Worker",
     "WorkerState",

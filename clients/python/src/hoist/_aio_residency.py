@@ -20,7 +20,7 @@ from hoist._enums import (
 from hoist._plans_models import Name, Words
 from hoist._plans_residency import How, Parts
 from hoist._quantities import Time
-from hoist._residency import LoadEstimate, LoadPlan, LoadResult, Replica, UnloadResult
+from hoist._residency import LoadEstimate, LoadPlan, LoadResult, Replica, UnloadResult, VerifiedReplica
 from hoist._types import Progress
 
 
@@ -318,3 +318,7 @@ class AsyncResidencyCalls(AsyncCalls):
         """See `hoist.Client.replicas`."""
         request = _plans_residency.replicas_request(name, device, page_size)
         return self._pages(lambda token: _plans_residency.replicas_page(request, token))
+
+    async def verify(self, name: Name, *, device: str | None = None) -> tuple[VerifiedReplica, ...]:
+        """See `hoist.Client.verify`."""
+        return await self._run(_plans_residency.verify(name, device))

@@ -43,4 +43,8 @@ def device(message: resources_pb2.Device) -> Device:
         alignment_bytes=message.alignment_bytes,
         others_bytes=message.others_bytes,
         problem=message.problem,
+        lent_bytes=message.lent_bytes,
+        lent_processes=message.lent_processes,
+        bus_bytes_per_second=message.bus_bytes_per_second,
+        memory_node=message.memory_node if message.HasField("memory_node") else None,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hoist._enums import LoadStrategy, Priority, ReplicaState
+from hoist._enums import LoadStrategy, Priority, ReplicaState, ReplicaVerdict
 from hoist._enums import decode as enum
 from hoist._proto.v1 import residency_service_pb2 as residency
 from hoist._proto.v1 import resources_pb2
@@ -16,6 +16,7 @@ from hoist._residency import (
     Replica,
     UnloadedReplica,
     UnloadResult,
+    VerifiedReplica,
 )
 from hoist._times import span, span_if, time
 
@@ -36,6 +37,19 @@ def replica(message: resources_pb2.Replica) -> Replica:
         load_time=span_if(message, "load_time"),
         failure=message.failure,
         create_time=time(message.create_time),
+    )
+
+
+def verified(message: residency.VerifiedReplica) -> VerifiedReplica:
+    return VerifiedReplica(
+        replica=message.replica,
+        device_id=message.device_id,
+        segment=message.segment,
+        verdict=enum(ReplicaVerdict, message.verdict),
+        tensors=message.tensors,
+        wrong=tuple(message.wrong),
+        wrong_count=message.wrong_count,
+        reason=message.reason,
     )
 
 

@@ -63,3 +63,11 @@ class Device:
     """What is neither free nor used by models: other processes, and what its worker itself needs."""
     problem: str = ""
     """Why it takes nothing new although nobody has said so, in its worker's words. Empty: nothing is."""
+    lent_bytes: int = 0
+    """Of others: what other processes still have of models that are gone."""
+    lent_processes: int = 0
+    """How many processes that are."""
+    bus_bytes_per_second: int = 0
+    """Of the way from the machine's memory to it, at most. 0: not known, or there is none."""
+    memory_node: int | None = None
+    """The node of the machine's memory that is nearest. None: there is but one, or it is not known."""

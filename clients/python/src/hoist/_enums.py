@@ -284,6 +284,16 @@ class WorkerState(WireEnum):
     QUARANTINED = "QUARANTINED"
 
 
+class ReplicaVerdict(WireEnum):
+    """How a comparison of a replica with its segment came out."""
+
+    EQUAL = "EQUAL"
+    DIFFERENT = "DIFFERENT"
+    NOT_COMPARED = "NOT_COMPARED"
+    """There is nothing to compare with, or nobody who compares."""
+    UNSPECIFIED = "UNSPECIFIED"
+
+
 class ReplicaState(WireEnum):
     """Where a replica is in its life. ACTIVE: it can be used. FAILED: it did not get there."""
 
@@ -367,6 +377,7 @@ WIRE: dict[type[WireEnum], tuple[_Wire, str]] = {
     DeviceState: (resources_pb2.Device.State, "STATE_"),
     WorkerState: (resources_pb2.Worker.State, "STATE_"),
     ReplicaState: (resources_pb2.Replica.State, "STATE_"),
+    ReplicaVerdict: (residency_service_pb2.VerifiedReplica.Verdict, "VERDICT_"),
     Placement: (residency_service_pb2.Placement, "PLACEMENT_"),
     LoadStrategy: (residency_service_pb2.LoadStrategy, "LOAD_STRATEGY_"),
     OptimizationLevel: (residency_service_pb2.OptimizationLevel, "OPTIMIZATION_LEVEL_"),

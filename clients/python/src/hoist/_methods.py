@@ -106,6 +106,9 @@ ESTIMATE_LOAD = Method(
 LIST_REPLICAS = Method(
     f"{_RESIDENCY}/ListReplicas", residency.ListReplicasRequest, residency.ListReplicasResponse
 )
+VERIFY_REPLICAS = Method(
+    f"{_RESIDENCY}/VerifyReplicas", residency.VerifyReplicasRequest, residency.VerifyReplicasResponse
+)
 LIST_OPERATIONS = Method(
     f"{_OPERATIONS}/ListOperations",
     operations_pb2.ListOperationsRequest,

@@ -24,7 +24,7 @@ from hoist._plans_models import Name, Words, flag, model_name, page_limit, some
 from hoist._proto.v1 import cache_service_pb2 as cache
 from hoist._proto.v1 import residency_service_pb2 as residency
 from hoist._quantities import Time
-from hoist._residency import LoadEstimate, LoadPlan, Replica
+from hoist._residency import LoadEstimate, LoadPlan, Replica, VerifiedReplica
 
 # A model, or a model and some of its components.
 Part = Name | tuple[Name, Words | None]
@@ -191,3 +191,11 @@ def replicas_page(request: residency.ListReplicasRequest, token: str) -> Plan[tu
     request.request_id, request.page_token = fresh_id(), token
     answer = yield from unary(_methods.LIST_REPLICAS, request)
     return [_decode_residency.replica(each) for each in answer.replicas], answer.next_page_token
+
+
+def verify(name: Name, device: str | None) -> Plan[tuple[VerifiedReplica, ...]]:
+    request = residency.VerifyReplicasRequest(
+        request_id=fresh_id(), name=model_name("name", name), device_id=named("device", device)
+    )
+    answer = yield from unary(_methods.VERIFY_REPLICAS, request)
+    return tuple(map(_decode_residency.verified, answer.replicas))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from hoist._enums import LoadStrategy, Priority, ReplicaState
+from hoist._enums import LoadStrategy, Priority, ReplicaState, ReplicaVerdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,27 @@ class Replica:
     """FAILED: why."""
     create_time: datetime
     """Since when there is this attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedReplica:
+    """What a replica is, beside its segment in RAM."""
+
+    replica: str
+    """`replicas/{uuid}`."""
+    device_id: str
+    """`cuda:0`."""
+    segment: str
+    """`segments/{digest}`: what it was made from."""
+    verdict: ReplicaVerdict
+    tensors: int
+    """So many were compared."""
+    wrong: tuple[str, ...]
+    """Tensors that differ, at most 100."""
+    wrong_count: int
+    """How many differ."""
+    reason: str
+    """NOT_COMPARED: why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,8 +87,9 @@ class AttachCalls(Calls):
         is an error. `cpu:0` is RAM, as with `open`. `dtype`: as for `load`; not in RAM. The memory is shared
         with everybody: **writing to a tensor of it is an error of the card, after which CUDA works no more in
         this process**, or changes the model for all, where the driver has no memory for reading alone. It is
-        given back when the last tensor is gone, which waits for what the card still does. See `open` for the
-        rest.
+        given back when the last tensor is gone, which waits for what the card still does. While torch
+        captures a graph on that thread it is given back later, with the next; **while another thread
+        captures, let go of nothing**: that spoils the graph. See `open` for the rest.
         """
         wish, look = _open.asked(
             name, component, components, framework, False, priority, allow, holder, timeout, device, dtype

@@ -18,7 +18,7 @@ from hoist._enums import (
 from hoist._plans_models import Name, Words
 from hoist._plans_residency import How, Parts
 from hoist._quantities import Time
-from hoist._residency import LoadEstimate, LoadPlan, LoadResult, Replica, UnloadResult
+from hoist._residency import LoadEstimate, LoadPlan, LoadResult, Replica, UnloadResult, VerifiedReplica
 from hoist._sync_calls import Calls
 from hoist._sync_operation import Operation
 from hoist._types import Progress
@@ -341,3 +341,10 @@ class ResidencyCalls(Calls):
         """What is on devices, or on one, or of one model, in the order in which it was made; page by page."""
         request = _plans_residency.replicas_request(name, device, page_size)
         return self._pages(lambda token: _plans_residency.replicas_page(request, token))
+
+    def verify(self, name: Name, *, device: str | None = None) -> tuple[VerifiedReplica, ...]:
+        """Compares what a model is on devices, or on one, with what it is in RAM, tensor by tensor.
+
+        Each device sums up its own bytes. What was converted or is not in RAM is not compared, and says so.
+        """
+        return self._run(_plans_residency.verify(name, device))

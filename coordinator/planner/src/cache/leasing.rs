@@ -87,7 +87,11 @@ pub fn resume(
     let held = known.state.to(LeaseState::Held).map_err(|_| {
         Error::new(Reason::InUse, format!("{name} is held by an open stream")).with("name", name)
     })?;
-    let lease = Lease { state: held, holder, process, ..Lease::clone(known) };
+    // What is on a device is told by its worker, after the start.
+    let on_device = known.replicas().into_iter().filter_map(|id| state.residency().replica(id));
+    let on_device = on_device.map(|replica| replica.charge().0).fold(0, u64::saturating_add);
+    let bytes = if known.on.is_some() { Bytes(on_device) } else { known.bytes };
+    let lease = Lease { state: held, holder, process, bytes, ..Lease::clone(known) };
     Ok(vec![Event::LeaseGranted(Arc::new(lease))])
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hoist_domain::{Bytes, Digest, OperationId, SegmentName, SegmentState};
+use hoist_domain::{Bytes, DeviceId, Digest, OperationId, ReplicaState, SegmentName, SegmentState};
 
 use crate::{Decision, Event, Moment, State};
 
@@ -78,7 +78,14 @@ pub fn complete(state: &State, id: OperationId, sealings: &[Sealing], now: Momen
         wall: now.wall,
         at: now.service,
     };
-    sealings.iter().filter(is_own).map(sealed).collect()
+    let own: Vec<&Sealing> = sealings.iter().filter(is_own).collect();
+    // Who waits for it on a device is told that it is there.
+    let awaits = |device: &DeviceId| {
+        let here = own.iter().filter_map(|one| state.residency().sharing(*device, one.digest, None));
+        here.into_iter().any(|one| one.state != ReplicaState::Active)
+    };
+    let devices = state.devices().iter().map(|device| device.id).filter(awaits);
+    own.iter().copied().map(sealed).chain(devices.map(Event::DesireRaised)).collect()
 }
 
 /// What an operation was filling is given up.

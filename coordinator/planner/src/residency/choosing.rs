@@ -318,6 +318,7 @@ fn reasons(state: &State, best: &Offer, ask: &LoadAsk, count: usize) -> Vec<Stri
     }
     if best.refusal.is_none() {
         reasons.push(format!("{} are needed, {} are free", best.needed, best.free));
+        reasons.extend(way(state, best));
         reasons.extend(replaced(state, best.device, ask));
         if !best.unload.is_empty() {
             let make = if best.unload.len() == 1 { "makes" } else { "make" };
@@ -325,6 +326,18 @@ fn reasons(state: &State, best: &Offer, ask: &LoadAsk, count: usize) -> Vec<Stri
         }
     }
     reasons
+}
+
+/// How long what is needed is on its way to a device at least, and which memory is near it.
+fn way(state: &State, best: &Offer) -> Option<String> {
+    let facts = state.devices().get(best.device)?.facts.as_ref()?;
+    let milliseconds = best.needed.0.saturating_mul(1_000).checked_div(facts.bus.0)?;
+    let node = facts.node.map(|node| format!("; the memory near it is node {node}")).unwrap_or_default();
+    let takes = match milliseconds {
+        0 => String::new(),
+        some => format!(": {some} ms at least"),
+    };
+    Some(format!("its bus carries {}/s{takes}{node}", facts.bus))
 }
 
 /// What is there already of what is asked for, as something else: a component is on a device once.

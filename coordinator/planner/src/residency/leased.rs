@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hoist_domain::{
-    DeviceId, Intent, Lease, LeaseId, ModelId, Replica, ReplicaId, ReplicaState, SegmentName,
+    DeviceId, Digest, Dtype, Intent, IntentPart, Lease, LeaseId, ModelComponent, ModelId, Replica, ReplicaId,
+    ReplicaState, SegmentName,
 };
 
 use super::resident::Want;
@@ -21,6 +22,40 @@ pub(crate) fn leasable<'a>(state: &'a State, lease: &Lease, id: ReplicaId) -> Op
     let on = lease.on.as_ref();
     let is_it = replica.state == ReplicaState::Active && on.is_some_and(|on| on.device == replica.device);
     (is_it && is_kept).then_some(replica)
+}
+
+/// What a lease on a device holds of a component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holdable {
+    pub component: Box<str>,
+    pub digest: Digest,
+    pub replica: ReplicaId,
+}
+
+/// These components of a model, or all of it, if all of them can be used on a device as they are asked for and are kept there for
+/// the model: then nothing is to be loaded. None also where the model may have changed since.
+#[must_use]
+pub fn holdable(
+    state: &State,
+    device: DeviceId,
+    model: ModelId,
+    (names, dtype): (&[Box<str>], Option<Dtype>),
+) -> Option<Vec<Holdable>> {
+    let content = &state.models().get(model)?.content;
+    let intent = state.residency().intent(device, model)?;
+    let is_meant = |one: &&ModelComponent| names.is_empty() || names.contains(&one.name);
+    let meant: Vec<&ModelComponent> = content.components.iter().filter(is_meant).collect();
+    let holdable = |one: &&ModelComponent| {
+        let digest = one.digest?;
+        let is_it =
+            |part: &&IntentPart| (&part.component, part.digest, part.dtype) == (&one.name, digest, dtype);
+        let part = intent.parts.iter().find(is_it)?;
+        let replica = state.residency().sharing(device, part.digest, part.dtype)?;
+        let is_usable = replica.state == ReplicaState::Active;
+        is_usable.then(|| Holdable { component: one.name.clone(), digest, replica: replica.id })
+    };
+    let all = meant.iter().map(holdable).collect::<Option<Vec<_>>>()?;
+    (!all.is_empty() && !content.is_touched).then_some(all)
 }
 
 /// Who has leased what an intent has on its device.

@@ -27,6 +27,7 @@ mod unloading;
 pub use choosing::{LoadAsk, Offer, Wanted, choose, must_exist, offers};
 pub use landed::landed;
 pub(crate) use leased::leasable;
+pub use leased::{Holdable, holdable};
 pub use observing::{Heard, Removal, Report, lost, observed};
 pub use placing::{PlaceAsk, Placed, PlacedPart, admit, place, place_early};
 pub use resident::{Account, Desire, Loading, LoadingPart, Residency, Want};

@@ -102,7 +102,7 @@ pub fn observed(state: &State, device: DeviceId, report: &Report, now: Moment) -
                 }
                 events.extend(changed(state, known, one));
             }
-            None if report.is_full => adopting.adopt(one, now, &mut events),
+            None if report.is_full => adopting.adopt(state, one, now, &mut events),
             None if is_behind => adopting.let_go(one, now, &mut events),
             None => return Err(format!("replica {} was never asked for", one.id)),
         }
@@ -223,8 +223,13 @@ impl Adopting {
     }
 
     /// Taken over for the intents that name it.
-    fn adopt(&mut self, one: &ObservedReplica, now: Moment, events: &mut Decision) {
-        let is_usable = matches!(one.state, ReplicaState::Loading | ReplicaState::Active);
+    fn adopt(&mut self, state: &State, one: &ObservedReplica, now: Moment, events: &mut Decision) {
+        let is_usable = match one.state {
+            ReplicaState::Active => true,
+            // What its segment was is gone with who filled it, unless it was complete.
+            ReplicaState::Loading => state.cache().sealed(one.digest).is_some(),
+            _ => false,
+        };
         let wanted = self.missing.remove(&(one.digest, one.dtype)).filter(|_| is_usable);
         self.place(one, wanted, now, events);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hoist_domain::{
     Bytes, DeviceId, Digest, Dtype, Error, ModelId, OperationId, OperationState, Placement, Reason, Replica,
-    ReplicaId, ReplicaState, Result, SegmentName,
+    ReplicaId, ReplicaState, Result, SegmentName, SegmentState,
 };
 
 use super::choosing::{LoadAsk, Offer, Wanted, awaited, choose, is_there, needed};
@@ -33,7 +33,7 @@ pub fn admit(state: &State, id: OperationId, ask: &LoadAsk) -> Result<(Decision,
     Ok((vec![Event::LoadAdmitted { id, loading: Arc::new(loading) }], offer))
 }
 
-/// A load whose contents are all in RAM, as far as its executor knows.
+/// A load whose contents are all in RAM, or on its device, as far as its executor knows.
 #[derive(Clone, Debug)]
 pub struct PlaceAsk {
     pub operation: OperationId,
@@ -52,7 +52,7 @@ pub enum Placed {
         /// For each part.
         parts: Vec<PlacedPart>,
     },
-    /// Something of it is not in RAM, or not any more: nothing was done.
+    /// Something of it is neither in RAM nor on the device, or not any more: nothing was done.
     NotInRam,
 }
 
@@ -75,8 +75,10 @@ pub fn place(state: &State, ask: &PlaceAsk, now: Moment) -> Result<(Decision, Pl
     if let Some(admitted) = state.residency().load(ask.operation) {
         load.placement = Placement::On(admitted.device);
     }
-    let Some(contents) = contents(state, &load) else { return Ok((Vec::new(), Placed::NotInRam)) };
     let offer = choose(state, &load, Some(ask.operation))?;
+    let Some(contents) = contents(state, &load, offer.device) else {
+        return Ok((Vec::new(), Placed::NotInRam));
+    };
     let mut placing = Placing::on(state, ask, offer.device, now);
     let parts: Vec<PlacedPart> = contents
         .iter()
@@ -98,8 +100,8 @@ pub fn place(state: &State, ask: &PlaceAsk, now: Moment) -> Result<(Decision, Pl
     Ok((events, Placed::On { offer, parts }))
 }
 
-/// Brings that of an admitted load to its device which its operation holds in RAM already, while the rest is still read. Only
-/// where nobody has to make room for it: nobody is sent away for a load that may yet fail for its files. What is not done here
+/// Brings that of an admitted load to its device which its operation holds in RAM already, or is filling by now, while the rest
+/// is still read. Only where nobody has to make room for it: nobody is sent away for a load that may yet fail for its files. What is not done here
 /// is done by [`place`].
 ///
 /// # Errors
@@ -113,8 +115,9 @@ pub fn place_early(state: &State, ask: &PlaceAsk, held: &BTreeSet<Digest>, now: 
     let mut placing = Placing::on(state, ask, device, now);
     let (mut rest, mut parts) = (Vec::new(), Vec::new());
     for (part, id) in load.parts.iter().zip(&ask.ids) {
-        let is_there = |digest: &Digest| held.contains(digest) && state.cache().sealed(*digest).is_some();
-        match part.digest.filter(is_there) {
+        let may_come =
+            |digest: &Digest| held.contains(digest) && may_come(state, ask.operation, part, *digest, device);
+        match part.digest.filter(may_come) {
             Some(digest) => parts.push(placing.part(part, digest, *id)),
             None => rest.push(part.clone()),
         }
@@ -126,6 +129,22 @@ pub fn place_early(state: &State, ask: &PlaceAsk, held: &BTreeSet<Digest>, now: 
     let rest = LoadAsk { parts: rest, ..load };
     let room = (needed(state, device, &rest), awaited(state, device, &rest));
     Ok(placing.loading(room, displaced))
+}
+
+/// Whether something that an operation holds can be on its way to a device: it is complete; or it is copied as it comes, and what
+/// it will be is known.
+fn may_come(state: &State, id: OperationId, part: &Wanted, digest: Digest, device: DeviceId) -> bool {
+    let name = SegmentName::Content(digest);
+    let facts = state.devices().get(device).and_then(|device| device.facts.as_ref());
+    match state.cache().segment(name).map(|segment| segment.state) {
+        Some(SegmentState::Sealed) => true,
+        Some(SegmentState::Filling) => {
+            state.cache().filler(name) == Some(id)
+                && part.dtype.is_none()
+                && facts.is_some_and(|facts| !facts.maps_segments)
+        }
+        _ => false,
+    }
 }
 
 /// Whose intents end with its success: those that make room for it, and those that have made room for what it shares. If it
@@ -142,10 +161,15 @@ fn displaced(state: &State, load: &LoadAsk, offer: &Offer, parts: &[PlacedPart])
     all.into_iter().collect()
 }
 
-/// The contents of all parts, if they are complete in RAM.
-fn contents(state: &State, load: &LoadAsk) -> Option<Vec<Digest>> {
-    let content = |digest: Option<Digest>| digest.filter(|digest| state.cache().sealed(*digest).is_some());
-    load.parts.iter().map(|part| content(part.digest)).collect()
+/// The contents of all parts, if each is complete in RAM, or can be used on the device already.
+fn contents(state: &State, load: &LoadAsk, device: DeviceId) -> Option<Vec<Digest>> {
+    let content = |part: &Wanted| {
+        let is_at_hand = |digest: &Digest| {
+            state.cache().sealed(*digest).is_some() || is_there(state, device, *digest, part.dtype)
+        };
+        part.digest.filter(is_at_hand)
+    };
+    load.parts.iter().map(content).collect()
 }
 
 /// Replicas of one load, each content once.
@@ -233,8 +257,9 @@ impl<'a> Placing<'a> {
 
     /// What it loads from RAM was of use there.
     fn count_as_use(&mut self) {
+        let is_in_ram = |part: &&LoadingPart| self.state.cache().sealed(part.digest).is_some();
         let names: BTreeSet<(Digest, ModelId)> =
-            self.parts.iter().map(|part| (part.digest, part.model)).collect();
+            self.parts.iter().filter(is_in_ram).map(|part| (part.digest, part.model)).collect();
         let wanted = names.into_iter().map(|(digest, model)| Event::SegmentWanted {
             name: SegmentName::Content(digest),
             interest: Interest {

@@ -38,12 +38,13 @@ fn room(state: &State, id: DeviceId, own: Option<OperationId>) -> u64 {
     for replica in residency.on(id) {
         let charge = replica.charge().0;
         if !residency.is_wanted(replica.id) {
-            leaving = leaving.saturating_add(charge_of_leaving(replica));
+            leaving = leaving.saturating_add(taken(replica));
             continue;
         }
         promised = promised.saturating_add(charge);
         if replica.state != ReplicaState::Active {
-            coming = coming.saturating_add(charge);
+            // What it has taken already is not among what its worker says is free.
+            coming = coming.saturating_add(charge.saturating_sub(taken(replica)));
         }
     }
     let reserved = residency.loads().filter(|(of, load)| Some(**of) != own && load.device == id);
@@ -174,7 +175,7 @@ const fn content(part: &IntentPart) -> Content {
 }
 
 /// What a worker has taken for it and will give back: of what it has not begun it has taken nothing.
-fn charge_of_leaving(replica: &Replica) -> u64 {
+fn taken(replica: &Replica) -> u64 {
     replica.own.0.saturating_add(replica.mapped.0)
 }
 

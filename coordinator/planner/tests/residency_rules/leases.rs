@@ -158,6 +158,8 @@ fn a_device_that_gives_memory_in_pieces_is_planned_in_pieces() {
         maps_segments: false,
         granule: Bytes(16),
         alignment: Bytes(4),
+        bus: Bytes(0),
+        node: None,
         dtypes: Vec::new(),
         libraries: Vec::new(),
     };

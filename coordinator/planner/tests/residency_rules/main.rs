@@ -7,6 +7,7 @@
     reason = "the lint spares only functions marked as tests, not what they share"
 )]
 
+mod ahead;
 mod leases;
 mod room;
 mod setting;

@@ -1,10 +1,11 @@
 //! A state with devices and segments, and the steps of loads as their executors take them.
 
 use hoist_domain::{
-    Bytes, DeviceFacts, DeviceId, DeviceMemory, Digest, Dtype, Epoch, Error, Generation, Incarnation,
-    LoadReport, LoadSpec, Machine, MachineState, ModelId, ModelPart, ObservedReplica, OperationId,
-    OperationOutput, Outcome, Placement, Position, Principal, Priority, ReplicaId, ReplicaState, RequestId,
-    RequestKey, Revision, Segment, SegmentName, SegmentState, ServiceTime, WallTime, Work, WorkerId,
+    Bytes, DeviceFacts, DeviceId, DeviceMemory, Digest, Dtype, Epoch, Error, Eviction, EvictionReason,
+    Generation, Incarnation, LoadReport, LoadSpec, Machine, MachineState, ModelId, ModelPart,
+    ObservedReplica, OperationId, OperationOutput, Outcome, Placement, Position, Principal, Priority,
+    ReplicaId, ReplicaState, RequestId, RequestKey, Revision, Segment, SegmentName, SegmentState,
+    ServiceTime, WallTime, Work, WorkerId,
 };
 use hoist_planner::devices::{Registration, observed, register};
 use hoist_planner::residency::{
@@ -95,6 +96,17 @@ impl Setting {
         ));
     }
 
+    /// It is in RAM no more.
+    pub(crate) fn evicts(&mut self, number: u8) {
+        let eviction = Eviction { reason: EvictionReason::Asked, beneficiary: None };
+        let digest = digest(number);
+        let events = [
+            Event::SegmentEvicting { digest, eviction, at: ServiceTime(2) },
+            Event::SegmentOut { digest, still_open: None },
+        ];
+        self.apply(&events);
+    }
+
     fn number(&mut self) -> u128 {
         self.sequence += 1;
         self.sequence
@@ -119,6 +131,8 @@ impl Setting {
                 maps_segments: name.starts_with("cpu"),
                 granule: Bytes(0),
                 alignment: Bytes(0),
+                bus: Bytes(0),
+                node: None,
                 dtypes: vec![Dtype::F16],
                 libraries: Vec::new(),
             },

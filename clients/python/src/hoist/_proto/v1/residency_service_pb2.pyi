@@ -365,3 +365,51 @@ class ListReplicasResponse(_message.Message):
     total_size: int
     position: _resources_pb2.Position
     def __init__(self, request_id: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[_resources_pb2.Replica, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ..., position: _Optional[_Union[_resources_pb2.Position, _Mapping]] = ...) -> None: ...
+
+class VerifyReplicasRequest(_message.Message):
+    __slots__ = ("request_id", "name", "device_id")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    name: str
+    device_id: str
+    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., device_id: _Optional[str] = ...) -> None: ...
+
+class VerifyReplicasResponse(_message.Message):
+    __slots__ = ("request_id", "replicas")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    replicas: _containers.RepeatedCompositeFieldContainer[VerifiedReplica]
+    def __init__(self, request_id: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[VerifiedReplica, _Mapping]]] = ...) -> None: ...
+
+class VerifiedReplica(_message.Message):
+    __slots__ = ("replica", "device_id", "segment", "verdict", "tensors", "wrong", "wrong_count", "reason")
+    class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        VERDICT_UNSPECIFIED: _ClassVar[VerifiedReplica.Verdict]
+        VERDICT_EQUAL: _ClassVar[VerifiedReplica.Verdict]
+        VERDICT_DIFFERENT: _ClassVar[VerifiedReplica.Verdict]
+        VERDICT_NOT_COMPARED: _ClassVar[VerifiedReplica.Verdict]
+    VERDICT_UNSPECIFIED: VerifiedReplica.Verdict
+    VERDICT_EQUAL: VerifiedReplica.Verdict
+    VERDICT_DIFFERENT: VerifiedReplica.Verdict
+    VERDICT_NOT_COMPARED: VerifiedReplica.Verdict
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    WRONG_FIELD_NUMBER: _ClassVar[int]
+    WRONG_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    replica: str
+    device_id: str
+    segment: str
+    verdict: VerifiedReplica.Verdict
+    tensors: int
+    wrong: _containers.RepeatedScalarFieldContainer[str]
+    wrong_count: int
+    reason: str
+    def __init__(self, replica: _Optional[str] = ..., device_id: _Optional[str] = ..., segment: _Optional[str] = ..., verdict: _Optional[_Union[VerifiedReplica.Verdict, str]] = ..., tensors: _Optional[int] = ..., wrong: _Optional[_Iterable[str]] = ..., wrong_count: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...

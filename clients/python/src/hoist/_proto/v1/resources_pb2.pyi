@@ -78,7 +78,7 @@ class Resource(_message.Message):
     def __init__(self, name: _Optional[str] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., machine: _Optional[_Union[Machine, _Mapping]] = ..., operation: _Optional[_Union[_operation_pb2.OperationMetadata, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., model: _Optional[_Union[_model_pb2.Model, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ..., device: _Optional[_Union[Device, _Mapping]] = ..., replica: _Optional[_Union[Replica, _Mapping]] = ...) -> None: ...
 
 class Device(_message.Message):
-    __slots__ = ("name", "device_id", "state", "model", "capacity_bytes", "used_bytes", "free_bytes", "mapped_bytes", "maps_segments", "dtypes", "libraries", "worker", "cordoned", "cordon_reason", "granularity_bytes", "alignment_bytes", "others_bytes", "problem")
+    __slots__ = ("name", "device_id", "state", "model", "capacity_bytes", "used_bytes", "free_bytes", "mapped_bytes", "maps_segments", "dtypes", "libraries", "worker", "cordoned", "cordon_reason", "granularity_bytes", "alignment_bytes", "others_bytes", "problem", "lent_bytes", "lent_processes", "bus_bytes_per_second", "memory_node")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Device.State]
@@ -109,6 +109,10 @@ class Device(_message.Message):
     ALIGNMENT_BYTES_FIELD_NUMBER: _ClassVar[int]
     OTHERS_BYTES_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    LENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LENT_PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    BUS_BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_NODE_FIELD_NUMBER: _ClassVar[int]
     name: str
     device_id: str
     state: Device.State
@@ -127,7 +131,11 @@ class Device(_message.Message):
     alignment_bytes: int
     others_bytes: int
     problem: str
-    def __init__(self, name: _Optional[str] = ..., device_id: _Optional[str] = ..., state: _Optional[_Union[Device.State, str]] = ..., model: _Optional[str] = ..., capacity_bytes: _Optional[int] = ..., used_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., mapped_bytes: _Optional[int] = ..., maps_segments: bool = ..., dtypes: _Optional[_Iterable[str]] = ..., libraries: _Optional[_Iterable[str]] = ..., worker: _Optional[_Union[Worker, _Mapping]] = ..., cordoned: bool = ..., cordon_reason: _Optional[str] = ..., granularity_bytes: _Optional[int] = ..., alignment_bytes: _Optional[int] = ..., others_bytes: _Optional[int] = ..., problem: _Optional[str] = ...) -> None: ...
+    lent_bytes: int
+    lent_processes: int
+    bus_bytes_per_second: int
+    memory_node: int
+    def __init__(self, name: _Optional[str] = ..., device_id: _Optional[str] = ..., state: _Optional[_Union[Device.State, str]] = ..., model: _Optional[str] = ..., capacity_bytes: _Optional[int] = ..., used_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., mapped_bytes: _Optional[int] = ..., maps_segments: bool = ..., dtypes: _Optional[_Iterable[str]] = ..., libraries: _Optional[_Iterable[str]] = ..., worker: _Optional[_Union[Worker, _Mapping]] = ..., cordoned: bool = ..., cordon_reason: _Optional[str] = ..., granularity_bytes: _Optional[int] = ..., alignment_bytes: _Optional[int] = ..., others_bytes: _Optional[int] = ..., problem: _Optional[str] = ..., lent_bytes: _Optional[int] = ..., lent_processes: _Optional[int] = ..., bus_bytes_per_second: _Optional[int] = ..., memory_node: _Optional[int] = ...) -> None: ...
 
 class Worker(_message.Message):
     __slots__ = ("state", "worker_id", "incarnation", "process_id", "release", "supervised", "restarts", "problem", "state_time")
