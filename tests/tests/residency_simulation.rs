@@ -46,6 +46,8 @@ fn whatever_happens_what_is_desired_comes_to_be_and_nothing_else() {
         "given back",
         "filling",
         "placed early",
+        "fills",
+        "copied ahead",
         "full",
         "owed",
         "in doubt",

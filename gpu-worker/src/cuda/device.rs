@@ -47,7 +47,8 @@ pub(crate) enum CopyBy {
     Auto,
     /// Through pinned buffers that threads fill
     Ring,
-    /// Straight from the segment's pages, once they are registered: while there is nothing else to do, after the first load
+    /// Straight from the segment's pages, once they are registered: while there is nothing else to do, after the first load, and until
+    /// a minute after the last one; meanwhile they stay in RAM
     Registered,
 }
 
@@ -252,7 +253,7 @@ impl Device for Cuda {
     }
 
     fn check(&mut self) -> Result<Checked, String> {
-        self.pages.let_go_of_evicted();
+        self.pages.look();
         self.context.synchronize().map_err(|fault| fault.to_string())?;
         let problem = self.health.as_mut().map(Health::look).unwrap_or_default();
         if !problem.is_empty() {

@@ -1,10 +1,10 @@
 //! Segments whose pages the card reads by itself: registered once, a window at a time, while there is nothing else to do.
 //!
 //! ```text
-//!  loaded by the ring ─► mapped ─► window by window registered ─► whole: the next loads copy from here ─► evicted from RAM: let go
+//!  loaded by the ring ─► mapped ─► window by window registered ─► whole: the next loads copy from here ─► unused, or evicted: let go
 //! ```
-//! To register takes ten times as long as to copy: no load waits for it. What is mapped here is in RAM for the cache's sake; as long
-//! as it is mapped, an eviction does not free it, so it is looked at each time the card is.
+//! To register takes ten times as long as to copy: no load waits for it. What is mapped here is open, and what is open is not evicted: so
+//! it is let go of a minute after its last use.
 #![expect(unsafe_code, reason = "registered pages are a promise that they stay mapped")]
 
 use std::rc::Rc;
@@ -15,6 +15,9 @@ use hoist_segment::{Attached, Opened};
 use super::context::Context;
 use super::driver::Fault;
 use super::lanes::Registered;
+
+/// Looks at the card without a use of a segment, after which it is let go of: a minute's.
+const MOST_LOOKS: u32 = 120;
 
 /// What is registered at once: some 90 ms of a thread.
 const WINDOW: usize = 256 << 20;
@@ -34,6 +37,8 @@ struct Kept {
     attached: Attached,
     opened: Opened,
     digest: Digest,
+    /// Since its last use.
+    looks: u32,
     window: usize,
     /// The file and the place in it from which on nothing is registered. None: all of it is.
     next: Option<(usize, usize)>,
@@ -46,14 +51,15 @@ impl Pages {
 
     /// Begins with a segment, unless it is kept already. One that cannot be mapped is none.
     pub(crate) fn begin(&mut self, digest: Digest, opened: Opened) {
-        if self.kept.iter().any(|kept| kept.digest == digest) {
+        if let Some(kept) = self.kept.iter_mut().find(|kept| kept.digest == digest) {
+            kept.looks = 0;
             return;
         }
         match Attached::of(&opened) {
             Ok(attached) => {
                 let registered = Vec::new();
                 let (window, next) = (self.window, Some((0, 0)));
-                self.kept.push(Kept { registered, attached, opened, digest, window, next });
+                self.kept.push(Kept { registered, attached, opened, digest, looks: 0, window, next });
             }
             Err(error) => tracing::warn!(%digest, %error, "its pages are not registered"),
         }
@@ -78,9 +84,10 @@ impl Pages {
         self.kept.iter().find(is_whole).map(|kept| (&kept.attached, kept.window as u64))
     }
 
-    /// Lets go of what is in RAM only for this any more.
-    pub(crate) fn let_go_of_evicted(&mut self) {
-        self.kept.retain(|kept| !kept.opened.is_evicted());
+    /// The card is looked at: lets go of what was not used for long, and of what is in RAM only for this any more.
+    pub(crate) fn look(&mut self) {
+        self.kept.iter_mut().for_each(|kept| kept.looks += 1);
+        self.kept.retain(|kept| kept.looks < MOST_LOOKS && !kept.opened.is_evicted());
     }
 }
 

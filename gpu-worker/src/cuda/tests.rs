@@ -328,6 +328,17 @@ fn what_is_registered_is_let_go_of_with_its_segment_and_what_cannot_be_is_copied
     assert!(!device.rest(), "once");
     device.check().unwrap();
     assert!(registered() > 5);
+    // Not for ever, since what is open is not evicted; and not at all once it is.
+    for look in 0..200 {
+        device.check().unwrap();
+        if look == 60 {
+            assert!(registered() > 5);
+        }
+    }
+    assert_eq!(registered(), 0, "a minute without a use");
+    device.unload(one.id).unwrap();
+    device.load(&one, &mut forever()).unwrap();
+    assert!(rests(&mut device) && registered() > 5);
     segments.evict_all();
     device.check().unwrap();
     assert_eq!(registered(), 0);

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use hoist_domain::{
-    Bytes, DeviceId, Error, LoadReport, LoadSpec, OperationId, OperationOutput, Outcome, Reason, ReplicaId,
-    ReplicaState, UnloadSpec, Work,
+    Bytes, DeviceId, Digest, Error, LoadReport, LoadSpec, ModelType, OperationId, OperationOutput, Outcome,
+    Reason, ReplicaId, ReplicaState, SegmentName, UnloadSpec, Work,
 };
+use hoist_planner::cache::{Facts, Part, Reservation};
 use hoist_planner::residency::{LoadAsk, PlaceAsk, Placed, UnloadAsk, Wanted};
 use uuid::Uuid;
 
@@ -78,9 +79,12 @@ impl DevicesWorld {
         let ask = asked(spec);
         let digests: Vec<_> = ask.parts.iter().filter_map(|part| part.digest).collect();
         if random.percent(50) {
-            // Some of it has come.
-            let held: BTreeSet<_> = digests.into_iter().filter(|_| random.percent(50)).collect();
-            self.fill_ram(&held.iter().copied().collect::<Vec<_>>())?;
+            // Some of it has come, or is on its way.
+            let mut held: BTreeSet<_> = digests.iter().copied().filter(|_| random.percent(50)).collect();
+            self.fill_ram(id, &held.iter().copied().collect::<Vec<_>>())?;
+            let coming: Vec<_> = digests.into_iter().filter(|_| random.percent(50)).collect();
+            self.begin_to_fill(id, spec, &coming)?;
+            held.extend(coming);
             let early = self.placing(id, ask, false);
             let control = self.life().control.clone();
             let before = self.state().residency().replica_count();
@@ -92,8 +96,36 @@ impl DevicesWorld {
             }
             return Ok(true);
         }
-        self.fill_ram(&digests)?;
+        if !self.fill_ram(id, &digests)? {
+            // Another fills some of it.
+            return Ok(false);
+        }
         self.place(id, ask, false)
+    }
+
+    /// What of these nobody has or fills, this one begins to fill.
+    fn begin_to_fill(&mut self, id: OperationId, spec: &LoadSpec, digests: &[Digest]) -> Result<()> {
+        let state = self.state();
+        let Some(model) = spec.parts.first().map(|part| part.model) else { return Ok(()) };
+        let names = digests.iter().map(|digest| SegmentName::Content(*digest));
+        let names = names.filter(|name| state.cache().segment(*name).is_none()).collect::<BTreeSet<_>>();
+        let part = |name: SegmentName| Part {
+            name,
+            source: name,
+            bytes: Bytes(1),
+            is_raw: false,
+            component_type: ModelType::Unknown,
+        };
+        let facts = Facts { budget: Bytes::gib(1), limit: String::new(), open: BTreeSet::new() };
+        let parts = names.into_iter().map(part).collect();
+        let ask = Reservation { operation: id, model, priority: spec.priority, parts, facts };
+        let control = self.life().control.clone();
+        if let Ok(reserved) = self.life().turn(control.reserve(ask))? {
+            for (_, name) in reserved.fill {
+                self.note("fills", format!("{id} {name}"));
+            }
+        }
+        Ok(())
     }
 
     fn placing(&mut self, id: OperationId, load: LoadAsk, is_use: bool) -> PlaceAsk {

@@ -22,7 +22,7 @@ use hoist_domain::{
     Bytes, DeviceId, Digest, Lease, LeaseId, LeaseState, LeasedOn, LoadSpec, ModelPart, OperationId,
     Placement, Principal, Priority, Replica, Segment, SegmentName, SegmentState, UnloadSpec, WallTime, Work,
 };
-use hoist_planner::cache::{EvictionAsk, LeaseAsk, Out, Parts};
+use hoist_planner::cache::{EvictionAsk, LeaseAsk, Out, Parts, Sealing};
 use hoist_planner::{State, Submission};
 use uuid::Uuid;
 
@@ -88,7 +88,7 @@ impl DevicesWorld {
             counts: BTreeMap::new(),
         };
         let all: Vec<Digest> = (0..shelf::CONTENTS).map(shelf::digest).collect();
-        new.fill_ram(&all)?;
+        new.put_into_ram(&all)?;
         Ok(new)
     }
 
@@ -202,7 +202,20 @@ impl DevicesWorld {
     }
 
     /// Brings contents into RAM that are not there.
-    fn fill_ram(&mut self, digests: &[Digest]) -> Result<()> {
+    /// All of these are in RAM, as far as nobody else is just filling them. Whether they are.
+    fn fill_ram(&mut self, by: OperationId, digests: &[Digest]) -> Result<bool> {
+        let state = self.state();
+        let filler = |digest: &Digest| state.cache().filler(SegmentName::Content(*digest));
+        let own: BTreeSet<Digest> =
+            digests.iter().filter(|digest| filler(digest) == Some(by)).copied().collect();
+        let own = own.into_iter().map(|digest| Sealing { digest, bytes: shelf::size(digest) }).collect();
+        let control = self.life().control.clone();
+        self.life().turn(control.sealed(by, own))??;
+        self.put_into_ram(digests)?;
+        Ok(digests.iter().all(|digest| self.state().cache().sealed(*digest).is_some()))
+    }
+
+    fn put_into_ram(&mut self, digests: &[Digest]) -> Result<()> {
         let state = self.state();
         let segment = |digest: &Digest| Segment {
             name: SegmentName::Content(*digest),
@@ -396,7 +409,7 @@ impl DevicesWorld {
         self.away.clear();
         self.leases.clear();
         self.restorer = Restorer::default();
-        self.fill_ram(&in_ram)?;
+        self.put_into_ram(&in_ram)?;
         if was_full {
             // What was in doubt has landed, or has not.
             self.intended = Intended::of(&self.state());

@@ -289,11 +289,15 @@ impl DevicesWorld {
     pub(super) fn drive(&mut self, random: &mut Random, may_fail: bool) -> Result<bool> {
         let mut is_any = false;
         let state = self.state();
+        let mut aheads = 0;
         for worker in &mut self.workers {
             if !may_fail || random.percent(40) {
+                let before = worker.aheads;
                 is_any |= worker.drive(&state, random, may_fail)?;
+                aheads += worker.aheads - before;
             }
         }
+        (0..aheads).for_each(|_| self.note("copied ahead", ""));
         Ok(is_any)
     }
 

@@ -118,8 +118,13 @@ impl DevicesWorld {
                 ReplicaState::Active => one.mapped.0 > 0,
                 _ => false,
             };
+            // Or it is just being filled, by one who wants it there.
+            let filler = state.cache().filler(SegmentName::Content(one.digest));
+            let is_filled = residency
+                .wants_of(one.id)
+                .any(|want| matches!(want, Want::Operation(operation, _) if Some(operation) == filler));
             ensure!(
-                !needs || state.cache().sealed(one.digest).is_some(),
+                !needs || is_filled || state.cache().sealed(one.digest).is_some(),
                 "{} is evicted under {}",
                 one.digest,
                 one.id

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use anyhow::{Result, bail, ensure};
 use hoist_domain::{
     Bytes, DeviceId, DeviceMemory, Digest, Epoch, Generation, ObservedReplica, ReplicaFailure, ReplicaId,
-    ReplicaState,
+    ReplicaState, SegmentName, SegmentState,
 };
 use hoist_planner::State;
 use hoist_planner::residency::{Removal, Report};
+use hoist_worker::device::Ahead;
 use hoist_worker::policy::{Desired, Step, Taken, Wanted, next, take};
 
 use super::shelf;
@@ -24,6 +25,10 @@ pub(super) struct Worker {
     pub number: u64,
     desired: Option<Desired>,
     there: BTreeMap<ReplicaId, ObservedReplica>,
+    /// Replicas that were begun so.
+    pub aheads: u64,
+    /// Of those that are LOADING: begun while their segments were filled, and left to that.
+    ahead: BTreeSet<ReplicaId>,
     /// Steps until the present load is there.
     left: u64,
     removed: VecDeque<(u64, Removal)>,
@@ -54,6 +59,8 @@ impl Worker {
             number,
             desired: None,
             there: BTreeMap::new(),
+            aheads: 0,
+            ahead: BTreeSet::new(),
             left: 0,
             removed: VecDeque::new(),
             removals: 0,
@@ -113,12 +120,41 @@ impl Worker {
     /// # Errors
     /// When it was promised to more than it holds, or told to load what cannot be.
     pub(super) fn drive(&mut self, state: &State, random: &mut Random, may_fail: bool) -> Result<bool> {
-        let loading = self.there.values().find(|one| one.state == ReplicaState::Loading).cloned();
+        let is_at_it =
+            |one: &&ObservedReplica| one.state == ReplicaState::Loading && !self.ahead.contains(&one.id);
+        let loading = self.there.values().find(is_at_it).cloned();
         if let Some(one) = loading {
             return self.go_on(one, random, may_fail);
         }
-        match next(self.desired.as_ref(), &self.there, |_| None) {
-            Step::Rest | Step::Ahead(_) => return Ok(false),
+        let is_filling = |digest: Digest| {
+            let segment = state.cache().segment(SegmentName::Content(digest));
+            segment.is_some_and(|segment| segment.state == SegmentState::Filling)
+        };
+        let more = |wanted: &Wanted| {
+            let is_new = !self.ahead.contains(&wanted.id) && is_filling(wanted.digest);
+            let (id, path, there) = (wanted.id, wanted.path.clone(), Bytes(1));
+            is_new.then_some(Ahead { id, path, there })
+        };
+        match next(self.desired.as_ref(), &self.there, more) {
+            Step::Rest => return Ok(false),
+            Step::Ahead(ahead) => {
+                let wanted = self.desired.iter().flat_map(|desired| &desired.replicas);
+                let Some(digest) = wanted.map(|one| (one.id, one.digest)).find(|one| one.0 == ahead.id)
+                else {
+                    bail!("what is copied ahead is not desired");
+                };
+                let own = shelf::size(digest.1);
+                ensure!(
+                    self.used() + own.0 <= self.capacity.0,
+                    "{} was promised more than it holds",
+                    self.device
+                );
+                self.ahead.insert(ahead.id);
+                self.aheads += 1;
+                let loading = observed(ahead.id, digest.1, ReplicaState::Loading);
+                self.there.insert(ahead.id, ObservedReplica { own, ..loading });
+                self.most = self.most.max(self.used());
+            }
             Step::Unload(id) => {
                 // Two steps, with a word in between.
                 let is_active = self.there.get(&id).is_some_and(|one| one.state == ReplicaState::Active);
@@ -128,10 +164,12 @@ impl Worker {
                     }
                     return Ok(true);
                 }
+                self.ahead.remove(&id);
                 let gone = self.there.remove(&id).map_or(Bytes(0), |one| Bytes(one.own.0 + one.mapped.0));
                 self.account(id, gone);
             }
             Step::Load(load) if state.cache().sealed(load.digest).is_none() => {
+                self.ahead.remove(&load.id);
                 // It was told so by a coordinator that has died since.
                 let failure = Some(ReplicaFailure::Segment("it is not there".to_owned()));
                 let failed = observed(load.id, load.digest, ReplicaState::Failed);
@@ -139,7 +177,10 @@ impl Worker {
             }
             Step::Load(load) => {
                 self.left = random.below(4);
-                self.there.insert(load.id, observed(load.id, load.digest, ReplicaState::Loading));
+                self.ahead.remove(&load.id);
+                let begun = self.there.get(&load.id).map_or(Bytes(0), |begun| begun.own);
+                let loading = observed(load.id, load.digest, ReplicaState::Loading);
+                self.there.insert(load.id, ObservedReplica { own: begun, ..loading });
             }
         }
         Ok(true)
@@ -149,7 +190,7 @@ impl Worker {
         let is_wanted = |desired: &Desired| desired.replicas.iter().any(|wanted| wanted.id == one.id);
         if !self.desired.as_ref().is_some_and(is_wanted) {
             self.there.remove(&one.id);
-            self.account(one.id, Bytes(0));
+            self.account(one.id, one.own);
             return Ok(true);
         }
         if self.left > 0 {
@@ -158,11 +199,13 @@ impl Worker {
         }
         if may_fail && random.percent(8) {
             let failure = Some(ReplicaFailure::Device("as it happens".to_owned()));
-            self.there.insert(one.id, ObservedReplica { state: ReplicaState::Failed, failure, ..one });
+            let failed = ObservedReplica { state: ReplicaState::Failed, own: Bytes(0), failure, ..one };
+            self.there.insert(failed.id, failed);
             return Ok(true);
         }
         let size = shelf::size(one.digest);
-        ensure!(self.used() + size.0 <= self.capacity.0, "{} was promised more than it holds", self.device);
+        let used = self.used() - one.own.0;
+        ensure!(used + size.0 <= self.capacity.0, "{} was promised more than it holds", self.device);
         let (own, mapped) = if self.maps { (Bytes(0), size) } else { (size, Bytes(0)) };
         let loaded = ObservedReplica { state: ReplicaState::Active, own, mapped, tensors: 1, ..one };
         self.there.insert(loaded.id, loaded);
