@@ -14,7 +14,7 @@
 #include <stdlib.h>
 
 static const char *const KERNEL =
-    ".version 6.0\n"
+    ".version %s\n"
     ".target %s\n"
     ".address_size 64\n"
     ".visible .entry fault()\n"
@@ -27,8 +27,11 @@ static const char *const KERNEL =
     "    ret;\n"
     "}\n";
 
-/* The oldest first: a driver compiles it for what it has. One that has forgotten the oldest knows the next. */
-static const char *const TARGETS[] = {"sm_50", "sm_60"};
+/* A driver compiles each for its card, if that is not older than the target: the newest first, as drivers forget old ones. Each
+ * with the oldest version of the language that has it. One that is refused leaves the context as it was. */
+static const struct target { const char *version, *name; } TARGETS[] = {
+    {"7.8", "sm_90"}, {"7.0", "sm_80"}, {"6.3", "sm_75"}, {"6.0", "sm_60"}, {"6.0", "sm_50"},
+};
 
 typedef int (*call)();
 
@@ -54,7 +57,8 @@ static void *loaded_kernel(call load)
     for (size_t at = 0; at < sizeof TARGETS / sizeof *TARGETS; at++) {
         char text[1024];
         void *module = NULL;
-        snprintf(text, sizeof text, KERNEL, TARGETS[at]);
+        snprintf(text, sizeof text, KERNEL, TARGETS[at].version, TARGETS[at].name);
+        fprintf(stderr, "fault: for %s\n", TARGETS[at].name);
         if (checked("cuModuleLoadData", load(&module, text)))
             return module;
     }

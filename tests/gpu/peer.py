@@ -7,6 +7,7 @@ so that its context and its memory are nobody else's, and that an error of someb
 
 from __future__ import annotations
 
+import gc
 import json
 import statistics
 import sys
@@ -22,6 +23,8 @@ import torch
 SIDE = 1_024
 # torch takes what is smaller out of larger pieces, of which what is free says nothing.
 LEAST_PIECE = 32 << 20
+# From an unload by force until whoever has the memory has heard of it.
+HEARD_SECONDS = 5.0
 
 
 class Peer:
@@ -34,6 +37,7 @@ class Peer:
         self.place = device if self.is_cuda else "cpu"
         self.pinned: Any = None
         self.held: list[Any] = []
+        self.kept: list[Any] = []
         self.stop = threading.Event()
         self.worker: threading.Thread | None = None
         self.rounds = 0
@@ -186,35 +190,57 @@ class Peer:
     def attach_and_compare(self, endpoint: str, name: str) -> dict[str, Any]:
         """Compares what is attached with PyTorch's own load of the file, on the device; and what it takes."""
         import hoist
-        from safetensors import safe_open
 
         self.synchronize()
         free = self.free()
         with hoist.connect(endpoint) as client, client.attach(Path(name), device=self.place) as model:
-            tensors: dict[str, Any] = {}
-            for component in model.values():
-                tensors |= component.state_dict(prefix=True)
+            tensors = tensors_of(model)
             taken = free - self.free()
-            wrong, count = [], 0
-            with safe_open(name, framework="pt", device=self.place) as file:
-                for key in file.keys():  # noqa: SIM118
-                    count += 1
-                    if key not in tensors or not self._same(tensors[key], file.get_tensor(key)):
-                        wrong.append(key)
-            wrong += tensors.keys() - file_keys(name)
-            self.synchronize()
+            told = self._compared(tensors, name)
             tensors.clear()
+        return {"taken": taken, **told}
+
+    def _compared(self, tensors: dict[str, Any], name: str) -> dict[str, Any]:
+        """With PyTorch's own load of the file; leaves nothing of that."""
+        from safetensors import safe_open
+
+        wrong, count = [], 0
+        with safe_open(name, framework="pt", device=self.place) as file:
+            for key in file.keys():  # noqa: SIM118
+                count += 1
+                if key not in tensors or not self._same(tensors[key], file.get_tensor(key)):
+                    wrong.append(key)
+        wrong += tensors.keys() - file_keys(name)
+        self.synchronize()
         if self.is_cuda:
             torch.cuda.empty_cache()
-        return {"taken": taken, "wrong": wrong[:5], "tensors": count}
+        return {"wrong": wrong[:5], "tensors": count}
 
     def attach_and_keep(self, endpoint: str, name: str) -> dict[str, Any]:
-        """Until the end of this process, however that comes."""
+        """Until `detach`, or the end of this process, however that comes."""
         import hoist
 
         model = hoist.connect(endpoint).attach(Path(name), device=self.place)
-        self.held.append((model, [component.state_dict() for component in model.values()]))
+        self.kept.append((model, tensors_of(model)))
         return {}
+
+    def hear(self, name: str) -> dict[str, Any]:
+        """Whether it is told that what it keeps is gone; and what that is now."""
+        model, tensors = self.kept[-1]
+        end = time.monotonic() + HEARD_SECONDS
+        while not model.hung_up and time.monotonic() < end:
+            time.sleep(0.01)
+        return {"hung_up": model.hung_up, "held": model.held, **self._compared(tensors, name)}
+
+    def detach(self) -> dict[str, Any]:
+        """Lets go of everything that it keeps; how long that took."""
+        began = time.perf_counter()
+        while self.kept:
+            model, tensors = self.kept.pop()
+            model.close()
+            del model, tensors
+        gc.collect()
+        return {"seconds": time.perf_counter() - began}
 
     def free(self) -> int:
         """Of the device, for anybody."""
@@ -224,6 +250,14 @@ class Peer:
         rows = [each.contiguous().reshape(-1).view(torch.uint8) for each in (one, other)]
         is_alike = (one.dtype, one.shape, one.device) == (other.dtype, other.shape, other.device)
         return is_alike and torch.equal(rows[0], rows[1])
+
+
+def tensors_of(model: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Of all components, by the names that they have in the file."""
+    tensors: dict[str, Any] = {}
+    for component in model.values():
+        tensors |= component.state_dict(prefix=True)
+    return tensors
 
 
 def file_keys(name: str) -> set[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import subprocess
 import tempfile
 import threading
 import time
@@ -28,6 +27,10 @@ OPEN_SECONDS = 60.0
 CALL_SECONDS = 60.0
 # None of them may ever be mapped by the coordinator.
 OF_CUDA = ("libcuda", "libcudart", "libtorch", "libc10", "libnvidia", "libcupti", "libcublas")
+# What a worker's `--copy` takes; the first is what it does unasked.
+COPY_METHODS = AUTO, RING, REGISTERED = "auto", "ring", "registered"
+# With what a worker ends whose device cannot go on; and one that keeps memory of it that is no replica's.
+POISONED, RENEWED = 70, 75
 
 
 @dataclass(frozen=True)
@@ -64,31 +67,22 @@ def worker_device(settings: Settings, options: WorkerOptions) -> str:
     return f"{settings.device}={options.capacity}" if options.capacity else settings.device
 
 
-def copy_methods(settings: Settings) -> list[str]:
-    """What `--copy` takes. Empty: the worker knows no such flag."""
-    words = [str(settings.binary("hoist-worker")), "--help"]
-    told = subprocess.run(
-        words,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-        env=worker_environment(settings, WorkerOptions()),
-    )
-    return ["auto", "ring", "registered"] if "--copy" in told.stdout else []
+def registers(settings: Settings, method: str) -> bool:
+    """Whether a worker that copies so registers pages: it does for a card."""
+    return settings.is_cuda and method == REGISTERED
 
 
 def cannot_register(method: str, ended: Ended) -> bool:
     """Whether a worker has ended because its card, or its driver, can only do with the ring."""
-    return method == "registered" and "cannot register" in str(ended)
+    return method == REGISTERED and "cannot register" in str(ended)
 
 
 class Followed:
-    """Devices and replicas as the server tells of them, now and before: what was short is not missed."""
+    """Devices, replicas and segments as they are told of, now and before: what was short is not missed."""
 
     def __init__(self, client: hoist.Client) -> None:
         self._changed = threading.Condition()
-        self._watch = client.watch(kinds=["DEVICE", "REPLICA"])
+        self._watch = client.watch(kinds=["DEVICE", "REPLICA", "SEGMENT"])
         self.now: dict[str, Any] = {}
         self.past: list[tuple[float, Any]] = []
         self._over = ""
@@ -151,6 +145,14 @@ class Followed:
 
     def replicas(self) -> list[hoist.Replica]:
         return [value for value in self.now.values() if isinstance(value, hoist.Replica)]
+
+    def segments(self) -> list[hoist.Segment]:
+        return [value for value in self.now.values() if isinstance(value, hoist.Segment)]
+
+    def mark(self) -> int:
+        """A place in the past, between what has been told and what will be."""
+        with self._changed:
+            return len(self.past)
 
     def is_open(self, device_id: str) -> bool:
         device = self.device(device_id)

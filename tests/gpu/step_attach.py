@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
+import time
 
 import hoist
 
-from processes import until
-from server import Server, WorkerOptions, serving
+from processes import Late, until
+from server import Followed, Server, WorkerOptions, serving
 from settings import shown
 from steps import SLACK, Context, Peer, Settled, coordinator_is_clean, peer, said
 
@@ -16,20 +16,11 @@ TARGET_SECONDS = 0.020
 COMPARED_SECONDS = 60.0
 # From the end of a process to the end of its lease.
 GONE_SECONDS = 10.0
-
-
-def lacks() -> str:
-    """Why it cannot be tested with this client. Empty: it can."""
-    attach = getattr(hoist.Client, "attach", None)
-    if attach is None:
-        return "this client has no attach(device=...)"
-    return "" if "device" in inspect.signature(attach).parameters else "attach of this client takes no device"
+# A worker looks at its device twice a second.
+TOLD_SECONDS = 3.0
 
 
 def attach(at: Context) -> None:
-    if why := lacks():
-        at.told.untested("attach from a second process", why)
-        return
     if not at.settings.is_cuda:
         at.told.untested(
             "attach on a card", f"on {at.settings.device} it is the same as open, which is tried here"
@@ -47,7 +38,9 @@ def attach(at: Context) -> None:
         time_it(at, server, other)
         for path, what in ((large, "the large model"), (kinds, "every type, every odd shape")):
             compare(at, server, other, str(path), what)
-        end_of_a_holder(at, server)
+        with peer(at, "holder") as holder:
+            lent(at, server, holder)
+            end_of_a_holder(at, server, holder)
         at.told.doing("unloading what was attached")
         gone = [server.client.unload(path) for path in (large, kinds)]
         figure = f"{sum(each.retained_bytes for each in gone)} B retained"
@@ -85,24 +78,74 @@ def compare(at: Context, server: Server, other: Peer, path: str, what: str) -> N
         )
 
 
-def end_of_a_holder(at: Context, server: Server) -> None:
+def end_of_a_holder(at: Context, server: Server, holder: Peer) -> None:
     """A process that is killed while it has a model attached."""
     path = at.settings.path("large")
-    with peer(at, "holder") as holder:
-        at.told.doing("a process that holds what is attached")
-        holder.ask("attach_and_keep", endpoint=server.endpoint, name=str(path))
-        leases = len(server.client.leases())
-        refused = None
-        if at.settings.is_cuda:
-            try:
-                server.client.unload(path)
-            except hoist.Error as error:
-                refused = error
-            figure = "it was unloaded" if refused is None else said(refused)
-            at.told.holds(
-                "what is attached stays", refused is not None and refused.reason == "IN_USE", figure, "IN_USE"
-            )
-        holder.process.kill()
-        at.told.doing("the lease of a process that was killed")
-        until("its lease's end", GONE_SECONDS, lambda: not server.client.leases())
-        at.told.holds("a holder that is killed", leases == 1, f"{leases} lease before, none after", "none")
+    at.told.doing("a process that holds what is attached")
+    holder.ask("attach_and_keep", endpoint=server.endpoint, name=str(path))
+    leases = len(server.client.leases())
+    refused = None
+    if at.settings.is_cuda:
+        try:
+            server.client.unload(path)
+        except hoist.Error as error:
+            refused = error
+        figure = "it was unloaded" if refused is None else said(refused)
+        at.told.holds(
+            "what is attached stays", refused is not None and refused.reason == "IN_USE", figure, "IN_USE"
+        )
+    holder.process.kill()
+    at.told.doing("the lease of a process that was killed")
+    until("its lease's end", GONE_SECONDS, lambda: not server.client.leases())
+    at.told.holds("a holder that is killed", leases == 1, f"{leases} lease before, none after", "none")
+
+
+# ---- what is gone, and still in another process -----------------------------------------------------------
+
+
+def is_lent(server: Server, size: int, processes: int) -> tuple[bool, str]:
+    """Whether it is told within seconds that others have so much of what is gone."""
+
+    def holds(state: Followed) -> bool:
+        device = state.device(server.device_id)
+        return device is not None and (device.lent_bytes, device.lent_processes) == (size, processes)
+
+    is_so, began = True, time.monotonic()
+    try:
+        server.state.until("what is lent", holds, TOLD_SECONDS)
+    except Late:
+        is_so = False
+    took, device = time.monotonic() - began, server.device()
+    return is_so, f"{shown(device.lent_bytes)} in {device.lent_processes} processes, after {took:.2f} s"
+
+
+def lent(at: Context, server: Server, holder: Peer) -> None:
+    """A model that is unloaded by force while a process has its memory, which then lets go of it."""
+    result, client = "unloaded by force", server.client
+    if not at.settings.is_cuda:
+        at.told.untested(result, f"on {at.settings.device} what is attached is in RAM")
+        return
+    path = str(at.settings.path("series-c"))
+    at.told.doing("a process that has what is unloaded by force")
+    # What a first time leaves in the process stays there.
+    holder.ask("attach_and_compare", COMPARED_SECONDS, endpoint=server.endpoint, name=path)
+    client.unload(path)
+    before, worker = Settled(at, server), server.device().worker
+    size = sum(each.own_bytes for each in client.load(path, at.settings.device).components)
+    holder.ask("attach_and_keep", endpoint=server.endpoint, name=path)
+    gone = client.unload(path, force=True)
+    is_told, figure = is_lent(server, size, 1)
+    figure += f"; at the unload {shown(gone.returned_bytes)} of {shown(gone.expected_bytes)} came back"
+    at.told.holds(f"{result}, and lent", is_told and size > 0, figure, f"{shown(size)} in 1")
+    told = holder.ask("hear", COMPARED_SECONDS, name=path)
+    wrong = f"{told['wrong']} differ" if told["wrong"] else f"{told['tensors']} tensors are the same"
+    has_heard = told["hung_up"] and not told["held"]
+    figure = f"{'it has' if has_heard else 'it has not'} heard of it; {wrong}"
+    at.told.holds(f"{result}: who has it", has_heard and not told["wrong"], figure, "heard, 0 wrong")
+    at.told.doing("a process lets go of what is gone")
+    took = holder.ask("detach")["seconds"]
+    is_told, figure = is_lent(server, 0, 0)
+    at.told.holds(f"{result}, and let go of", is_told, f"{figure}; it took {took * 1_000:.0f} ms", "0 in 0")
+    is_same, figure = before.same()
+    is_same = is_same and server.device().worker.incarnation == worker.incarnation
+    at.told.holds(f"{result}: all of it is back", is_same, figure, "as before, same worker")

@@ -10,10 +10,11 @@ import numpy
 from hoist import CachedComponent
 
 import models
+import pages
 from models import Tensor
 from played import PIECE, Played, Wanted, playing
 from processes import Ended
-from server import Server, WorkerOptions, cannot_register, copy_methods, serving
+from server import AUTO, COPY_METHODS, Server, WorkerOptions, cannot_register, registers, serving
 from settings import shown
 from steps import Context, rate, timed
 
@@ -68,13 +69,27 @@ def differs(played: Played, handle: str, name: str, due: Tensor, is_same: Same) 
     return "" if read == len(due.data) else f"`{name}`: {read} bytes of {len(due.data)} came back"
 
 
+def wanted_of(components: tuple[CachedComponent, ...], dtype: str = "") -> list[Wanted]:
+    """All of a model."""
+    return [Wanted(pages.digest(one.segment), one.path, dtype) for one in components]
+
+
+def not_registered(played: Played, components: tuple[CachedComponent, ...]) -> str:
+    """Loads a model and takes it off, so that the next load copies from its own pages; why it does not."""
+    wanted = wanted_of(components)
+    played.has(wanted)
+    size = sum(one.size_bytes for one in components)
+    why = pages.not_registered(played.process, (one.digest for one in wanted), size)
+    played.want([])
+    return why
+
+
 def compare(
     played: Played, components: tuple[CachedComponent, ...], due: dict[str, Tensor], dtype: str, is_same: Same
 ) -> list[str]:
     """What is wrong with a model on the device."""
-    wanted = [Wanted(one.segment.removeprefix("segments/"), one.path, dtype) for one in components]
     wrong, seen = [], set()
-    for component, replica in zip(components, played.has(wanted), strict=True):
+    for component, replica in zip(components, played.has(wanted_of(components, dtype)), strict=True):
         names = models.header(Path(component.path)).keys()
         if replica.tensors != len(names):
             wrong.append(f"`{component.component}` has {replica.tensors} tensors, its segment {len(names)}")
@@ -88,15 +103,25 @@ def compare(
     return wrong
 
 
-def one(at: Context, server: Server, played: Played, model: str, result: str, dtype: str = "") -> None:
-    """One model, as it is or converted."""
+def one(
+    at: Context,
+    server: Server,
+    played: Played,
+    model: str,
+    result: str,
+    dtype: str = "",
+    from_pages: bool = False,
+) -> None:
+    """One model, as it is or converted; or, loaded again, from registered pages."""
     at.told.doing(result)
     path = at.settings.path(model)
     cached = server.client.cache(path)
     due = models.by_file(path) if model == "by-hand" else models.by_torch(path, dtype)
     size = sum(len(tensor.data) for tensor in due.values())
     same = is_equal_number if dtype else is_equal
+    why = not_registered(played, cached.components) if from_pages else ""
     took, wrong = timed(lambda: compare(played, cached.components, due, dtype, same))
+    wrong += [why] if why else []
     if cached.left_out:
         wrong.append(f"left out: {cached.left_out}")
     figure = f"{len(due)} tensors, {shown(size)}"
@@ -125,30 +150,30 @@ def several(at: Context, server: Server, played: Played, names: list[str], resul
 
 
 def bits(at: Context) -> None:
-    methods = copy_methods(at.settings)
-    if not methods:
-        at.told.untested("each way of copying apart", "this worker has no --copy")
     mids = [f"mid-{number:02}" for number in range(models.MIDS)]
     with serving(at.settings, at.folder) as server:
-        for method in methods or [""]:
+        for method in COPY_METHODS:
             try:
                 by(at, server, method, mids)
             except Ended as ended:
                 if not cannot_register(method, ended):
                     raise
-                at.told.untested("registered", str(ended))
+                at.told.untested(method, str(ended))
 
 
 def by(at: Context, server: Server, method: str, mids: list[str]) -> None:
     """With a worker that copies in one way; everything, where it is the way that is taken unasked."""
-    how = f", {method}" if method else ""
-    at.told.doing(f"a worker{how}")
-    name = "-".join(filter(None, ["worker", method]))
-    with playing(at.settings, at.folder, name, WorkerOptions(copy=method)) as played:
-        one(at, server, played, "kinds", f"every type, every odd shape{how}")
-        one(at, server, played, "by-hand", f"types that torch has not{how}")
-        one(at, server, played, "series-b", f"{shown(at.settings.series['series-b'])}{how}")
-        if method not in ("", "auto"):
+    at.told.doing(f"a worker, {method}")
+    models_of = {
+        "kinds": "every type, every odd shape",
+        "by-hand": "types that torch has not",
+        "series-b": shown(at.settings.series["series-b"]),
+    }
+    with playing(at.settings, at.folder, f"worker-{method}", WorkerOptions(copy=method)) as played:
+        for model, what in models_of.items():
+            from_pages = registers(at.settings, method)
+            one(at, server, played, model, f"{what}, {method}", from_pages=from_pages)
+        if method != AUTO:
             return
         several(at, server, played, [f"tiny-{number}" for number in range(models.TINIES)], "tiny models")
         several(at, server, played, mids[:3] if at.settings.quick else mids, "mid-size models")

@@ -11,9 +11,9 @@ from pathlib import Path
 import hoist
 
 from processes import Late, tail, until, wait_for_end
-from server import Followed, Server, WorkerOptions, serving
+from server import POISONED, RENEWED, Followed, Server, WorkerOptions, serving
 from settings import MIB
-from steps import SETTLE_SECONDS, SLACK, Context, coordinator_is_clean, peer, said, worker_seconds
+from steps import SETTLE_SECONDS, Context, coordinator_is_clean, peer, said, taken, worker_seconds
 
 # Of the time that the load takes when nobody disturbs it.
 POINTS = (0.0, 0.1, 0.5, 0.9)
@@ -110,22 +110,35 @@ def kill(at: Context) -> None:
         loading.usual = min(loading.whole() for _ in range(3))
         server.client.load(keeper, at.settings.device)
         at.told.fact("a load nobody disturbs", f"{loading.usual * 1_000:.0f} ms", seconds=loading.usual)
-        for point in QUICK_POINTS if at.settings.quick else POINTS:
+        points = QUICK_POINTS if at.settings.quick else POINTS
+        unseen = []
+        for point in points:
             at.told.doing(f"the worker {name} killed at {point:.0%} of a load")
-            kill_and_look(at, server, loading, segments, point)
+            if not kill_and_look(at, server, loading, segments, point):
+                unseen.append(f"{point:.0%}")
+        if unseen and at.settings.is_cuda:
+            why = "it did not list them while they lived, as in some containers"
+            at.told.untested("dead workers, as NVML lists them", f"killed at {', '.join(unseen)}: {why}")
         again = loading.whole()
         at.told.holds("asked for again, it is loaded", True, f"{again * 1_000:.0f} ms")
         coordinator_is_clean(at, server)
 
 
-def kill_and_look(at: Context, server: Server, loading: Loading, segments: set[str], point: float) -> None:
-    card, result = at.card(), f"killed at {point:.0%} of a load"
+def is_listed(at: Context, process: int) -> bool:
+    """Whether NVML tells what this process has of the card."""
+    card = at.card()
+    return card is not None and process in card.processes()
+
+
+def kill_and_look(at: Context, server: Server, loading: Loading, segments: set[str], point: float) -> bool:
+    """Whether NVML would have told what the worker has."""
+    result = f"killed at {point:.0%} of a load"
     # What the device had before each try; it is to have the same again.
     there = server.state.until("what is there", contents)
     for _ in range(TRIES):
         device = server.device()
         wait_until(time.monotonic() + LIVED_SECONDS - since(device))
-        used = card.used() if card else 0
+        before, was_listed = taken(at, server)[0], is_listed(at, server.worker_process())
         process, error = kill_at(server, loading, segments, point)
         if error is not None:
             break
@@ -134,17 +147,18 @@ def kill_and_look(at: Context, server: Server, loading: Loading, segments: set[s
         is_back(server, device.worker.incarnation, there)
     else:
         at.told.untested(result, f"the load was over before, {TRIES} times")
-        return
+        return True
     began = time.monotonic()
     is_lost = error.reason == "WORKER_LOST"
     at.told.holds(result, is_lost, said(error), "WORKER_LOST")
     is_back(server, device.worker.incarnation, there)
     took = time.monotonic() - began
     figure, is_gone = f"all of it is back after {took:.2f} s", True
-    if card is not None:
-        is_gone, more = memory_is_gone(at, process, used)
+    if at.settings.is_cuda:
+        is_gone, more = memory_is_gone(at, server, before, process if was_listed else None)
         figure += f"; {more}"
     at.told.holds(f"{result}: the successor", is_gone, figure, "everything as before", seconds=took)
+    return was_listed
 
 
 def since(device: hoist.Device) -> float:
@@ -152,20 +166,24 @@ def since(device: hoist.Device) -> float:
     return time.time() - device.worker.state_time.timestamp()
 
 
-def memory_is_gone(at: Context, process: int, used: int) -> tuple[bool, str]:
-    """The dead process has nothing of the card any more, and the card as much as before."""
-    card = at.card()
-    assert card is not None
+def memory_is_gone(at: Context, server: Server, before: int, process: int | None) -> tuple[bool, str]:
+    """As much of the card is free as before; and the process, if it was listed, has nothing any more."""
+
+    def more() -> tuple[int, int]:
+        now, slack = taken(at, server)
+        return now - before, slack
+
+    def is_gone() -> bool:
+        return (process is None or not is_listed(at, process)) and more()[0] <= more()[1]
+
     try:
-        until(
-            "its memory",
-            SETTLE_SECONDS,
-            lambda: process not in card.processes() and card.used() - used <= SLACK,
-        )
+        until("its memory", SETTLE_SECONDS, is_gone)
     except Late:
-        is_listed = " is listed still" if process in card.processes() else " is not listed"
-        return False, f"process {process}{is_listed}, device {(card.used() - used) / MIB:+.2f} MiB"
-    return True, f"the dead process has nothing, device {(card.used() - used) / MIB:+.2f} MiB"
+        listed = process is not None and is_listed(at, process)
+        words = f"process {process} is listed still" if listed else "the dead process is not listed"
+        return False, f"{words}, device {more()[0] / MIB:+.2f} MiB"
+    words = "" if process is None else "the dead process has nothing, "
+    return True, f"{words}device {more()[0] / MIB:+.2f} MiB"
 
 
 # ---- an error that stays ----------------------------------------------------------------------------------
@@ -203,7 +221,7 @@ def sticky(at: Context) -> None:
                     "the worker ends",
                     False,
                     f"not within {NEVER_SECONDS:.0f} s; its log: {words}",
-                    "exit code 70",
+                    f"exit code {POISONED}",
                 )
             else:
                 at.told.reaches(
@@ -243,7 +261,9 @@ def tell_why(at: Context, server: Server, began: float) -> None:
     text = " / ".join(dict.fromkeys(device.worker.problem for device in known if device.worker.problem))
     found = re.compile(r"exit status: (\d+)")
     codes = found.findall(text) or found.findall(server.process.log.read_text())
-    at.told.holds("its exit code", codes[-1:] == ["70"], codes[-1] if codes else "not told", "70")
+    figure = codes[-1] if codes else "not told"
+    figure += ", which says that it was to be renewed" if codes[-1:] == [str(RENEWED)] else ""
+    at.told.holds("its exit code", codes[-1:] == [str(POISONED)], figure, str(POISONED))
     is_told = bool(OF_ILLEGAL_ADDRESS.search(text))
     more = "" if is_told else f" (its log: {tail(worker_log(at), 3)})"
     at.told.holds("the device says why", is_told, (text or "nothing") + more, "the error's name")

@@ -139,6 +139,10 @@ def facts(at: Context) -> None:
         figure = f"{device.model}, {shown(device.capacity_bytes)}, {', '.join(device.libraries)}"
         told.holds("the worker", device.state == "OPEN" and len(listed) == 1, figure, "open", devices=listed)
         told.fact("converts to", ", ".join(device.dtypes))
+        bus = device.bus_bytes_per_second
+        node = "the only one, or not known" if device.memory_node is None else f"node {device.memory_node}"
+        carries = f"{bus / 1e9:.1f} GB/s at most" if bus else "not known, or there is none"
+        told.fact("its bus, and the memory near it", f"{carries}; {node}", bus=bus, node=device.memory_node)
         if card is not None:
             pid = server.worker_process()
             taken = card.processes().get(pid)

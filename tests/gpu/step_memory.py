@@ -15,7 +15,7 @@ from played import Played, Wanted, playing, wire
 from processes import Late
 from server import Followed, Server, WorkerOptions, serving
 from settings import MIB, shown
-from steps import SLACK, Context, Peer, Settled, coordinator_is_clean, peer, said, timed
+from steps import NOT_TOLD, SLACK, Context, Peer, Settled, coordinator_is_clean, peer, said, timed
 
 CYCLES = 200
 QUICK_CYCLES = 20
@@ -23,8 +23,6 @@ QUICK_CYCLES = 20
 FAILURES, QUICK_FAILURES = 50, 5
 # Others' use of the device is to be seen within this.
 SEEN_SECONDS = 5.0
-# Of what others take and give back, a worker need not tell this much.
-NOT_TOLD = 64 * MIB
 
 
 def cycle(server: Server, path: Path) -> str:
@@ -44,7 +42,7 @@ def cycles(at: Context) -> None:
     count = QUICK_CYCLES if at.settings.quick else CYCLES
     mids = [at.settings.path(f"mid-{number:02}") for number in range(models.MIDS)]
     with serving(at.settings, at.folder, WorkerOptions()) as server:
-        server.until_open()
+        first = server.until_open().worker
         fresh = Settled(at, server)
         server.client.cache(mids[0])
         # What the first load leaves behind stays for good: code of libraries is loaded when it is needed.
@@ -69,6 +67,9 @@ def cycles(at: Context) -> None:
         is_same, figure = before.same()
         at.told.holds("memory after them", is_same, figure, "<= 2 MiB more")
         together(at, server, mids, before)
+        last = server.device().worker
+        figure = f"renewed {last.restarts} times: {last.problem}" if last.restarts else "it was not renewed"
+        at.told.holds("one worker to the end", last.incarnation == first.incarnation, figure, "one process")
         coordinator_is_clean(at, server)
 
 

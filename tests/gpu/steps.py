@@ -25,6 +25,8 @@ HELLO_SECONDS = 90.0
 # What memory may differ by and count as the same: the driver's own granule.
 SLACK = 2 << 20
 SETTLE_SECONDS = 5.0
+# Of what others take and give back, a worker need not tell this much.
+NOT_TOLD = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,6 @@ def worker_seconds(result: hoist.LoadResult) -> float:
     return sum(seconds(each.load_time) for each in result.components)
 
 
-def loaded_bytes(result: hoist.LoadResult) -> int:
-    return sum(each.own_bytes + each.mapped_bytes for each in result.components)
-
-
 def said(error: hoist.Error) -> str:
     """Its reason and its message, without the operation's name."""
     message = error.message.removeprefix(f"{error.operation}: ") if error.operation else error.message
@@ -110,6 +108,14 @@ def coordinator_is_clean(at: Context, server: Server) -> None:
     at.told.holds(
         "no CUDA library in the coordinator", not found, ", ".join(found) or "none of its maps is one"
     )
+
+
+def taken(at: Context, server: Server) -> tuple[int, int]:
+    """Of a card, by everybody: as NVML counts it, or else as its worker does; and what that may differ by."""
+    if (card := at.card()) is not None:
+        return card.used(), SLACK
+    device = server.device()
+    return device.used_bytes + device.others_bytes, NOT_TOLD
 
 
 class Settled:
