@@ -178,7 +178,8 @@ pub(crate) enum Verb {
     Replicas(ReplicasArgs),
     /// Compare what is on devices with what is in RAM, byte for byte
     ///
-    /// Each device sums up its own bytes; exit 1 when something differs. Nothing is changed by it.
+    /// Each device sums up its own bytes. Exit 1 when something differs, or what is in RAM is damaged; 4 when something could not be
+    /// compared. Nothing is changed by it.
     #[command(after_help = examples::VERIFY)]
     Verify(VerifyArgs),
     /// List the devices that models can be loaded to, who drives them, and what is on them
@@ -260,7 +261,7 @@ pub(crate) struct ServeArgs {
     pub(crate) log_filter: Option<String>,
 
     /// A device to start a worker for, and how much of it to use at most, for instance cpu:0=8GiB; may be repeated
-    /// [default: cpu:0, if hoist-worker is beside this program]
+    /// [default: each NVIDIA card, else cpu:0, if hoist-worker is beside this program]
     #[arg(long, value_name = "DEVICE[=SIZE]", conflicts_with = "no_workers")]
     pub(crate) worker: Vec<String>,
 

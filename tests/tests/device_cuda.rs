@@ -7,11 +7,11 @@
     reason = "the lints spare only functions marked as tests, not what they share"
 )]
 
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
-use hoist_tests::caching::{acquire_as, evict, leases};
+use hoist_tests::caching::{acquire_as, cache, evict, leases};
 use hoist_tests::library::{Library, Open, reason};
 use hoist_tests::loading::{
     begin, devices_are_true, end, library, load, load_as, pipeline, replicas, residency, seen, single, twins,
@@ -161,6 +161,16 @@ async fn what_differs_on_the_card_from_what_is_in_ram_is_found() {
     let wrong: Vec<_> = all.iter().filter(|one| one.wrong_count > 0).collect();
     assert_eq!((wrong.len(), wrong[0].replica.as_str()), (1, share.replica.as_str()), "{all:?}");
     assert_eq!(wrong[0].wrong.len(), 1);
+    // What is wrong in RAM is not the card's fault.
+    let segment = cache(&open.at, "pipeline", &[]).await.unwrap().components[0].path.clone();
+    std::fs::set_permissions(&segment, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&segment).unwrap();
+    file.write_all_at(&[0xff], std::fs::metadata(&segment).unwrap().len() - 1).unwrap();
+    std::fs::set_permissions(&segment, std::fs::Permissions::from_mode(0o440)).unwrap();
+    let all = verify().await;
+    drop(file);
+    let damaged = v1::verified_replica::Verdict::SegmentDamaged;
+    assert_eq!(all.iter().filter(|one| one.verdict() == damaged).count(), 1, "{all:?}");
     evict(&open.at, "").await.unwrap();
     let all = verify().await;
     assert!(all.iter().all(|one| one.reason.contains("hoist cache")), "{all:?}");

@@ -209,3 +209,26 @@ async fn a_lease_whose_device_has_lost_everything_ends() {
     let anew = hold(&open, "a").await.unwrap();
     assert!((value(&attach(&anew).await) - 1.0).abs() < f32::EPSILON);
 }
+
+/// That somebody has brought a damaged model there is nobody else's leave to use it.
+#[tokio::test]
+async fn what_is_damaged_is_leased_by_who_says_so_alone_also_where_it_is_already() {
+    let (library, _stage, mut open) = card().await;
+    let whole = std::fs::read(library.path("a.safetensors")).unwrap();
+    library.write("broken.safetensors", &whole[..whole.len() - 4_096]).unwrap();
+    open.look().await.unwrap();
+    let allow = vec![v1::Verdict::Corrupt.into(), v1::Verdict::Incomplete.into()];
+    let options = v1::LoadOptions { allow: allow.clone(), ..Default::default() };
+    let request =
+        v1::LoadModelRequest { name: "broken".to_owned(), options: Some(options), ..Default::default() };
+    load_as(&open.at, request).await.unwrap();
+    let refused = hold(&open, "broken").await.unwrap_err();
+    assert!(["CORRUPTED_MODEL", "INCOMPATIBLE_MODEL"].contains(&reason(&refused).as_str()), "{refused:?}");
+    let ask = v1::AcquireRequest {
+        name: "broken".to_owned(),
+        device_id: CARD.to_owned(),
+        allow,
+        ..Default::default()
+    };
+    acquire_as(&open.at, ask).await.unwrap().release(&open.at).await.unwrap();
+}

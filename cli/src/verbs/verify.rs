@@ -14,7 +14,7 @@ use crate::output::table::{Table, Toned};
 use crate::output::{Out, Tone, text};
 use crate::verbs::{Session, names, names_of, replicas};
 
-/// What differs is a fault that was found; what nobody could compare is said, and is none.
+/// What differs, here or in RAM, is a fault that was found; of what nobody could compare nothing is known, which is no success.
 pub(crate) async fn run(session: &Session, args: &VerifyArgs) -> Result<Exit> {
     let client = session.connect().await?;
     let request = v1::VerifyReplicasRequest {
@@ -32,15 +32,26 @@ pub(crate) async fn run(session: &Session, args: &VerifyArgs) -> Result<Exit> {
         let models = replicas.iter().flat_map(|it| &it.models).map(String::as_str);
         print(out, &told.replicas, &Parts::of(&names_of::models(&client, models).await?))?;
     }
-    let is_other = |it: &v1::VerifiedReplica| it.verdict() == Verdict::Different;
-    Ok(if told.replicas.iter().any(is_other) { Exit::Failed } else { Exit::Done })
+    Ok(exit(&told.replicas))
+}
+
+fn exit(replicas: &[v1::VerifiedReplica]) -> Exit {
+    let is = |it: &v1::VerifiedReplica, verdicts: &[Verdict]| verdicts.contains(&it.verdict());
+    if replicas.iter().any(|it| is(it, &[Verdict::Different, Verdict::SegmentDamaged])) {
+        Exit::Failed
+    } else if replicas.iter().all(|it| is(it, &[Verdict::Equal])) {
+        Exit::Done
+    } else {
+        Exit::Refused
+    }
 }
 
 const fn words(verdict: Verdict) -> (Tone, &'static str) {
     match verdict {
         Verdict::Equal => (Tone::Good, "equal"),
         Verdict::Different => (Tone::Bad, "different"),
-        Verdict::NotCompared => (Tone::Warning, "not compared"),
+        Verdict::NotCompared => (Tone::Warning, "not_compared"),
+        Verdict::SegmentDamaged => (Tone::Bad, "segment_damaged"),
         Verdict::Unspecified => (Tone::Plain, "unknown"),
     }
 }
@@ -50,6 +61,7 @@ fn value(it: &v1::VerifiedReplica) -> Value {
         "replica": it.replica,
         "device_id": it.device_id,
         "segment": it.segment,
+        "models": it.models,
         "verdict": words(it.verdict()).1,
         "tensors": it.tensors,
         "wrong": it.wrong,
@@ -64,24 +76,26 @@ fn print(out: Out, replicas: &[v1::VerifiedReplica], parts: &Parts) -> Result<()
         let (tone, verdict) = words(it.verdict());
         let why = match it.wrong_count {
             0 => it.reason.clone(),
-            count => format!("{} differ: {}", plural(count.into(), "tensor"), it.wrong.join(", ")),
+            1 => format!("1 tensor differs: {}", it.wrong.join(", ")),
+            count => format!("{count} tensors differ: {}", it.wrong.join(", ")),
         };
         table.row([
             parts.content(&it.segment).into(),
             text::one_line(&it.device_id).into(),
-            Toned(tone, verdict.to_owned()),
+            Toned(tone, verdict.replace('_', " ")),
             it.tensors.to_string().into(),
             text::one_line(&why).into(),
         ]);
     }
     table.print(out)?;
-    let others = replicas.iter().filter(|it| it.verdict() == Verdict::Different).count();
-    if others > 0 {
-        let differ = if others == 1 { "differs" } else { "differ" };
-        out.note(format!(
-            "{} {differ} from RAM: `hoist unload NAME --force`, load it again, and see the kernel's log",
-            plural(others as u64, "replica")
-        ));
+    let count = |verdict| replicas.iter().filter(|it| it.verdict() == verdict).count();
+    out.note(format!(
+        "{} of {} equal what is in RAM",
+        count(Verdict::Equal),
+        plural(replicas.len() as u64, "replica")
+    ));
+    if count(Verdict::Different) > 0 {
+        out.note("what differs is damaged on its device: `hoist unload` it by --force, load it again, and see the kernel's log");
     }
     Ok(())
 }
@@ -102,6 +116,11 @@ mod tests {
             (value(&it)["verdict"].as_str(), value(&it)["reason"].is_null()),
             (Some("different"), true)
         );
+        assert_eq!(exit(std::slice::from_ref(&it)), Exit::Failed);
+        let equal = v1::VerifiedReplica { verdict: Verdict::Equal.into(), ..Default::default() };
+        assert_eq!(exit(std::slice::from_ref(&equal)), Exit::Done);
+        let unknown = v1::VerifiedReplica { verdict: Verdict::NotCompared.into(), ..Default::default() };
+        assert_eq!(exit(&[equal, unknown]), Exit::Refused, "nobody may take it for verified");
         let it = v1::VerifiedReplica { reason: "so".to_owned(), ..Default::default() };
         assert_eq!(value(&it)["reason"], "so");
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hoist_domain::{
     Bytes, DeviceId, Error, Lease, LeaseId, LeaseState, LeasedOn, LoadSpec, LoadedComponent, Model,
-    ModelPart, OperationOutput, Placement, Reason, ReplicaId, ResourceName, Result, Work,
+    ModelPart, OperationOutput, Placement, Reason, ReplicaId, ResourceName, Result, Verdict, Work,
 };
 use hoist_planner::cache::{LEASE_GRACE, LeaseAsk};
 use hoist_planner::residency::{Holdable, holdable, must_exist};
@@ -60,7 +60,9 @@ impl Holding {
         for _ in 0..TRIES {
             let view = self.api.control.view();
             let asked = (names.as_slice(), dtype);
-            let held = match holdable(&view.state, device, model.id, asked) {
+            let is_allowed = model.verdict() <= Verdict::Suspicious || spec.allow.contains(&model.verdict());
+            let there = holdable(&view.state, device, model.id, asked);
+            let held = match there.filter(|_| is_allowed) {
                 Some(there) => there,
                 None => match self.loaded(spec.clone(), deadline).await? {
                     Some(loaded) => loaded,

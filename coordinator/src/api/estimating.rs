@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hoist_domain::{Bytes, MeasurementKind, ReplicaState, ResourceName};
 use hoist_planner::State;
+use hoist_planner::residency::Offer;
 use hoist_wire::{cache as cached, v1};
 
 use crate::residency::{ComponentSize, Sizes};
@@ -46,10 +47,16 @@ pub(super) fn estimate(state: &State, one: &ComponentSize) -> v1::ComponentEstim
     }
 }
 
-/// How long reading and writing so much takes, by what was measured of this machine.
-pub(super) fn expected(state: &State, read: Bytes, written: Bytes) -> Option<Duration> {
+/// How long reading and writing so much takes, by what was measured of this machine, and bringing it to a device. None: it is not known.
+pub(super) fn expected(state: &State, read: Bytes, written: Bytes, offer: &Offer) -> Option<Duration> {
+    let milliseconds = |bytes: Bytes, speed: u64| bytes.0.saturating_mul(1_000).checked_div(speed);
+    let facts = state.devices().get(offer.device).and_then(|device| device.facts.as_ref())?;
+    let copied = match (facts.maps_segments, offer.needed) {
+        (true, _) | (_, Bytes(0)) => 0,
+        (false, needed) => milliseconds(needed, facts.bus.0)?,
+    };
     if read == Bytes(0) {
-        return Some(Duration::ZERO);
+        return Some(Duration::from_millis(copied));
     }
     let speed = |kind: MeasurementKind| {
         let measured = state.machine().measurements.iter().find(|one| one.kind == kind)?;
@@ -57,7 +64,7 @@ pub(super) fn expected(state: &State, read: Bytes, written: Bytes) -> Option<Dur
     };
     let disk = speed(MeasurementKind::DiskRead)?;
     let memory = speed(MeasurementKind::TmpfsWrite).unwrap_or(u64::MAX);
-    // Both go on at the same time: the slower one sets the pace.
-    let milliseconds = |bytes: Bytes, speed: u64| bytes.0.saturating_mul(1_000) / speed;
-    Some(Duration::from_millis(milliseconds(read, disk).max(milliseconds(written, memory))))
+    // All go on at the same time: the slowest sets the pace.
+    let paces = [milliseconds(read, disk)?, milliseconds(written, memory)?, copied];
+    paces.into_iter().max().map(Duration::from_millis)
 }

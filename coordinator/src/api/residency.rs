@@ -308,10 +308,10 @@ impl Api {
         Ok(match chosen {
             Ok(offer) => v1::PlanLoadResponse {
                 device_id: offer.device.to_string(),
-                reasons: offer.reasons,
                 device_bytes: offer.needed.0,
                 unload: offer.unload.iter().map(name).collect(),
-                expected: expected(state, read, ram).filter(|_| !converts).map(encode::duration),
+                expected: expected(state, read, ram, &offer).filter(|_| !converts).map(encode::duration),
+                reasons: offer.reasons,
                 ..plan
             },
             Err(error) => v1::PlanLoadResponse {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use hoist_catalog::{DigestedTensor, digest_of_tensors};
 use hoist_domain::{Digest, Error, Placement, Reason, Replica, ReplicaState, ResourceName, Result, Sum};
 use hoist_planner::residency::must_exist;
 use hoist_segment::Opened;
@@ -56,6 +57,7 @@ impl Api {
             replica: ResourceName::Replica(replica.id).to_string(),
             device_id: replica.device.to_string(),
             segment: cached::segment_name(replica.digest),
+            models: replica.models.iter().map(|model| ResourceName::Model(*model).to_string()).collect(),
             ..v1::VerifiedReplica::default()
         };
         let not_compared = |reason: String| v1::VerifiedReplica {
@@ -73,7 +75,12 @@ impl Api {
         let expected = self.tasks.run_blocking("sums", move || sums(&path, digest)).await;
         let expected = expected.map_err(|panicked| Error::new(Reason::Internal, panicked.to_string()))?;
         let expected = match expected {
-            Ok(expected) => expected,
+            Ok(Some(expected)) => expected,
+            Ok(None) => {
+                let reason = "what is in RAM is not what its digest says: unload it, `hoist evict` it, and load it again";
+                let (verdict, reason) = (Verdict::SegmentDamaged.into(), reason.to_owned());
+                return Ok(v1::VerifiedReplica { verdict, reason, ..answer });
+            }
             Err(error) => return Ok(not_compared(format!("its segment cannot be read: {error}"))),
         };
         let found = match self.fleet.sums(replica.device, replica.id).await {
@@ -103,23 +110,31 @@ fn compared(
     }
 }
 
-/// Of each tensor of a segment, or each file as it is.
-fn sums(path: &Path, digest: Digest) -> io::Result<BTreeMap<String, u64>> {
+/// Of each tensor of a segment, or each file as it is. None: they are not those of its digest. Of files as they are that is not
+/// looked at: what they are called in their model goes into it.
+fn sums(path: &Path, digest: Digest) -> io::Result<Option<BTreeMap<String, u64>>> {
     let opened = Opened::open(path, digest)?;
+    let is_of_tensors = path.extension().is_some_and(|extension| extension == "safetensors");
     let mut buffer = vec![0; PIECE];
-    let mut sums = BTreeMap::new();
+    let (mut sums, mut digested) = (BTreeMap::new(), Vec::new());
     for (file, placed) in opened.tensors() {
-        let (mut sum, mut at) = (Sum::default(), 0);
+        let (mut sum, mut at, mut hasher) = (Sum::default(), 0, blake3::Hasher::new());
         while at < placed.length {
             let length = usize::try_from(placed.length - at).unwrap_or(usize::MAX).min(PIECE);
             let piece = buffer.get_mut(..length).unwrap_or_default();
             opened.read(file, placed.offset.saturating_add(at), piece)?;
             sum.add(piece);
+            if is_of_tensors {
+                hasher.update(piece);
+            }
             at += length as u64;
         }
         sums.insert(placed.name.to_string(), sum.finish());
+        let (name, dtype, shape) = (&*placed.name, placed.dtype, &*placed.shape);
+        digested.push(DigestedTensor { name, dtype, shape, hash: *hasher.finalize().as_bytes() });
     }
-    Ok(sums)
+    let is_right = !is_of_tensors || digest_of_tensors(digested) == digest;
+    Ok(is_right.then_some(sums))
 }
 
 #[cfg(test)]

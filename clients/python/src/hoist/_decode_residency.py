@@ -50,6 +50,7 @@ def verified(message: residency.VerifiedReplica) -> VerifiedReplica:
         wrong=tuple(message.wrong),
         wrong_count=message.wrong_count,
         reason=message.reason,
+        models=tuple(message.models),
     )
 
 

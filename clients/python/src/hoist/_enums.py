@@ -291,6 +291,8 @@ class ReplicaVerdict(WireEnum):
     DIFFERENT = "DIFFERENT"
     NOT_COMPARED = "NOT_COMPARED"
     """There is nothing to compare with, or nobody who compares."""
+    SEGMENT_DAMAGED = "SEGMENT_DAMAGED"
+    """What is in RAM is not what its digest says."""
     UNSPECIFIED = "UNSPECIFIED"
 
 

@@ -59,7 +59,9 @@ class VerifiedReplica:
     wrong_count: int
     """How many differ."""
     reason: str
-    """NOT_COMPARED: why."""
+    """NOT_COMPARED, SEGMENT_DAMAGED: why."""
+    models: tuple[str, ...] = ()
+    """Models that it is there for."""
 
 
 @dataclass(frozen=True, slots=True)

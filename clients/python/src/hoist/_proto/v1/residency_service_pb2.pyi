@@ -385,17 +385,19 @@ class VerifyReplicasResponse(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[VerifiedReplica, _Mapping]]] = ...) -> None: ...
 
 class VerifiedReplica(_message.Message):
-    __slots__ = ("replica", "device_id", "segment", "verdict", "tensors", "wrong", "wrong_count", "reason")
+    __slots__ = ("replica", "device_id", "segment", "verdict", "tensors", "wrong", "wrong_count", "reason", "models")
     class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         VERDICT_UNSPECIFIED: _ClassVar[VerifiedReplica.Verdict]
         VERDICT_EQUAL: _ClassVar[VerifiedReplica.Verdict]
         VERDICT_DIFFERENT: _ClassVar[VerifiedReplica.Verdict]
         VERDICT_NOT_COMPARED: _ClassVar[VerifiedReplica.Verdict]
+        VERDICT_SEGMENT_DAMAGED: _ClassVar[VerifiedReplica.Verdict]
     VERDICT_UNSPECIFIED: VerifiedReplica.Verdict
     VERDICT_EQUAL: VerifiedReplica.Verdict
     VERDICT_DIFFERENT: VerifiedReplica.Verdict
     VERDICT_NOT_COMPARED: VerifiedReplica.Verdict
+    VERDICT_SEGMENT_DAMAGED: VerifiedReplica.Verdict
     REPLICA_FIELD_NUMBER: _ClassVar[int]
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
@@ -404,6 +406,7 @@ class VerifiedReplica(_message.Message):
     WRONG_FIELD_NUMBER: _ClassVar[int]
     WRONG_COUNT_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
     replica: str
     device_id: str
     segment: str
@@ -412,4 +415,5 @@ class VerifiedReplica(_message.Message):
     wrong: _containers.RepeatedScalarFieldContainer[str]
     wrong_count: int
     reason: str
-    def __init__(self, replica: _Optional[str] = ..., device_id: _Optional[str] = ..., segment: _Optional[str] = ..., verdict: _Optional[_Union[VerifiedReplica.Verdict, str]] = ..., tensors: _Optional[int] = ..., wrong: _Optional[_Iterable[str]] = ..., wrong_count: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    models: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, replica: _Optional[str] = ..., device_id: _Optional[str] = ..., segment: _Optional[str] = ..., verdict: _Optional[_Union[VerifiedReplica.Verdict, str]] = ..., tensors: _Optional[int] = ..., wrong: _Optional[_Iterable[str]] = ..., wrong_count: _Optional[int] = ..., reason: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
