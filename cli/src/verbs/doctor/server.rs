@@ -29,9 +29,10 @@ pub(super) struct Looked {
 pub(super) async fn look(session: &Session) -> Looked {
     let mut looked = Looked { checks: Vec::new(), state_dir: None, runtime_dir: None };
     match Box::pin(ask(session)).await {
-        Ok((status, config, cache)) => {
+        Ok(Answers { status, config, cache, devices }) => {
             looked.checks = from_status(session, &status);
             looked.checks.push(from_cache(&cache));
+            looked.checks.extend(devices.iter().map(from_device));
             looked.state_dir = path_setting(&config, "state_dir");
             looked.runtime_dir = path_setting(&config, "runtime_dir");
         }
@@ -46,13 +47,63 @@ pub(super) async fn look(session: &Session) -> Looked {
     looked
 }
 
-async fn ask(session: &Session) -> Result<(v1::Status, Vec<v1::ConfigEntry>, v1::GetCacheResponse)> {
+/// What it is asked for.
+struct Answers {
+    status: v1::Status,
+    config: Vec<v1::ConfigEntry>,
+    cache: v1::GetCacheResponse,
+    devices: Vec<v1::Device>,
+}
+
+async fn ask(session: &Session) -> Result<Answers> {
     let client = Client::connect(&session.endpoint, session.timeout.unwrap_or(PATIENCE)).await?;
     let status = status::machine(&client).await?;
     let request = v1::GetConfigRequest { request_id: request_id() };
     let id = request.request_id.clone();
     let config = client.call(Some(&id), client.admin().get_config(request)).await?;
-    Ok((status, config.entries, cache_state::read(&client).await?))
+    let request = v1::ListDevicesRequest { request_id: request_id() };
+    let id = request.request_id.clone();
+    let devices = client.call(Some(&id), client.devices().list_devices(request)).await?.devices;
+    Ok(Answers { status, config: config.entries, cache: cache_state::read(&client).await?, devices })
+}
+
+/// A device that the server drives, or should.
+fn from_device(device: &v1::Device) -> Check {
+    use v1::worker::State;
+    const NAME: &str = "device";
+    let (id, worker) = (text::one_line(&device.device_id), device.worker.clone().unwrap_or_default());
+    let why = |words: &str| {
+        let words = text::one_line(words);
+        if words.is_empty() { String::new() } else { format!(": {words}") }
+    };
+    match worker.state() {
+        State::Quarantined => Check::fail(
+            NAME,
+            format!("{id} is given up{}", why(&worker.problem)),
+            format!("mend what it names, then `hoist uncordon {id}` starts its worker once more"),
+        ),
+        State::Lost => Check::warn(
+            NAME,
+            format!("the worker of {id} is not there{}", why(&worker.problem)),
+            format!("`hoist devices {id}` tells whether it comes back"),
+        ),
+        _ if !device.problem.is_empty() => Check::fail(
+            NAME,
+            format!("{id}{}", why(&device.problem)),
+            "it takes nothing new until that is over",
+        ),
+        state => {
+            let state = text::worker_state(state.into());
+            Check::ok(
+                NAME,
+                format!(
+                    "{id}: {} of {}, {state}",
+                    Bytes(device.capacity_bytes),
+                    text::one_line(&device.model)
+                ),
+            )
+        }
+    }
 }
 
 /// How much room there is for weights. That there is none at all is a condition of the server's, which says why.
@@ -111,4 +162,33 @@ fn condition(condition: &v1::Condition) -> Check {
 fn path_setting(config: &[v1::ConfigEntry], key: &str) -> Option<PathBuf> {
     let value = config.iter().find(|entry| entry.key == key)?.value.trim_matches(['"', '\'']);
     value.starts_with('/').then(|| PathBuf::from(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_is_given_up_or_unwell_is_a_fault_with_what_to_do() {
+        let device = |state: v1::worker::State, problem: &str| v1::Device {
+            device_id: "cuda:1".to_owned(),
+            problem: problem.to_owned(),
+            worker: Some(v1::Worker {
+                state: state.into(),
+                problem: "no card".to_owned(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let given_up = from_device(&device(v1::worker::State::Quarantined, ""));
+        assert_eq!(given_up.verdict, Verdict::Fail);
+        assert!(
+            given_up.found.contains("no card") && given_up.advice.contains("hoist uncordon cuda:1"),
+            "{given_up:?}"
+        );
+        assert_eq!(from_device(&device(v1::worker::State::Lost, "")).verdict, Verdict::Warn);
+        let unwell = from_device(&device(v1::worker::State::Active, "reset it"));
+        assert!(unwell.verdict == Verdict::Fail && unwell.found.contains("reset it"), "{unwell:?}");
+        assert_eq!(from_device(&device(v1::worker::State::Active, "")).verdict, Verdict::Ok);
+    }
 }
