@@ -149,7 +149,7 @@ pub(crate) enum Verb {
     /// What is not in RAM is cached first.
     #[command(after_help = examples::PATH)]
     Path(PathArgs),
-    /// Hold models in RAM while a command runs
+    /// Hold models in RAM, or on a device, while a command runs
     ///
     /// The command finds each component's file in HOIST_PATH_MODEL_COMPONENT, and its exit code is that of this one.
     #[command(after_help = examples::HOLD)]

@@ -200,6 +200,10 @@ pub(crate) struct HoldArgs {
     #[arg(long, value_name = "TEXT")]
     pub(crate) holder: Option<String>,
 
+    /// Hold it on this device, where it is loaded to first; nothing unloads it but --force. On cpu:0 that is to hold it in RAM
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+
     /// What to run, after `--`
     #[arg(value_name = "COMMAND", last = true, required = true)]
     pub(crate) command: Vec<OsString>,

@@ -207,12 +207,14 @@ Examples:
 pub(super) const HOLD: &str = "\
 For each component HOIST_PATH_MODEL_COMPONENT is the path of its file, with both names in capitals: HOIST_PATH_SD_XL_BASE_VAE. \
 HOIST_PATH_COMPONENT, as HOIST_PATH_VAE, is there where only one file is called so. The exit code is the command's; 127 where there \
-is no such command, 126 where it cannot be run. A server that is started anew is asked for the same lease again.
+is no such command, 126 where it cannot be run. A server that is started anew is asked for the same lease again. What is held on a card has \
+no file: `client.attach` of the Python package has its memory.
 
 Examples:
   hoist hold sd_xl_base:vae -- sh -c 'python decode.py --vae \"$HOIST_PATH_VAE\"'
   hoist hold sd_xl_base style_lora -- ./render.sh
-  hoist hold sd_xl_base -- sleep 1d";
+  hoist hold sd_xl_base -- sleep 1d
+  hoist hold sd_xl_base --device cuda:0 -- ./render.sh";
 
 pub(super) const LEASES: &str = "\
 `awaited` leases were held when the server was started anew; they end soon unless their holders come back.

@@ -60,10 +60,11 @@ pub(crate) async fn run(session: &Session, args: &HoldArgs) -> Result<Exit> {
     let wanted = named.into_iter().map(|(_, wanted)| wanted).collect::<Result<Vec<Wanted>>>()?;
     let holder = args.holder.clone().unwrap_or_else(|| named_after(program));
     let bars = Bars::new(session.out, wanted.len());
+    let device = args.device.as_deref().unwrap_or_default();
     let asking = wanted.iter().map(|it| {
         let bar = bars.bar(&it.model.display_name);
         let (client, holder) = (&client, &holder);
-        async move { Held::ask(client, it, holder, &bar).await }
+        async move { Held::ask(client, it, device, holder, &bar).await }
     });
     let mut held = all(asking).await?;
     let variables =
@@ -143,12 +144,13 @@ impl Open {
 }
 
 impl Held {
-    async fn ask(client: &Client, wanted: &Wanted, holder: &str, bar: &Bar) -> Result<Self> {
+    async fn ask(client: &Client, wanted: &Wanted, device: &str, holder: &str, bar: &Bar) -> Result<Self> {
         let request = v1::AcquireRequest {
             request_id: request_id(),
             name: wanted.model.name.clone(),
             components: wanted.components.clone(),
             holder: holder.to_owned(),
+            device_id: device.to_owned(),
             skip_tensors: true,
             ..Default::default()
         };
@@ -160,7 +162,13 @@ impl Held {
             lease: lease.name,
             holder: holder.to_owned(),
             grace: granted.grace.as_ref().map(text::wire_span).unwrap_or_default(),
-            components: granted.components.into_iter().filter_map(|it| it.component).collect(),
+            // What is on a card has no file.
+            components: granted
+                .components
+                .into_iter()
+                .filter_map(|it| it.component)
+                .filter(|it| !it.path.is_empty())
+                .collect(),
             open,
         })
     }

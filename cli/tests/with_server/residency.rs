@@ -199,6 +199,19 @@ fn what_somebody_has_leased_is_unloaded_only_by_force() {
 }
 
 #[test]
+fn what_is_held_on_a_device_that_is_ram_is_held_in_ram() {
+    let server = ready("cpu:0=1GiB");
+    let hold = |device: &str, line: &str| {
+        let endpoint = server.endpoint();
+        let before = ["hold", "one", "--device", device, "--endpoint", &endpoint, "--", "sh", "-c", line];
+        command().args(before).output().unwrap()
+    };
+    assert_eq!(hold("cpu:0", "test -f \"$HOIST_PATH_REST\" && exit 7").status.code(), Some(7));
+    told(&hold("cuda:7", "true"), 3, "there are: cpu:0");
+    told(&hold("tpu:0", "true"), 2, "error: --device: ");
+}
+
+#[test]
 fn who_does_not_wait_gets_the_name_of_what_goes_on() {
     let server = ready("cpu:0=1GiB");
     let output = server.hoist(&["load", "one", "portrait", "--no-wait"]);
