@@ -89,11 +89,8 @@ fn print(out: Out, replicas: &[v1::VerifiedReplica], parts: &Parts) -> Result<()
     }
     table.print(out)?;
     let count = |verdict| replicas.iter().filter(|it| it.verdict() == verdict).count();
-    out.note(format!(
-        "{} of {} equal what is in RAM",
-        count(Verdict::Equal),
-        plural(replicas.len() as u64, "replica")
-    ));
+    let equal = count(Verdict::Equal);
+    out.note(format!("{equal} of {} equal to what is in RAM", plural(replicas.len() as u64, "replica")));
     if count(Verdict::Different) > 0 {
         out.note("what differs is damaged on its device: `hoist unload` it by --force, load it again, and see the kernel's log");
     }
