@@ -232,3 +232,17 @@ async fn what_is_damaged_is_leased_by_who_says_so_alone_also_where_it_is_already
     };
     acquire_as(&open.at, ask).await.unwrap().release(&open.at).await.unwrap();
 }
+
+/// What is on the device is what the file was; whoever asks gets what it is.
+#[tokio::test]
+async fn what_has_another_file_by_now_is_leased_as_that_is() {
+    let (library, _stage, open) = card().await;
+    hold(&open, "a").await.unwrap().release(&open.at).await.unwrap();
+    let other = library.path("a.safetensors.next");
+    std::fs::write(&other, hoist_tests::making::uniform(9.0, 2)).unwrap();
+    std::fs::rename(&other, library.path("a.safetensors")).unwrap();
+    // Before anybody has looked at the disk.
+    let held = hold(&open, "a").await.unwrap();
+    assert!((value(&attach(&held).await) - 9.0).abs() < f32::EPSILON);
+    held.release(&open.at).await.unwrap();
+}

@@ -173,7 +173,7 @@ pub trait Device {
     /// none: it has nothing of it, and is not to be asked again.
     ///
     /// # Errors
-    /// Poisoned; NotWanted: what was copied before stays.
+    /// Poisoned; NotWanted: what was copied before stays, and nothing more; anything else: nothing of it is there any more.
     fn ahead(&mut self, _: &Ahead, _: &mut dyn Pace) -> Result<Option<Bytes>, Stopped> {
         Ok(None)
     }

@@ -297,6 +297,7 @@ impl Driver<'_> {
         let waiting = before.iter().flat_map(|desired| &desired.replicas).map(|wanted| wanted.id);
         let gone: Vec<ReplicaId> =
             waiting.filter(|id| !kept.contains(id) && !self.there.contains_key(id)).collect();
+        self.ahead.retain(|id, _| kept.contains(id) || self.there.contains_key(id));
         for id in gone {
             self.account(id, Bytes(0), Bytes(0));
         }

@@ -1,5 +1,7 @@
 //! `hoist verify`: whether what is on devices is what is in RAM, byte for byte.
 
+use std::time::Duration;
+
 use hoist_wire::v1;
 use hoist_wire::v1::verified_replica::Verdict;
 use serde_json::{Value, json};
@@ -14,6 +16,9 @@ use crate::output::table::{Table, Toned};
 use crate::output::{Out, Tone, text};
 use crate::verbs::{Session, names, names_of, replicas};
 
+/// It takes as long as its bytes do, and others' before it.
+const PATIENCE: Duration = Duration::from_secs(60 * 60);
+
 /// What differs, here or in RAM, is a fault that was found; of what nobody could compare nothing is known, which is no success.
 pub(crate) async fn run(session: &Session, args: &VerifyArgs) -> Result<Exit> {
     let client = session.connect().await?;
@@ -23,7 +28,7 @@ pub(crate) async fn run(session: &Session, args: &VerifyArgs) -> Result<Exit> {
         device_id: args.device.clone().unwrap_or_default(),
     };
     let id = request.request_id.clone();
-    let told = client.call(Some(&id), client.residency().verify_replicas(request)).await?;
+    let told = client.call_within(PATIENCE, Some(&id), client.residency().verify_replicas(request)).await?;
     let out = session.out;
     if out.json {
         out.value(&told.replicas.iter().map(value).collect::<Value>())?;

@@ -57,12 +57,14 @@ impl Holding {
             force: false,
             restores: Vec::new(),
         };
+        let is_allowed = model.verdict() <= Verdict::Suspicious || spec.allow.contains(&model.verdict());
+        // What the disk has by now may be something else: the catalog looks only now and then.
+        let may_be_there = is_allowed && self.api.catalog.is_as_recorded(&model).await;
         for _ in 0..TRIES {
             let view = self.api.control.view();
             let asked = (names.as_slice(), dtype);
-            let is_allowed = model.verdict() <= Verdict::Suspicious || spec.allow.contains(&model.verdict());
             let there = holdable(&view.state, device, model.id, asked);
-            let held = match there.filter(|_| is_allowed) {
+            let held = match there.filter(|_| may_be_there) {
                 Some(there) => there,
                 None => match self.loaded(spec.clone(), deadline).await? {
                     Some(loaded) => loaded,

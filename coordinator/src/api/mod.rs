@@ -93,6 +93,8 @@ pub struct Parts {
     pub stop: StopRequest,
     /// Turns of reads that go through all models.
     pub over_all_turns: Arc<Semaphore>,
+    /// Turns of verifications, each of which reads segments as fast as memory is.
+    pub verify_turns: Arc<Semaphore>,
 }
 
 /// How somebody asked the server to stop.

@@ -11,6 +11,7 @@ use hoist_planner::residency::must_exist;
 use hoist_segment::Opened;
 use hoist_wire::v1::verified_replica::Verdict;
 use hoist_wire::{cache as cached, residency as wire, v1};
+use tokio_util::sync::CancellationToken;
 
 use super::Api;
 use super::call::Call;
@@ -45,6 +46,8 @@ impl Api {
             let error = Error::new(Reason::ResourceNotFound, format!("{} is not on {place}", model.name()));
             return Err(error.with("model", ResourceName::Model(model.id)));
         }
+        let stopping = |_| Error::new(Reason::Draining, "the server is stopping");
+        let _turn = Arc::clone(&self.verify_turns).acquire_owned().await.map_err(stopping)?;
         let mut verified = Vec::with_capacity(replicas.len());
         for replica in replicas {
             verified.push(self.verified(&replica).await?);
@@ -72,7 +75,10 @@ impl Api {
             return Ok(not_compared("it is not in RAM: `hoist cache` it, and ask again".to_owned()));
         };
         let digest = replica.digest;
-        let expected = self.tasks.run_blocking("sums", move || sums(&path, digest)).await;
+        // Who asked may be gone before it is done.
+        let stop = CancellationToken::new();
+        let _goes_on = stop.clone().drop_guard();
+        let expected = self.tasks.run_blocking("sums", move || sums(&path, digest, &stop)).await;
         let expected = expected.map_err(|panicked| Error::new(Reason::Internal, panicked.to_string()))?;
         let expected = match expected {
             Ok(Some(expected)) => expected,
@@ -112,7 +118,7 @@ fn compared(
 
 /// Of each tensor of a segment, or each file as it is. None: they are not those of its digest. Of files as they are that is not
 /// looked at: what they are called in their model goes into it.
-fn sums(path: &Path, digest: Digest) -> io::Result<Option<BTreeMap<String, u64>>> {
+fn sums(path: &Path, digest: Digest, stop: &CancellationToken) -> io::Result<Option<BTreeMap<String, u64>>> {
     let opened = Opened::open(path, digest)?;
     let is_of_tensors = path.extension().is_some_and(|extension| extension == "safetensors");
     let mut buffer = vec![0; PIECE];
@@ -120,6 +126,9 @@ fn sums(path: &Path, digest: Digest) -> io::Result<Option<BTreeMap<String, u64>>
     for (file, placed) in opened.tensors() {
         let (mut sum, mut at, mut hasher) = (Sum::default(), 0, blake3::Hasher::new());
         while at < placed.length {
+            if stop.is_cancelled() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             let length = usize::try_from(placed.length - at).unwrap_or(usize::MAX).min(PIECE);
             let piece = buffer.get_mut(..length).unwrap_or_default();
             opened.read(file, placed.offset.saturating_add(at), piece)?;

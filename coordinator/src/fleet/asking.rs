@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use hoist_domain::{DeviceId, Error, Reason, ReplicaId, Result};
+use hoist_runtime::OnError;
 use hoist_wire::worker::request::Ask;
 use hoist_wire::worker::response::Answer;
 use hoist_wire::worker::{self as wire, session_response::Message as Told};
@@ -17,6 +18,9 @@ const MOST_OPEN: usize = 1_024;
 
 /// A worker that is at a long load answers after it.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Everything that is on a device is summed up in less, also by reading it back.
+const SUMMING: Duration = Duration::from_secs(10 * 60);
 
 /// A question, and who asks.
 #[derive(Debug)]
@@ -85,7 +89,7 @@ impl Fleet {
         token: ShareToken,
     ) -> Result<wire::SharedReplica> {
         let share = wire::ShareReplica { replica: replica.to_string(), token: token.to_vec() };
-        match self.ask(device, Ask::ShareReplica(share)).await? {
+        match self.ask(device, Ask::ShareReplica(share), PATIENCE).await? {
             Answer::Shared(shared) => Ok(shared),
             Answer::Error(why) => {
                 let message = format!("{device} does not hand out its memory: {why}");
@@ -99,11 +103,11 @@ impl Fleet {
     pub fn withdraw(&self, device: DeviceId, tokens: &[ShareToken]) {
         let tokens = tokens.iter().map(|token| token.to_vec()).collect();
         let ask = Ask::WithdrawTokens(wire::WithdrawTokens { tokens });
-        // Nobody waits for the answer.
-        let (reply, _) = oneshot::channel();
-        if let Some(asks) = self.asks(device) {
-            let _ = asks.try_send(Question { ask, reply });
-        }
+        let fleet = self.clone();
+        self.0.tasks.spawn("withdraw tokens", OnError::Log, async move {
+            let _ = fleet.ask(device, ask, PATIENCE).await;
+            Ok::<(), std::convert::Infallible>(())
+        });
     }
 
     fn asks(&self, device: DeviceId) -> Option<Asks> {
@@ -117,7 +121,8 @@ impl Fleet {
     /// # Errors
     /// WORKER_LOST; DEVICE_FAILED with the worker's words when it cannot.
     pub async fn sums(&self, device: DeviceId, replica: ReplicaId) -> Result<BTreeMap<String, u64>> {
-        match self.ask(device, Ask::SumReplica(wire::SumReplica { replica: replica.to_string() })).await? {
+        let ask = Ask::SumReplica(wire::SumReplica { replica: replica.to_string() });
+        match self.ask(device, ask, SUMMING).await? {
             Answer::Sums(sums) => Ok(sums.tensors.into_iter().map(|one| (one.name, one.sum)).collect()),
             Answer::Error(why) => {
                 let message = format!("{device} does not say what it has: {why}");
@@ -127,7 +132,7 @@ impl Fleet {
         }
     }
 
-    async fn ask(&self, device: DeviceId, ask: Ask) -> Result<Answer> {
+    async fn ask(&self, device: DeviceId, ask: Ask, patience: Duration) -> Result<Answer> {
         let gone = || {
             let message = format!("the worker of {device} does not answer; try again");
             Error::new(Reason::WorkerLost, message).with("device", device)
@@ -138,6 +143,6 @@ impl Fleet {
             asks?.send(Question { ask, reply }).await.ok()?;
             replied.await.ok()
         };
-        tokio::time::timeout(PATIENCE, asked).await.ok().flatten().ok_or_else(gone)
+        tokio::time::timeout(patience, asked).await.ok().flatten().ok_or_else(gone)
     }
 }

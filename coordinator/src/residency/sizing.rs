@@ -59,7 +59,9 @@ impl Loader {
             has_components(model.name(), &model.content.components, &part.components)?;
             let dtype = dtype.filter(|dtype| is_another(&model.content, *dtype));
             let is_allowed = model.verdict() <= Verdict::Suspicious || allow.contains(&model.verdict());
-            if is_allowed && let Some(there) = self.at_hand(&model, part, dtype) {
+            // The catalog looks only now and then: what is in RAM may be something else than the disk has by now.
+            let is_it = is_allowed && self.0.catalog.is_as_recorded(&model).await;
+            if is_it && let Some(there) = self.at_hand(&model, part, dtype) {
                 sizes.components.extend(there);
                 continue;
             }

@@ -31,6 +31,9 @@ use crate::residency::sync::{SyncHealth, watch_over};
 use crate::settings::{Loaded, Settings};
 use crate::watch::Watcher;
 
+/// Models that are verified at a time. Others wait.
+const VERIFICATIONS: usize = 2;
+
 /// The owner of the state, not running yet, and those who work for it.
 struct Opened {
     owner: Owner,
@@ -136,6 +139,7 @@ pub(super) async fn start(loaded: Loaded, process: &Process) -> Result<(Serving,
         config: loaded.entries,
         stop: stop.clone(),
         over_all_turns: Arc::new(Semaphore::new(processors())),
+        verify_turns: Arc::new(Semaphore::new(VERIFICATIONS)),
     });
     let (routes, health) = api.routes().map_err(|error| ServeError::Internal(error.to_string()))?;
     let (connections, closing) = (Gate::new(), Shutdown::new());

@@ -87,7 +87,9 @@ impl Cuda {
             Err(_) => return Ok(self.begun.get(&ahead.id).map(|begun| begun.slab.size())),
         };
         let is_it = |begun: &Begun| begun.opened.is(&opened).unwrap_or(false);
-        let begun = match self.begun.remove(&ahead.id).filter(is_it) {
+        let known = self.begun.remove(&ahead.id).filter(is_it);
+        let was_there = known.is_some();
+        let begun = match known {
             Some(begun) => begun,
             None => {
                 let image = Image::of(opened.tensors()).ok_or_else(|| segment("it is larger than any"))?;
@@ -106,7 +108,10 @@ impl Cuda {
         match copied {
             Ok(()) => drop(self.begun.insert(ahead.id, Begun { done: reach.max(from), ..begun })),
             Err(Halt::NotWanted) => {
-                self.begun.insert(ahead.id, begun);
+                // What was not there before is known to nobody, who could give it back.
+                if was_there {
+                    self.begun.insert(ahead.id, begun);
+                }
                 return Err(Stopped::NotWanted);
             }
             Err(halt) => return Err(self.unfilled(Unconverted::Halt(halt))),

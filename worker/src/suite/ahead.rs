@@ -82,6 +82,10 @@ fn what_was_begun_is_given_back_to_the_byte(open: Opener<'_>) {
     fill(&filling, &layout, &written);
     let load = load_of(1, filling.path().unwrap());
     let half = ahead_of(&load, &filling, layout.length() / 2);
+    // Nobody knows of what was given up before it was begun.
+    if device.ahead(&half, &mut Patience(1)) == Err(Stopped::NotWanted) {
+        assert_eq!((device.memory(), device.unload(load.id)), (before, None));
+    }
     if device.ahead(&half, &mut forever()).unwrap().is_some() {
         let begun = device.memory();
         let all = ahead_of(&load, &filling, layout.length());
