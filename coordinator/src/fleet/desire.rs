@@ -1,9 +1,10 @@
 //! What a worker is told shall be on its device, and what it tells of its way there.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use hoist_domain::{Bytes, DeviceId, Digest, Generation, ReplicaId};
+use hoist_domain::{Bytes, DeviceId, Digest, Generation, Replica, ReplicaId, ReplicaState};
 use hoist_planner::State;
 use hoist_wire::{worker as wire, workers};
 use tracing::error;
@@ -57,7 +58,9 @@ impl Fleet {
         let told = std::mem::take(&mut telling.waiting);
         let replica = |desire: hoist_planner::residency::Desire| {
             let path = self.0.cache.shelf().ok().and_then(|shelf| shelf.path_of(desire.digest));
-            if path.is_none() {
+            // What can be used already needs no segment any more.
+            let is_there = |one: &Arc<Replica>| one.state == ReplicaState::Active;
+            if path.is_none() && !residency.replica(desire.id).is_some_and(is_there) {
                 let known = told.get(&desire.digest).copied().unwrap_or_default();
                 telling.waiting.insert(desire.digest, known);
             }
