@@ -14,7 +14,7 @@ use std::path::Path;
 use hoist_domain::{Bytes, Digest, Dtype};
 use rustix::fs::{CWD, Dir, Mode, OFlags};
 
-use crate::directory::{FILLING, Form, TMPFS};
+use crate::directory::{FILLING, Form, TMPFS, open_to_read};
 use crate::held::read_layout;
 use crate::{Map, Placed};
 
@@ -221,8 +221,7 @@ fn open_file(folder: impl AsFd, path: &Path) -> io::Result<(File, u64)> {
 
 /// A file in memory that is our own user's, and its length.
 fn open_ours(folder: impl AsFd, path: &Path) -> io::Result<(File, u64)> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::openat(folder, path, flags, Mode::empty())?);
+    let file = open_to_read(folder, path)?;
     let facts = file.metadata()?;
     if !facts.is_file() {
         return Err(invalid("it is no file"));

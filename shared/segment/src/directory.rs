@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hoist_domain::{Bytes, Digest};
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 /// What a statfs of a tmpfs says.
@@ -128,9 +128,25 @@ impl Directory {
 
     /// Opens a file for reading and nothing else, by a path below the directory, and never by a link.
     pub(crate) fn open_file(&self, below: &str) -> io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        Ok(rustix::fs::openat(&self.0.descriptor, below, flags, Mode::empty())?.into())
+        open_to_read(&self.0.descriptor, Path::new(below))
     }
+}
+
+/// Opens what is at a path for reading and nothing else, never by a link, and without waiting for whoever writes to a pipe.
+pub(crate) fn open_to_read(folder: impl AsFd, path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(&folder, path, flags | OFlags::NONBLOCK, Mode::empty()) {
+        // Its coordinator is just asking the kernel who has it open (`is_open_elsewhere`): an instant, which is waited for.
+        Err(Errno::AGAIN) if is_file(&folder, path)? => {
+            Ok(rustix::fs::openat(&folder, path, flags, Mode::empty())?.into())
+        }
+        opened => Ok(opened?.into()),
+    }
+}
+
+fn is_file(folder: impl AsFd, path: &Path) -> io::Result<bool> {
+    let facts = rustix::fs::statat(folder, path, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(FileType::from_raw_mode(facts.st_mode) == FileType::RegularFile)
 }
 
 /// Of a tmpfs that has an end.

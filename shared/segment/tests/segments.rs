@@ -3,9 +3,10 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hoist_domain::{Bytes, Digest, Dtype};
-use hoist_segment::{Access, Directory, Layout, RawFile, SealError, Sealed, Segment, TensorShape};
+use hoist_segment::{Access, Directory, Layout, Opened, RawFile, SealError, Sealed, Segment, TensorShape};
 use safetensors::SafeTensors;
 
 const DIGEST: Digest = Digest([7; 32]);
@@ -321,4 +322,26 @@ fn a_tmpfs_without_room_refuses_before_anything_is_written() {
     let refused = directory.create(&Layout::of([tensor]).unwrap()).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::StorageFull);
     assert_eq!(names(&above.path().join("segments")), Vec::<String>::new());
+}
+
+/// The coordinator asks the kernel who has a segment open, at any moment: whoever opens it then gets it.
+#[test]
+fn who_opens_a_segment_while_its_users_are_asked_for_gets_it() {
+    let (_above, directory) = place();
+    let segment = sealed(&directory, Digest([1; 32]));
+    let path = segment.path();
+    let (stop, opened) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                segment.is_open_elsewhere().unwrap();
+            }
+        });
+        let tries: Vec<_> = (0..50_000)
+            .map(|_| Opened::open(&path, Digest([1; 32])).map(|_| opened.fetch_add(1, Ordering::Relaxed)))
+            .collect();
+        stop.store(true, Ordering::Relaxed);
+        let refused = tries.into_iter().find_map(Result::err);
+        assert!(refused.is_none(), "{refused:?} after {opened:?}");
+    });
 }
