@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::sync::Once;
+use std::sync::{Mutex, Once, PoisonError};
 
 /// Whether anything but this one descriptor has the file open, mapped files included: in any process, of any user.
 ///
@@ -23,6 +23,9 @@ pub(crate) fn is_open_elsewhere(file: &File) -> io::Result<bool> {
         let before = unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
         debug_assert_ne!(before, libc::SIG_ERR);
     });
+    // A lease is its descriptor's: of two who asked by one at once, the second would find the first's, or none to give back.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let lease = |kind: libc::c_int| {
         // SAFETY: `fcntl` with F_SETLEASE asks for an open descriptor, which `file` is as long as it is borrowed, and one
         // of three constants as an int. It writes to no memory of ours.

@@ -345,3 +345,15 @@ fn who_opens_a_segment_while_its_users_are_asked_for_gets_it() {
         assert!(refused.is_none(), "{refused:?} after {opened:?}");
     });
 }
+
+/// Several ask at once, of one descriptor: nobody is taken for somebody else.
+#[test]
+fn who_asks_for_a_segments_users_beside_others_is_told_the_truth() {
+    let (_above, directory) = place();
+    let segment = sealed(&directory, DIGEST);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| (0..20_000).for_each(|_| assert!(!segment.is_open_elsewhere().unwrap())));
+        }
+    });
+}
